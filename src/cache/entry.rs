@@ -1,0 +1,105 @@
+//! What an action entry holds, and how it is written down. An entry carries a checksum of its
+//! own, so that a flipped bit makes it a miss rather than a wrong result.
+
+use serde::{Deserialize, Serialize};
+
+use super::Digest;
+
+/// A blob's name and length in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BlobRef {
+    pub digest: Digest,
+    pub size: u64,
+}
+
+/// What a step made: small facts, kept in the entry itself, and blobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionResult {
+    /// A few hundred bytes at most, in an encoding of the step's own.
+    pub facts: Vec<u8>,
+    pub blobs: Vec<BlobRef>,
+}
+
+impl ActionResult {
+    /// The digest of the whole result; what depends on the step has this in its key.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new_derive_key("rivet action result v1");
+        hasher.update(&(self.facts.len() as u64).to_le_bytes());
+        hasher.update(&self.facts);
+        for blob in &self.blobs {
+            hasher.update(&blob.digest.0);
+            hasher.update(&blob.size.to_le_bytes());
+        }
+        hasher.finalize().into()
+    }
+}
+
+/// What making it took. Never part of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Milliseconds from start to end.
+    pub wall_ms: u64,
+}
+
+/// A result and what it cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionEntry {
+    pub result: ActionResult,
+    pub cost: Cost,
+}
+
+impl ActionEntry {
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
+        let body = postcard::to_stdvec(self)?;
+        let mut bytes = Digest::of(&body).0.to_vec();
+        bytes.extend(body);
+        Ok(bytes)
+    }
+
+    /// `None` for anything that is not exactly what `to_bytes` wrote.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<ActionEntry> {
+        let (sum, body) = bytes.split_first_chunk::<32>()?;
+        if Digest::of(body).0 != *sum {
+            return None;
+        }
+        postcard::from_bytes(body).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> ActionEntry {
+        ActionEntry {
+            result: ActionResult {
+                facts: b"facts".to_vec(),
+                blobs: vec![BlobRef { digest: Digest::of(b"x"), size: 1 }],
+            },
+            cost: Cost { wall_ms: 3 },
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let bytes = entry().to_bytes().unwrap();
+        assert_eq!(ActionEntry::from_bytes(&bytes), Some(entry()));
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(ActionEntry::from_bytes(&bad), None, "bit {bit}");
+        }
+        for len in 0..bytes.len() {
+            assert_eq!(ActionEntry::from_bytes(&bytes[..len]), None, "length {len}");
+        }
+    }
+
+    #[test]
+    fn cost_is_no_part_of_the_result() {
+        let mut other = entry();
+        other.cost.wall_ms += 1;
+        assert_eq!(other.result.digest(), entry().result.digest());
+        other.result.facts.push(0);
+        assert_ne!(other.result.digest(), entry().result.digest());
+    }
+}

@@ -1,0 +1,35 @@
+//! Failures of the cache's own folder. Missing and damaged content is no error: it is a miss.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    #[error("cannot {operation} {}: {source}", path.display())]
+    Io { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot encode an action entry: {0}")]
+    Encode(#[from] postcard::Error),
+}
+
+impl CacheError {
+    pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheError {
+        let path = path.to_owned();
+        move |source| CacheError::Io { operation, path, source }
+    }
+
+    /// What a person can do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        let CacheError::Io { source, .. } = self else {
+            return None;
+        };
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
+                "the disk that holds the cache is full: free some space there, or name another folder with --cache-dir",
+            ),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Some(
+                "the cache folder must be writable: name another one with --cache-dir or RIVET_CACHE_DIR",
+            ),
+            _ => None,
+        }
+    }
+}

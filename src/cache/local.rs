@@ -1,0 +1,280 @@
+//! The cache in a local folder. It writes to a temporary name, syncs and renames, so that no
+//! process ever sees half a file, and it never trusts what it reads.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::stat_cache::StatCache;
+use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest, FileStamp};
+
+/// The layout's version: a newer layout lives beside an older one.
+const LAYOUT: &str = "v1";
+/// Files in `tmp` that are older than this belong to no running build.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub struct LocalCache {
+    /// The folder as the user names it.
+    folder: PathBuf,
+    root: PathBuf,
+    stats: StatCache,
+}
+
+/// What a cache folder holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct CacheStats {
+    pub blobs: u64,
+    pub blob_bytes: u64,
+    pub actions: u64,
+    pub action_bytes: u64,
+}
+
+impl LocalCache {
+    /// Opens `folder`, making it when it is not there.
+    pub fn open(folder: &Path) -> Result<LocalCache, CacheError> {
+        let root = folder.join(LAYOUT);
+        for part in ["blobs", "actions", "stats", "tmp"] {
+            let path = root.join(part);
+            fs::create_dir_all(&path).map_err(CacheError::io("create the cache folder", &path))?;
+        }
+        sweep(&root.join("tmp"));
+        let stats = StatCache::new(root.join("stats"), root.join("tmp"));
+        Ok(LocalCache { folder: folder.to_owned(), root, stats })
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The digest of a source file, if a file with this stamp was hashed before.
+    pub fn known_file(&self, path: &Path, stamp: &FileStamp) -> Option<Digest> {
+        self.stats.get(path, stamp)
+    }
+
+    /// Remembers the digest of a source file whose stamp was `stamp` before and after hashing, and
+    /// had settled before.
+    pub fn remember_file(&self, path: &Path, stamp: &FileStamp, digest: Digest) -> Result<(), CacheError> {
+        self.stats.put(path, stamp, digest)
+    }
+
+    /// Walks the folder and adds up what it holds.
+    pub fn stats(&self) -> Result<CacheStats, CacheError> {
+        let mut stats = CacheStats::default();
+        count(&self.root.join("blobs"), &mut stats.blobs, &mut stats.blob_bytes)?;
+        count(&self.root.join("actions"), &mut stats.actions, &mut stats.action_bytes)?;
+        Ok(stats)
+    }
+
+    fn path_of(&self, part: &str, digest: &Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.root.join(part).join(&name[..2]).join(name)
+    }
+}
+
+impl Cache for LocalCache {
+    fn action(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
+        let path = self.path_of("actions", &key.0);
+        let Some(bytes) = read(&path, "read the action entry")? else {
+            return Ok(None);
+        };
+        let Some(entry) = ActionEntry::from_bytes(&bytes) else {
+            tracing::warn!("the action entry {} is damaged; its step runs again", path.display());
+            drop_file(&path)?;
+            return Ok(None);
+        };
+        // A look at the length costs little and notices a lost or cut blob now; its bytes are
+        // verified when somebody needs them.
+        for blob in &entry.result.blobs {
+            let path = self.path_of("blobs", &blob.digest);
+            match fs::symlink_metadata(&path) {
+                Ok(meta) if meta.is_file() && meta.len() == blob.size => {}
+                Ok(_) => {
+                    tracing::warn!("the blob {} has the wrong length; its step runs again", path.display());
+                    drop_file(&path)?;
+                    return Ok(None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(CacheError::io("look at the blob", &path)(error)),
+            }
+        }
+        Ok(Some(entry))
+    }
+
+    fn put_action(&self, key: &ActionKey, entry: &ActionEntry) -> Result<(), CacheError> {
+        let path = self.path_of("actions", &key.0);
+        write(&self.root.join("tmp"), &path, &entry.to_bytes()?)
+    }
+
+    fn blob(&self, blob: &BlobRef) -> Result<Option<Vec<u8>>, CacheError> {
+        let path = self.path_of("blobs", &blob.digest);
+        let Some(bytes) = read(&path, "read the blob")? else {
+            return Ok(None);
+        };
+        if bytes.len() as u64 == blob.size && Digest::of(&bytes) == blob.digest {
+            return Ok(Some(bytes));
+        }
+        tracing::warn!("the blob {} is damaged; it is made again", path.display());
+        drop_file(&path)?;
+        Ok(None)
+    }
+
+    fn put_blob(&self, bytes: &[u8]) -> Result<BlobRef, CacheError> {
+        let blob = BlobRef { digest: Digest::of(bytes), size: bytes.len() as u64 };
+        let path = self.path_of("blobs", &blob.digest);
+        // Only a blob with the right bytes is as good as a write: a damaged one is replaced.
+        let present = fs::symlink_metadata(&path).is_ok_and(|meta| meta.len() == blob.size)
+            && fs::read(&path).is_ok_and(|there| there == bytes);
+        if !present {
+            write(&self.root.join("tmp"), &path, bytes)?;
+        }
+        Ok(blob)
+    }
+}
+
+/// The whole file, or `None` when there is none.
+fn read(path: &Path, operation: &'static str) -> Result<Option<Vec<u8>>, CacheError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(CacheError::io(operation, path)(error)),
+    }
+}
+
+/// Writes `bytes` under a temporary name in `tmp`, syncs, and renames to `path`.
+pub(super) fn write(tmp: &Path, path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+    let folder = path.parent().unwrap_or(tmp);
+    fs::create_dir_all(folder).map_err(CacheError::io("create the folder", folder))?;
+    let mut file = tempfile::Builder::new()
+        .prefix("rivet-")
+        .tempfile_in(tmp)
+        .map_err(CacheError::io("create a file in", tmp))?;
+    file.write_all(bytes).map_err(CacheError::io("write", path))?;
+    file.as_file().sync_data().map_err(CacheError::io("sync", path))?;
+    file.persist(path).map_err(|error| CacheError::io("rename to", path)(error.error))?;
+    Ok(())
+}
+
+fn drop_file(path: &Path) -> Result<(), CacheError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CacheError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what a killed build left behind. Failing to is no reason not to build.
+fn sweep(tmp: &Path) {
+    let Ok(entries) = fs::read_dir(tmp) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let old = entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|modified| {
+            SystemTime::now().duration_since(modified).is_ok_and(|age| age > ABANDONED_AFTER)
+        });
+        if old && let Err(error) = fs::remove_file(entry.path()) {
+            tracing::debug!("cannot remove {}: {error}", entry.path().display());
+        }
+    }
+}
+
+fn count(folder: &Path, files: &mut u64, bytes: &mut u64) -> Result<(), CacheError> {
+    let failed = || CacheError::io("list the cache folder", folder);
+    for shard in fs::read_dir(folder).map_err(failed())? {
+        let shard = shard.map_err(failed())?.path();
+        for entry in fs::read_dir(&shard).map_err(CacheError::io("list the cache folder", &shard))? {
+            let entry = entry.map_err(failed())?;
+            // A file may go while we count.
+            if let Ok(meta) = entry.metadata() {
+                *files += 1;
+                *bytes += meta.len();
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::{ActionResult, Cost};
+
+    fn cache() -> (tempfile::TempDir, LocalCache) {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = LocalCache::open(dir.path()).unwrap();
+        (dir, cache)
+    }
+
+    fn file(cache: &LocalCache, bytes: &[u8]) -> (ActionKey, BlobRef) {
+        let blob = cache.put_blob(bytes).unwrap();
+        let key = ActionKey(Digest::of(b"key"));
+        let result = ActionResult { facts: vec![7], blobs: vec![blob] };
+        cache.put_action(&key, &ActionEntry { result, cost: Cost::default() }).unwrap();
+        (key, blob)
+    }
+
+    #[test]
+    fn what_is_put_is_found_again_by_another_process_too() {
+        let (dir, cache) = cache();
+        let (key, blob) = file(&cache, b"bytes");
+        let other = LocalCache::open(dir.path()).unwrap();
+        assert_eq!(other.action(&key).unwrap().unwrap().result.blobs, [blob]);
+        assert_eq!(other.blob(&blob).unwrap().unwrap(), b"bytes");
+        assert_eq!(
+            other.stats().unwrap(),
+            CacheStats {
+                blobs: 1,
+                blob_bytes: 5,
+                actions: 1,
+                action_bytes: cache.stats().unwrap().action_bytes,
+            }
+        );
+    }
+
+    #[test]
+    fn a_missing_or_short_blob_is_a_miss() {
+        let (_dir, cache) = cache();
+        let (key, blob) = file(&cache, b"bytes");
+        let path = cache.path_of("blobs", &blob.digest);
+        fs::write(&path, b"byte").unwrap();
+        assert_eq!(cache.action(&key).unwrap(), None);
+        assert!(!path.exists(), "the damaged blob is dropped");
+        assert_eq!(cache.action(&key).unwrap(), None);
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found_on_read_and_healed_by_the_next_write() {
+        let (_dir, cache) = cache();
+        let (_, blob) = file(&cache, b"bytes");
+        let path = cache.path_of("blobs", &blob.digest);
+        fs::write(&path, b"bytez").unwrap();
+        cache.put_blob(b"bytes").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"bytes", "putting replaces wrong bytes");
+        fs::write(&path, b"bytez").unwrap();
+        assert_eq!(cache.blob(&blob).unwrap(), None);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_damaged_entry_is_a_miss() {
+        let (_dir, cache) = cache();
+        let (key, _) = file(&cache, b"bytes");
+        let path = cache.path_of("actions", &key.0);
+        for bytes in [&b""[..], b"short", &[0; 200]] {
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(cache.action(&key).unwrap(), None);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn many_threads_may_put_the_same_blob() {
+        let (_dir, cache) = cache();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| file(&cache, &[5; 100_000]));
+            }
+        });
+        assert_eq!(cache.stats().unwrap().blobs, 1);
+        assert_eq!(fs::read_dir(cache.root.join("tmp")).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,46 @@
+//! The content-addressed cache: blobs named by their BLAKE3, and action entries that map the
+//! key of a step to the digests of what it made. It knows nothing of video, of the graph or of
+//! what a key is made of.
+//!
+//! ```text
+//! <cache folder>/v1/
+//!     blobs/ab/abcd…      a blob, named by the BLAKE3 of its bytes
+//!     actions/ab/abcd…    an action entry, named by the action key
+//!     stats/ab/abcd…      digests of source files, named by the digest of their path;
+//!                         only there to spare reading a file that did not change
+//!     tmp/                files being written; complete ones are renamed into place
+//! ```
+//!
+//! Several processes may use one folder at once: files appear whole by rename, are never
+//! changed afterwards, and a reader verifies what it reads. An entry whose blob is missing or
+//! wrong is a miss; the blob is dropped so that the next write repairs it.
+
+mod digest;
+mod entry;
+mod error;
+mod local;
+mod place;
+mod stat_cache;
+
+pub use digest::{ActionKey, Digest};
+pub use entry::{ActionEntry, ActionResult, BlobRef, Cost};
+pub use error::CacheError;
+pub use local::{CacheStats, LocalCache};
+pub use place::default_folder;
+pub use stat_cache::FileStamp;
+
+/// What the graph needs of a cache. Backends and decorators (tiers, signing, counting)
+/// implement just this.
+pub trait Cache: Send + Sync {
+    /// The entry filed under `key`, if it is there, whole, and its blobs are present.
+    fn action(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError>;
+
+    /// Files `entry` under `key`. The blobs that it names must have been put before.
+    fn put_action(&self, key: &ActionKey, entry: &ActionEntry) -> Result<(), CacheError>;
+
+    /// The bytes of a blob, verified. `None` when it is missing or its bytes are wrong.
+    fn blob(&self, blob: &BlobRef) -> Result<Option<Vec<u8>>, CacheError>;
+
+    /// Stores `bytes` and returns their name. Storing what is there already costs no write.
+    fn put_blob(&self, bytes: &[u8]) -> Result<BlobRef, CacheError>;
+}
