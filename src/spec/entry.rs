@@ -1,0 +1,203 @@
+//! One key of the spec with its value: checks the type, and says what is wrong with it in one voice.
+//! It knows TOML values, not what a ladder is.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use toml::de::DeValue;
+
+use super::fields::Fields;
+use super::keys::{Key, Table};
+use super::problems::{Diagnostic, Problems, Read, Reported, Span, alternatives, quoted};
+use super::suggest;
+
+/// A value that is one of a few words.
+pub(super) trait Choice: Copy + 'static {
+    /// Every word that can be chosen, and what it stands for.
+    const ALL: &'static [(&'static str, Self)];
+    /// Words that a later version will know; they deserve another message than a typing error.
+    const PLANNED: &'static [&'static str];
+}
+
+/// A key that is there, and its value.
+pub(super) struct Entry<'t> {
+    pub(super) table: &'static Table,
+    pub(super) key: &'static Key,
+    pub(super) key_span: Span,
+    pub(super) value: &'t DeValue<'t>,
+    pub(super) span: Span,
+}
+
+impl<'t> Entry<'t> {
+    /// The key as a headline names it: "`crf` in `[[rung]]`".
+    pub(super) fn name(&self) -> String {
+        format!("`{}` {}", self.key.name, self.table.place())
+    }
+
+    /// A problem with this value; `headline` goes on where [`Entry::name`] ends.
+    pub(super) fn problem(&self, headline: &str, label: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(format!("{} {headline}", self.name())).at(self.span.clone(), label)
+    }
+
+    /// The help line that fits when nothing better is known.
+    pub(super) fn example(&self) -> String {
+        format!("for example: `{}`", self.key.example)
+    }
+
+    /// Reports a value of another type than `wanted`.
+    pub(super) fn not(&self, wanted: &str, problems: &mut Problems) -> Reported {
+        let found = kind(self.value);
+        problems.report(
+            self.problem(&format!("must be {wanted}"), format!("this is {found}")).help(self.example()),
+        )
+    }
+
+    pub(super) fn text(&self, problems: &mut Problems) -> Read<&'t str> {
+        match self.value {
+            DeValue::String(text) => Ok(text),
+            _ => Err(self.not("a string", problems)),
+        }
+    }
+
+    /// A whole number within a range.
+    pub(super) fn integer<T>(&self, range: RangeInclusive<T>, problems: &mut Problems) -> Read<T>
+    where
+        T: TryFrom<i128> + Into<i128> + Display + Copy,
+    {
+        let (low, high) = (*range.start(), *range.end());
+        let number = match self.value {
+            DeValue::Integer(number) => number,
+            DeValue::String(text) if text.parse::<i128>().is_ok_and(|n| within(n, &range)) => {
+                return Err(problems.report(
+                    self.problem("must be a whole number", "this is a string")
+                        .help(format!("leave the quotes out: `{} = {text}`", self.key.name)),
+                ));
+            }
+            _ => return Err(self.not("a whole number", problems)),
+        };
+        // What 128 bits do not hold is outside of every range, too; TOML knows no such limit.
+        let value = i128::from_str_radix(number.as_str(), number.radix()).ok();
+        match value.filter(|value| within(*value, &range)) {
+            Some(value) => T::try_from(value).map_err(|_| self.not("a whole number", problems)),
+            None => {
+                let label = match value {
+                    Some(value) if value < low.into() => "this is too small",
+                    Some(_) => "this is too large",
+                    None => "this is out of all bounds",
+                };
+                Err(problems.report(
+                    self.problem(&format!("must be from {low} to {high}"), label).help(self.example()),
+                ))
+            }
+        }
+    }
+
+    /// One of the words that a type has for its values.
+    pub(super) fn choice<T: Choice>(&self, problems: &mut Problems) -> Read<T> {
+        let text = self.text(problems)?;
+        if let Some((_, value)) = T::ALL.iter().find(|(name, _)| *name == text) {
+            return Ok(*value);
+        }
+        let names: Vec<&str> = T::ALL.iter().map(|(name, _)| *name).collect();
+        let problem = if T::PLANNED.contains(&text) {
+            Diagnostic::new(format!("{} is not available in this version of rivet", quoted(text)))
+                .at(self.span.clone(), format!("for {}", self.name()))
+                .help(format!("available: {}", alternatives(&names)))
+        } else {
+            let problem =
+                self.problem(&format!("must be {}", alternatives(&names)), "this is none that rivet knows");
+            match suggest::nearest(text, names.iter().copied()) {
+                Some(near) => problem.help(format!("did you mean `\"{near}\"`?")),
+                None => problem.help(self.example()),
+            }
+        };
+        Err(problems.report(problem))
+    }
+
+    /// The elements of a list, as values of the same key.
+    pub(super) fn elements(&self, problems: &mut Problems) -> Read<Vec<Entry<'t>>> {
+        let DeValue::Array(elements) = self.value else {
+            return Err(self.not("a list", problems));
+        };
+        Ok(elements
+            .iter()
+            .map(|element| Entry {
+                table: self.table,
+                key: self.key,
+                key_span: self.key_span.clone(),
+                value: element.get_ref(),
+                span: element.span(),
+            })
+            .collect())
+    }
+
+    /// The elements of a list of tables.
+    pub(super) fn tables(&self, table: &'static Table, problems: &mut Problems) -> Read<Vec<Fields<'t>>> {
+        let elements = match self.value {
+            DeValue::Array(_) => self.elements(problems)?,
+            DeValue::Table(_) => {
+                return Err(problems.report(
+                    Diagnostic::new(format!("`{}` is a list of tables", self.key.name))
+                        .at(self.span.clone(), "this is a single table")
+                        .help(format!("write `{}`, with double brackets, for each", table.header)),
+                ));
+            }
+            _ => return Err(self.not("a list of tables", problems)),
+        };
+        // All elements are looked at before the first wrong one ends it.
+        let tables: Vec<Read<Fields<'t>>> = elements
+            .into_iter()
+            .map(|element| match element.value {
+                DeValue::Table(entries) => Ok(Fields::new(table, element.span, entries)),
+                _ => Err(element.not("a list of tables", problems)),
+            })
+            .collect();
+        tables.into_iter().collect()
+    }
+}
+
+fn within<T: Into<i128> + Copy>(value: i128, range: &RangeInclusive<T>) -> bool {
+    (*range.start()).into() <= value && value <= (*range.end()).into()
+}
+
+/// What a value is, in the words of a person.
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or a time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::spec::testing::{SPEC, has, invalid};
+
+    /// Asserts what is said when these lines are added to a rung.
+    fn refused(lines: &str, parts: &[&str]) {
+        has(&invalid(&format!("{SPEC}{lines}\n")), parts);
+    }
+
+    #[test]
+    fn values_of_another_type_are_named() {
+        refused(
+            "crf = 32.5",
+            &["`crf` in `[[rung]]` must be a whole number", "this is a number with a fraction"],
+        );
+        refused("crf = '32'", &["this is a string", "leave the quotes out: `crf = 32`"]);
+        refused("crf = '99'", &["this is a string", "for example: `crf = 32`"]);
+        refused("crf = true", &["this is true or false"]);
+        refused("crf = 1979-05-27", &["this is a date or a time"]);
+        refused("crf = [32]", &["this is a list"]);
+        refused("crf = { is = 32 }", &["this is a table"]);
+        refused("encoder = ['rav1e']", &["`encoder` in `[[rung]]` must be a string"]);
+        has(
+            &invalid(&format!("video = 'rav1e'\n{SPEC}")),
+            &["`video` at the top level must be a table", "for example: `[video]`"],
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! Every table and key of `ladder.toml`, each with an example.
+//! One list for reading, for "did you mean" and for the help in messages. It says which keys
+//! there are and nothing about what they mean.
+
+/// A key of the spec.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    /// How it is written, for a help line: `height = 720`, or a table's header.
+    pub(super) example: &'static str,
+}
+
+/// A table of the spec.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// As it stands in the file, brackets and all. Empty for the file itself.
+    pub(super) header: &'static str,
+    /// What it may hold, in groups that tables can share.
+    pub(super) keys: &'static [&'static [Key]],
+}
+
+impl Table {
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.all().find(|key| key.name == name)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &'static Key> + use<> {
+        self.keys.iter().copied().flatten()
+    }
+
+    /// Where a key stands, for a message: "in `[video]`".
+    pub(super) fn place(&self) -> String {
+        match self.header {
+            "" => "at the top level".to_owned(),
+            header => format!("in `{header}`"),
+        }
+    }
+}
+
+/// Every table, in the order in which a spec is usually written; of the title, its usual form.
+pub(super) static TABLES: &[&Table] =
+    &[&ROOT, &TITLE, &SEGMENTS, &VIDEO, &ENCODER, &RAV1E, &RUNG, &AUDIO, &PACKAGE, &CACHE];
+
+const fn key(name: &'static str, example: &'static str) -> Key {
+    Key { name, example }
+}
+
+pub(super) static ROOT: Table = Table {
+    header: "",
+    keys: &[&[
+        key("title", "[title]"),
+        key("segments", "[segments]"),
+        key("video", "[video]"),
+        key("encoder", "[encoder.rav1e]"),
+        key("rung", "[[rung]]"),
+        key("audio", "[[audio]]"),
+        key("package", "[package]"),
+        key("cache", "[cache]"),
+    ]],
+};
+
+const TITLE_KEYS: &[Key] = &[
+    key("name", r#"name = "bunny""#),
+    key("source", r#"source = "media/bunny.mp4""#),
+    key("output", r#"output = "dist/bunny""#),
+];
+
+/// The only title.
+pub(super) static TITLE: Table = Table { header: "[title]", keys: &[TITLE_KEYS] };
+
+/// One of many titles.
+pub(super) static TITLES: Table = Table { header: "[[title]]", keys: &[TITLE_KEYS] };
+
+pub(super) static SEGMENTS: Table = Table {
+    header: "[segments]",
+    keys: &[&[
+        key("mode", r#"mode = "content""#),
+        key("target", r#"target = "2s""#),
+        key("min", r#"min = "500ms""#),
+        key("max", r#"max = "4s""#),
+    ]],
+};
+
+/// What `[video]` sets for every rung, and a rung for itself.
+const PICTURE_KEYS: &[Key] = &[
+    key("encoder", r#"encoder = "rav1e""#),
+    key("speed", "speed = 9"),
+    key("crf", "crf = 32"),
+    key("bit_depth", "bit_depth = 10"),
+    key("color", r#"color = "source""#),
+];
+
+pub(super) static VIDEO: Table = Table { header: "[video]", keys: &[PICTURE_KEYS] };
+
+pub(super) static ENCODER: Table = Table { header: "[encoder]", keys: &[&[key("rav1e", "[encoder.rav1e]")]] };
+
+pub(super) static RAV1E: Table =
+    Table { header: "[encoder.rav1e]", keys: &[&[key("speed", "speed = 9"), key("tiles", "tiles = 4")]] };
+
+pub(super) static RUNG: Table = Table {
+    header: "[[rung]]",
+    keys: &[
+        &[key("name", r#"name = "720p""#), key("width", "width = 1280"), key("height", "height = 720")],
+        PICTURE_KEYS,
+    ],
+};
+
+pub(super) static AUDIO: Table = Table {
+    header: "[[audio]]",
+    keys: &[&[
+        key("name", r#"name = "main""#),
+        key("codec", r#"codec = "opus""#),
+        key("bitrate", r#"bitrate = "128k""#),
+        key("channels", "channels = 2"),
+        key("language", r#"language = "en""#),
+        key("track", "track = 0"),
+    ]],
+};
+
+pub(super) static PACKAGE: Table =
+    Table { header: "[package]", keys: &[&[key("formats", r#"formats = ["hls"]"#)]] };
+
+pub(super) static CACHE: Table =
+    Table { header: "[cache]", keys: &[&[key("dir", r#"dir = ".rivet-cache""#)]] };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::testing::ladder;
+
+    #[test]
+    fn the_examples_of_all_keys_make_a_valid_spec() {
+        let mut text = String::new();
+        // The file itself and `[encoder]` only hold tables.
+        let written = TABLES.iter().filter(|table| !["", "[encoder]"].contains(&table.header));
+        for table in written {
+            text += &format!("{}\n", table.header);
+            for key in table.all() {
+                text += &format!("{}\n", key.example);
+            }
+        }
+        let ladder = ladder(&text);
+        assert_eq!(ladder.titles[0].name, "bunny");
+        assert_eq!(ladder.rungs[0].rav1e.tiles, Some(4));
+        assert_eq!(ladder.audio[0].language.as_deref(), Some("en"));
+    }
+
+    #[test]
+    fn an_example_shows_its_key() {
+        for key in TABLES.iter().flat_map(|table| table.all()) {
+            assert!(key.example.contains(key.name), "{key:?}");
+        }
+    }
+}

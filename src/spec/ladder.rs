@@ -1,0 +1,236 @@
+//! The plain types of a checked spec: what the rest of rivet knows of `ladder.toml`.
+//! They hold no spans, no TOML and no defaults still to be filled in; they may not do anything.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::entry::Choice;
+use super::units::{BitsPerSecond, Millis};
+
+/// A whole spec. Lists keep the order of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ladder {
+    /// Where the spec stands: absolute, without `.` and `..`.
+    pub path: PathBuf,
+    /// At least one.
+    pub titles: Vec<Title>,
+    pub segments: SegmentPolicy,
+    /// At least one. No two share a name, nor do a rung and an audio rendition.
+    pub rungs: Vec<Rung>,
+    /// Empty for a silent ladder.
+    pub audio: Vec<AudioRendition>,
+    pub package: Package,
+    pub cache: CacheSpec,
+}
+
+/// One source and what is made of it.
+///
+/// Paths are absolute and lexically normalised (`..` takes back a written component, not a
+/// symbolic link). The source need not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Title {
+    /// Unique in the spec; for a single `[title]` without a name, the source's file stem.
+    pub name: String,
+    pub source: PathBuf,
+    /// A folder that the title owns: it holds no source, no spec and no other title's output.
+    pub output: PathBuf,
+}
+
+/// How a film is cut into chunks. `min <= target <= max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SegmentPolicy {
+    pub mode: SegmentMode,
+    /// The mean length; with [`SegmentMode::Fixed`], the grid.
+    pub target: Millis,
+    /// The shortest chunk; with [`SegmentMode::Fixed`], the target.
+    pub min: Millis,
+    /// The longest chunk; with [`SegmentMode::Fixed`], the target.
+    pub max: Millis,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SegmentMode {
+    /// Cut where the content says so, so that an edit stays local.
+    Content,
+    /// Cut on a time grid.
+    Fixed,
+}
+
+/// One video rendition, `[video]` and the encoder's own table merged into it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Rung {
+    /// Fit to be a folder's name anywhere: `[A-Za-z0-9][A-Za-z0-9._-]*`, at most 64 bytes.
+    pub name: String,
+    /// Luma samples, even, 16 to 8192. `None` follows from the height and the display shape.
+    /// At least one of the two is given.
+    pub width: Option<u32>,
+    /// Luma samples, even, 16 to 8192. `None` follows from the width and the display shape.
+    pub height: Option<u32>,
+    pub encoder: Encoder,
+    pub crf: Crf,
+    /// `None`: as the source.
+    pub bit_depth: Option<BitDepth>,
+    pub rav1e: Rav1eOptions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Encoder {
+    Rav1e,
+}
+
+/// Constant rate factor on AV1's own scale, 0 (best) to 63 (smallest). Each encoder maps it to
+/// its native scale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Crf(u8);
+
+impl Crf {
+    pub const MAX: Crf = Crf(63);
+
+    /// `None` above 63.
+    pub const fn new(value: u8) -> Option<Crf> {
+        if value <= Crf::MAX.0 { Some(Crf(value)) } else { None }
+    }
+
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for Crf {
+    fn default() -> Self {
+        Crf(32)
+    }
+}
+
+/// Bits per sample of the encoded video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BitDepth {
+    Eight,
+    Ten,
+}
+
+impl BitDepth {
+    pub const fn bits(self) -> u8 {
+        match self {
+            BitDepth::Eight => 8,
+            BitDepth::Ten => 10,
+        }
+    }
+}
+
+/// What only rav1e knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rav1eOptions {
+    /// rav1e's own scale: 0 (slowest, best) to 10 (fastest).
+    pub speed: u8,
+    /// Tiles of a frame, 1 to 64. `None`: worked out from the picture size. It is never worked
+    /// out from the machine, for it changes the bytes.
+    pub tiles: Option<u32>,
+}
+
+impl Default for Rav1eOptions {
+    fn default() -> Self {
+        Rav1eOptions { speed: 9, tiles: None }
+    }
+}
+
+/// One audio rendition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AudioRendition {
+    /// As [`Rung::name`], in the same namespace.
+    pub name: String,
+    pub codec: AudioCodec,
+    /// Of all channels together, 6 to 510 kbit/s (RFC 6716 2.1.1).
+    pub bitrate: BitsPerSecond,
+    /// 1 or 2. `None`: stereo, except that mono stays mono.
+    pub channels: Option<u8>,
+    /// A well-formed BCP 47 tag, as it was written. `None`: what the source says.
+    pub language: Option<String>,
+    /// Which of the source's audio tracks, counted from 0. `None`: the best.
+    pub track: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AudioCodec {
+    Opus,
+}
+
+/// What is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Package {
+    /// At least one, none twice.
+    pub formats: Vec<PackageFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PackageFormat {
+    Hls,
+}
+
+/// Where results are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CacheSpec {
+    /// Absolute, lexically normalised. `None`: the user's cache folder.
+    pub dir: Option<PathBuf>,
+}
+
+/// Gives a choice its spelling: one table for reading it, for showing it and for messages.
+macro_rules! spelled {
+    ($name:ident { $($variant:ident = $spelling:literal),* } planned [$($planned:literal),*]) => {
+        impl $name {
+            /// As the spec spells it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $($name::$variant => $spelling),*
+                }
+            }
+        }
+
+        impl Choice for $name {
+            const ALL: &'static [(&'static str, Self)] = &[$(($spelling, $name::$variant)),*];
+            const PLANNED: &'static [&'static str] = &[$($planned),*];
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+    };
+}
+
+spelled!(SegmentMode { Content = "content", Fixed = "fixed" } planned []);
+spelled!(Encoder { Rav1e = "rav1e" } planned ["svt-av1", "nvenc"]);
+spelled!(AudioCodec { Opus = "opus" } planned []);
+spelled!(PackageFormat { Hls = "hls" } planned ["dash", "mp4"]);
+
+impl fmt::Display for Crf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for BitDepth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bits().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crf_keeps_to_the_scale_of_av1() {
+        assert_eq!(Crf::new(0).map(Crf::get), Some(0));
+        assert_eq!(Crf::new(63), Some(Crf::MAX));
+        assert_eq!(Crf::new(64), None);
+    }
+
+    #[test]
+    fn choices_are_shown_as_the_spec_spells_them() {
+        assert_eq!(Encoder::Rav1e.to_string(), "rav1e");
+        assert_eq!(SegmentMode::Content.to_string(), "content");
+        assert_eq!(BitDepth::Ten.to_string(), "10");
+    }
+}

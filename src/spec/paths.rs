@@ -1,0 +1,220 @@
+//! Paths of the spec: where relative ones start, how they are made plain, which ones meet.
+//! It looks at names, folders and symbolic links; it opens no file and changes nothing.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use super::entry::Entry;
+use super::problems::{Problems, Read, quoted};
+
+/// No file system takes longer paths (`PATH_MAX` of Linux). It also bounds what checking one costs.
+const LONGEST: usize = 4096;
+
+/// Where a spec stands, and with it all that its paths can run into.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The spec: absolute, normalised. It need not exist.
+    pub(super) spec: PathBuf,
+    /// Where relative paths start.
+    pub(super) folder: PathBuf,
+    pub(super) home: Option<PathBuf>,
+}
+
+impl Place {
+    pub(super) fn of(path: &Path) -> io::Result<Place> {
+        let spec = normalized(&std::path::absolute(path)?);
+        Ok(Place {
+            folder: spec.parent().unwrap_or(&spec).to_owned(),
+            spec,
+            home: std::env::home_dir().filter(|home| home.is_absolute()),
+        })
+    }
+}
+
+/// A path twice: as it is written, and where the file system has it.
+#[derive(Debug)]
+pub(super) struct Spot {
+    pub(super) written: PathBuf,
+    /// Symbolic links followed, as far as the path exists.
+    pub(super) real: PathBuf,
+}
+
+impl Spot {
+    /// `path` is absolute and normalised.
+    pub(super) fn new(path: &Path) -> Spot {
+        Spot { written: path.to_owned(), real: real(path) }
+    }
+
+    /// Whether `other` is this folder or lies in it, in either view.
+    pub(super) fn holds(&self, other: &Spot) -> bool {
+        other.written.starts_with(&self.written) || other.real.starts_with(&self.real)
+    }
+}
+
+/// Both views of a spot, for rules that must hold in each.
+pub(super) const VIEWS: [fn(&Spot) -> &Path; 2] = [|spot| &spot.written, |spot| &spot.real];
+
+/// Reads a path, relative to the spec's folder, as an absolute one.
+pub(super) fn read(entry: &Entry<'_>, place: &Place, problems: &mut Problems) -> Read<PathBuf> {
+    let text = entry.text(problems)?;
+    let problem = if text.is_empty() {
+        entry.problem("is empty", "a path is missing here").help(entry.example())
+    } else if let Some(control) = text.chars().find(|c| c.is_control()) {
+        entry
+            .problem("is no path", format!("it holds the control character U+{:04X}", u32::from(control)))
+            .help("a `\\\\` in double quotes begins an escape; write `/`, or use single quotes")
+    } else if text.len() > LONGEST {
+        entry.problem("is no path", format!("it is longer than {LONGEST} bytes"))
+    } else if text == "~" || text.starts_with("~/") {
+        entry.problem("starts with `~`", "this is not a shell, `~` means nothing here").help(format!(
+            "write the path out, or {} for a folder that is called `~`",
+            quoted(&format!("./{text}"))
+        ))
+    } else {
+        return Ok(normalized(&place.folder.join(text)));
+    };
+    Err(problems.report(problem))
+}
+
+/// Whether a relative path leads above where it starts.
+pub(super) fn climbs(path: &Path) -> bool {
+    let mut depth = 0usize;
+    for component in path.components() {
+        match component {
+            Component::Normal(_) => depth += 1,
+            Component::ParentDir if depth == 0 => return true,
+            Component::ParentDir => depth -= 1,
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    false
+}
+
+/// An absolute path without `.` and `..`; above the root is the root.
+pub(super) fn normalized(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+/// Follows symbolic links in the longest part of the path that exists.
+fn real(path: &Path) -> PathBuf {
+    for ancestor in path.ancestors() {
+        if let (Ok(found), Ok(rest)) = (fs::canonicalize(ancestor), path.strip_prefix(ancestor)) {
+            // Joining an empty rest would end the path in a separator.
+            return match rest.as_os_str().is_empty() {
+                true => found,
+                false => found.join(rest),
+            };
+        }
+    }
+    path.to_owned()
+}
+
+/// What stands where a folder is wanted.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// This part of the path is something else than a folder.
+    NotAFolder(PathBuf),
+    /// This part of the path is a symbolic link to nowhere.
+    BrokenLink(PathBuf),
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, what) = match self {
+            Obstacle::NotAFolder(path) => (path, "is a file"),
+            Obstacle::BrokenLink(path) => (path, "is a symbolic link that leads nowhere"),
+        };
+        write!(f, "{} {what}", quoted(&path.display().to_string()))
+    }
+}
+
+/// Why no folder can be made at `path`, as far as looking tells.
+pub(super) fn obstacle(path: &Path) -> Option<Obstacle> {
+    for ancestor in path.ancestors() {
+        match fs::metadata(ancestor) {
+            Ok(found) if found.is_dir() => return None,
+            Ok(_) => return Some(Obstacle::NotAFolder(ancestor.to_owned())),
+            Err(_) if fs::symlink_metadata(ancestor).is_ok() => {
+                return Some(Obstacle::BrokenLink(ancestor.to_owned()));
+            }
+            Err(_) => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normalising_is_lexical() {
+        let plain = |path: &str| normalized(Path::new(path));
+        assert_eq!(plain("/a/./b//c/../d/"), Path::new("/a/b/d"));
+        assert_eq!(plain("/../../a"), Path::new("/a"));
+        assert_eq!(plain("/a/.."), Path::new("/"));
+    }
+
+    #[test]
+    fn climbing_is_leading_above_the_start() {
+        let climbs = |path: &str| climbs(Path::new(path));
+        assert!(!climbs("dist/bunny"));
+        assert!(!climbs("./dist/../out"));
+        assert!(!climbs("dist/.."));
+        assert!(climbs(".."));
+        assert!(climbs("dist/../../out"));
+        assert!(climbs("./../out/dist"));
+    }
+
+    #[test]
+    fn a_place_is_absolute() {
+        let place = Place::of(Path::new("specs/../ladder.toml")).unwrap();
+        assert_eq!(place.folder, std::env::current_dir().unwrap());
+        assert_eq!(place.spec, place.folder.join("ladder.toml"));
+        assert!(Place::of(Path::new("")).is_err());
+        assert_eq!(Place::of(Path::new("/")).unwrap().folder, Path::new("/"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_spot_follows_links_as_far_as_there_is_something() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        fs::create_dir(root.join("media")).unwrap();
+        std::os::unix::fs::symlink("media", root.join("link")).unwrap();
+        let spot = Spot::new(&root.join("link/new/out"));
+        assert_eq!(spot.real, root.join("media/new/out"));
+        assert_eq!(Spot::new(&root.join("link")).real, root.join("media"));
+        assert!(Spot::new(&root.join("media")).holds(&spot));
+        assert!(!spot.holds(&Spot::new(&root.join("media"))));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn obstacles_are_files_and_broken_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::write(root.join("file"), "").unwrap();
+        std::os::unix::fs::symlink("nowhere", root.join("broken")).unwrap();
+        std::os::unix::fs::symlink(root, root.join("fine")).unwrap();
+        assert_eq!(obstacle(root), None);
+        assert_eq!(obstacle(&root.join("new/folder")), None);
+        assert_eq!(obstacle(&root.join("fine/new")), None);
+        let file = Some(Obstacle::NotAFolder(root.join("file")));
+        assert_eq!(obstacle(&root.join("file")), file);
+        assert_eq!(obstacle(&root.join("file/below")), file);
+        assert_eq!(obstacle(&root.join("broken/below")), Some(Obstacle::BrokenLink(root.join("broken"))));
+    }
+}

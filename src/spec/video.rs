@@ -1,0 +1,337 @@
+//! Reads `[video]`, `[encoder.rav1e]` and every `[[rung]]`, and merges them: a rung inherits what
+//! it does not say. It does not work out sizes or bit depths that follow from the source.
+
+use std::ops::RangeInclusive;
+
+use super::entry::{Choice, Entry};
+use super::fields::Fields;
+use super::keys;
+use super::ladder::{BitDepth, Crf, Encoder, Rav1eOptions, Rung};
+use super::names::Names;
+use super::problems::{Diagnostic, Problems, Read};
+
+/// The largest picture of AV1's level 6, 8192 x 4352, is no wider (AV1 Annex A.3, MaxPicSize).
+const SIDE: RangeInclusive<u32> = 16..=8192;
+const SPEED: RangeInclusive<u8> = 0..=10;
+const TILES: RangeInclusive<u32> = 1..=64;
+
+/// The only thing that `color` can be for now, so that nothing needs to keep it.
+#[derive(Clone, Copy)]
+struct AsSource;
+
+impl Choice for AsSource {
+    const ALL: &'static [(&'static str, Self)] = &[("source", AsSource)];
+    const PLANNED: &'static [&'static str] = &[];
+}
+
+/// What `[video]` sets for every rung, and a rung for itself. `None`: not said here.
+#[derive(Default)]
+struct Picture {
+    encoder: Option<Encoder>,
+    speed: Option<u8>,
+    crf: Option<Crf>,
+    bit_depth: Option<BitDepth>,
+}
+
+impl Picture {
+    fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Read<Picture> {
+        let encoder = fields.optional("encoder", |entry| entry.choice(problems));
+        let speed = fields.optional("speed", |entry| entry.integer(SPEED, problems));
+        let crf = fields.optional("crf", |entry| crf(&entry, problems));
+        let bit_depth = fields.optional("bit_depth", |entry| bit_depth(&entry, problems));
+        let color = fields.optional("color", |entry| entry.choice::<AsSource>(problems));
+        color?;
+        Ok(Picture { encoder: encoder?, speed: speed?, crf: crf?, bit_depth: bit_depth? })
+    }
+}
+
+/// What a rung says, before `[video]` is merged into it.
+struct Draft {
+    name: String,
+    width: Option<u32>,
+    height: Option<u32>,
+    picture: Picture,
+}
+
+/// What `[encoder.rav1e]` says.
+#[derive(Default)]
+struct Rav1eTable {
+    speed: Option<u8>,
+    tiles: Option<u32>,
+}
+
+pub(super) fn read<'t>(
+    root: &mut Fields<'t>,
+    names: &mut Names<'t>,
+    problems: &mut Problems,
+) -> Read<Vec<Rung>> {
+    let video = video(root, problems);
+    let rav1e = encoder(root, problems);
+    let drafts = drafts(root, names, problems);
+    let (video, rav1e) = (video?, rav1e?);
+    Ok(drafts?.into_iter().map(|draft| merge(draft, &video, &rav1e)).collect())
+}
+
+/// The nearest to the rung that says something is right; the encoder's own table is farthest.
+fn merge(rung: Draft, video: &Picture, rav1e: &Rav1eTable) -> Rung {
+    let own = rung.picture;
+    let default = Rav1eOptions::default();
+    Rung {
+        name: rung.name,
+        width: rung.width,
+        height: rung.height,
+        encoder: own.encoder.or(video.encoder).unwrap_or(Encoder::Rav1e),
+        crf: own.crf.or(video.crf).unwrap_or_default(),
+        bit_depth: own.bit_depth.or(video.bit_depth),
+        rav1e: Rav1eOptions {
+            speed: own.speed.or(video.speed).or(rav1e.speed).unwrap_or(default.speed),
+            tiles: rav1e.tiles.or(default.tiles),
+        },
+    }
+}
+
+/// `[video]`
+fn video(root: &mut Fields<'_>, problems: &mut Problems) -> Read<Picture> {
+    let Some(mut fields) = root.table("video", &keys::VIDEO, problems)? else {
+        return Ok(Picture::default());
+    };
+    let picture = Picture::read(&mut fields, problems);
+    fields.finish(problems);
+    picture
+}
+
+/// `[encoder]`, which holds a table for each encoder.
+fn encoder(root: &mut Fields<'_>, problems: &mut Problems) -> Read<Rav1eTable> {
+    let Some(mut fields) = root.table("encoder", &keys::ENCODER, problems)? else {
+        return Ok(Rav1eTable::default());
+    };
+    let table = fields.table("rav1e", &keys::RAV1E, problems);
+    fields.finish(problems);
+    let Some(mut fields) = table? else {
+        return Ok(Rav1eTable::default());
+    };
+    let speed = fields.optional("speed", |entry| entry.integer(SPEED, problems));
+    let tiles = fields.optional("tiles", |entry| entry.integer(TILES, problems));
+    fields.finish(problems);
+    Ok(Rav1eTable { speed: speed?, tiles: tiles? })
+}
+
+fn drafts<'t>(root: &mut Fields<'t>, names: &mut Names<'t>, problems: &mut Problems) -> Read<Vec<Draft>> {
+    let tables = root.tables("rung", &keys::RUNG, problems)?;
+    if tables.is_empty() {
+        return Err(problems.report(
+            Diagnostic::new("the ladder has no rung")
+                .help("add at least one:\n[[rung]]\nname = \"720p\"\nheight = 720"),
+        ));
+    }
+    let drafts: Vec<Read<Draft>> = tables.into_iter().map(|fields| draft(fields, names, problems)).collect();
+    drafts.into_iter().collect()
+}
+
+/// `[[rung]]`
+fn draft<'t>(mut fields: Fields<'t>, names: &mut Names<'t>, problems: &mut Problems) -> Read<Draft> {
+    let name = match fields.required("name", problems) {
+        Ok(entry) => names.folder_name(&entry, problems),
+        Err(reported) => Err(reported),
+    };
+    let width = fields.optional("width", |entry| side(&entry, problems));
+    let height = fields.optional("height", |entry| side(&entry, problems));
+    let picture = Picture::read(&mut fields, problems);
+    let span = fields.span();
+    fields.finish(problems);
+    let (width, height) = (width?, height?);
+    if width.is_none() && height.is_none() {
+        return Err(problems.report(
+            Diagnostic::new("a rung needs a `height`, a `width` or both")
+                .at(span, "how large is this one?")
+                .help("add `height = 720`; the width follows from the display shape"),
+        ));
+    }
+    Ok(Draft { name: name?, width, height, picture: picture? })
+}
+
+/// A width or a height. Even, because chroma of half the size must come out whole.
+fn side(entry: &Entry<'_>, problems: &mut Problems) -> Read<u32> {
+    let side = entry.integer(SIDE, problems)?;
+    if !side.is_multiple_of(2) {
+        return Err(problems.report(entry.problem("must be even", "this is odd").help(format!(
+            "write `{key} = {}` or `{key} = {}`",
+            side - 1,
+            side + 1,
+            key = entry.key.name
+        ))));
+    }
+    Ok(side)
+}
+
+fn crf(entry: &Entry<'_>, problems: &mut Problems) -> Read<Crf> {
+    let value = entry.integer(0..=Crf::MAX.get(), problems)?;
+    Crf::new(value).ok_or_else(|| entry.not("a whole number", problems))
+}
+
+fn bit_depth(entry: &Entry<'_>, problems: &mut Problems) -> Read<BitDepth> {
+    match entry.integer(i64::MIN..=i64::MAX, problems)? {
+        8 => Ok(BitDepth::Eight),
+        10 => Ok(BitDepth::Ten),
+        _ => Err(problems.report(
+            entry
+                .problem("must be 8 or 10", "this is neither")
+                .help("leave it out to keep the depth of the source"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::testing::{HEAD, has, invalid, ladder};
+
+    /// A spec with these lines before a rung that has its own.
+    fn spec(before: &str, rung: &str) -> String {
+        format!("{HEAD}{before}\n[[rung]]\nname = '720p'\n{rung}\n")
+    }
+
+    fn rung(before: &str, lines: &str) -> Rung {
+        ladder(&spec(before, &format!("height = 720\n{lines}"))).rungs.remove(0)
+    }
+
+    fn refused(lines: &str, parts: &[&str]) {
+        has(&invalid(&spec("", &format!("height = 720\n{lines}"))), parts);
+    }
+
+    #[test]
+    fn a_rung_needs_little() {
+        assert_eq!(
+            rung("", ""),
+            Rung {
+                name: "720p".to_owned(),
+                width: None,
+                height: Some(720),
+                encoder: Encoder::Rav1e,
+                crf: Crf::new(32).unwrap(),
+                bit_depth: None,
+                rav1e: Rav1eOptions { speed: 9, tiles: None },
+            }
+        );
+        let wide = ladder(&spec("", "width = 1280")).rungs.remove(0);
+        assert_eq!((wide.width, wide.height), (Some(1280), None));
+        assert_eq!(rung("", "width = 8192").width, Some(8192));
+        assert_eq!(rung("", "width = 0x10").width, Some(16));
+    }
+
+    #[test]
+    fn a_rung_overrides_what_it_inherits() {
+        let video = "[video]\nencoder = 'rav1e'\ncrf = 28\nbit_depth = 10\ncolor = 'source'\n";
+        let inherited = rung(video, "");
+        assert_eq!(inherited.crf.get(), 28);
+        assert_eq!(inherited.bit_depth, Some(BitDepth::Ten));
+        let own = rung(video, "crf = 40\nbit_depth = 8\ncolor = 'source'\nencoder = 'rav1e'");
+        assert_eq!(own.crf.get(), 40);
+        assert_eq!(own.bit_depth, Some(BitDepth::Eight));
+    }
+
+    #[test]
+    fn the_nearest_speed_counts() {
+        let table = "[encoder.rav1e]\nspeed = 3\ntiles = 8\n";
+        let video = "[video]\nspeed = 5\n";
+        assert_eq!(rung("", "").rav1e.speed, 9);
+        assert_eq!(rung(table, "").rav1e.speed, 3);
+        assert_eq!(rung(&format!("{table}{video}"), "").rav1e.speed, 5);
+        assert_eq!(rung(&format!("{table}{video}"), "speed = 0").rav1e.speed, 0);
+        assert_eq!(rung(table, "").rav1e.tiles, Some(8));
+        let inline = format!("encoder.rav1e = {{ tiles = 2 }}\n{}", spec("", "height = 720"));
+        assert_eq!(ladder(&inline).rungs[0].rav1e.tiles, Some(2));
+        assert_eq!(rung("[encoder]", "").rav1e, Rav1eOptions::default());
+    }
+
+    #[test]
+    fn rungs_may_be_alike_but_for_their_names() {
+        let two = "height = 720\n[[rung]]\nname = '720p-b'\nheight = 720";
+        assert_eq!(ladder(&spec("", two)).rungs.len(), 2);
+    }
+
+    #[test]
+    fn a_ladder_needs_a_rung() {
+        has(
+            &invalid(HEAD),
+            &[
+                "error: the ladder has no rung",
+                "= help: add at least one:\n         [[rung]]\n         name = \"720p\"",
+            ],
+        );
+        has(&invalid(&format!("rung = []\n{HEAD}")), &["the ladder has no rung"]);
+        has(
+            &invalid(&format!("{HEAD}[rung]\nname = 'a'\nheight = 720")),
+            &["error: `rung` is a list of tables", "help: write `[[rung]]`, with double brackets, for each"],
+        );
+        has(
+            &invalid(&format!("rung = [{{ name = 'a', height = 720 }}, 7]\n{HEAD}")),
+            &["`rung` at the top level must be a list of tables", "this is a whole number"],
+        );
+        has(
+            &invalid(&format!("{HEAD}[[video]]\ncrf = 1\n")),
+            &["error: there is only one `[video]`", "help: write `[video]`, and only once"],
+        );
+    }
+
+    #[test]
+    fn a_rung_needs_a_name_and_a_size() {
+        has(
+            &invalid(&spec("", "[[rung]]\nheight = 360")),
+            &[
+                "error: a rung needs a `height`, a `width` or both",
+                "^^^^^^^^ how large is this one?",
+                "help: add `height = 720`",
+                "error: missing key `name` in `[[rung]]`",
+                "help: add `name = \"720p\"`",
+            ],
+        );
+    }
+
+    #[test]
+    fn sizes_have_limits() {
+        for (line, label) in [
+            ("width = 14", "this is too small"),
+            ("width = 8194", "this is too large"),
+            ("width = -2", "this is too small"),
+            ("width = 99999999999999999999999999999999999999999", "out of all bounds"),
+        ] {
+            let headline = "`width` in `[[rung]]` must be from 16 to 8192";
+            refused(line, &[headline, label, "for example: `width = 1280`"]);
+        }
+        refused("width = 853", &["must be even", "write `width = 852` or `width = 854`"]);
+    }
+
+    #[test]
+    fn scales_have_ends() {
+        refused("crf = 64", &["`crf` in `[[rung]]` must be from 0 to 63", "too large"]);
+        refused("crf = -1", &["must be from 0 to 63", "too small"]);
+        refused("speed = 11", &["`speed` in `[[rung]]` must be from 0 to 10"]);
+        refused("bit_depth = 12", &["`bit_depth` in `[[rung]]` must be 8 or 10"]);
+        let tiles = |n| invalid(&spec(&format!("[encoder.rav1e]\ntiles = {n}"), "height = 720"));
+        has(&tiles(0), &["`tiles` in `[encoder.rav1e]` must be from 1 to 64"]);
+        has(&tiles(65), &["`tiles` in `[encoder.rav1e]` must be from 1 to 64"]);
+        let both = invalid(&spec("[video]\ncrf = 99", "height = 720\ncrf = 98"));
+        has(&both, &["`crf` in `[video]` must", "`crf` in `[[rung]]` must"]);
+    }
+
+    #[test]
+    fn encoders_to_come_are_told_from_unknown_ones() {
+        for planned in ["svt-av1", "nvenc"] {
+            refused(
+                &format!("encoder = '{planned}'"),
+                &[
+                    &format!("error: `{planned}` is not available in this version of rivet"),
+                    "for `encoder` in `[[rung]]`",
+                    "help: available: `rav1e`",
+                ],
+            );
+        }
+        refused(
+            "encoder = 'raw1e'",
+            &["`encoder` in `[[rung]]` must be `rav1e`", "did you mean `\"rav1e\"`?"],
+        );
+        refused("encoder = 'x264'", &["must be `rav1e`", "for example: `encoder = \"rav1e\"`"]);
+        refused("color = 'bt709'", &["`color` in `[[rung]]` must be `source`"]);
+    }
+}
