@@ -1,0 +1,50 @@
+//! What can go wrong with a source. Every message says what was expected and found; the caller
+//! adds which title it is.
+
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum MediaError {
+    #[error("cannot open {}: {reason}", path.display())]
+    Open { path: PathBuf, reason: String },
+    #[error("{} is not a media file that FFmpeg's libraries can read: {reason}", path.display())]
+    NotMedia { path: PathBuf, reason: String },
+    #[error("{} has no video track", path.display())]
+    NoVideo { path: PathBuf },
+    #[error("{}: there is no decoder for {codec}", path.display())]
+    NoDecoder { path: PathBuf, codec: String },
+    #[error("{} is damaged or cut short: {detail}", path.display())]
+    Damaged { path: PathBuf, detail: String },
+    #[error("{} changed while it was being read", path.display())]
+    Changed { path: PathBuf },
+    #[error("{}: {detail}", path.display())]
+    Unsupported { path: PathBuf, detail: String },
+    #[error("{operation} failed: {reason}")]
+    Library { operation: &'static str, reason: String },
+    #[error("interrupted")]
+    Cancelled,
+}
+
+impl MediaError {
+    pub(super) fn library(operation: &'static str, error: ffmpeg_next::Error) -> MediaError {
+        MediaError::Library { operation, reason: error.to_string() }
+    }
+
+    /// What a person can do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            MediaError::Open { .. } => {
+                "check the title's `source` in the spec: it is relative to the spec's folder"
+            }
+            MediaError::NotMedia { .. } => {
+                "check that the file is complete and holds video; `ffprobe FILE` tells what it is"
+            }
+            MediaError::NoVideo { .. } => "a ladder needs a video track: name a source that has one",
+            MediaError::Damaged { .. } => {
+                "copy the file again, or repair it (for example: ffmpeg -i FILE -c copy NEW); nothing was published"
+            }
+            MediaError::Changed { .. } => "run the build again once the file is complete",
+            _ => return None,
+        })
+    }
+}

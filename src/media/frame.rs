@@ -1,0 +1,118 @@
+//! One decoded picture: what it holds, and its digest.
+
+use ffmpeg::frame::Video;
+use ffmpeg_next as ffmpeg;
+
+use super::ffi;
+
+/// A decoded picture in the decoder's own pixel format. Cheap to send between threads; the
+/// samples are shared with the decoder's pool and never changed.
+pub struct Frame(Video);
+
+/// BLAKE3 of a picture's pixel format, visible size and visible samples. Padding, strides, time
+/// stamps and colour description are no part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct FrameDigest(pub [u8; 32]);
+
+/// The visible samples of one plane.
+pub(super) struct Plane<'a> {
+    data: &'a [u8],
+    stride: usize,
+    row_bytes: usize,
+    rows: usize,
+    bit_depth: u8,
+    swapped: bool,
+}
+
+impl Frame {
+    pub(super) fn new(video: Video) -> Frame {
+        Frame(video)
+    }
+
+    pub(super) fn video(&self) -> &Video {
+        &self.0
+    }
+
+    /// Visible size in samples.
+    pub fn size(&self) -> (u32, u32) {
+        (self.0.width(), self.0.height())
+    }
+
+    /// Bytes that the visible samples take.
+    pub fn bytes(&self) -> usize {
+        (0..4).filter_map(|plane| ffi::plane_shape(&self.0, plane)).map(|(bytes, rows)| bytes * rows).sum()
+    }
+
+    pub(super) fn plane(&self, number: usize) -> Option<Plane<'_>> {
+        let (row_bytes, rows) = ffi::plane_shape(&self.0, number)?;
+        if number >= self.0.planes() {
+            return None;
+        }
+        let format = self.0.format();
+        Some(Plane {
+            data: self.0.data(number),
+            stride: self.0.stride(number),
+            row_bytes,
+            rows,
+            bit_depth: ffi::bit_depth(format).clamp(8, 16),
+            swapped: ffi::is_big_endian(format),
+        })
+    }
+
+    pub fn digest(&self) -> FrameDigest {
+        let mut hasher = blake3::Hasher::new_derive_key("rivet frame v1");
+        let name = self.0.format().descriptor().map_or("unknown", |descriptor| descriptor.name());
+        hasher.update(name.as_bytes()).update(&[0]);
+        hasher.update(&self.0.width().to_le_bytes());
+        hasher.update(&self.0.height().to_le_bytes());
+        for number in 0..4 {
+            let Some(plane) = self.plane(number) else {
+                continue;
+            };
+            for row in 0..plane.rows {
+                hasher.update(plane.row(row));
+            }
+        }
+        FrameDigest(*hasher.finalize().as_bytes())
+    }
+}
+
+impl Plane<'_> {
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn bit_depth(&self) -> u8 {
+        self.bit_depth
+    }
+
+    fn bytes_per_sample(&self) -> usize {
+        if self.bit_depth > 8 { 2 } else { 1 }
+    }
+
+    pub(super) fn samples_per_row(&self) -> usize {
+        self.row_bytes / self.bytes_per_sample()
+    }
+
+    /// The visible bytes of a row; empty if the frame is shorter than it says.
+    pub(super) fn row(&self, row: usize) -> &[u8] {
+        let start = row * self.stride;
+        self.data.get(start..start + self.row_bytes).unwrap_or(&[])
+    }
+
+    /// The sum of the samples `left..right` of a row.
+    pub(super) fn sum(&self, row: usize, left: usize, right: usize) -> u64 {
+        let size = self.bytes_per_sample();
+        let Some(bytes) = self.row(row).get(left * size..right * size) else {
+            return 0;
+        };
+        if size == 1 {
+            return bytes.iter().map(|&sample| u64::from(sample)).sum();
+        }
+        let value = |pair: &[u8]| {
+            let pair = [pair[0], pair[1]];
+            u64::from(if self.swapped { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) })
+        };
+        bytes.chunks_exact(2).map(value).sum()
+    }
+}

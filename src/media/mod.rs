@@ -1,0 +1,39 @@
+//! Reading, decoding, scaling and describing pictures and sound. Bytes and frames in, bytes and
+//! frames out: nothing here knows of keys, caches or nodes.
+//!
+//! A source file is read in three steps. [`scan`] goes once over its packets and returns an
+//! [`Index`]: the tracks, and for the pictures the [`Span`]s, stretches that decode by
+//! themselves. A [`PacketReader`] fetches the packets of a span again, and a [`SpanDecoder`]
+//! turns them into [`Frame`]s in presentation order. Sound goes through [`decode_audio`] to
+//! 48 kHz PCM and through [`OpusTrack`] to packets.
+
+pub mod av1;
+
+mod audio;
+mod colour;
+mod decode;
+mod error;
+mod ffi;
+mod frame;
+mod index;
+mod opus;
+mod reader;
+mod rotate;
+mod scale;
+mod scan;
+mod score;
+mod timing;
+
+pub use audio::{AudioSink, decode_audio};
+pub use colour::Colour;
+pub use decode::{DecodedFrame, SpanDecoder, decodable_codecs, video_decoder_name};
+pub use error::MediaError;
+pub use ffi::{decoder_library, demuxer_library, init};
+pub use frame::{Frame, FrameDigest};
+pub use index::{AudioTrack, Index, Rotation, Span, SpanDigest, VideoTrack};
+pub use opus::{OPUS_FRAME, OPUS_RATE, OpusEncoder, OpusTrack, opus_library};
+pub use reader::{PacketReader, SpanPackets};
+pub use scale::{Picture, PictureFormat, Scaler};
+pub use scan::scan;
+pub use score::{Signature, cut_score};
+pub use timing::{FrameTimes, Rational};

@@ -1,0 +1,154 @@
+//! Fetching the packets of a span from the file again, forward or by seeking, and making sure
+//! that they are the packets that the index saw.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ffmpeg::format::context::Input;
+use ffmpeg::{Packet, codec};
+use ffmpeg_next as ffmpeg;
+
+use super::scan::{SpanPacket, digest, span_digest};
+use super::{MediaError, VideoTrack, ffi};
+
+/// Reading on through this many packets is cheaper than a seek.
+const WORTH_SEEKING: u64 = 500;
+
+/// The packets of one span, verified, with what a decoder needs.
+pub struct SpanPackets {
+    pub(super) path: PathBuf,
+    pub(super) parameters: codec::Parameters,
+    pub(super) packets: Vec<Packet>,
+    pub(super) ranks: Vec<(Option<u32>, bool)>,
+}
+
+/// An open source, reading the packets of its video track.
+pub struct PacketReader {
+    path: PathBuf,
+    track: Arc<VideoTrack>,
+    input: Input,
+    /// Packets in decode order, without gaps, the first being number `first`.
+    window: VecDeque<Packet>,
+    first: u64,
+    /// Whether `first` rests on where a seek landed, which some containers get wrong.
+    sought: bool,
+}
+
+impl PacketReader {
+    pub fn open(path: &Path, track: Arc<VideoTrack>) -> Result<PacketReader, MediaError> {
+        let input = open(path, &track)?;
+        Ok(PacketReader {
+            path: path.to_owned(),
+            track,
+            input,
+            window: VecDeque::new(),
+            first: 0,
+            sought: false,
+        })
+    }
+
+    /// The number, in decode order, of the packet that comes next from the file.
+    pub fn position(&self) -> u64 {
+        self.first + self.window.len() as u64
+    }
+
+    /// Reads a span. Spans read in order cost one pass over the file.
+    pub fn read_span(&mut self, number: usize) -> Result<SpanPackets, MediaError> {
+        match self.try_read_span(number) {
+            Err(MediaError::Changed { .. }) if self.sought => {
+                self.restart()?;
+                self.try_read_span(number)
+            }
+            result => result,
+        }
+    }
+
+    fn try_read_span(&mut self, number: usize) -> Result<SpanPackets, MediaError> {
+        let track = Arc::clone(&self.track);
+        let changed = || MediaError::Changed { path: self.path.clone() };
+        let span = *track.spans.get(number).ok_or_else(changed)?;
+        if span.first < self.first || span.first > self.position() + WORTH_SEEKING {
+            self.go_to(span.first)?;
+        }
+        while self.position() < span.end {
+            let packet = self.next_packet()?;
+            self.window.push_back(packet);
+            self.drop_before(span.first);
+        }
+        self.drop_before(span.first);
+        let mut packets: Vec<Packet> =
+            self.window.iter().take((span.end - span.first) as usize).cloned().collect();
+        let ranks = track.ranks(number);
+        let seen: Vec<SpanPacket> = packets
+            .iter_mut()
+            .map(|p| SpanPacket { flags: ffi::packet_flags(p), digest: digest(p) })
+            .collect();
+        if seen.len() != ranks.len() || span_digest(&ranks, &seen) != span.digest {
+            return Err(MediaError::Changed { path: self.path.clone() });
+        }
+        let stream =
+            self.input.stream(track.stream).ok_or_else(|| MediaError::Changed { path: self.path.clone() })?;
+        Ok(SpanPackets { path: self.path.clone(), parameters: stream.parameters(), packets, ranks })
+    }
+
+    fn drop_before(&mut self, number: u64) {
+        while self.first < number && self.window.pop_front().is_some() {
+            self.first += 1;
+        }
+    }
+
+    fn next_packet(&mut self) -> Result<Packet, MediaError> {
+        loop {
+            let mut packet = Packet::empty();
+            match packet.read(&mut self.input) {
+                Ok(()) if packet.stream() == self.track.stream => return Ok(packet),
+                Ok(()) => {}
+                // The index has seen more packets than the file has now.
+                Err(ffmpeg::Error::Eof) => {
+                    return Err(MediaError::Changed { path: self.path.clone() });
+                }
+                Err(error) => return Err(MediaError::library("reading the source", error)),
+            }
+        }
+    }
+
+    /// Goes to packet `target`, by a seek where that lands at or before it (in MPEG-TS it may
+    /// not), otherwise from the start.
+    fn go_to(&mut self, target: u64) -> Result<(), MediaError> {
+        self.window.clear();
+        let stamp = self.track.stamps.get(target as usize).copied();
+        if let Some(stamp) = stamp
+            && ffi::seek(&mut self.input, self.track.stream, stamp)
+            && let Ok(packet) = self.next_packet()
+        {
+            let numbers: HashMap<i64, u64> = self.track.stamps.iter().copied().zip(0..).collect();
+            if let Some(&number) = packet.pts().and_then(|stamp| numbers.get(&stamp))
+                && number <= target
+            {
+                self.first = number;
+                self.window.push_back(packet);
+                self.sought = true;
+                return Ok(());
+            }
+        }
+        self.restart()
+    }
+
+    fn restart(&mut self) -> Result<(), MediaError> {
+        self.window.clear();
+        self.input = open(&self.path, &self.track)?;
+        self.first = 0;
+        self.sought = false;
+        Ok(())
+    }
+}
+
+fn open(path: &Path, track: &VideoTrack) -> Result<Input, MediaError> {
+    let mut input = ffi::open(path)?;
+    if input.stream(track.stream).is_none() {
+        return Err(MediaError::Changed { path: path.to_owned() });
+    }
+    ffi::keep_streams(&mut input, &[track.stream]);
+    Ok(input)
+}

@@ -1,0 +1,287 @@
+//! One pass over a source's packets, which tells its tracks and where its pictures can be
+//! decoded from. It reads to the very end and says so when the file ends too early: FFmpeg's
+//! libraries do not.
+
+use std::path::Path;
+
+use ffmpeg::Packet;
+use ffmpeg::codec::packet::side_data;
+use ffmpeg::format::context::Input;
+use ffmpeg::media::Type;
+use ffmpeg_next as ffmpeg;
+
+use super::ffi::{self, Parameters};
+use super::index::{AudioTrack, Index, Span, SpanDigest, VideoTrack};
+use super::{MediaError, Rational};
+
+/// A random-access point this soon after the last one starts a span only if its content says
+/// so (one in `ONE_IN`), so that a film of nothing but key frames is not cut into single frames,
+/// while an edit still moves no span but its own.
+const SHORT_SPAN: u64 = 8;
+const ONE_IN: u8 = 8;
+
+/// What is kept of one packet during the pass.
+struct Seen {
+    stamp: Option<i64>,
+    key: bool,
+    flags: i32,
+    digest: [u8; 32],
+}
+
+/// Reads the whole file and returns its index. `cancelled` is asked now and then.
+pub fn scan(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaError> {
+    let mut input = ffi::open(path)?;
+    let damaged = |detail: String| MediaError::Damaged { path: path.to_owned(), detail };
+    let stream = input
+        .streams()
+        .best(Type::Video)
+        .filter(|stream| !stream.disposition().contains(ffmpeg::format::stream::Disposition::ATTACHED_PIC))
+        .ok_or_else(|| MediaError::NoVideo { path: path.to_owned() })?;
+    let video = stream.index();
+    let video_parameters = ffi::parameters(&stream);
+    check_picture(path, &video_parameters)?;
+    let mut track = describe(&stream, &video_parameters);
+    let mut audio: Vec<(AudioTrack, blake3::Hasher)> = input
+        .streams()
+        .filter(|stream| stream.parameters().medium() == Type::Audio)
+        .filter_map(|stream| describe_audio(&stream))
+        .collect();
+
+    let file_size = std::fs::metadata(path).map(|meta| meta.len()).unwrap_or(0);
+    if let Some(detail) = ffi::beyond_the_end(&mut input, file_size) {
+        return Err(damaged(detail));
+    }
+
+    let mut packets: Vec<Seen> = Vec::new();
+    let mut last_shown: Option<(i64, u64)> = None;
+    let mut end_us = 0i64;
+    loop {
+        if cancelled() {
+            return Err(MediaError::Cancelled);
+        }
+        let mut packet = Packet::empty();
+        match packet.read(&mut input) {
+            Ok(()) => {}
+            Err(ffmpeg::Error::Eof) => break,
+            Err(error) => {
+                return Err(damaged(format!("reading stopped at {} ({error})", seconds(end_us))));
+            }
+        }
+        end_us = end_us.max(end_of(&input, &packet));
+        let wanted =
+            packet.stream() == video || audio.iter().any(|(track, _)| track.stream == packet.stream());
+        if wanted && packet.is_corrupt() {
+            return Err(damaged(format!("the packet at {} is incomplete", seconds(end_us))));
+        }
+        if packet.stream() == video {
+            let stamp = packet.pts();
+            if let Some(stamp) = stamp
+                && last_shown.is_none_or(|(last, _)| stamp > last)
+            {
+                last_shown = Some((stamp, u64::try_from(packet.duration()).unwrap_or(0)));
+            }
+            packets.push(Seen {
+                stamp,
+                key: packet.is_key(),
+                flags: ffi::packet_flags(&mut packet),
+                digest: digest(&packet),
+            });
+        } else if let Some((track, hasher)) =
+            audio.iter_mut().find(|(track, _)| track.stream == packet.stream())
+        {
+            track.packets += 1;
+            hasher.update(&packet.pts().unwrap_or(i64::MIN).to_le_bytes());
+            hasher.update(&digest(&packet));
+        }
+    }
+    if packets.is_empty() {
+        return Err(damaged("its video track holds no pictures".to_owned()));
+    }
+    // Matroska declares its length and does not notice when the file ends before it.
+    let declared = ffi::declared_duration_us(&input);
+    if input.format().name().contains("matroska")
+        && let Some(declared) = declared
+        && end_us + 500_000 < declared
+    {
+        return Err(damaged(format!(
+            "it should last {} and ends after {}",
+            seconds(declared),
+            seconds(end_us)
+        )));
+    }
+
+    track.last_duration = last_shown.map_or(0, |(_, duration)| duration);
+    find_spans(&mut track, packets);
+    let audio = audio
+        .into_iter()
+        .filter(|(track, _)| track.packets > 0)
+        .map(|(track, hasher)| AudioTrack { packets_digest: *hasher.finalize().as_bytes(), ..track })
+        .collect();
+    Ok(Index { container: input.format().name().to_owned(), video: track, audio })
+}
+
+fn check_picture(path: &Path, parameters: &Parameters) -> Result<(), MediaError> {
+    if parameters.width == 0
+        || parameters.height == 0
+        || parameters.pixel_format == ffmpeg::format::Pixel::None
+    {
+        return Err(MediaError::Damaged {
+            path: path.to_owned(),
+            detail: format!("nothing in it tells the size and format of its {} pictures", parameters.codec),
+        });
+    }
+    if parameters.width > 16_384 || parameters.height > 16_384 {
+        return Err(MediaError::Unsupported {
+            path: path.to_owned(),
+            detail: format!(
+                "pictures of {}x{} are larger than 16384x16384",
+                parameters.width, parameters.height
+            ),
+        });
+    }
+    Ok(())
+}
+
+fn describe(stream: &ffmpeg::Stream<'_>, parameters: &Parameters) -> VideoTrack {
+    let rate = |r: ffmpeg::Rational| ffi::positive(r.numerator(), r.denominator());
+    VideoTrack {
+        stream: stream.index(),
+        codec: parameters.codec.clone(),
+        parameters: parameters.digest,
+        width: parameters.width,
+        height: parameters.height,
+        sample_aspect: parameters.sample_aspect.unwrap_or(Rational { num: 1, den: 1 }),
+        rotation: ffi::rotation(stream),
+        pixel_format: parameters.pixel_format.descriptor().map_or("unknown", |d| d.name()).to_owned(),
+        bit_depth: ffi::bit_depth(parameters.pixel_format),
+        colour: parameters.colour,
+        time_base: time_base(stream),
+        claimed_rates: [stream.avg_frame_rate(), stream.rate()].into_iter().filter_map(rate).collect(),
+        stamps: Vec::new(),
+        last_duration: 0,
+        packets: 0,
+        spans: Vec::new(),
+    }
+}
+
+fn time_base(stream: &ffmpeg::Stream<'_>) -> Rational {
+    let base = stream.time_base();
+    ffi::positive(base.numerator(), base.denominator()).unwrap_or(Rational { num: 1, den: 90_000 })
+}
+
+fn describe_audio(stream: &ffmpeg::Stream<'_>) -> Option<(AudioTrack, blake3::Hasher)> {
+    let parameters = ffi::parameters(stream);
+    if parameters.sample_rate == 0 || parameters.channels == 0 {
+        return None;
+    }
+    let mut hasher = blake3::Hasher::new_derive_key("rivet audio packets v1");
+    hasher.update(&parameters.digest);
+    let base = time_base(stream);
+    hasher.update(&base.num.to_le_bytes()).update(&base.den.to_le_bytes());
+    let track = AudioTrack {
+        stream: stream.index(),
+        codec: parameters.codec,
+        packets_digest: [0; 32],
+        packets: 0,
+        sample_rate: parameters.sample_rate,
+        channels: parameters.channels,
+        language: stream
+            .metadata()
+            .get("language")
+            .filter(|&language| language != "und")
+            .unwrap_or("")
+            .to_owned(),
+        default: stream.disposition().contains(ffmpeg::format::stream::Disposition::DEFAULT),
+    };
+    Some((track, hasher))
+}
+
+/// Where a packet ends, in microseconds.
+fn end_of(input: &Input, packet: &Packet) -> i64 {
+    let Some(base) = input.stream(packet.stream()).map(|stream| time_base(&stream)) else {
+        return 0;
+    };
+    let end = packet.pts().or(packet.dts()).unwrap_or(0).saturating_add(packet.duration());
+    let us = i128::from(end) * 1_000_000 * i128::from(base.num) / i128::from(base.den);
+    i64::try_from(us).unwrap_or(0)
+}
+
+fn seconds(us: i64) -> String {
+    format!("{}.{:02} s", us / 1_000_000, us.rem_euclid(1_000_000) / 10_000)
+}
+
+/// BLAKE3 of a packet's bytes and of the side data that a decoder reads.
+pub(super) fn digest(packet: &Packet) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(packet.data().unwrap_or(&[]));
+    for side in packet.side_data() {
+        if matches!(
+            side.kind(),
+            side_data::Type::NewExtraData | side_data::Type::Palette | side_data::Type::SkipSamples
+        ) {
+            hasher.update(side.data());
+        }
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// Cuts the track into spans at its random-access points. Where its time stamps or key frames
+/// cannot be trusted the whole track is one span, which is always right.
+fn find_spans(track: &mut VideoTrack, packets: Vec<Seen>) {
+    track.packets = packets.len() as u64;
+    let stamps: Option<Vec<i64>> = packets.iter().map(|packet| packet.stamp).collect();
+    track.stamps = stamps.filter(|stamps| all_different(stamps)).unwrap_or_default();
+    let mut starts = vec![0u64];
+    if !track.stamps.is_empty() && packets[0].key {
+        for (at, packet) in packets.iter().enumerate().skip(1).filter(|(_, packet)| packet.key) {
+            let last = starts.last().copied().unwrap_or(0);
+            let far = at as u64 - last >= SHORT_SPAN;
+            let forward = track.stamps[at] > track.stamps[last as usize];
+            if forward && (far || packet.digest[0] < u8::MAX / ONE_IN) {
+                starts.push(at as u64);
+            }
+        }
+    }
+    let digests: Vec<SpanPacket> =
+        packets.iter().map(|p| SpanPacket { flags: p.flags, digest: p.digest }).collect();
+    for (number, &first) in starts.iter().enumerate() {
+        let end = match starts.get(number + 1) {
+            None => track.packets,
+            // Through the last packet that is shown before the next span starts.
+            Some(&next) => {
+                let bound = track.stamps[next as usize];
+                let after = track.stamps[next as usize..].iter().rposition(|&stamp| stamp < bound);
+                after.map_or(next, |last| next + last as u64 + 1)
+            }
+        };
+        track.spans.push(Span { first, end, digest: SpanDigest([0; 32]) });
+    }
+    for number in 0..track.spans.len() {
+        let span = track.spans[number];
+        let digest = span_digest(&track.ranks(number), &digests[span.first as usize..span.end as usize]);
+        track.spans[number].digest = digest;
+    }
+}
+
+fn all_different(stamps: &[i64]) -> bool {
+    let mut sorted = stamps.to_vec();
+    sorted.sort();
+    sorted.windows(2).all(|pair| pair[0] != pair[1])
+}
+
+/// What a span's digest is made of, a packet.
+pub(super) struct SpanPacket {
+    pub flags: i32,
+    pub digest: [u8; 32],
+}
+
+pub(super) fn span_digest(ranks: &[(Option<u32>, bool)], packets: &[SpanPacket]) -> SpanDigest {
+    let mut hasher = blake3::Hasher::new_derive_key("rivet span v1");
+    for (&(rank, own), packet) in ranks.iter().zip(packets) {
+        hasher.update(&rank.map_or(-1, i64::from).to_le_bytes());
+        hasher.update(&[u8::from(own)]);
+        hasher.update(&packet.flags.to_le_bytes());
+        hasher.update(&packet.digest);
+    }
+    SpanDigest(*hasher.finalize().as_bytes())
+}
