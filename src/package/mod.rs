@@ -1,0 +1,38 @@
+//! Packaging: encoded samples in, files of a stream out, and those files into an output folder.
+//! Nothing here encodes, caches or plans; the same samples give the same bytes.
+//!
+//! How the parts fit, for one title:
+//!
+//! - For each rung, [`video_init`] and for each chunk a [`segment`]; for each audio rendition
+//!   [`audio_init`] and its segments. Each is one file of a CMAF track.
+//! - [`target_duration`] over all tracks, since their playlists must agree in it, and
+//!   [`Bandwidth::measure`] over the sizes of each track's segments.
+//! - [`media_playlist`] for each track, and one [`multivariant_playlist`] that names them. Paths
+//!   in playlists are [`RelPath`]s, relative to the playlist.
+//! - [`publish`] with a [`PublishFile`] for each of these files, or nothing where [`is_current`]
+//!   says that they are there.
+
+mod bandwidth;
+mod cmaf;
+mod hls;
+mod language;
+mod path;
+mod publish;
+
+pub use bandwidth::{SegmentSize, average_bandwidth, peak_bandwidth};
+pub use cmaf::{
+    AudioTrack, CmafError, OPUS_CODECS, OPUS_TIMESCALE, Sample, Segment, TrackKind, VideoTrack, audio_init,
+    segment, video_init,
+};
+pub use hls::{
+    AudioRendition, Bandwidth, HlsError, MediaPlaylist, MultivariantPlaylist, PlaylistSegment, Variant,
+    VideoRange, media_playlist, multivariant_playlist, target_duration,
+};
+pub use language::Language;
+pub use path::{RelPath, RelPathError};
+pub use publish::{Open, PublishError, PublishFile, PublishReport, Role, is_current, publish};
+
+#[cfg(test)]
+mod test_tools;
+#[cfg(test)]
+mod tests;

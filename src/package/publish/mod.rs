@@ -1,0 +1,295 @@
+//! Puts a package's files into its output folder, so that a web server of that folder never shows
+//! a broken stream, and a kill or a power cut at any instant loses nothing that was good.
+//!
+//! [`publish`] holds a lock and goes through these steps. An error in the first three leaves the
+//! folder as it was; a kill in any of them is made good by the next call.
+//!
+//! 1. **Look.** Refuse what rivet must not touch: a folder or file that it did not write, a
+//!    symbolic link on the way. Decide which files are there already, and whether the others fit.
+//! 2. **Stage.** Write every missing file, playlists too, into `.rivet-tmp/`, verify its BLAKE3
+//!    digest and sync it. Nothing of it can be seen yet.
+//! 3. **Intend.** Add the new files to the record, `.rivet-published.json`, so that whatever
+//!    happens from here on, the next call knows every file that is ours.
+//! 4. **Show.** Rename the staged files into place: media, then media playlists, then the entry
+//!    (the multivariant playlist, or what else names playlists). A playlist is never there before
+//!    what it names. Renames take milliseconds; the copying is over.
+//! 5. **Clean.** Remove files that only the old package had, and write the final record.
+//!
+//! A file is replaced in one rename, but two files are not replaced together. So media whose
+//! content may change from build to build should have a name that changes with it; under a fixed
+//! name, a viewer who holds the old playlist can meet the new content.
+
+mod disk;
+mod error;
+mod record;
+mod stage;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+pub use error::PublishError;
+use record::{RECORD_NAME, Record, Stamp};
+use stage::{STAGE_NAME, Stage};
+
+use super::path::RelPath;
+
+/// Held while a publish runs; never removed, since that would let two hold it.
+const LOCK_NAME: &str = ".rivet.lock";
+
+/// What rivet's own files in an output folder begin with, and a package's may not.
+const OWN_PREFIX: &str = ".rivet";
+
+/// One file of a package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishFile {
+    /// Where it goes, within the output folder.
+    pub path: RelPath,
+    /// Bytes.
+    pub size: u64,
+    /// BLAKE3 of its content.
+    pub digest: blake3::Hash,
+    pub role: Role,
+}
+
+/// When a file may be seen: after all of the roles before its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Initialization and media segments, whole MP4 files: they name no other file.
+    Media,
+    /// A media playlist: names media.
+    Playlist,
+    /// A multivariant playlist or a DASH manifest: names anything.
+    Entry,
+}
+
+/// Opens the content of a file that is to be written.
+pub type Open<'a> = dyn Fn(&PublishFile) -> io::Result<Box<dyn Read + 'a>> + 'a;
+
+/// What a publish did, in files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PublishReport {
+    pub written: usize,
+    /// There already, and left untouched.
+    pub kept: usize,
+    /// Of an earlier package, and no longer part of it.
+    pub removed: usize,
+}
+
+/// Makes `folder` hold exactly `files`, besides files that rivet never wrote, which stay as they
+/// are. Waits while another process publishes there.
+///
+/// `open` is asked for the content of files that are missing, in no promised order. What it
+/// returns is verified against size and digest.
+pub fn publish(folder: &Path, files: &[PublishFile], open: &Open<'_>) -> Result<PublishReport, PublishError> {
+    check_list(files)?;
+    disk::create_folder(folder)?;
+    // Before the lock, which is a file that would already be a change.
+    refuse_foreign_folder(folder)?;
+    let _lock = lock(folder)?;
+    let old = Record::load(folder)?.unwrap_or_default();
+    check_places(folder, files, &old)?;
+
+    let missing = missing(folder, files, &old);
+    let mut report = PublishReport { written: missing.len(), kept: files.len() - missing.len(), removed: 0 };
+    if missing.is_empty() && is_current(folder, files) {
+        Stage::of(folder).clear()?;
+        return Ok(report);
+    }
+    let stage = Stage::open(folder, &missing)?;
+    let result = fill(&stage, folder, &missing, open)
+        .and_then(|()| old.with_intent(files).store(folder, &stage))
+        .and_then(|()| show(&stage, folder, &missing))
+        .and_then(|()| remove_stale(folder, files, &old))
+        .and_then(|removed| {
+            report.removed = removed;
+            Record::of(folder, files).store(folder, &stage)
+        });
+    // Also after an error, since what is staged takes up disk that may be just what is lacking;
+    // that error is then the one to tell.
+    let cleared = stage.clear();
+    result.and(cleared).map(|()| report)
+}
+
+/// Whether `folder` holds `files` as the last finished publish left them: the record lists exactly
+/// them, and each still has the size, modification time and inode it then had. Reads no content.
+pub fn is_current(folder: &Path, files: &[PublishFile]) -> bool {
+    let Ok(Some(record)) = Record::load(folder) else {
+        return false;
+    };
+    record.files.len() == files.len()
+        && files.iter().all(|file| {
+            record.files.get(&file.path).is_some_and(|entry| {
+                entry.digest == file.digest
+                    && entry.size == file.size
+                    && entry.stamp.is_some()
+                    && entry.stamp == Stamp::of(&file.path.under(folder), file.size)
+            })
+        })
+}
+
+/// Refuses a list that cannot be a folder's content.
+fn check_list(files: &[PublishFile]) -> Result<(), PublishError> {
+    let refuse = |path: &RelPath, reason| Err(PublishError::BadList { path: path.clone(), reason });
+    let paths: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    let mut seen = BTreeSet::new();
+    for PublishFile { path, .. } in files {
+        if path.as_str().starts_with(OWN_PREFIX) {
+            return refuse(path, "names that begin with `.rivet` are for rivet's own files");
+        }
+        if !seen.insert(path) {
+            return refuse(path, "two files have this path");
+        }
+        if path.folders().any(|folder| paths.contains(folder)) {
+            return refuse(path, "a folder on its way is also a file of the package");
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a folder that holds files, but no record that rivet wrote them.
+fn refuse_foreign_folder(folder: &Path) -> Result<(), PublishError> {
+    let list = || PublishError::io("list", folder);
+    let mut foreign = false;
+    for entry in fs::read_dir(folder).map_err(list())? {
+        let name = entry.map_err(list())?.file_name();
+        foreign |= !name.to_string_lossy().starts_with(OWN_PREFIX);
+    }
+    // Looked for last: another process that publishes here writes its record before its files.
+    if foreign && folder.join(RECORD_NAME).symlink_metadata().is_err() {
+        return Err(PublishError::ForeignFolder { folder: folder.to_owned() });
+    }
+    Ok(())
+}
+
+/// Waits for the output folder's lock. It is released when the file is closed, also by a kill.
+fn lock(folder: &Path) -> Result<File, PublishError> {
+    let path = folder.join(LOCK_NAME);
+    refuse_link(&path)?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(PublishError::io("open", &path))?;
+    file.lock().map_err(PublishError::io("lock", &path))?;
+    Ok(file)
+}
+
+fn refuse_link(path: &Path) -> Result<(), PublishError> {
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_symlink() => Err(PublishError::SymbolicLink { path: path.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to go on where a path of the new or the old package leads through a symbolic link, or
+/// where something that rivet did not write stands in the way of a new file.
+fn check_places(folder: &Path, files: &[PublishFile], old: &Record) -> Result<(), PublishError> {
+    for name in [RECORD_NAME, STAGE_NAME] {
+        refuse_link(&folder.join(name))?;
+    }
+    let paths: BTreeSet<&RelPath> = old.files.keys().chain(files.iter().map(|file| &file.path)).collect();
+    let folders: BTreeSet<&str> = paths.iter().flat_map(|path| path.folders()).collect();
+    for path in folders.iter().map(|path| folder.join(path)) {
+        refuse_link(&path)?;
+    }
+    for path in &paths {
+        refuse_link(&path.under(folder))?;
+    }
+    let in_the_way = |path: PathBuf| Err(PublishError::ForeignFile { path });
+    for file in files {
+        for ancestor in file.path.folders().map(|path| folder.join(path)) {
+            if ancestor.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir()) {
+                return in_the_way(ancestor);
+            }
+        }
+        let path = file.path.under(folder);
+        match path.symlink_metadata() {
+            Ok(found) if !found.is_file() || !old.files.contains_key(&file.path) => {
+                return in_the_way(path);
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(PublishError::io("look at", &path)(error)),
+        }
+    }
+    Ok(())
+}
+
+/// The files that are not in place yet. One whose record still fits is taken as it is; another is
+/// read, since a copied or restored folder has the content but other time stamps.
+fn missing<'a>(folder: &Path, files: &'a [PublishFile], old: &Record) -> Vec<&'a PublishFile> {
+    let in_place = |file: &PublishFile| {
+        let path = file.path.under(folder);
+        let Some(stamp) = Stamp::of(&path, file.size) else {
+            return false;
+        };
+        let trusted = old
+            .files
+            .get(&file.path)
+            .is_some_and(|entry| entry.digest == file.digest && entry.stamp == Some(stamp));
+        trusted || stage::has_digest(&path, file.digest)
+    };
+    files.iter().filter(|file| !in_place(file)).collect()
+}
+
+/// Stages what is missing, after a look at the free space.
+fn fill(stage: &Stage, folder: &Path, missing: &[&PublishFile], open: &Open<'_>) -> Result<(), PublishError> {
+    let to_write: Vec<_> = missing.iter().copied().filter(|file| !stage.holds(file)).collect();
+    disk::check_space(folder, to_write.iter().map(|file| file.size))?;
+    to_write.into_iter().try_for_each(|file| stage.write(file, open))
+}
+
+/// Renames the staged files into place, role after role. All of a role is on the disk before the
+/// next begins, so that after a power cut too no playlist is there without what it names.
+fn show(stage: &Stage, folder: &Path, missing: &[&PublishFile]) -> Result<(), PublishError> {
+    let mut by_role: BTreeMap<Role, Vec<&PublishFile>> = BTreeMap::new();
+    for file in missing {
+        by_role.entry(file.role).or_default().push(file);
+    }
+    for files in by_role.values() {
+        for file in files {
+            let path = file.path.under(folder);
+            if let Some(parent) = path.parent() {
+                disk::create_folder(parent)?;
+            }
+            disk::rename(&stage.place(file), &path)?;
+        }
+        sync_folders(folder, files.iter().map(|file| &file.path))?;
+    }
+    Ok(())
+}
+
+/// Removes files that only the old package had, and the folders that this leaves empty. Returns
+/// how many files it removed.
+fn remove_stale(folder: &Path, files: &[PublishFile], old: &Record) -> Result<usize, PublishError> {
+    let current: BTreeSet<&RelPath> = files.iter().map(|file| &file.path).collect();
+    let stale: Vec<&RelPath> = old.files.keys().filter(|path| !current.contains(path)).collect();
+    let mut removed = 0;
+    for path in stale.iter().map(|path| path.under(folder)) {
+        // Something else may have taken the name of a file that is long gone.
+        if path.symlink_metadata().is_ok_and(|found| found.is_file()) {
+            disk::remove_file(&path)?;
+            removed += 1;
+        }
+    }
+    let emptied: BTreeSet<&str> = stale.iter().flat_map(|path| path.folders()).collect();
+    // Inner folders sort behind those that they are in.
+    for path in emptied.into_iter().rev() {
+        disk::remove_empty_folder(&folder.join(path))?;
+    }
+    if !stale.is_empty() {
+        sync_folders(folder, stale.into_iter())?;
+    }
+    Ok(removed)
+}
+
+/// Makes the names of `paths` durable: syncs every folder on their way that is there.
+fn sync_folders<'a>(folder: &Path, paths: impl Iterator<Item = &'a RelPath>) -> Result<(), PublishError> {
+    let folders: BTreeSet<&str> = paths.flat_map(RelPath::folders).collect();
+    for path in folders.into_iter().rev() {
+        disk::sync_folder(&folder.join(path))?;
+    }
+    disk::sync_folder(folder)
+}
+
+#[cfg(test)]
+mod tests;

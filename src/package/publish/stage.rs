@@ -1,0 +1,112 @@
+//! The staging folder, where files are written and verified before anyone can see them. It lies
+//! in the output folder, so that moving a file out of it is one rename. A staged file is named by
+//! its path and content: what a killed publish had staged, the next one takes over.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::error::PublishError;
+use super::{Open, PublishFile, disk};
+
+pub(super) const STAGE_NAME: &str = ".rivet-tmp";
+
+pub(super) struct Stage {
+    folder: PathBuf,
+}
+
+impl Stage {
+    /// The staging folder of `output`, which may not be there.
+    pub(super) fn of(output: &Path) -> Stage {
+        Stage { folder: output.join(STAGE_NAME) }
+    }
+
+    /// The staging folder of `output`, created if need be, emptied of all that is not for `files`.
+    pub(super) fn open(output: &Path, files: &[&PublishFile]) -> Result<Stage, PublishError> {
+        let stage = Stage::of(output);
+        if stage.folder.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
+            disk::remove_file(&stage.folder)?;
+        }
+        disk::create_folder(&stage.folder)?;
+        let wanted: BTreeSet<PathBuf> = files.iter().map(|file| stage.place(file)).collect();
+        let list = || PublishError::io("list", &stage.folder);
+        for entry in fs::read_dir(&stage.folder).map_err(list())? {
+            let path = entry.map_err(list())?.path();
+            if path.is_dir() && !path.is_symlink() {
+                disk::remove_folder(&path)?;
+            } else if !wanted.contains(&path) {
+                disk::remove_file(&path)?;
+            }
+        }
+        Ok(stage)
+    }
+
+    /// Where `file` is staged.
+    pub(super) fn place(&self, file: &PublishFile) -> PathBuf {
+        let mut name = blake3::Hasher::new();
+        name.update(file.digest.as_bytes()).update(file.path.as_str().as_bytes());
+        self.folder.join(&name.finalize().to_hex()[..32])
+    }
+
+    /// A name for a file that is still being written.
+    pub(super) fn scratch(&self) -> PathBuf {
+        self.folder.join("unfinished")
+    }
+
+    /// Whether `file` is staged already, by a publish that was killed. Read again, since a disk
+    /// may have lost what was not synced.
+    pub(super) fn holds(&self, file: &PublishFile) -> bool {
+        let place = self.place(file);
+        let found = place.symlink_metadata();
+        found.is_ok_and(|found| found.is_file() && found.len() == file.size)
+            && has_digest(&place, file.digest)
+    }
+
+    /// Copies the content of `file` here. It gets its name only when it is whole, true and synced.
+    pub(super) fn write(&self, file: &PublishFile, open: &Open<'_>) -> Result<(), PublishError> {
+        let unreadable = |source| PublishError::Content { path: file.path.clone(), source };
+        let scratch = self.scratch();
+        // A byte more than there should be is enough to know that there is too much.
+        let mut content = open(file).map_err(unreadable)?.take(file.size.saturating_add(1));
+        let mut out = disk::create_file(&scratch)?;
+        let mut digest = blake3::Hasher::new();
+        let mut size = 0;
+        let mut buffer = vec![0; 128 * 1024];
+        loop {
+            let part = match content.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => buffer.get(..length).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(unreadable(error)),
+            };
+            digest.update(part);
+            size += part.len() as u64;
+            out.write_all(part).map_err(PublishError::io("write", &scratch))?;
+        }
+        let found = digest.finalize();
+        if size != file.size || found != file.digest {
+            return Err(PublishError::WrongContent {
+                path: file.path.clone(),
+                expected_size: file.size,
+                expected: file.digest,
+                found_size: size,
+                found,
+            });
+        }
+        out.sync_all().map_err(PublishError::io("sync", &scratch))?;
+        disk::rename(&scratch, &self.place(file))
+    }
+
+    /// Removes the folder and what is in it.
+    pub(super) fn clear(&self) -> Result<(), PublishError> {
+        disk::remove_folder(&self.folder)
+    }
+}
+
+/// Whether the file at `path` can be read and is what it should be.
+pub(super) fn has_digest(path: &Path, digest: blake3::Hash) -> bool {
+    let mut hasher = blake3::Hasher::new();
+    let found = File::open(path).and_then(|file| hasher.update_reader(file).map(|h| h.finalize()));
+    found.is_ok_and(|found| found == digest)
+}

@@ -1,0 +1,261 @@
+//! What a publish does and refuses to do when nothing fails.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::*;
+
+#[test]
+fn a_new_folder_gets_the_files_and_a_second_publish_touches_none() {
+    let root = scratch();
+    let folder = root.path().join("dist/film");
+    let package = Package::new(&[("360p", &[1, 2]), ("720p", &[3, 4])]);
+    assert!(!is_current(&folder, &package.list()));
+    let report = package.publish(&folder).unwrap();
+    assert_eq!(report, PublishReport { written: 9, kept: 0, removed: 0 });
+    assert_eq!(visible(&folder), package.visible());
+    assert_eq!(own_files(&folder), [".rivet-published.json", ".rivet.lock"]);
+    assert!(is_current(&folder, &package.list()));
+
+    let record = inode(&folder.join(RECORD_NAME));
+    let never = |_: &PublishFile| Err(io::Error::other("nothing needs reading"));
+    let report = publish(&folder, &package.list(), &never).unwrap();
+    assert_eq!(report, PublishReport { written: 0, kept: 9, removed: 0 });
+    assert_eq!(inode(&folder.join(RECORD_NAME)), record);
+}
+
+#[test]
+fn only_what_changed_is_written_and_what_is_stale_goes() {
+    let folder = scratch();
+    let folder = folder.path();
+    Package::new(&[("360p", &[1, 2]), ("720p", &[3, 4])]).publish(folder).unwrap();
+    fs::write(folder.join("poster.jpg"), "not ours").unwrap();
+    let kept = ["360p/init.mp4", "360p/media/1.m4s"].map(|path| folder.join(path));
+    let inodes = kept.each_ref().map(|path| inode(path));
+
+    let next = Package::new(&[("360p", &[1, 5])]);
+    let report = next.publish(folder).unwrap();
+    // New: a segment and two playlists. Gone: a segment, and a rung's four files.
+    assert_eq!(report, PublishReport { written: 3, kept: 2, removed: 5 });
+    let mut expected = next.visible();
+    expected.insert("poster.jpg".to_owned(), b"not ours".to_vec());
+    assert_eq!(visible(folder), expected);
+    assert!(!folder.join("720p").exists(), "an empty folder is left");
+    assert_eq!(kept.each_ref().map(|path| inode(path)), inodes);
+    assert!(is_current(folder, &next.list()));
+}
+
+#[test]
+fn a_folder_that_is_not_empty_loses_nothing_foreign() {
+    let folder = scratch();
+    let folder = folder.path();
+    fs::create_dir(folder.join("720p")).unwrap();
+    fs::write(folder.join("720p/notes.txt"), "mine").unwrap();
+    let package = Package::new(&[("720p", &[1])]);
+    let error = package.publish(folder).unwrap_err();
+    assert!(matches!(error, PublishError::ForeignFolder { .. }), "{error}");
+    assert!(error.hint().is_some());
+    assert_eq!(own_files(folder), [] as [&str; 0]);
+    assert_eq!(visible(folder).len(), 1);
+}
+
+#[test]
+fn a_foreign_file_in_the_way_stops_all() {
+    let folder = scratch();
+    let folder = folder.path();
+    let old = Package::new(&[("360p", &[1])]);
+    old.publish(folder).unwrap();
+    for (path, is_folder) in [("720p", false), ("720p/media/3.m4s", false), ("720p/init.mp4", true)] {
+        let blocked = folder.join(path);
+        fs::create_dir_all(blocked.parent().unwrap()).unwrap();
+        if is_folder {
+            fs::create_dir(&blocked).unwrap();
+        } else {
+            fs::write(&blocked, "mine").unwrap();
+        }
+        let before = visible(folder);
+        let error = Package::new(&[("360p", &[2]), ("720p", &[3])]).publish(folder).unwrap_err();
+        assert!(matches!(&error, PublishError::ForeignFile { path } if *path == blocked), "{error}");
+        assert_eq!(visible(folder), before);
+        assert!(is_current(folder, &old.list()));
+        let _ = fs::remove_file(folder.join("720p"));
+        let _ = fs::remove_dir_all(folder.join("720p"));
+    }
+}
+
+#[test]
+fn links_lead_nowhere() {
+    let root = scratch();
+    let (folder, outside) = (root.path().join("dist"), root.path().join("outside"));
+    fs::create_dir(&outside).unwrap();
+    let old = Package::new(&[("360p", &[1])]);
+    old.publish(&folder).unwrap();
+    let refused = |package: &Package| {
+        let error = package.publish(&folder).unwrap_err();
+        assert!(matches!(error, PublishError::SymbolicLink { .. }), "{error}");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    };
+    // On the way to a new file.
+    symlink(&outside, folder.join("720p")).unwrap();
+    refused(&Package::new(&[("360p", &[1]), ("720p", &[1])]));
+    fs::remove_file(folder.join("720p")).unwrap();
+    // In place of a new file, of one to keep, and of a stale one.
+    let segment = folder.join("360p/media/1.m4s");
+    fs::remove_file(&segment).unwrap();
+    symlink(outside.join("x"), &segment).unwrap();
+    refused(&old);
+    refused(&Package::new(&[("360p", &[2])]));
+    fs::remove_file(&segment).unwrap();
+    // In place of what rivet keeps for itself.
+    for name in [STAGE_NAME, LOCK_NAME] {
+        let path = folder.join(name);
+        let _ = fs::remove_file(&path);
+        symlink(outside.join("x"), &path).unwrap();
+        refused(&old);
+        fs::remove_file(&path).unwrap();
+    }
+    // The output folder itself may be one.
+    let link = root.path().join("link");
+    symlink(&folder, &link).unwrap();
+    old.publish(&link).unwrap();
+    assert_eq!(visible(&folder), old.visible());
+}
+
+#[test]
+fn what_was_changed_is_repaired_and_what_was_copied_is_kept() {
+    let folder = scratch();
+    let folder = folder.path();
+    let package = Package::new(&[("360p", &[1, 2])]);
+    package.publish(folder).unwrap();
+    let segment = folder.join("360p/media/1.m4s");
+    for damage in [&b"shorter"[..], &b"2".repeat(50)] {
+        fs::write(&segment, damage).unwrap();
+        // Well past any file system's clock tick, as a change by a person would be.
+        let changed = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+        File::options().write(true).open(&segment).unwrap().set_modified(changed).unwrap();
+        assert!(!is_current(folder, &package.list()));
+        let report = package.publish(folder).unwrap();
+        assert_eq!(report, PublishReport { written: 1, kept: 4, removed: 0 });
+        assert_eq!(visible(folder), package.visible());
+    }
+    fs::remove_file(&segment).unwrap();
+    assert!(!is_current(folder, &package.list()));
+    assert_eq!(package.publish(folder).unwrap().written, 1);
+
+    // A copy has other inodes and times, but the content is right: only the record is new.
+    let moved = folder.join("360p/media/copy");
+    fs::copy(&segment, &moved).unwrap();
+    fs::rename(&moved, &segment).unwrap();
+    assert!(!is_current(folder, &package.list()));
+    let copied = inode(&segment);
+    assert_eq!(package.publish(folder).unwrap().written, 0);
+    assert_eq!(inode(&segment), copied);
+    assert!(is_current(folder, &package.list()));
+}
+
+#[test]
+fn publishes_into_one_folder_take_turns() {
+    let folder = scratch();
+    let packages: Vec<_> =
+        (0..4u32).map(|n| Package::new(&[("360p", &[n, n + 1, n + 2][..]), ("720p", &[n][..])])).collect();
+    std::thread::scope(|scope| {
+        for package in &packages {
+            scope.spawn(|| (0..3).for_each(|_| assert!(package.publish(folder.path()).is_ok())));
+        }
+    });
+    let files = visible(folder.path());
+    assert!(packages.iter().any(|package| package.visible() == files));
+    assert_playable(folder.path());
+}
+
+#[test]
+fn lists_that_are_no_folder_are_refused() {
+    let folder = scratch();
+    let list = |paths: &[&str]| {
+        let file = |path: &&str| PublishFile {
+            path: RelPath::new(*path).unwrap(),
+            size: 0,
+            digest: blake3::hash(b""),
+            role: Role::Media,
+        };
+        let files: Vec<_> = paths.iter().map(file).collect();
+        publish(folder.path(), &files, &|_| Ok(Box::new(io::empty())))
+    };
+    for paths in
+        [&["a", "a"][..], &["a", "a/b"], &["a/b/c", "a"], &[".rivet-published.json"], &[".rivet-tmp/x"]]
+    {
+        assert!(matches!(list(paths), Err(PublishError::BadList { .. })), "{paths:?}");
+    }
+    assert_eq!(own_files(folder.path()), [] as [&str; 0]);
+    assert_eq!(list(&["a/b", "a.b", "ab"]).unwrap().written, 3);
+}
+
+#[test]
+fn records_that_lie_are_not_believed() {
+    let root = scratch();
+    let folder = root.path().join("dist");
+    let victim = root.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    let package = Package::new(&[("360p", &[1])]);
+    let digest = blake3::hash(b"precious").to_hex();
+    for record in [
+        format!(r#"{{"version":1,"files":[{{"path":"../victim","size":8,"blake3":"{digest}"}}]}}"#),
+        format!(r#"{{"version":1,"files":[{{"path":"/victim","size":8,"blake3":"{digest}"}}]}}"#),
+        r#"{"version":1,"files":[{"path":"a","size":8,"blake3":"00"}]}"#.to_owned(),
+        r#"{"version":2,"files":[]}"#.to_owned(),
+        "not JSON".to_owned(),
+        String::new(),
+    ] {
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(RECORD_NAME), &record).unwrap();
+        let error = package.publish(&folder).unwrap_err();
+        assert!(matches!(error, PublishError::BadRecord { .. }), "{error}");
+        assert!(error.hint().is_some());
+        assert!(!is_current(&folder, &package.list()));
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    }
+}
+
+#[test]
+fn what_cannot_fit_is_told_before_anything_is_written() {
+    let folder = scratch();
+    let old = Package::new(&[("360p", &[1])]);
+    old.publish(folder.path()).unwrap();
+    let mut files = old.list();
+    files[0].size = u64::MAX / 2;
+    files[1].size = u64::MAX - 1;
+    let never = |_: &PublishFile| -> io::Result<Box<dyn Read>> { panic!("asked for content") };
+    let error = publish(folder.path(), &files, &never).unwrap_err();
+    assert!(matches!(error, PublishError::NoSpace { needed: u64::MAX, .. }), "{error}");
+    assert!(error.hint().is_some());
+    assert!(is_current(folder.path(), &old.list()));
+}
+
+#[test]
+fn failures_of_the_disk_come_with_a_hint() {
+    for kind in [
+        io::ErrorKind::StorageFull,
+        io::ErrorKind::QuotaExceeded,
+        io::ErrorKind::PermissionDenied,
+        io::ErrorKind::ReadOnlyFilesystem,
+        io::ErrorKind::CrossesDevices,
+        io::ErrorKind::Unsupported,
+    ] {
+        let error = PublishError::io("write", Path::new("/dist/a.m4s"))(kind.into());
+        assert!(error.hint().is_some(), "{kind}");
+        assert!(error.to_string().starts_with("cannot write /dist/a.m4s: "), "{error}");
+    }
+    // /dev/full takes nothing, as a full disk does.
+    let full = fs::write("/dev/full", "x").unwrap_err();
+    assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+}
+
+#[test]
+fn published_files_can_be_read_by_a_web_server() {
+    let folder = scratch();
+    Package::new(&[("360p", &[1])]).publish(folder.path()).unwrap();
+    let plain = folder.path().join("plain");
+    fs::write(&plain, "").unwrap();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
+    assert_eq!(mode(&folder.path().join("master.m3u8")), mode(&plain));
+}
