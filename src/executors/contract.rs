@@ -1,0 +1,77 @@
+//! What all segments of a rung must agree in, because they share one `av1C` (AV1-in-ISOBMFF
+//! 2.3.1 and 2.5). It is worked out from the spec and the source before anything is encoded, so
+//! that no order of execution decides it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::media::av1::{SequenceHeader, SequenceHeaderError, level_for};
+use crate::media::{PictureFormat, Rational};
+
+/// The sequence header that every segment must have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contract(SequenceHeader);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ContractError {
+    #[error("no AV1 level allows pictures of {width}x{height} at {rate} frames a second", rate = f64_of(rate))]
+    NoLevel { width: u32, height: u32, rate: Rational },
+    #[error("{0}")]
+    Unreadable(#[from] SequenceHeaderError),
+    #[error("the stream breaks the rung's contract: {0}")]
+    Broken(String),
+}
+
+fn f64_of(rate: &Rational) -> String {
+    format!("{:.3}", rate.num as f64 / rate.den as f64)
+}
+
+impl Contract {
+    /// The contract of a rung whose pictures are like `picture`, shown `rate` times a second.
+    pub fn new(picture: &PictureFormat, rate: Rational) -> Result<Contract, ContractError> {
+        let (width, height) = (picture.width, picture.height);
+        let level =
+            level_for(width, height, rate, None).ok_or(ContractError::NoLevel { width, height, rate })?;
+        Ok(Contract(SequenceHeader {
+            seq_profile: 0,
+            still_picture: false,
+            seq_level_idx: level.idx,
+            seq_tier: false,
+            initial_display_delay: None,
+            bit_depth: picture.bit_depth,
+            mono_chrome: false,
+            subsampling_x: true,
+            subsampling_y: true,
+            color_primaries: picture.colour.primaries,
+            transfer_characteristics: picture.colour.transfer,
+            matrix_coefficients: picture.colour.matrix,
+            color_range: picture.colour.full_range,
+            chroma_sample_position: picture.colour.chroma_position,
+            max_frame_width: width,
+            max_frame_height: height,
+        }))
+    }
+
+    /// AV1's `seq_level_idx`.
+    pub fn level_idx(&self) -> u8 {
+        self.0.seq_level_idx
+    }
+
+    /// The sequence header that is expected.
+    pub fn header(&self) -> &SequenceHeader {
+        &self.0
+    }
+
+    /// Holds a sequence header OBU against the contract; the error names each field that differs.
+    pub fn check(&self, sequence_header: &[u8]) -> Result<(), ContractError> {
+        let found = SequenceHeader::parse(sequence_header)?;
+        let differences = self.0.differences(&found);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let fields: Vec<String> = differences
+            .iter()
+            .map(|d| format!("{} is {} where {} was agreed", d.field, d.found, d.expected))
+            .collect();
+        Err(ContractError::Broken(fields.join(", ")))
+    }
+}

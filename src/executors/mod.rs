@@ -1,0 +1,109 @@
+//! What encodes a chunk. An [`Executor`] takes an [`EncodeJob`] and returns a [`Report`] of what
+//! happened, in which a failure says whose it is; it is handed its frames and knows nothing of
+//! keys or caches. Every encode is held against the rung's [`Contract`] at its first packet.
+
+mod contract;
+mod rav1e;
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::media::{Frame, PictureFormat};
+
+pub use contract::{Contract, ContractError};
+pub use rav1e::Rav1e;
+
+/// One chunk for one rung.
+pub struct EncodeJob<'a> {
+    /// The chunk's pictures in presentation order, as decoded.
+    pub frames: &'a [Frame],
+    pub settings: &'a EncodeSettings,
+    pub contract: &'a Contract,
+    /// Asked between frames; when it says so, the job ends with [`Blame::Cancelled`].
+    pub cancelled: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// What the encoded stream depends on, besides the pictures. All of it is part of the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncodeSettings {
+    pub picture: PictureFormat,
+    /// Constant quality on AV1's scale of 0 (best) to 63.
+    pub crf: u8,
+    pub encoder: EncoderSettings,
+}
+
+/// The knobs of one encoder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EncoderSettings {
+    Rav1e {
+        /// 0 (slowest) to 10.
+        speed: u8,
+        /// Tiles of a picture: they change the bytes, and let idle cores help with one chunk.
+        tiles: u32,
+    },
+}
+
+/// A closed sequence: it starts with a key frame and refers to nothing outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncodedChunk {
+    /// The sequence header OBU, with its header and size.
+    pub sequence_header: Vec<u8>,
+    /// Temporal units as ISO-BMFF stores them, one a frame, in presentation order.
+    pub units: Vec<Vec<u8>>,
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub struct Report {
+    pub outcome: Result<EncodedChunk, Failure>,
+    pub wall: Duration,
+    /// The executor that did the job.
+    pub executor: &'static str,
+}
+
+/// Why a job failed, and on whose account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub blame: Blame,
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The spec asks for what the encoder cannot do.
+    Spec,
+    /// The source's pictures cannot be encoded.
+    Source,
+    /// The encoder or the machine.
+    Machine,
+    /// Nobody: the build was told to stop.
+    Cancelled,
+}
+
+impl Failure {
+    pub fn machine(message: impl Into<String>) -> Failure {
+        Failure { blame: Blame::Machine, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Runs encode jobs.
+pub trait Executor: Send + Sync {
+    /// Short and stable, e.g. `rav1e`.
+    fn name(&self) -> &'static str;
+
+    /// Everything about the encoder itself that can change its bytes.
+    fn identity(&self) -> String;
+
+    /// Jobs that it can do at a time.
+    fn slots(&self) -> usize;
+
+    fn encode(&self, job: &EncodeJob<'_>) -> Report;
+}

@@ -1,0 +1,262 @@
+//! rav1e, embedded: the encoder that is always there. One closed sequence a chunk; neither
+//! threads nor the CPU change its bytes.
+
+use std::time::Instant;
+
+use rav1e::color::{
+    ChromaSamplePosition, ColorDescription, ColorPrimaries, MatrixCoefficients, PixelRange,
+    TransferCharacteristics,
+};
+use rav1e::config::{Config, EncoderConfig};
+use rav1e::prelude::{EncoderStatus, FrameType, Pixel};
+use rayon::ThreadPool;
+
+use super::{Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, Report};
+use crate::media::av1::{sequence_header_obu, to_sample};
+use crate::media::{Colour, Scaler};
+
+/// The version that `Cargo.lock` pins; a new one makes new keys.
+const IDENTITY: &str = "rav1e 0.8.1";
+
+pub struct Rav1e {
+    /// All jobs share these threads, so that those without a job of their own help with the
+    /// tiles of the jobs that are left.
+    pool: ThreadPool,
+}
+
+impl Rav1e {
+    /// `threads` never changes the bytes.
+    pub fn new(threads: usize) -> Result<Rav1e, Failure> {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.max(1))
+            .thread_name(|n| format!("rav1e-{n}"))
+            .build()
+            .map(|pool| Rav1e { pool })
+            .map_err(|error| Failure::machine(format!("cannot start rav1e's threads: {error}")))
+    }
+}
+
+impl Executor for Rav1e {
+    fn name(&self) -> &'static str {
+        "rav1e"
+    }
+
+    fn identity(&self) -> String {
+        IDENTITY.to_owned()
+    }
+
+    fn slots(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    fn encode(&self, job: &EncodeJob<'_>) -> Report {
+        let start = Instant::now();
+        let outcome = configure(job.settings, job.contract.level_idx()).and_then(|config| {
+            let config = Config::new().with_encoder_config(config);
+            let pool = &self.pool;
+            if job.settings.picture.bit_depth > 8 {
+                run::<u16>(job, &config, pool)
+            } else {
+                run::<u8>(job, &config, pool)
+            }
+        });
+        Report { outcome, wall: start.elapsed(), executor: self.name() }
+    }
+}
+
+fn configure(settings: &EncodeSettings, level_idx: u8) -> Result<EncoderConfig, Failure> {
+    let EncoderSettings::Rav1e { speed, tiles } = settings.encoder;
+    let mut config = EncoderConfig::with_speed_preset(speed);
+    let picture = &settings.picture;
+    config.width = picture.width as usize;
+    config.height = picture.height as usize;
+    config.bit_depth = usize::from(picture.bit_depth);
+    config.level_idx = Some(level_idx);
+    config.tiles = tiles as usize;
+    config.quantizer = quantizer(settings.crf);
+    // One closed sequence: no key frame but the first.
+    config.set_key_frame_interval(0, 0);
+    config.speed_settings.scene_detection_mode = rav1e::prelude::SceneDetectionSpeed::None;
+    config.pixel_range = if picture.colour.full_range { PixelRange::Full } else { PixelRange::Limited };
+    config.chroma_sample_position = match picture.colour.chroma_position {
+        1 => ChromaSamplePosition::Vertical,
+        2 => ChromaSamplePosition::Colocated,
+        _ => ChromaSamplePosition::Unknown,
+    };
+    config.color_description = colour_description(&picture.colour)?;
+    Ok(config)
+}
+
+/// AV1's 0 to 63 on rav1e's scale of 0 to 255, which is the base quantizer index: the same steps
+/// as libaom's and SVT-AV1's.
+fn quantizer(crf: u8) -> usize {
+    match usize::from(crf.min(63)) {
+        62 => 249,
+        63 => 255,
+        crf => crf * 4,
+    }
+}
+
+fn colour_description(colour: &Colour) -> Result<Option<ColorDescription>, Failure> {
+    use ColorPrimaries as P;
+    use MatrixCoefficients as M;
+    use TransferCharacteristics as T;
+    let unspecified = Colour::UNSPECIFIED;
+    if (colour.primaries, colour.transfer, colour.matrix) == (unspecified, unspecified, unspecified) {
+        return Ok(None);
+    }
+    let primaries = [
+        P::BT709,
+        P::Unspecified,
+        P::BT470M,
+        P::BT470BG,
+        P::BT601,
+        P::SMPTE240,
+        P::GenericFilm,
+        P::BT2020,
+        P::XYZ,
+        P::SMPTE431,
+        P::SMPTE432,
+        P::EBU3213,
+    ];
+    let transfers = [
+        T::BT709,
+        T::Unspecified,
+        T::BT470M,
+        T::BT470BG,
+        T::BT601,
+        T::SMPTE240,
+        T::Linear,
+        T::Log100,
+        T::Log100Sqrt10,
+        T::IEC61966,
+        T::BT1361,
+        T::SRGB,
+        T::BT2020_10Bit,
+        T::BT2020_12Bit,
+        T::SMPTE2084,
+        T::SMPTE428,
+        T::HLG,
+    ];
+    let matrices = [
+        M::BT709,
+        M::Unspecified,
+        M::FCC,
+        M::BT470BG,
+        M::BT601,
+        M::SMPTE240,
+        M::YCgCo,
+        M::BT2020NCL,
+        M::BT2020CL,
+        M::SMPTE2085,
+        M::ChromatNCL,
+        M::ChromatCL,
+        M::ICtCp,
+    ];
+    let unknown = |what: &str, code: u8| Failure {
+        blame: Blame::Source,
+        message: format!("AV1 has no {what} with the code {code} (ITU-T H.273)"),
+    };
+    Ok(Some(ColorDescription {
+        color_primaries: primaries
+            .into_iter()
+            .find(|&value| value as u8 == colour.primaries)
+            .ok_or_else(|| unknown("colour primaries", colour.primaries))?,
+        transfer_characteristics: transfers
+            .into_iter()
+            .find(|&value| value as u8 == colour.transfer)
+            .ok_or_else(|| unknown("transfer characteristics", colour.transfer))?,
+        matrix_coefficients: matrices
+            .into_iter()
+            .find(|&value| value as u8 == colour.matrix)
+            .ok_or_else(|| unknown("matrix coefficients", colour.matrix))?,
+    }))
+}
+
+fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Result<EncodedChunk, Failure> {
+    let mut context = config.new_context::<T>().map_err(|error| Failure {
+        blame: Blame::Spec,
+        message: format!("rav1e does not take these settings: {error}"),
+    })?;
+    let mut scaler = Scaler::new(job.settings.picture);
+    let mut frames = job.frames.iter();
+    let mut chunk = EncodedChunk { sequence_header: Vec::new(), units: Vec::with_capacity(job.frames.len()) };
+    loop {
+        if (job.cancelled)() {
+            return Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() });
+        }
+        // Work is stolen packet by packet, so no job waits long beneath another.
+        match pool.install(|| context.receive_packet()) {
+            Ok(packet) => {
+                accept(job, &mut chunk, &packet.data, packet.input_frameno, packet.frame_type)?;
+            }
+            Err(EncoderStatus::NeedMoreData) => match frames.next() {
+                None => context.flush(),
+                Some(frame) => {
+                    let picture =
+                        scaler.picture(frame).map_err(|error| Failure::machine(error.to_string()))?;
+                    let mut input = context.new_frame();
+                    for (number, (plane, samples)) in input.planes.iter_mut().zip(&picture.planes).enumerate()
+                    {
+                        let size = job.settings.picture.bytes_per_sample();
+                        let (width, _) = job.settings.picture.plane_size(number);
+                        plane.copy_from_raw_u8(samples, width * size, size);
+                    }
+                    pool.install(|| context.send_frame(input))
+                        .map_err(|status| Failure::machine(format!("rav1e: {status}")))?;
+                }
+            },
+            Err(EncoderStatus::Encoded) => {}
+            Err(EncoderStatus::LimitReached) => break,
+            Err(status) => return Err(Failure::machine(format!("rav1e: {status}"))),
+        }
+    }
+    if chunk.units.len() != job.frames.len() {
+        return Err(Failure::machine(format!(
+            "rav1e made {} packets of {} frames",
+            chunk.units.len(),
+            job.frames.len()
+        )));
+    }
+    Ok(chunk)
+}
+
+/// Takes one temporal unit; at the first one the contract is checked.
+fn accept(
+    job: &EncodeJob<'_>,
+    chunk: &mut EncodedChunk,
+    unit: &[u8],
+    number: u64,
+    kind: FrameType,
+) -> Result<(), Failure> {
+    let garbled =
+        |error: &dyn std::fmt::Display| Failure::machine(format!("rav1e made an unreadable packet: {error}"));
+    if number != chunk.units.len() as u64 {
+        return Err(Failure::machine(format!(
+            "rav1e returned frame {number} in place {}",
+            chunk.units.len()
+        )));
+    }
+    if chunk.units.is_empty() {
+        let header = sequence_header_obu(unit).map_err(|error| garbled(&error))?;
+        let header = header.ok_or_else(|| Failure::machine("rav1e's first packet has no sequence header"))?;
+        job.contract.check(header).map_err(|error| Failure::machine(error.to_string()))?;
+        chunk.sequence_header = header.to_vec();
+    } else if kind == FrameType::KEY {
+        return Err(Failure::machine(format!(
+            "rav1e put a key frame at frame {number} of a closed sequence"
+        )));
+    }
+    chunk.units.push(to_sample(unit).map_err(|error| garbled(&error))?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crf_covers_the_whole_scale() {
+        assert_eq!([0, 32, 61, 62, 63].map(quantizer), [0, 128, 244, 249, 255]);
+    }
+}
