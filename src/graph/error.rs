@@ -1,0 +1,55 @@
+//! Why a step failed, and what a person can do about it.
+
+use crate::cache::{BlobRef, CacheError};
+use crate::executors::Failure;
+use crate::media::MediaError;
+use crate::package::PublishError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Publish(PublishError),
+    #[error("{0}")]
+    Encode(Failure),
+    /// The spec asks for what this source does not have or allow.
+    #[error("{0}")]
+    Spec(String),
+    /// A blob that an earlier step filed is gone or damaged; that step runs again.
+    #[error("a result is missing from the cache ({})", .0.digest.short())]
+    Lost(BlobRef),
+    #[error("interrupted")]
+    Cancelled,
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl StepError {
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            StepError::Media(error) => error.hint().map(str::to_owned),
+            StepError::Cache(error) => error.hint().map(str::to_owned),
+            StepError::Publish(error) => error.hint().map(|hint| hint.to_string()),
+            StepError::Internal(_) => {
+                Some("this is a bug in rivet; please report it with the command and the spec".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        matches!(
+            self,
+            StepError::Cancelled
+                | StepError::Media(MediaError::Cancelled)
+                | StepError::Encode(Failure { blame: crate::executors::Blame::Cancelled, .. })
+        )
+    }
+
+    pub(super) fn internal(what: impl std::fmt::Display) -> StepError {
+        StepError::Internal(what.to_string())
+    }
+}

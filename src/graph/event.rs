@@ -1,0 +1,190 @@
+//! What a build tells as it goes, and what it says at the end. Written out as JSON lines by
+//! `--events`; the last one is the summary.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The kinds of step, as events and summaries name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Source,
+    Index,
+    Decode,
+    Chunk,
+    Encode,
+    Audio,
+    Contract,
+    Mux,
+    Manifest,
+    Publish,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 10] = [
+        Kind::Source,
+        Kind::Index,
+        Kind::Decode,
+        Kind::Chunk,
+        Kind::Encode,
+        Kind::Audio,
+        Kind::Contract,
+        Kind::Mux,
+        Kind::Manifest,
+        Kind::Publish,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Source => "source",
+            Kind::Index => "index",
+            Kind::Decode => "decode",
+            Kind::Chunk => "chunk",
+            Kind::Encode => "encode",
+            Kind::Audio => "audio",
+            Kind::Contract => "contract",
+            Kind::Mux => "mux",
+            Kind::Manifest => "manifest",
+            Kind::Publish => "publish",
+        }
+    }
+}
+
+/// Where a step's result came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    Ran,
+    Cached,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A step begins to run.
+    Started {
+        title: String,
+        kind: Kind,
+        node: String,
+    },
+    /// A step has its result. `work` is the encode's share of all encoding, in luma samples.
+    Finished {
+        title: String,
+        kind: Kind,
+        node: String,
+        origin: Origin,
+        wall_ms: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        encode: Option<EncodeWork>,
+    },
+    Failed {
+        title: String,
+        kind: Kind,
+        node: String,
+        message: String,
+        hint: Option<String>,
+    },
+    /// A title's film is cut: so many encodes are now known.
+    Cut {
+        title: String,
+        chunks: u64,
+        rungs: u64,
+        seconds: f64,
+        samples: u64,
+    },
+    /// Something worth knowing that is no failure.
+    Warning {
+        title: String,
+        message: String,
+    },
+    Summary(Box<Summary>),
+}
+
+/// How much an encode was.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct EncodeWork {
+    /// Seconds of the film.
+    pub seconds: f64,
+    /// Luma samples of all its frames.
+    pub samples: u64,
+}
+
+/// How many steps of a kind ran, were found in the cache, or failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub ran: u64,
+    pub cached: u64,
+    pub failed: u64,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Summary {
+    pub nodes: BTreeMap<Kind, Counts>,
+    pub wall_seconds: f64,
+    /// User and system time of this process and its children.
+    pub cpu_seconds: f64,
+    pub titles: Vec<TitleSummary>,
+    pub failures: Vec<FailureReport>,
+    pub interrupted: bool,
+}
+
+impl Summary {
+    pub fn succeeded(&self) -> bool {
+        self.failures.is_empty() && !self.interrupted
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct FailureReport {
+    pub title: String,
+    pub node: String,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+/// A published title.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TitleSummary {
+    pub name: String,
+    /// The multivariant playlist.
+    pub entry: std::path::PathBuf,
+    /// Length of the picture.
+    pub seconds: f64,
+    pub rungs: Vec<TrackSummary>,
+    pub audio: Vec<TrackSummary>,
+}
+
+/// One rung or rendition as published.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrackSummary {
+    pub name: String,
+    /// Width and height of the picture; `None` for sound.
+    pub size: Option<(u32, u32)>,
+    /// RFC 6381.
+    pub codecs: String,
+    pub segments: u64,
+    /// Of those, how many were encoded in this build.
+    pub encoded: u64,
+    pub bytes: u64,
+    /// Bits a second over the whole length, container included.
+    pub average: u64,
+    /// Bits a second of the busiest stretch.
+    pub peak: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_names_every_kind() {
+        let nodes = Kind::ALL.into_iter().map(|kind| (kind, Counts::default())).collect();
+        let event = Event::Summary(Box::new(Summary { nodes, ..Summary::default() }));
+        let json: serde_json::Value = serde_json::to_value(&event).unwrap();
+        assert_eq!(json["event"], "summary");
+        for kind in Kind::ALL {
+            assert_eq!(json["nodes"][kind.name()], serde_json::json!({"ran": 0, "cached": 0, "failed": 0}));
+        }
+    }
+}

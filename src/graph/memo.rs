@@ -1,0 +1,112 @@
+//! A title's whole result, filed under the ladder, the source and the tools that made it: where
+//! the output folder still holds it, a build looks at no other step.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cache::{ActionEntry, ActionResult, BlobRef, Cache, Cost, Digest};
+use crate::package::{PublishFile, RelPath, Role, is_current};
+use crate::spec::Ladder;
+
+use super::error::StepError;
+use super::event::{Kind, TitleSummary};
+use super::packaging::ENTRY;
+use super::prepare::Tools;
+use super::recipe::Recipe;
+use super::title::Title;
+use super::work::Worker;
+
+#[derive(Serialize, Deserialize)]
+pub struct TitleMemo {
+    /// Steps of each kind, all of which are up to date.
+    pub nodes: Vec<(Kind, u64)>,
+    files: Vec<MemoFile>,
+    pub chunks: usize,
+    summary: TitleSummary,
+}
+
+/// A published file, as the memo stores it.
+#[derive(Serialize, Deserialize)]
+struct MemoFile {
+    path: String,
+    blob: BlobRef,
+}
+
+impl TitleMemo {
+    pub fn new(
+        nodes: HashMap<Kind, u64>,
+        files: &[PublishFile],
+        chunks: usize,
+        summary: TitleSummary,
+    ) -> TitleMemo {
+        let mut nodes: Vec<(Kind, u64)> = nodes.into_iter().collect();
+        nodes.sort();
+        let files = files.iter().map(|file| MemoFile {
+            path: file.path.as_str().to_owned(),
+            blob: BlobRef { digest: file.digest.into(), size: file.size },
+        });
+        let files = files.collect();
+        TitleMemo { nodes, files, chunks, summary }
+    }
+
+    /// The files, to compare with a folder; for that their roles do not matter.
+    fn files(&self) -> Option<Vec<PublishFile>> {
+        let files = self.files.iter().map(|file| {
+            let path = RelPath::new(file.path.as_str()).ok()?;
+            Some(PublishFile {
+                path,
+                size: file.blob.size,
+                digest: file.blob.digest.into(),
+                role: Role::Media,
+            })
+        });
+        files.collect()
+    }
+
+    /// The summary as of a build that encodes nothing. Names and places are the title's own:
+    /// another one may have left the memo.
+    pub fn summary_for(&self, title: &Title) -> TitleSummary {
+        let mut summary = self.summary.clone();
+        summary.name = title.name.clone();
+        summary.entry = title.output.join(ENTRY);
+        for track in summary.rungs.iter_mut().chain(&mut summary.audio) {
+            track.encoded = 0;
+        }
+        summary
+    }
+}
+
+fn recipe(ladder: &Ladder, source: Digest, tools: &Tools) -> Recipe {
+    // All of the ladder but where things lie. The text is only ever compared with itself.
+    let text = format!("{:?} {:?} {:?} {:?}", ladder.segments, ladder.rungs, ladder.audio, ladder.package);
+    Recipe::title(Digest::of(text.as_bytes()), source, &tools.summary())
+}
+
+/// The memo of a title whose output folder is as it was left. A damaged or missing memo, or a
+/// folder that was touched, only means that the steps are looked at one by one.
+pub fn find(
+    worker: &Worker,
+    ladder: &Ladder,
+    title: &Title,
+    source: Digest,
+    tools: &Tools,
+) -> Option<TitleMemo> {
+    let entry = worker.cache.action(&recipe(ladder, source, tools).key()).ok()??;
+    let bytes = worker.cache.blob(entry.result.blobs.first()?).ok()??;
+    let memo: TitleMemo = postcard::from_bytes(&bytes).ok()?;
+    is_current(&title.output, &memo.files()?).then_some(memo)
+}
+
+pub fn keep(
+    worker: &Worker,
+    ladder: &Ladder,
+    source: Digest,
+    tools: &Tools,
+    memo: &TitleMemo,
+) -> Result<(), StepError> {
+    let bytes = postcard::to_stdvec(memo).map_err(StepError::internal)?;
+    let result = ActionResult { facts: Vec::new(), blobs: vec![worker.cache.put_blob(&bytes)?] };
+    let entry = ActionEntry { result, cost: Cost::default() };
+    Ok(worker.cache.put_action(&recipe(ladder, source, tools).key(), &entry)?)
+}

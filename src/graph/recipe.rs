@@ -1,0 +1,359 @@
+//! What a step's key is made of. A [`Recipe`] lists every field by name, once; the key is the
+//! BLAKE3 of that list in a canonical encoding, and an explanation is the same list in words.
+//!
+//! Encoding: the kind and its version, then for each field its name, a type tag and its value,
+//! every string of bytes preceded by its length as a 64-bit little-endian number.
+
+use std::fmt;
+
+use crate::cache::{ActionKey, Digest};
+use crate::executors::{Contract, EncodeSettings, EncoderSettings};
+use crate::media::{Colour, PictureFormat, Rational, Rotation, VideoTrack};
+
+use super::chunking::{ChunkMode, ChunkPolicy};
+
+/// Bump a step's version when the bytes that it makes of the same fields change.
+mod version {
+    pub const INDEX: u32 = 1;
+    pub const DECODE: u32 = 1;
+    pub const SOUND: u32 = 1;
+    pub const CHUNK: u32 = 1;
+    pub const ENCODE: u32 = 1;
+    pub const AUDIO: u32 = 1;
+    pub const CONTRACT: u32 = 1;
+    pub const MUX: u32 = 1;
+    pub const MANIFEST: u32 = 1;
+    pub const TITLE: u32 = 1;
+
+    /// All of them: a title's whole result depends on every step.
+    pub const ALL: [u32; 9] = [INDEX, DECODE, SOUND, CHUNK, ENCODE, AUDIO, CONTRACT, MUX, MANIFEST];
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    Text(String),
+    Number(i64),
+    Digest(Digest),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Text(text) => f.write_str(text),
+            Value::Number(number) => number.fmt(f),
+            Value::Digest(digest) => f.write_str(&digest.short()),
+        }
+    }
+}
+
+/// Everything that can change a step's result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipe {
+    kind: &'static str,
+    version: u32,
+    fields: Vec<(&'static str, Value)>,
+}
+
+impl Recipe {
+    fn new(kind: &'static str, version: u32) -> Recipe {
+        Recipe { kind, version, fields: Vec::new() }
+    }
+
+    fn text(mut self, name: &'static str, text: impl Into<String>) -> Recipe {
+        self.fields.push((name, Value::Text(text.into())));
+        self
+    }
+
+    fn number(mut self, name: &'static str, number: impl Into<i64>) -> Recipe {
+        self.fields.push((name, Value::Number(number.into())));
+        self
+    }
+
+    fn digest(mut self, name: &'static str, digest: Digest) -> Recipe {
+        self.fields.push((name, Value::Digest(digest)));
+        self
+    }
+
+    fn digests(mut self, name: &'static str, digests: impl IntoIterator<Item = Digest>) -> Recipe {
+        self.fields.extend(digests.into_iter().map(|digest| (name, Value::Digest(digest))));
+        self
+    }
+
+    fn rational(self, name: &'static str, rational: Rational) -> Recipe {
+        self.text(name, format!("{}/{}", rational.num, rational.den))
+    }
+
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    pub fn fields(&self) -> &[(&'static str, Value)] {
+        &self.fields
+    }
+
+    /// The name that the step's result is filed under.
+    pub fn key(&self) -> ActionKey {
+        let mut hasher = blake3::Hasher::new_derive_key("rivet action key v1");
+        let mut bytes = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        bytes(self.kind.as_bytes());
+        bytes(&self.version.to_le_bytes());
+        for (name, value) in &self.fields {
+            bytes(name.as_bytes());
+            match value {
+                Value::Text(text) => {
+                    bytes(b"text");
+                    bytes(text.as_bytes());
+                }
+                Value::Number(number) => {
+                    bytes(b"number");
+                    bytes(&number.to_le_bytes());
+                }
+                Value::Digest(digest) => {
+                    bytes(b"digest");
+                    bytes(&digest.0);
+                }
+            }
+        }
+        ActionKey(hasher.finalize().into())
+    }
+
+    /// The tracks of a file.
+    pub fn index(source: Digest, demuxer: &str) -> Recipe {
+        Recipe::new("index", version::INDEX).digest("source", source).text("demuxer", demuxer)
+    }
+
+    /// The frames of a span; its packets carry no time stamp, so neither does the key.
+    pub fn decode(track: &VideoTrack, span: Digest, decoder: &str) -> Recipe {
+        Recipe::new("decode", version::DECODE)
+            .digest("codec parameters", Digest(track.parameters))
+            .digest("packets", span)
+            .text("decoder", decoder)
+    }
+
+    /// The PCM of an audio track, mixed to `channels`, against the start of the picture.
+    pub fn sound(packets: Digest, origin: (i64, Rational), channels: u8, decoder: &str) -> Recipe {
+        Recipe::new("decode", version::SOUND)
+            .digest("audio packets", packets)
+            .number("picture starts at", origin.0)
+            .rational("in units of", origin.1)
+            .number("channels", channels)
+            .text("decoder", decoder)
+    }
+
+    /// Where the film is cut. `timing` stands for time stamps and claimed frame rates.
+    pub fn chunk(decoded: impl IntoIterator<Item = Digest>, timing: Digest, policy: &ChunkPolicy) -> Recipe {
+        let mode = match policy.mode {
+            ChunkMode::Content => "content",
+            ChunkMode::Fixed => "fixed",
+        };
+        let ms = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let recipe = Recipe::new("chunk", version::CHUNK)
+            .digests("decoded span", decoded)
+            .digest("timing", timing)
+            .text("segments.mode", mode)
+            .number("segments.target (ms)", ms(policy.target));
+        match policy.mode {
+            ChunkMode::Content => {
+                recipe.number("segments.min (ms)", ms(policy.min)).number("segments.max (ms)", ms(policy.max))
+            }
+            ChunkMode::Fixed => recipe,
+        }
+    }
+
+    /// A chunk for a rung. `chunk` is the digest of its frames' digests.
+    pub fn encode(
+        chunk: Digest,
+        settings: &EncodeSettings,
+        contract: &Contract,
+        encoder: &str,
+        scaler: &str,
+    ) -> Recipe {
+        let recipe = Recipe::new("encode", version::ENCODE)
+            .digest("frames", chunk)
+            .picture(&settings.picture)
+            .number("crf", settings.crf)
+            .text("encoder", encoder)
+            .text("scaler", scaler)
+            .contract(contract);
+        match &settings.encoder {
+            EncoderSettings::Rav1e { speed, tiles } => recipe.number("speed", *speed).number("tiles", *tiles),
+        }
+    }
+
+    fn picture(self, picture: &PictureFormat) -> Recipe {
+        let PictureFormat { width, height, bit_depth, rotation, colour } = picture;
+        let rotation = match rotation {
+            Rotation::None => 0,
+            Rotation::Clockwise90 => 90,
+            Rotation::Half => 180,
+            Rotation::Clockwise270 => 270,
+        };
+        let Colour { primaries, transfer, matrix, full_range, chroma_position } = colour;
+        self.number("width", *width)
+            .number("height", *height)
+            .number("bit depth", *bit_depth)
+            .number("rotation", rotation)
+            .number("colour primaries", *primaries)
+            .number("transfer characteristics", *transfer)
+            .number("matrix coefficients", *matrix)
+            .number("full range", i64::from(*full_range))
+            .number("chroma sample position", *chroma_position)
+    }
+
+    fn contract(self, contract: &Contract) -> Recipe {
+        let header = contract.header();
+        self.number("profile", header.seq_profile)
+            .number("level", header.seq_level_idx)
+            .number("tier", i64::from(header.seq_tier))
+    }
+
+    /// Opus packets of a rendition.
+    pub fn audio(pcm: Digest, channels: u8, bitrate: u32, encoder: &str) -> Recipe {
+        Recipe::new("audio", version::AUDIO)
+            .digest("pcm", pcm)
+            .number("channels", channels)
+            .number("bitrate", bitrate)
+            .text("encoder", encoder)
+    }
+
+    /// That all of a rung's encodes agree. The set of distinct headers stands for all of them.
+    pub fn contract_of_rung(contract: &Contract, headers: impl IntoIterator<Item = Digest>) -> Recipe {
+        let expected = format!("{:?}", contract.header());
+        Recipe::new("contract", version::CONTRACT)
+            .text("expected", expected)
+            .digests("sequence header", headers)
+    }
+
+    /// The initialisation segment of a rung.
+    pub fn mux_video_init(header: Digest, timescale: u32) -> Recipe {
+        Recipe::new("mux", version::MUX)
+            .text("segment", "video initialisation")
+            .digest("sequence header", header)
+            .number("timescale", timescale)
+    }
+
+    /// A media segment of a rung. `durations` stands for the samples' durations.
+    pub fn mux_video(encode: Digest, number: u32, start: i64, durations: Digest) -> Recipe {
+        Recipe::new("mux", version::MUX)
+            .text("segment", "video")
+            .digest("encode", encode)
+            .number("sequence number", number)
+            .number("start", start)
+            .digest("durations", durations)
+    }
+
+    /// The initialisation segment of an audio rendition.
+    pub fn mux_audio_init(audio: Digest, offset: i64, channels: u8, rate: u32, language: &str) -> Recipe {
+        Recipe::new("mux", version::MUX)
+            .text("segment", "audio initialisation")
+            .digest("audio", audio)
+            .number("offset", offset)
+            .number("channels", channels)
+            .number("input sample rate", rate)
+            .text("language", language)
+    }
+
+    /// A media segment of an audio rendition: some of its packets.
+    pub fn mux_audio(audio: Digest, number: u32, offset: i64, packets: std::ops::Range<u64>) -> Recipe {
+        let number_of = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        Recipe::new("mux", version::MUX)
+            .text("segment", "audio")
+            .digest("audio", audio)
+            .number("sequence number", number)
+            .number("offset", offset)
+            .number("first packet", number_of(packets.start))
+            .number("end packet", number_of(packets.end))
+    }
+
+    /// A playlist: `content` stands for everything that it lists.
+    pub fn manifest(which: &str, content: Digest) -> Recipe {
+        Recipe::new("manifest", version::MANIFEST).text("playlist", which).digest("lists", content)
+    }
+
+    /// A title's whole result: the digest of the ladder without its paths, and of the source.
+    pub fn title(ladder: Digest, source: Digest, tools: &str) -> Recipe {
+        Recipe::new("title", version::TITLE)
+            .digest("ladder", ladder)
+            .digest("source", source)
+            .text("tools", tools)
+            .text("recipes", format!("{:?}", version::ALL))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn settings() -> EncodeSettings {
+        EncodeSettings {
+            picture: PictureFormat {
+                width: 640,
+                height: 360,
+                bit_depth: 8,
+                rotation: Rotation::None,
+                colour: Colour {
+                    primaries: 1,
+                    transfer: 1,
+                    matrix: 1,
+                    full_range: false,
+                    chroma_position: 0,
+                },
+            },
+            crf: 32,
+            encoder: EncoderSettings::Rav1e { speed: 10, tiles: 1 },
+        }
+    }
+
+    fn key(chunk: &[u8], settings: &EncodeSettings, rate: u64, encoder: &str, scaler: &str) -> ActionKey {
+        let contract = Contract::new(&settings.picture, Rational { num: rate, den: 1 }).unwrap();
+        Recipe::encode(Digest::of(chunk), settings, &contract, encoder, scaler).key()
+    }
+
+    /// Every input of an encode makes another key; a frame rate of the same level does not.
+    #[test]
+    fn every_input_of_an_encode_is_in_its_key() {
+        let base = settings();
+        let mut variants: Vec<EncodeSettings> = Vec::new();
+        let mut vary = |change: &dyn Fn(&mut EncodeSettings)| {
+            let mut other = base.clone();
+            change(&mut other);
+            variants.push(other);
+        };
+        vary(&|s| s.crf = 33);
+        vary(&|s| s.encoder = EncoderSettings::Rav1e { speed: 9, tiles: 1 });
+        vary(&|s| s.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 2 });
+        vary(&|s| s.picture.width = 642);
+        vary(&|s| s.picture.height = 362);
+        vary(&|s| s.picture.bit_depth = 10);
+        vary(&|s| s.picture.rotation = Rotation::Half);
+        vary(&|s| s.picture.colour.primaries = 9);
+        vary(&|s| s.picture.colour.transfer = 16);
+        vary(&|s| s.picture.colour.matrix = 9);
+        vary(&|s| s.picture.colour.full_range = true);
+        vary(&|s| s.picture.colour.chroma_position = 1);
+        let mut keys: HashSet<ActionKey> = variants.iter().map(|s| key(b"a", s, 25, "e", "s")).collect();
+        keys.insert(key(b"a", &base, 25, "e", "s"));
+        keys.insert(key(b"b", &base, 25, "e", "s"));
+        keys.insert(key(b"a", &base, 25, "other", "s"));
+        keys.insert(key(b"a", &base, 25, "e", "other"));
+        keys.insert(key(b"a", &base, 120, "e", "s"));
+        assert_eq!(keys.len(), variants.len() + 5);
+        assert_eq!(key(b"a", &base, 25, "e", "s"), key(b"a", &base, 24, "e", "s"));
+    }
+
+    /// The canonical encoding is a promise to every cache that is already filled.
+    #[test]
+    fn golden_key() {
+        let recipe = Recipe::new("kind", 3).text("a", "bc").number("d", -1).digest("e", Digest([7; 32]));
+        assert_eq!(
+            recipe.key().to_string(),
+            "33dbcb0b35612f432a05adc60094ae9907fd5150147eb7255a176e952107d73c"
+        );
+        let moved = Recipe::new("kind", 3).text("ab", "c").number("d", -1).digest("e", Digest([7; 32]));
+        assert_ne!(recipe.key(), moved.key(), "a name and a value cannot run together");
+    }
+}

@@ -1,0 +1,81 @@
+//! A rung of the spec, fitted to a source: its picture, its contract, its encode settings.
+
+use crate::executors::{Contract, EncodeSettings, EncoderSettings};
+use crate::media::{PictureFormat, Rational, VideoTrack};
+use crate::spec;
+
+use super::error::StepError;
+
+/// All that is the same for every segment of a rung.
+#[derive(Clone, Debug)]
+pub struct RungPlan {
+    pub name: String,
+    pub settings: EncodeSettings,
+    pub contract: Contract,
+}
+
+/// Luma samples of a tile: smaller tiles cost bytes, larger ones leave cores idle.
+const SAMPLES_PER_TILE: u64 = 400_000;
+const MOST_TILES: u64 = 16;
+
+impl RungPlan {
+    pub fn new(rung: &spec::Rung, track: &VideoTrack, rate: Rational) -> Result<RungPlan, StepError> {
+        let (width, height) = size(rung, track)?;
+        let bit_depth = rung.bit_depth.map_or(if track.bit_depth > 8 { 10 } else { 8 }, spec::BitDepth::bits);
+        let picture =
+            PictureFormat { width, height, bit_depth, rotation: track.rotation, colour: track.colour };
+        let contract = Contract::new(&picture, rate)
+            .map_err(|error| StepError::Spec(format!("rung {}: {error}", rung.name)))?;
+        let encoder = match rung.encoder {
+            spec::Encoder::Rav1e => {
+                let tiles = rung.rav1e.tiles.unwrap_or_else(|| tiles(width, height));
+                EncoderSettings::Rav1e { speed: rung.rav1e.speed, tiles }
+            }
+        };
+        let settings = EncodeSettings { picture, crf: rung.crf.get(), encoder };
+        Ok(RungPlan { name: rung.name.clone(), settings, contract })
+    }
+}
+
+/// The rung's size in square samples, both even. A side that the spec leaves open follows the
+/// display shape of the source.
+fn size(rung: &spec::Rung, track: &VideoTrack) -> Result<(u32, u32), StepError> {
+    let aspect = track.display_aspect();
+    let even = |num: u128, den: u128| -> u32 {
+        let den = den.max(1);
+        u32::try_from((num + den) / (2 * den) * 2).unwrap_or(u32::MAX).max(16)
+    };
+    let (num, den) = (u128::from(aspect.num), u128::from(aspect.den));
+    let (width, height) = match (rung.width, rung.height) {
+        (Some(width), Some(height)) => (width, height),
+        (None, Some(height)) => (even(u128::from(height) * num, den), height),
+        (Some(width), None) => (width, even(u128::from(width) * den, num)),
+        (None, None) => (even(u128::from(track.display_height()) * num, den), track.display_height()),
+    };
+    if width > 8192 || height > 8192 {
+        return Err(StepError::Spec(format!(
+            "rung {}: with the shape of this source ({}:{}) its pictures would be {width}x{height}; 8192 is the most",
+            rung.name, aspect.num, aspect.den
+        )));
+    }
+    Ok((width, height))
+}
+
+fn tiles(width: u32, height: u32) -> u32 {
+    let wanted = u64::from(width) * u64::from(height) / SAMPLES_PER_TILE;
+    let power = if wanted == 0 { 1 } else { 1 << wanted.ilog2() };
+    power.min(MOST_TILES) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_follow_the_picture() {
+        assert_eq!(
+            [(640, 360), (854, 480), (1280, 720), (1920, 1080), (3840, 2160)].map(|(w, h)| tiles(w, h)),
+            [1, 1, 2, 4, 16]
+        );
+    }
+}

@@ -1,0 +1,723 @@
+//! Runs the graph: looks each step up when its inputs are done, runs what is not in the cache on
+//! a pool of workers, and lets the graph grow as results tell of more steps. One thread owns the
+//! graph; workers only ever see the jobs that it hands them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use petgraph::Direction;
+use petgraph::graph::NodeIndex;
+
+use crate::cache::{ActionEntry, ActionKey, ActionResult, BlobRef, Cache, Cost};
+use crate::spec::Ladder;
+
+use super::error::StepError;
+use super::event::{Counts, EncodeWork, Event, FailureReport, Kind, Origin, TitleSummary};
+use super::frames::ChunkFrames;
+use super::memo::{self, TitleMemo};
+use super::prepare::{Prepared, PreparedJob, Tools, encode_job, outside_job, prepare};
+use super::ready::{ChunkId, Demand, ReadyQueue};
+use super::step::{Node, State, Step};
+use super::title::{Graph, Title};
+use super::work::{self, EncodeFacts, Job, Made, Payload, SoundFacts, Worker, facts};
+
+/// A step whose result is lost this often is not met by chance.
+const MOST_REPAIRS: u8 = 3;
+/// Frames that an encoder holds at most: its look-ahead and its references, with their
+/// half-size copies and motion data.
+const ENCODER_FRAMES: u64 = 100;
+
+pub struct Settings {
+    pub jobs: usize,
+    /// Bytes for frames and encoders.
+    pub memory: u64,
+    pub keep_going: bool,
+    /// Only look; run nothing but the hashing of sources.
+    pub dry_run: bool,
+}
+
+pub struct Scheduler<'a> {
+    graph: Graph,
+    titles: Vec<Title>,
+    ladder: &'a Ladder,
+    worker: Arc<Worker>,
+    tools: Tools,
+    settings: Settings,
+    observe: &'a dyn Fn(&Event),
+    pool: rayon::ThreadPool,
+    /// Nodes whose inputs are done and that have not been looked up.
+    fresh: Vec<NodeIndex>,
+    ready: ReadyQueue,
+    in_flight: HashMap<ActionKey, NodeIndex>,
+    followers: HashMap<NodeIndex, Vec<NodeIndex>>,
+    running: usize,
+    stopping: bool,
+    sender: Sender<Message>,
+    receiver: Receiver<Message>,
+    outcome: Outcome,
+}
+
+struct Message {
+    node: NodeIndex,
+    made: Result<Made, StepError>,
+    wall: Duration,
+}
+
+/// What came of it all.
+#[derive(Default)]
+pub struct Outcome {
+    pub counts: HashMap<Kind, Counts>,
+    /// In a dry run, how many steps of a kind would run.
+    pub would_run: HashMap<Kind, u64>,
+    pub titles: Vec<TitleOutcome>,
+    pub failures: Vec<FailureReport>,
+    pub interrupted: bool,
+}
+
+/// What became of one title.
+pub struct TitleOutcome {
+    pub name: String,
+    /// Set once it is published (or, in a dry run, if it is up to date).
+    pub summary: Option<TitleSummary>,
+    /// Whether the film's chunks are known.
+    pub cut: Option<(usize, f64)>,
+    /// For each rung its name, and in how many chunks of how many seconds in all it would run.
+    pub rungs: Vec<RungOutlook>,
+}
+
+/// What a dry run finds of a rung.
+pub struct RungOutlook {
+    pub name: String,
+    pub size: (u32, u32),
+    pub chunks: usize,
+    pub to_encode: usize,
+    pub seconds_to_encode: f64,
+}
+
+impl<'a> Scheduler<'a> {
+    pub fn new(
+        ladder: &'a Ladder,
+        worker: Arc<Worker>,
+        tools: Tools,
+        settings: Settings,
+        observe: &'a dyn Fn(&Event),
+    ) -> Result<Scheduler<'a>, StepError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(settings.jobs)
+            .thread_name(|n| format!("rivet-{n}"))
+            .build()
+            .map_err(StepError::internal)?;
+        let (sender, receiver) = channel();
+        let titles =
+            ladder.titles.iter().enumerate().map(|(n, title)| Title::new(ladder, n, title)).collect();
+        let ready = ReadyQueue::new(settings.memory);
+        Ok(Scheduler {
+            graph: Graph::new(),
+            titles,
+            ladder,
+            worker,
+            tools,
+            settings,
+            observe,
+            pool,
+            fresh: Vec::new(),
+            ready,
+            in_flight: HashMap::new(),
+            followers: HashMap::new(),
+            running: 0,
+            stopping: false,
+            sender,
+            receiver,
+            outcome: Outcome::default(),
+        })
+    }
+
+    pub fn run(mut self) -> Outcome {
+        for title in 0..self.titles.len() {
+            self.fresh.push(self.graph.add_node(Node::new(title, Step::Source, 0)));
+        }
+        loop {
+            while let Some(node) = self.fresh.pop() {
+                self.look_up(node);
+            }
+            self.dispatch();
+            if self.running == 0 {
+                // Dispatching may have failed a step and thereby freed nothing new.
+                if self.fresh.is_empty() {
+                    break;
+                }
+                continue;
+            }
+            let Ok(message) = self.receiver.recv() else {
+                break;
+            };
+            self.running -= 1;
+            self.finish(message);
+        }
+        self.outcome.interrupted = self.worker.is_cancelled();
+        let unfinished =
+            |node: &Node| matches!(node.state, State::Queued(_) | State::Running | State::Following);
+        if !self.stopping && self.graph.node_weights().any(unfinished) {
+            // It must never look like a success.
+            self.outcome.failures.push(FailureReport {
+                title: String::new(),
+                node: "scheduler".to_owned(),
+                message: "internal error: steps are left that nothing runs".to_owned(),
+                hint: StepError::internal("").hint(),
+            });
+        }
+        self.close()
+    }
+
+    /// Looks a step up, and queues it if its result is not there.
+    fn look_up(&mut self, id: NodeIndex) {
+        let Node { title, step, .. } = self.graph[id];
+        let looked_up = match step {
+            Step::Source => self.look_up_source(id),
+            Step::Publish => self.look_up_publish(id),
+            _ => self.look_up_cached(id),
+        };
+        if let Err(error) = looked_up {
+            self.fail(id, error);
+            return;
+        }
+        if let State::Queued(_) = self.graph[id].state {
+            if self.settings.dry_run && step != Step::Source {
+                self.would_run(id);
+                return;
+            }
+            match step {
+                Step::Encode { chunk, .. } => {
+                    let work = self.encode_work(title, step).map_or(0, |work| work.samples);
+                    self.ready.push_encode((title, chunk), work, id);
+                }
+                _ => self.ready.push_step(self.graph[id].path, id),
+            }
+        }
+    }
+
+    fn look_up_source(&mut self, id: NodeIndex) -> Result<(), StepError> {
+        let title = self.graph[id].title;
+        match work::known_source(&self.worker.cache, &self.titles[title].source) {
+            Some(digest) => {
+                let result = ActionResult { facts: digest.0.to_vec(), blobs: Vec::new() };
+                self.complete(
+                    id,
+                    Made { result, payload: Payload::Source(digest) },
+                    Origin::Cached,
+                    Duration::ZERO,
+                );
+            }
+            None => {
+                let job = outside_job(&self.graph, &self.titles[title], Step::Source)?;
+                self.graph[id].state = State::Queued(job);
+            }
+        }
+        Ok(())
+    }
+
+    fn look_up_publish(&mut self, id: NodeIndex) -> Result<(), StepError> {
+        let title = &self.titles[self.graph[id].title];
+        if crate::package::is_current(&title.output, &title.files(&self.graph)?) {
+            let made = Made { result: ActionResult::default(), payload: Payload::Published };
+            self.complete(id, made, Origin::Cached, Duration::ZERO);
+        } else {
+            let job = outside_job(&self.graph, title, Step::Publish)?;
+            self.graph[id].state = State::Queued(job);
+        }
+        Ok(())
+    }
+
+    fn look_up_cached(&mut self, id: NodeIndex) -> Result<(), StepError> {
+        let Node { title, step, repairs, .. } = self.graph[id];
+        let Prepared { recipe, job } =
+            prepare(&self.graph, &self.titles[title], step, &self.tools, self.settings.jobs)?;
+        let key = recipe.key();
+        tracing::debug!(node = self.titles[title].label(step), kind = recipe.kind(), %key, fields = ?recipe.fields());
+        self.graph[id].key = Some(key);
+        if let Some(&owner) = self.in_flight.get(&key) {
+            self.graph[id].state = State::Following;
+            self.followers.entry(owner).or_default().push(id);
+            return Ok(());
+        }
+        // What was lost once is not looked up again: its entry may still be there.
+        if repairs == 0
+            && let Some(entry) = self.worker.cache.action(&key)?
+            && let Some(payload) = self.accept(title, step, &entry.result)?
+        {
+            self.complete(id, Made { result: entry.result, payload }, Origin::Cached, Duration::ZERO);
+            return Ok(());
+        }
+        self.in_flight.insert(key, id);
+        let job: Job = match job {
+            PreparedJob::Ready(job) => job,
+            // Its frames are found when it is dispatched.
+            PreparedJob::Encode => Box::new(|_| Err(StepError::internal("an encode without frames"))),
+        };
+        self.graph[id].state = State::Queued(job);
+        Ok(())
+    }
+
+    /// Looks over a cached result before it is believed: `None` makes it a miss.
+    fn accept(&self, title: usize, step: Step, result: &ActionResult) -> Result<Option<Payload>, StepError> {
+        let title = &self.titles[title];
+        let found =
+            |blob: Result<BlobRef, StepError>| blob.and_then(|blob| Ok(self.worker.cache.blob(&blob)?));
+        Ok(match step {
+            Step::Index => found(super::prepare::blob(result))?
+                .and_then(|bytes| postcard::from_bytes(&bytes).ok())
+                .map(|index| Payload::Index(Arc::new(index))),
+            Step::Chunk => found(super::prepare::blob(result))?
+                .and_then(|bytes| postcard::from_bytes(&bytes).ok())
+                .map(|film| Payload::Film(Arc::new(film))),
+            Step::Encode { rung, chunk } => {
+                let plan = title.rung(rung)?;
+                let frames = title.film()?.chunks.get(chunk).map(|chunk| chunk.frames);
+                let checked = facts::<EncodeFacts>(result).and_then(|facts| {
+                    plan.contract
+                        .check(&facts.sequence_header)
+                        .map_err(|error| StepError::Spec(error.to_string()))?;
+                    Ok(Some(facts.frames) == frames)
+                });
+                match checked {
+                    Ok(true) => Some(Payload::None),
+                    Ok(false) => None,
+                    Err(error) => {
+                        tracing::warn!("{}: a cached segment is not used: {error}", title.label(step));
+                        None
+                    }
+                }
+            }
+            _ => Some(Payload::None),
+        })
+    }
+
+    /// Fills the free slots.
+    fn dispatch(&mut self) {
+        if self.worker.is_cancelled() {
+            self.stopping = true;
+        }
+        while !self.stopping && self.running < self.settings.jobs {
+            let Some((id, job)) = self.next_job() else {
+                break;
+            };
+            let Node { title, step, .. } = self.graph[id];
+            self.graph[id].state = State::Running;
+            self.running += 1;
+            let title = &self.titles[title];
+            (self.observe)(&Event::Started {
+                title: title.name.clone(),
+                kind: step.kind(),
+                node: title.label(step),
+            });
+            let (worker, sender) = (Arc::clone(&self.worker), self.sender.clone());
+            let key = self.graph[id].key;
+            self.pool.spawn(move || {
+                let (mut made, wall) = work::run(&worker, job);
+                if let (Ok(made_now), Some(key)) = (&made, key) {
+                    let cost = Cost { wall_ms: millis(wall) };
+                    let entry = ActionEntry { result: made_now.result.clone(), cost };
+                    if let Err(error) = worker.cache.put_action(&key, &entry) {
+                        made = Err(error.into());
+                    }
+                }
+                // The receiver only goes when the build is over.
+                let _ = sender.send(Message { node: id, made, wall });
+            });
+        }
+    }
+
+    fn next_job(&mut self) -> Option<(NodeIndex, Job)> {
+        loop {
+            if let Some(id) = self.ready.pop_step() {
+                match std::mem::replace(&mut self.graph[id].state, State::Waiting) {
+                    State::Queued(job) => return Some((id, job)),
+                    // Skipped since it was queued.
+                    other => self.graph[id].state = other,
+                }
+                continue;
+            }
+            let (titles, graph) = (&self.titles, &self.graph);
+            let (id, frames) = self.ready.pop_encode(
+                |chunk, node| demand(titles, graph, chunk, node),
+                |(title, chunk)| match &titles[title].frames {
+                    Some(source) => Arc::new(ChunkFrames::new(Arc::clone(source), chunk)),
+                    None => {
+                        unreachable!("encodes are queued after the film's frame source is made")
+                    }
+                },
+            )?;
+            let Node { title, step, .. } = self.graph[id];
+            let Step::Encode { rung, chunk } = step else {
+                continue;
+            };
+            if !matches!(self.graph[id].state, State::Queued(_)) {
+                let demand = demand(&self.titles, &self.graph, (title, chunk), id);
+                self.ready.encode_ended((title, chunk), &demand);
+                continue;
+            }
+            match encode_job(&self.titles[title], rung, frames) {
+                Ok(job) => return Some((id, job)),
+                Err(error) => self.fail(id, error),
+            }
+        }
+    }
+
+    fn finish(&mut self, message: Message) {
+        let Message { node: id, made, wall } = message;
+        let Node { title, step, key, .. } = self.graph[id];
+        if let Step::Encode { chunk, .. } = step {
+            let demand = demand(&self.titles, &self.graph, (title, chunk), id);
+            self.ready.encode_ended((title, chunk), &demand);
+        }
+        if let Some(key) = key {
+            self.in_flight.remove(&key);
+        }
+        let followers = self.followers.remove(&id).unwrap_or_default();
+        match made {
+            Ok(made) => {
+                self.complete(id, made, Origin::Ran, wall);
+                // They find the result in the cache.
+                for follower in followers {
+                    self.graph[follower].state = State::Waiting;
+                    self.fresh.push(follower);
+                }
+            }
+            Err(error) => {
+                // Each tries for itself: what failed may be this title's file.
+                for follower in followers {
+                    self.graph[follower].state = State::Waiting;
+                    self.fresh.push(follower);
+                }
+                match error {
+                    StepError::Lost(blob) => self.repair(id, blob),
+                    error if error.is_cancelled() => self.stopping = true,
+                    error => self.fail(id, error),
+                }
+            }
+        }
+    }
+
+    /// Has the step that made a lost blob run again, and then the step that wanted it.
+    fn repair(&mut self, id: NodeIndex, blob: BlobRef) {
+        let makers: Vec<NodeIndex> = self
+            .graph
+            .neighbors_directed(id, Direction::Incoming)
+            .filter(|&input| self.graph[input].result().is_some_and(|result| result.blobs.contains(&blob)))
+            .collect();
+        if makers.is_empty() || makers.iter().any(|&maker| self.graph[maker].repairs >= MOST_REPAIRS) {
+            self.fail(id, StepError::Lost(blob));
+            return;
+        }
+        let Node { title, step, .. } = self.graph[id];
+        tracing::warn!(
+            "{}: a cached result is gone or damaged; it is made again",
+            self.titles[title].label(step)
+        );
+        let node = &mut self.graph[id];
+        node.state = State::Waiting;
+        node.missing += makers.len();
+        for maker in makers {
+            let kind = self.graph[maker].step.kind();
+            if let State::Done { origin, .. } = &self.graph[maker].state {
+                let counts = self.outcome.counts.entry(kind).or_default();
+                match origin {
+                    Origin::Ran => counts.ran -= 1,
+                    Origin::Cached => counts.cached -= 1,
+                }
+            }
+            let maker_node = &mut self.graph[maker];
+            maker_node.state = State::Waiting;
+            maker_node.repairs += 1;
+            self.fresh.push(maker);
+        }
+    }
+
+    /// A step has its result: tells so, lets the graph grow, and looks at what waited for it.
+    fn complete(&mut self, id: NodeIndex, made: Made, origin: Origin, wall: Duration) {
+        let Node { title, step, .. } = self.graph[id];
+        let kind = step.kind();
+        let counts = self.outcome.counts.entry(kind).or_default();
+        match origin {
+            Origin::Ran => counts.ran += 1,
+            Origin::Cached => counts.cached += 1,
+        }
+        self.graph[id].state = State::Done { result: Arc::new(made.result), origin };
+        let name = &self.titles[title];
+        (self.observe)(&Event::Finished {
+            title: name.name.clone(),
+            kind,
+            node: name.label(step),
+            origin,
+            wall_ms: millis(wall),
+            encode: self.encode_work(title, step),
+        });
+        let dependents: Vec<NodeIndex> = self.graph.neighbors_directed(id, Direction::Outgoing).collect();
+        for dependent in dependents {
+            let node = &mut self.graph[dependent];
+            if !matches!(node.state, State::Waiting) || node.missing == 0 {
+                continue;
+            }
+            node.missing -= 1;
+            if node.missing == 0 {
+                self.fresh.push(dependent);
+            }
+        }
+        if let Err(error) = self.grow(id, title, step, made.payload) {
+            self.fail_dependents(id, error);
+        }
+    }
+
+    /// Adds the steps that a result tells of.
+    fn grow(&mut self, id: NodeIndex, title: usize, step: Step, payload: Payload) -> Result<(), StepError> {
+        let before = self.graph.node_count();
+        match payload {
+            Payload::None => {}
+            Payload::Source(digest) if self.titles[title].digest.is_none() => {
+                self.titles[title].digest = Some(digest);
+                if let Some(memo) =
+                    memo::find(&self.worker, self.ladder, &self.titles[title], digest, &self.tools)
+                {
+                    self.adopt(title, memo);
+                    return Ok(());
+                }
+                let node = self.graph.add_node(Node::new(title, Step::Index, 0));
+                self.graph.add_edge(id, node, ());
+            }
+            Payload::Index(index) if self.titles[title].index.is_none() => {
+                self.titles[title].grow_spans(&mut self.graph, index);
+            }
+            Payload::Film(film) if self.titles[title].film.is_none() => {
+                self.grow_film(title, film)?;
+            }
+            Payload::Published => self.published(title)?,
+            // Made a second time to repair the cache: the graph has grown already.
+            Payload::Source(_) | Payload::Index(_) | Payload::Film(_) => {}
+        }
+        let all_heard = matches!(step, Step::Audio { .. }) && self.hear(title)?;
+        let silent = matches!(step, Step::Chunk) && self.titles[title].renditions.is_empty();
+        if (all_heard || silent) && self.titles[title].nodes.multivariant.is_none() {
+            self.titles[title].grow_package(&mut self.graph);
+        }
+        self.measure_paths(before);
+        for node in self.graph.node_indices().skip(before) {
+            if self.graph[node].missing == 0 {
+                self.fresh.push(node);
+            }
+        }
+        Ok(())
+    }
+
+    fn grow_film(&mut self, number: usize, film: Arc<super::film::Film>) -> Result<(), StepError> {
+        let title = &mut self.titles[number];
+        let warnings = title.grow_encodes(&mut self.graph, Arc::clone(&film), self.settings.jobs.min(8))?;
+        for message in warnings {
+            (self.observe)(&Event::Warning { title: title.name.clone(), message });
+        }
+        let chunks = 0..film.chunks.len();
+        let rungs = 0..title.rungs.len();
+        let title = &self.titles[number];
+        let steps = rungs.flat_map(|rung| chunks.clone().map(move |chunk| Step::Encode { rung, chunk }));
+        let samples = steps.filter_map(|step| self.encode_work(number, step)).map(|work| work.samples).sum();
+        (self.observe)(&Event::Cut {
+            title: title.name.clone(),
+            chunks: film.chunks.len() as u64,
+            rungs: title.rungs.len() as u64,
+            seconds: film.seconds(film.duration()),
+            samples,
+        });
+        Ok(())
+    }
+
+    /// Notes what the audio steps made; true once all of a title's are done.
+    fn hear(&mut self, number: usize) -> Result<bool, StepError> {
+        let graph = &self.graph;
+        let title = &mut self.titles[number];
+        for (rendition, &audio) in title.renditions.iter_mut().zip(&title.nodes.audio) {
+            let sound = title.nodes.sound[rendition.sound];
+            let (Some(audio), Some(sound)) = (graph[audio].result(), graph[sound].result()) else {
+                return Ok(false);
+            };
+            rendition.encoded = Some((facts::<SoundFacts>(sound)?, facts(audio)?));
+        }
+        Ok(true)
+    }
+
+    /// The longest remaining path of every node, found from the end; nodes are added after
+    /// their inputs, so that going backwards meets every dependent first.
+    fn measure_paths(&mut self, before: usize) {
+        if self.graph.node_count() == before {
+            return;
+        }
+        for index in (0..self.graph.node_count()).rev() {
+            let id = NodeIndex::new(index);
+            let longest = self.graph.neighbors(id).map(|next| self.graph[next].path).max().unwrap_or(0);
+            let Node { title, step, .. } = self.graph[id];
+            let work = self.encode_work(title, step).map_or(1, |work| work.samples);
+            self.graph[id].path = longest.saturating_add(work);
+        }
+    }
+
+    fn encode_work(&self, title: usize, step: Step) -> Option<EncodeWork> {
+        let Step::Encode { rung, chunk } = step else {
+            return None;
+        };
+        let title = &self.titles[title];
+        let film = title.film.as_ref()?;
+        let chunk = film.chunks.get(chunk)?;
+        let picture = &title.rungs.get(rung)?.settings.picture;
+        let samples = u64::from(picture.width) * u64::from(picture.height) * u64::from(chunk.frames);
+        Some(EncodeWork { seconds: film.seconds(chunk.duration()), samples })
+    }
+
+    /// Takes over what an earlier build of the same title published.
+    fn adopt(&mut self, title: usize, memo: TitleMemo) {
+        for (kind, nodes) in &memo.nodes {
+            if *kind != Kind::Source {
+                self.outcome.counts.entry(*kind).or_default().cached += nodes;
+            }
+        }
+        let summary = memo.summary_for(&self.titles[title]);
+        let (chunks, seconds) = (memo.chunks, summary.seconds);
+        self.outcome.titles.push(TitleOutcome {
+            name: summary.name.clone(),
+            rungs: summary
+                .rungs
+                .iter()
+                .map(|rung| RungOutlook {
+                    name: rung.name.clone(),
+                    size: rung.size.unwrap_or_default(),
+                    chunks,
+                    to_encode: 0,
+                    seconds_to_encode: 0.0,
+                })
+                .collect(),
+            summary: Some(summary),
+            cut: Some((chunks, seconds)),
+        });
+    }
+
+    fn published(&mut self, number: usize) -> Result<(), StepError> {
+        let title = &self.titles[number];
+        let ran = |node: NodeIndex| matches!(self.graph[node].state, State::Done { origin: Origin::Ran, .. });
+        let summary = title.summary(&self.graph, &ran)?;
+        let mut nodes: HashMap<Kind, u64> = HashMap::new();
+        for node in self.graph.node_weights().filter(|node| node.title == number) {
+            *nodes.entry(node.step.kind()).or_default() += 1;
+        }
+        let files = title.files(&self.graph)?;
+        let chunks = title.film()?.chunks.len();
+        if let Some(digest) = title.digest {
+            let memo = TitleMemo::new(nodes, &files, chunks, summary.clone());
+            memo::keep(&self.worker, self.ladder, digest, &self.tools, &memo)?;
+        }
+        let outlook = self.outlook(number);
+        self.outcome.titles.push(TitleOutcome { summary: Some(summary), ..outlook });
+        Ok(())
+    }
+
+    /// What is known of a title by now.
+    fn outlook(&self, number: usize) -> TitleOutcome {
+        let title = &self.titles[number];
+        let film = title.film.as_ref();
+        let rungs = title.rungs.iter().enumerate().map(|(number, rung)| {
+            let picture = &rung.settings.picture;
+            let waiting =
+                |&(_, node): &(usize, &NodeIndex)| matches!(self.graph[*node].state, State::WouldRun);
+            let encodes = title.nodes.encode.get(number).map_or(&[][..], Vec::as_slice);
+            let to_encode: Vec<usize> =
+                encodes.iter().enumerate().filter(waiting).map(|(chunk, _)| chunk).collect();
+            let seconds =
+                |&chunk: &usize| film.map_or(0.0, |film| film.seconds(film.chunks[chunk].duration()));
+            RungOutlook {
+                name: rung.name.clone(),
+                size: (picture.width, picture.height),
+                chunks: encodes.len(),
+                to_encode: to_encode.len(),
+                seconds_to_encode: to_encode.iter().map(seconds).sum(),
+            }
+        });
+        TitleOutcome {
+            name: title.name.clone(),
+            summary: None,
+            cut: film.map(|film| (film.chunks.len(), film.seconds(film.duration()))),
+            rungs: rungs.collect(),
+        }
+    }
+
+    fn would_run(&mut self, id: NodeIndex) {
+        let mut stack = vec![id];
+        while let Some(id) = stack.pop() {
+            if matches!(self.graph[id].state, State::WouldRun) {
+                continue;
+            }
+            self.graph[id].state = State::WouldRun;
+            *self.outcome.would_run.entry(self.graph[id].step.kind()).or_default() += 1;
+            stack.extend(self.graph.neighbors(id));
+        }
+    }
+
+    fn fail(&mut self, id: NodeIndex, error: StepError) {
+        let step = self.graph[id].step;
+        self.graph[id].state = State::Failed;
+        self.outcome.counts.entry(step.kind()).or_default().failed += 1;
+        self.fail_dependents(id, error);
+    }
+
+    /// Reports an error at a step, and skips what depends on it.
+    fn fail_dependents(&mut self, id: NodeIndex, error: StepError) {
+        let Node { title, step, .. } = self.graph[id];
+        let title = &self.titles[title];
+        let (message, hint) = (error.to_string(), error.hint());
+        let node = title.label(step);
+        (self.observe)(&Event::Failed {
+            title: title.name.clone(),
+            kind: step.kind(),
+            node: node.clone(),
+            message: message.clone(),
+            hint: hint.clone(),
+        });
+        self.outcome.failures.push(FailureReport { title: title.name.clone(), node, message, hint });
+        let mut stack: Vec<NodeIndex> = self.graph.neighbors(id).collect();
+        while let Some(next) = stack.pop() {
+            if matches!(self.graph[next].state, State::Waiting) {
+                self.graph[next].state = State::Skipped;
+                stack.extend(self.graph.neighbors(next));
+            }
+        }
+        self.stopping |= !self.settings.keep_going;
+    }
+
+    /// Adds what is known of titles that did not get to the end.
+    fn close(mut self) -> Outcome {
+        for title in 0..self.titles.len() {
+            let name = &self.titles[title].name;
+            if !self.outcome.titles.iter().any(|done| done.name == *name) {
+                let outlook = self.outlook(title);
+                self.outcome.titles.push(outlook);
+            }
+        }
+        let order = |name: &str| self.ladder.titles.iter().position(|title| title.name == name);
+        self.outcome.titles.sort_by_key(|title| order(&title.name));
+        self.outcome
+    }
+}
+
+fn demand(titles: &[Title], graph: &Graph, (title, chunk): ChunkId, node: NodeIndex) -> Demand {
+    let title = &titles[title];
+    let Step::Encode { rung, .. } = graph[node].step else {
+        return Demand { frames: 0, encoder: 0 };
+    };
+    let encoder = title.rungs.get(rung).map_or(0, |rung| {
+        let picture = &rung.settings.picture;
+        let sample = picture.bytes_per_sample() as u64;
+        u64::from(picture.width) * u64::from(picture.height) * 3 / 2 * sample * ENCODER_FRAMES
+    });
+    Demand { frames: title.frames.as_ref().map_or(0, |frames| frames.chunk_bytes(chunk)), encoder }
+}
+
+fn millis(wall: Duration) -> u64 {
+    u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)
+}

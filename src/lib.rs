@@ -1,0 +1,27 @@
+//! rivet compiles a declarative ladder into a graph of cached steps and publishes the stream.
+//! Everything that the command line does is here, for other programs; it never prints.
+//!
+//! ```no_run
+//! # use std::sync::{Arc, atomic::AtomicBool};
+//! let ladder = rivet::spec::load("ladder.toml".as_ref())?;
+//! let cache = Arc::new(rivet::cache::LocalCache::open("/var/cache/rivet".as_ref())?);
+//! let options = rivet::graph::Options {
+//!     jobs: rivet::graph::default_jobs(),
+//!     memory: rivet::graph::default_memory(),
+//!     keep_going: false,
+//! };
+//! let summary = rivet::graph::build(&ladder, cache, &options, Arc::new(AtomicBool::new(false)), &|_| {})?;
+//! assert!(summary.succeeded());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Modules import downward: `graph`, `executors`, `package`, `media`, `cache`, and the
+//! plain types of `spec`. `media` and `package` know nothing of keys, caches or nodes; `cache`
+//! knows nothing of video.
+
+pub mod cache;
+pub mod executors;
+pub mod graph;
+pub mod media;
+pub mod package;
+pub mod spec;
