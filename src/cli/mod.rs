@@ -1,0 +1,224 @@
+//! The command line: one file a command. It reads arguments, calls the library, prints, and
+//! decides nothing else. Progress goes to standard error, results to standard output.
+
+mod build;
+mod cache;
+mod devices;
+mod plan;
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Args, Parser, Subcommand};
+use rivet::cache::LocalCache;
+use rivet::spec::{self, Ladder, LoadError};
+use tracing_subscriber::EnvFilter;
+
+/// Make for video ladders.
+///
+/// `rivet build ladder.toml` compiles a ladder spec into a graph of small steps, runs those whose
+/// content changed, and publishes AV1 + Opus streams. Everything is cached by content: a second
+/// build does nothing, and an edit encodes only the segments that it touched.
+#[derive(Parser)]
+#[command(name = "rivet", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit status: 0 done, 1 the build failed, 2 the spec or the command line is wrong, 130 interrupted."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Tell more on standard error: once for notes, twice for every step and its key
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Build(build::BuildArgs),
+    Plan(plan::PlanArgs),
+    Cache(cache::CacheArgs),
+    Devices(devices::DevicesArgs),
+}
+
+/// Which spec, and which cache.
+#[derive(Args)]
+struct LadderArgs {
+    /// The ladder spec
+    #[arg(default_value = "ladder.toml", value_name = "LADDER")]
+    ladder: PathBuf,
+    #[command(flatten)]
+    cache: CacheDirArg,
+}
+
+#[derive(Args)]
+struct CacheDirArg {
+    /// Where results are cached [default: the spec's `cache.dir`, else $XDG_CACHE_HOME/rivet, else
+    /// ~/.cache/rivet]
+    #[arg(long, value_name = "DIR", env = "RIVET_CACHE_DIR", hide_env_values = true)]
+    cache_dir: Option<PathBuf>,
+}
+
+/// How much of the machine to use.
+#[derive(Args)]
+struct MachineArgs {
+    /// Steps to run at a time [default: one for each CPU]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+    /// Memory for decoded frames and encoders, e.g. 4G or 800M [default: half of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = memory_size)]
+    memory: Option<u64>,
+}
+
+impl MachineArgs {
+    fn options(&self, keep_going: bool) -> rivet::graph::Options {
+        rivet::graph::Options {
+            jobs: self.jobs.map_or_else(rivet::graph::default_jobs, usize::from),
+            memory: self.memory.unwrap_or_else(rivet::graph::default_memory),
+            keep_going,
+        }
+    }
+}
+
+fn memory_size(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.char_indices().next_back() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1u64 << 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
+        Some((at, 't' | 'T')) => (&text[..at], 1 << 40),
+        _ => (text, 1),
+    };
+    let number: Option<u64> = digits.parse().ok();
+    let size = number.filter(|&number| number > 0).and_then(|number| number.checked_mul(unit));
+    size.ok_or_else(|| "expected a number of bytes, with K, M, G or T behind it, e.g. 4G".to_owned())
+}
+
+/// How a command ended.
+enum Exit {
+    Done,
+    Failed,
+    /// The spec or the command line is wrong.
+    Usage,
+    Interrupted,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Interrupted => 130,
+        })
+    }
+}
+
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = ["warn", "info", "debug"][usize::from(cli.verbose.min(2))];
+    let filter =
+        EnvFilter::try_from_env("RIVET_LOG").unwrap_or_else(|_| EnvFilter::new(format!("rivet={level}")));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour())
+        .without_time()
+        .with_target(false)
+        .init();
+    let exit = match cli.command {
+        Command::Build(args) => build::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Cache(args) => cache::run(&args),
+        Command::Devices(args) => devices::run(&args),
+    };
+    exit.into()
+}
+
+/// Whether messages may be coloured.
+fn colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Prints a line of results. A reader that has gone away is no error of ours.
+fn print(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Prints an error, and what to do about it.
+fn complain(message: impl std::fmt::Display, hint: Option<&str>) {
+    let (red, bold, reset) = if colour() { ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+    let mut stderr = std::io::stderr().lock();
+    let _ = writeln!(stderr, "{red}error{reset}{bold}: {message}{reset}");
+    if let Some(hint) = hint {
+        let _ = writeln!(stderr, "  hint: {hint}");
+    }
+}
+
+fn load(path: &Path) -> Result<Ladder, Exit> {
+    spec::load(path).map_err(|error| {
+        match error {
+            LoadError::Invalid(errors) => {
+                let _ = write!(std::io::stderr().lock(), "{}", errors.render(colour()));
+            }
+            other => complain(
+                &other,
+                Some("name a spec: rivet build LADDER; examples/ladders has some to start from"),
+            ),
+        }
+        Exit::Usage
+    })
+}
+
+fn open_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
+    let folder = arg
+        .cache_dir
+        .clone()
+        .or_else(|| ladder.and_then(|ladder| ladder.cache.dir.clone()))
+        .or_else(rivet::cache::default_folder);
+    let Some(folder) = folder else {
+        complain("there is no home folder to keep a cache in", Some("name a folder with --cache-dir"));
+        return Err(Exit::Usage);
+    };
+    LocalCache::open(&folder).map(Arc::new).map_err(|error| {
+        complain(&error, error.hint());
+        Exit::Failed
+    })
+}
+
+/// The first Ctrl-C (or SIGTERM) asks the build to stop, the second one does not ask.
+fn on_interrupt() -> Arc<AtomicBool> {
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&cancelled);
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        tracing::warn!("Ctrl-C ends rivet at once: {error}");
+    }
+    cancelled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn memory_sizes() {
+        assert_eq!(memory_size("4G"), Ok(4 << 30));
+        assert_eq!(memory_size("800m"), Ok(800 << 20));
+        assert_eq!(memory_size("123"), Ok(123));
+        for bad in ["", "G", "-1", "0", "4 G", "1.5G", "99999999999T", "4€"] {
+            assert!(memory_size(bad).is_err(), "{bad}");
+        }
+    }
+}

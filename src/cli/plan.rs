@@ -1,0 +1,42 @@
+//! `rivet plan`.
+
+use clap::Args;
+use rivet::graph;
+
+use super::{Exit, LadderArgs, complain, load, on_interrupt, open_cache, print};
+use crate::report;
+
+/// Show what a build would run and what it would reuse
+///
+/// Nothing is decoded, encoded or published. For a source that was built before, the answer is
+/// exact; of one never seen, only the first steps are known.
+#[derive(Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    ladder: LadderArgs,
+}
+
+pub fn run(args: &PlanArgs) -> Exit {
+    match try_run(args) {
+        Ok(exit) | Err(exit) => exit,
+    }
+}
+
+fn try_run(args: &PlanArgs) -> Result<Exit, Exit> {
+    let ladder = load(&args.ladder.ladder)?;
+    let cache = open_cache(&args.ladder.cache, Some(&ladder))?;
+    let cancelled = on_interrupt();
+    let options = graph::Options { jobs: graph::default_jobs(), memory: u64::MAX, keep_going: true };
+    let plan = graph::plan(&ladder, cache, &options, cancelled).map_err(|error| {
+        complain(&error, error.hint().as_deref());
+        Exit::Failed
+    })?;
+    for failure in &plan.failures {
+        complain(
+            format_args!("{}: {}: {}", failure.title, failure.node, failure.message),
+            failure.hint.as_deref(),
+        );
+    }
+    print(report::plan(&plan).trim_end());
+    Ok(if plan.failures.is_empty() { Exit::Done } else { Exit::Failed })
+}

@@ -1,0 +1,146 @@
+//! Progress on standard error: a bar on a terminal, now and then a line otherwise.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rivet::graph::{Event, Kind, Origin};
+
+use super::text::{count, duration};
+
+/// Without a terminal, how often a line is printed.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+pub struct Progress {
+    bar: ProgressBar,
+    terminal: bool,
+    quiet: bool,
+    interrupted: Arc<AtomicBool>,
+    start: Instant,
+    last_line: Instant,
+    /// Encodes known of, and done, from the cache or not.
+    encodes: u64,
+    done: u64,
+    /// Luma samples to encode in all, found in the cache, and encoded.
+    samples: u64,
+    reused: u64,
+    encoded: u64,
+    /// Seconds of film encoded, over all rungs, and rungs known of.
+    seconds: f64,
+    first_encode: Option<Instant>,
+}
+
+impl Progress {
+    pub fn new(quiet: bool, interrupted: Arc<AtomicBool>) -> Progress {
+        let terminal = std::io::stderr().is_terminal();
+        let target =
+            if terminal && !quiet { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_style(style("{spinner} {elapsed}  {msg}"));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        let now = Instant::now();
+        Progress {
+            bar,
+            terminal,
+            quiet,
+            interrupted,
+            start: now,
+            last_line: now,
+            encodes: 0,
+            done: 0,
+            samples: 0,
+            reused: 0,
+            encoded: 0,
+            seconds: 0.0,
+            first_encode: None,
+        }
+    }
+
+    pub fn observe(&mut self, event: &Event) {
+        match event {
+            Event::Started { kind: Kind::Encode, .. } => {
+                self.first_encode.get_or_insert_with(Instant::now);
+            }
+            Event::Started { title, kind, .. } if self.samples == 0 => self.bar.set_message(match kind {
+                Kind::Source => format!("reading {title}"),
+                Kind::Index => format!("indexing {title}"),
+                Kind::Decode => format!("decoding {title} to find what changed"),
+                _ => title.clone(),
+            }),
+            Event::Cut { title, chunks, rungs, seconds, samples } => {
+                self.encodes += chunks * rungs;
+                self.samples += samples;
+                self.bar.set_style(style("{spinner} {elapsed} [{bar:24}] {msg}"));
+                self.bar.set_length(self.samples);
+                self.note(format!(
+                    "{title}: {} in {} on {}",
+                    duration(*seconds),
+                    count(*chunks, "chunk"),
+                    count(*rungs, "rung")
+                ));
+                self.show();
+            }
+            Event::Finished { kind: Kind::Encode, origin, encode: Some(work), .. } => {
+                self.done += 1;
+                match origin {
+                    Origin::Cached => self.reused += work.samples,
+                    Origin::Ran => {
+                        self.encoded += work.samples;
+                        self.seconds += work.seconds;
+                    }
+                }
+                self.show();
+            }
+            Event::Warning { title, message } => self.note(format!("warning: {title}: {message}")),
+            _ => {}
+        }
+        if self.interrupted.load(Ordering::Relaxed) {
+            self.bar.set_message("stopping; press Ctrl-C again to leave at once");
+        }
+    }
+
+    /// Prints a line above the bar.
+    fn note(&self, line: String) {
+        if !self.quiet {
+            self.suspend(|| {
+                let _ = writeln!(std::io::stderr().lock(), "{line}");
+            });
+        }
+    }
+
+    fn show(&mut self) {
+        self.bar.set_position(self.reused + self.encoded);
+        let state = self.state();
+        self.bar.set_message(state.clone());
+        if !self.terminal && self.encoded > 0 && self.last_line.elapsed() >= LINE_EVERY {
+            self.last_line = Instant::now();
+            self.note(format!("{}: {state}", duration(self.start.elapsed().as_secs_f64())));
+        }
+    }
+
+    fn state(&self) -> String {
+        let segments = format!("{} of {}", self.done, count(self.encodes, "segment"));
+        let spent = self.first_encode.map_or(0.0, |start| start.elapsed().as_secs_f64());
+        if self.encoded == 0 || spent < 1.0 {
+            return segments;
+        }
+        let left = self.samples.saturating_sub(self.reused + self.encoded) as f64;
+        let left = left * spent / self.encoded as f64;
+        format!("{segments}, {:.2}x, {} left", self.seconds / spent, duration(left))
+    }
+
+    /// Gets the bar out of the way of what `print` prints.
+    pub fn suspend(&self, print: impl FnOnce()) {
+        self.bar.suspend(print);
+    }
+
+    pub fn end(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,168 @@
+//! Summaries in words and columns, readable without colour.
+
+use std::fmt::Write;
+
+use rivet::graph::{Kind, Plan, Summary, TrackSummary};
+
+/// A number of bytes with three digits or so, in decimal units as disks are sold.
+pub fn bytes(bytes: u64) -> String {
+    scaled(bytes, &["B", "kB", "MB", "GB", "TB"])
+}
+
+fn bit_rate(bits: u64) -> String {
+    scaled(bits, &["bit/s", "kbit/s", "Mbit/s", "Gbit/s"])
+}
+
+fn scaled(value: u64, units: &[&str]) -> String {
+    let mut scaled = value as f64;
+    let mut unit = 0;
+    while scaled >= 999.5 && unit + 1 < units.len() {
+        scaled /= 1000.0;
+        unit += 1;
+    }
+    let digits = if unit == 0 || scaled >= 99.95 {
+        0
+    } else if scaled >= 9.995 {
+        1
+    } else {
+        2
+    };
+    format!("{scaled:.digits$} {}", units[unit])
+}
+
+/// Seconds as people say them: `5.3 s`, `4 min 10 s`, `2 h 05 min`.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 if seconds < 10.0 => format!("{seconds:.1} s"),
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+pub fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// The closing summary of a build.
+pub fn summary(summary: &Summary) -> String {
+    let mut text = String::new();
+    for title in &summary.titles {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}  {}  {}", title.name, duration(title.seconds), title.entry.display());
+        let tracks: Vec<&TrackSummary> = title.rungs.iter().chain(&title.audio).collect();
+        let width = |cell: &dyn Fn(&TrackSummary) -> String| {
+            tracks.iter().map(|t| cell(t).chars().count()).max().unwrap_or(0)
+        };
+        let size =
+            |t: &TrackSummary| t.size.map_or(String::new(), |(width, height)| format!("{width}x{height}"));
+        let (names, sizes, codecs) = (width(&|t| t.name.clone()), width(&size), width(&|t| t.codecs.clone()));
+        for track in &tracks {
+            let encoded = match track.encoded {
+                0 => "all reused".to_owned(),
+                n if n == track.segments => "all encoded".to_owned(),
+                n => format!("{n} encoded"),
+            };
+            let _ = writeln!(
+                text,
+                "  {:<names$}  {:<sizes$}  {:<codecs$}  {:>9}  {:>12}, peak {:>12}  {}, {encoded}",
+                track.name,
+                size(track),
+                track.codecs,
+                bytes(track.bytes),
+                bit_rate(track.average),
+                bit_rate(track.peak),
+                count(track.segments, "segment"),
+            );
+        }
+    }
+    let ran: u64 = summary.nodes.values().map(|counts| counts.ran).sum();
+    let cached: u64 = summary.nodes.values().map(|counts| counts.cached).sum();
+    let encodes = summary.nodes.get(&Kind::Encode).copied().unwrap_or_default();
+    let _ = match (ran, summary.succeeded()) {
+        (0, true) => write!(text, "up to date: {} looked at", count(cached, "step")),
+        _ => write!(text, "{} ran ({}), {cached} reused", count(ran, "step"), count(encodes.ran, "encode"),),
+    };
+    let _ = writeln!(
+        text,
+        "; {:.2} s, {:.2} s of CPU{}",
+        summary.wall_seconds,
+        summary.cpu_seconds,
+        match (summary.interrupted, summary.failures.len() as u64) {
+            (true, _) => "; interrupted, run it again to go on from here".to_owned(),
+            (false, 0) => String::new(),
+            (false, n) => format!("; {} failed", count(n, "step")),
+        }
+    );
+    text
+}
+
+/// What a build would do.
+pub fn plan(plan: &Plan) -> String {
+    let mut text = String::new();
+    for title in &plan.titles {
+        let _ = match (&title.cut, &title.summary) {
+            (Some((chunks, seconds)), Some(_)) => {
+                writeln!(
+                    text,
+                    "{}  {} in {}: up to date",
+                    title.name,
+                    duration(*seconds),
+                    count(*chunks as u64, "chunk")
+                )
+            }
+            (Some((chunks, seconds)), None) => {
+                writeln!(text, "{}  {} in {}", title.name, duration(*seconds), count(*chunks as u64, "chunk"))
+            }
+            (None, _) => {
+                writeln!(text, "{}  not seen before: what to encode is known once it is decoded", title.name)
+            }
+        };
+        if title.summary.is_some() {
+            continue;
+        }
+        let names = title.rungs.iter().map(|rung| rung.name.len()).max().unwrap_or(0);
+        for rung in &title.rungs {
+            let size = format!("{}x{}", rung.size.0, rung.size.1);
+            let _ = match rung.to_encode {
+                0 => writeln!(
+                    text,
+                    "  {:<names$}  {size:<9}  reuse all {}",
+                    rung.name,
+                    count(rung.chunks as u64, "segment")
+                ),
+                n => writeln!(
+                    text,
+                    "  {:<names$}  {size:<9}  encode {n} of {} ({})",
+                    rung.name,
+                    count(rung.chunks as u64, "segment"),
+                    duration(rung.seconds_to_encode),
+                ),
+            };
+        }
+    }
+    let list = |pick: &dyn Fn(&(Kind, u64, u64)) -> u64| {
+        let some = plan.kinds.iter().map(|kind| (kind.0, pick(kind))).filter(|&(_, n)| n > 0);
+        let some: Vec<String> = some.map(|(kind, n)| format!("{n} {}", kind.name())).collect();
+        if some.is_empty() { "nothing".to_owned() } else { some.join(", ") }
+    };
+    let _ = writeln!(text, "would run: {}", list(&|kind| kind.1));
+    let _ = writeln!(text, "would reuse: {}", list(&|kind| kind.2));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_as_people_read_them() {
+        assert_eq!(
+            [0, 999, 1000, 1_234_567, 99_960_000].map(bytes),
+            ["0 B", "999 B", "1.00 kB", "1.23 MB", "100 MB"]
+        );
+        assert_eq!([5.28, 59.0, 250.0, 7500.0].map(duration), ["5.3 s", "59 s", "4 min 10 s", "2 h 05 min"]);
+        assert_eq!((count(1, "step"), count(0, "step")), ("1 step".to_owned(), "0 steps".to_owned()));
+    }
+}
