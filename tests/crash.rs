@@ -1,0 +1,163 @@
+//! Nothing half done is ever seen: a build that is killed, or whose cache is damaged, ends with
+//! the same bytes the next time, and does again only what had not been done.
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+
+use common::{BUNNY_5S, Build, Project, ladder};
+
+const RUNGS: &str = "[segments]\ntarget = \"1s\"\n[[rung]]\nname = \"a\"\nheight = 90\n[[rung]]\nname = \"b\"\nheight = 54\n\
+                     [[audio]]\nname = \"stereo\"\n";
+
+fn project() -> Project {
+    let project = Project::new();
+    project.copy_clip(BUNNY_5S, "clip.mp4");
+    project.write("ladder.toml", ladder("clip.mp4", RUNGS));
+    project
+}
+
+/// Starts a build, and returns it once `count` of its encodes have ended.
+fn start(project: &Project, count: usize) -> (Child, PathBuf) {
+    // A pipe by name: the build's events come as they happen.
+    let pipe = project.path("events.pipe");
+    let _ = fs::remove_file(&pipe);
+    common::quietly("mkfifo", [&pipe]);
+    let child = project
+        .rivet()
+        .args(["build", "--jobs", "1", "--events"])
+        .arg(&pipe)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut seen = 0;
+    for line in BufReader::new(fs::File::open(&pipe).unwrap()).lines() {
+        let event: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        seen += usize::from(event["event"] == "finished" && event["kind"] == "encode");
+        if seen == count {
+            break;
+        }
+    }
+    (child, pipe)
+}
+
+#[test]
+fn a_killed_build_goes_on_where_it_was() {
+    let undisturbed = project();
+    let whole = undisturbed.build();
+    let encodes = whole.ran("encode");
+    assert!(encodes >= 8);
+
+    let killed = project();
+    let mut done = 0;
+    for more in [1, 3] {
+        let (mut child, _) = start(&killed, done + more);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        done += more;
+        assert!(!killed.path("out/master.m3u8").exists(), "nothing is published before it is whole");
+    }
+    let last = killed.build();
+    assert!(last.count("encode", "cached") >= done as u64, "finished encodes are not repeated");
+    assert!(last.ran("encode") <= encodes - done as u64);
+    assert_eq!(killed.output(), undisturbed.output());
+}
+
+#[test]
+fn an_interrupted_build_stops_cleanly() {
+    let project = project();
+    let (mut child, _pipe) = start(&project, 1);
+    common::quietly("kill", ["-INT", &child.id().to_string()]);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!project.path("out").exists());
+    assert!(project.build().count("encode", "cached") >= 1);
+}
+
+/// Files of the cache, by what they are.
+fn cached(project: &Project, part: &str) -> Vec<PathBuf> {
+    let folder = project.path("cache/rivet/v1").join(part);
+    common::files_under(&folder).into_keys().map(|name| folder.join(name)).collect()
+}
+
+#[test]
+fn a_damaged_cache_heals() {
+    let project = project();
+    let whole = project.build();
+    let before = project.output();
+    let check = |what: &str, build: Build| {
+        assert_eq!(project.output(), before, "{what}");
+        assert!(build.ran("encode") <= whole.ran("encode"), "{what}");
+    };
+
+    // A bit flipped in every result, which only shows when it is read.
+    for path in cached(&project, "blobs") {
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        fs::write(&path, bytes).unwrap();
+    }
+    fs::remove_dir_all(project.path("out")).unwrap();
+    check("flipped bits", project.build());
+    let again = project.build();
+    assert_eq!(again.ran_at_all(), 0, "it is whole again");
+
+    for path in cached(&project, "blobs") {
+        fs::write(&path, "").unwrap();
+    }
+    fs::remove_dir_all(project.path("out")).unwrap();
+    check("emptied results", project.build());
+
+    for path in cached(&project, "blobs") {
+        fs::remove_file(&path).unwrap();
+    }
+    fs::remove_dir_all(project.path("out")).unwrap();
+    check("lost results", project.build());
+
+    for path in cached(&project, "actions") {
+        fs::write(&path, "garbage").unwrap();
+    }
+    fs::remove_dir_all(project.path("out")).unwrap();
+    check("garbled entries", project.build());
+
+    // One damaged encode costs one encode.
+    let largest =
+        cached(&project, "blobs").into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    fs::write(&largest, "x").unwrap();
+    fs::remove_dir_all(project.path("out")).unwrap();
+    let build = project.build();
+    assert!(build.ran("encode") + build.ran("mux") <= 2, "{}", build.summary());
+    assert_eq!(project.output(), before);
+}
+
+#[test]
+fn a_touched_output_is_repaired() {
+    let project = project();
+    project.build();
+    let before = project.output();
+    let segment = before.keys().find(|name| name.ends_with(".m4s")).unwrap();
+    fs::write(project.path("out").join(segment), "vandalism").unwrap();
+    fs::remove_file(project.path("out/master.m3u8")).unwrap();
+    let build = project.build();
+    assert_eq!((build.ran("encode"), build.ran("publish")), (0, 1));
+    assert_eq!(project.output(), before);
+}
+
+/// Two builds of one project at once share the cache and the output folder.
+#[test]
+fn two_builds_at_once() {
+    let project = project();
+    let spawn =
+        || project.rivet().arg("build").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (one, two) = (spawn(), spawn());
+    for child in [one, two] {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let undisturbed = self::project();
+    undisturbed.build();
+    assert_eq!(project.output(), undisturbed.output());
+}
