@@ -183,6 +183,22 @@ fn the_same_film_in_two_titles_is_encoded_once() {
     assert_eq!(common::published(&one), common::published(&two));
 }
 
+/// Two pictures that differ only in their palettes are two pictures.
+#[test]
+fn a_palette_is_part_of_a_picture() {
+    let project = Project::new();
+    for colour in ["red", "blue"] {
+        let source = format!("color={colour}:s=64x36:d=1:r=10");
+        let palette = "split[a][b];[a]palettegen=max_colors=4:reserve_transparent=0[p];[b][p]paletteuse";
+        let film = project.path(&format!("{colour}.nut"));
+        ffmpeg(&["-f", "lavfi", "-i", &source, "-vf", palette, "-c:v", "rawvideo", film.to_str().unwrap()]);
+    }
+    project.write("ladder.toml", ladder("red.nut", TINY_RUNG));
+    project.build();
+    project.write("ladder.toml", ladder("blue.nut", TINY_RUNG));
+    assert!(project.build().ran("encode") > 0, "blue is not red");
+}
+
 #[test]
 fn the_plan_tells_what_a_build_then_does() {
     let project = small_project();

@@ -147,8 +147,8 @@ pub struct FailureReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TitleSummary {
     pub name: String,
-    /// The multivariant playlist.
-    pub entry: std::path::PathBuf,
+    /// Path of the multivariant playlist, for people to read.
+    pub entry: String,
     /// Length of the picture.
     pub seconds: f64,
     pub rungs: Vec<TrackSummary>,

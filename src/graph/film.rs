@@ -103,7 +103,11 @@ impl Film {
         }
         let times = if stamps.len() == frames.len() {
             FrameTimes::new(&stamps, track.time_base, &track.claimed_rates, Some(track.last_duration))
+        } else if track.sorted_stamps.len() == frames.len() {
+            stamps = track.sorted_stamps.clone();
+            FrameTimes::new(&stamps, track.time_base, &track.claimed_rates, Some(track.last_duration))
         } else {
+            stamps = track.sorted_stamps.first().copied().into_iter().collect();
             // No time stamps to go by: one frame after the other at the claimed rate.
             let rate = track.claimed_rates.first().copied().unwrap_or(Rational { num: 25, den: 1 });
             let count = frames.len() as i64;

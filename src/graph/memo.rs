@@ -69,7 +69,7 @@ impl TitleMemo {
     pub fn summary_for(&self, title: &Title) -> TitleSummary {
         let mut summary = self.summary.clone();
         summary.name = title.name.clone();
-        summary.entry = title.output.join(ENTRY);
+        summary.entry = title.output.join(ENTRY).display().to_string();
         for track in summary.rungs.iter_mut().chain(&mut summary.audio) {
             track.encoded = 0;
         }

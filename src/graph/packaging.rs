@@ -221,7 +221,7 @@ impl Title {
             let ran = if encoded(self.nodes.audio[number]) { segments.blobs.len() as u64 } else { 0 };
             audio.push(track(&rendition.name, None, "opus".to_owned(), &segments, ran));
         }
-        let entry = self.output.join(ENTRY);
+        let entry = self.output.join(ENTRY).display().to_string();
         Ok(TitleSummary {
             name: self.name.clone(),
             entry,

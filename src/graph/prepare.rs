@@ -231,7 +231,8 @@ pub fn blob(result: &ActionResult) -> Result<BlobRef, StepError> {
 
 /// What the times of a film follow from.
 fn timing(track: &VideoTrack) -> Result<Digest, StepError> {
-    let parts = (&track.stamps, track.time_base, &track.claimed_rates, track.last_duration);
+    let parts =
+        (&track.stamps, &track.sorted_stamps, track.time_base, &track.claimed_rates, track.last_duration);
     Ok(Digest::of(&postcard::to_stdvec(&parts).map_err(StepError::internal)?))
 }
 

@@ -11,6 +11,7 @@ use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 
 use crate::cache::{ActionEntry, ActionKey, ActionResult, BlobRef, Cache, Cost};
+use crate::media::{self, MediaError};
 use crate::spec::Ladder;
 
 use super::error::StepError;
@@ -174,6 +175,9 @@ impl<'a> Scheduler<'a> {
     /// Looks a step up, and queues it if its result is not there.
     fn look_up(&mut self, id: NodeIndex) {
         let Node { title, step, .. } = self.graph[id];
+        if !matches!(self.graph[id].state, State::Waiting) {
+            return;
+        }
         let looked_up = match step {
             Step::Source => self.look_up_source(id),
             Step::Publish => self.look_up_publish(id),
@@ -392,11 +396,48 @@ impl<'a> Scheduler<'a> {
                     self.fresh.push(follower);
                 }
                 match error {
+                    StepError::Media(MediaError::Incomplete { .. } | MediaError::Damaged { .. })
+                        if self.respan(id) => {}
                     StepError::Lost(blob) => self.repair(id, blob),
                     error if error.is_cancelled() => self.stopping = true,
                     error => self.fail(id, error),
                 }
             }
+        }
+    }
+
+    /// A span that does not decode by itself may mean that the stream cannot be entered where it
+    /// says: then the track is decoded as a whole, whose verdict is final. False where it has
+    /// been already.
+    fn respan(&mut self, id: NodeIndex) -> bool {
+        let Node { title: number, step: Step::DecodeSpan { .. }, .. } = self.graph[id] else { return false };
+        let title = &mut self.titles[number];
+        let Some(index) = title.index.as_ref().filter(|index| index.video.spans.len() > 1) else {
+            // A span of the track as it was cut before.
+            return !title.nodes.decode.contains(&id);
+        };
+        let index = Arc::new(media::Index { video: index.video.as_one_span(), ..(**index).clone() });
+        for old in title.ungrow_spans(&self.graph) {
+            self.graph[old].state = State::Skipped;
+        }
+        let before = self.graph.node_count();
+        title.grow_spans(&mut self.graph, Arc::clone(&index));
+        self.measure_paths(before);
+        self.remember_index(number, &index);
+        self.fresh
+            .extend(self.graph.node_indices().skip(before).filter(|&node| self.graph[node].missing == 0));
+        true
+    }
+
+    /// Files what was learned of a track, so that the next build does not try its spans again.
+    fn remember_index(&self, title: usize, index: &media::Index) {
+        let is_index = |node: &&Node| node.title == title && node.step == Step::Index;
+        let Some(key) = self.graph.node_weights().find(is_index).and_then(|node| node.key) else { return };
+        let filed = work::store_index(&self.worker, index).and_then(|result| {
+            Ok(self.worker.cache.put_action(&key, &ActionEntry { result, cost: Cost::default() })?)
+        });
+        if let Err(error) = filed {
+            tracing::warn!("what was learned of the source is not remembered: {error}");
         }
     }
 

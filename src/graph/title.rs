@@ -141,6 +141,13 @@ impl Title {
         self.index = Some(index);
     }
 
+    /// Takes back the spans, and returns the nodes that nobody needs any more.
+    pub fn ungrow_spans(&mut self, graph: &Graph) -> Vec<NodeIndex> {
+        let decode = std::mem::take(&mut self.nodes.decode);
+        let chunk = decode.first().into_iter().flat_map(|&node| graph.neighbors(node));
+        chunk.chain(decode.iter().copied()).collect()
+    }
+
     /// Once the film is cut: encodes, contracts, video segments, and the sound. Returns warnings.
     pub fn grow_encodes(
         &mut self,

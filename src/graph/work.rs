@@ -141,8 +141,12 @@ pub fn hash_source(worker: &Worker, path: &Path) -> Result<Made, StepError> {
 
 pub fn scan_source(worker: &Worker, path: &Path) -> Result<Made, StepError> {
     let index = media::scan(path, &|| worker.is_cancelled())?;
-    let result = worker.store(&encoded(&index)?, Vec::new())?;
+    let result = store_index(worker, &index)?;
     Ok(Made { result, payload: Payload::Index(Arc::new(index)) })
+}
+
+pub fn store_index(worker: &Worker, index: &Index) -> Result<ActionResult, StepError> {
+    worker.store(&encoded(index)?, Vec::new())
 }
 
 /// Open readers of one source, so that spans in order are read in one pass.

@@ -2,7 +2,7 @@
 //! rank of the packet that it came from. Time stamps do not reach the decoder, so that the same
 //! packets give the same result wherever they stand in a film.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use ffmpeg::codec::{self, threading};
@@ -34,12 +34,31 @@ pub struct SpanDecoder {
     has_leading: bool,
     next_rank: u32,
     sent_end: bool,
+    /// Whether the codec has no packets without a picture of their own, but for second fields.
+    every_packet_shows: bool,
+    is_first: bool,
+    /// Ranks of packets whose pictures the container says not to show.
+    discarded: BTreeSet<u32>,
+    /// Ranks of the frames that came, and whether each is interlaced.
+    came: BTreeMap<u32, bool>,
+}
+
+/// Codecs in which a packet without a picture means that one is lost. In others, as in VP8 and
+/// VP9, packets may hold pictures that are only referred to.
+fn shows_every_packet(id: codec::Id) -> bool {
+    use codec::Id;
+    matches!(
+        id,
+        Id::H264 | Id::HEVC | Id::MPEG1VIDEO | Id::MPEG2VIDEO | Id::PRORES | Id::FFV1 | Id::DNXHD | Id::MJPEG
+    )
 }
 
 impl SpanDecoder {
     /// `threads` never changes the frames, only how soon they come.
     pub fn new(span: SpanPackets, threads: usize) -> Result<SpanDecoder, MediaError> {
-        let SpanPackets { path, parameters, packets, ranks } = span;
+        let SpanPackets { path, parameters, mut packets, ranks, is_first } = span;
+        let discarded = packets.iter_mut().map(ffi::is_discarded).zip(&ranks);
+        let discarded = discarded.filter_map(|(discarded, &(rank, _))| rank.filter(|_| discarded)).collect();
         let mut context = codec::Context::from_parameters(parameters)
             .map_err(|error| MediaError::library("setting up a decoder", error))?;
         context.set_threading(threading::Config {
@@ -73,6 +92,10 @@ impl SpanDecoder {
             path,
             packets: packets.into_iter(),
             has_leading: first.is_some_and(|first| first > 0),
+            every_packet_shows: shows_every_packet(id),
+            is_first,
+            discarded,
+            came: BTreeMap::new(),
             own: timed.then_some(own),
             next_rank: 0,
             sent_end: false,
@@ -102,9 +125,10 @@ impl SpanDecoder {
                         return Err(self.damaged("pictures came out of order"));
                     }
                     self.next_rank = rank + 1;
+                    self.came.insert(rank, video.is_interlaced());
                     return Ok(Some(DecodedFrame { rank, frame: Frame::new(video) }));
                 }
-                Err(ffmpeg::Error::Eof) => return Ok(None),
+                Err(ffmpeg::Error::Eof) => return self.check_complete().map(|()| None),
                 Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => self.feed()?,
                 Err(ffmpeg::Error::InvalidData) if self.has_leading => {}
                 Err(error) => {
@@ -112,6 +136,31 @@ impl SpanDecoder {
                 }
             }
         }
+    }
+
+    /// Makes sure that no picture was swallowed. A span that does not begin with the picture of
+    /// its first packet was cut where the stream cannot be entered.
+    fn check_complete(&self) -> Result<(), MediaError> {
+        let Some(own) = &self.own else { return Ok(()) };
+        let first_came = self.came.keys().next().copied();
+        let missing = own
+            .iter()
+            .filter(|rank| !self.came.contains_key(rank) && !self.discarded.contains(rank))
+            .filter(|&&rank| {
+                // A film may begin with pictures that refer to what is not there.
+                let before_all = first_came.is_none_or(|first| rank < first);
+                // The second field of a picture may have a packet of its own.
+                let second_field = || {
+                    let before = rank.checked_sub(1).and_then(|before| self.came.get(&before));
+                    before.is_some_and(|&interlaced| interlaced)
+                };
+                if before_all { !self.is_first } else { self.every_packet_shows && !second_field() }
+            })
+            .count();
+        if missing == 0 {
+            return Ok(());
+        }
+        Err(MediaError::Incomplete { path: self.path.clone(), missing, all: own.len() })
     }
 
     fn feed(&mut self) -> Result<(), MediaError> {

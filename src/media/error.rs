@@ -15,6 +15,8 @@ pub enum MediaError {
     NoDecoder { path: PathBuf, codec: String },
     #[error("{} is damaged or cut short: {detail}", path.display())]
     Damaged { path: PathBuf, detail: String },
+    #[error("{} is damaged: {missing} of {all} pictures could not be decoded", path.display())]
+    Incomplete { path: PathBuf, missing: usize, all: usize },
     #[error("{} changed while it was being read", path.display())]
     Changed { path: PathBuf },
     #[error("{}: {detail}", path.display())]
@@ -40,7 +42,7 @@ impl MediaError {
                 "check that the file is complete and holds video; `ffprobe FILE` tells what it is"
             }
             MediaError::NoVideo { .. } => "a ladder needs a video track: name a source that has one",
-            MediaError::Damaged { .. } => {
+            MediaError::Damaged { .. } | MediaError::Incomplete { .. } => {
                 "copy the file again, or repair it (for example: ffmpeg -i FILE -c copy NEW); nothing was published"
             }
             MediaError::Changed { .. } => "run the build again once the file is complete",

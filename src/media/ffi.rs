@@ -61,11 +61,18 @@ pub(super) fn open(path: &Path) -> Result<Input, MediaError> {
         .ok_or_else(|| unreadable("its path is not valid UTF-8, which FFmpeg's libraries need".to_owned()))?;
     let mut options = Dictionary::new();
     options.set("protocol_whitelist", "file");
-    options.set("fflags", "+genpts");
     // `file:` keeps a name with a colon from being taken for a protocol.
-    ffmpeg::format::input_with_dictionary(&format!("file:{name}"), options)
-        .map_err(|error| not_media(error.to_string()))
+    let input = ffmpeg::format::input_with_dictionary(&format!("file:{name}"), options)
+        .map_err(|error| not_media(error.to_string()))?;
+    // Their content lies in other files, which the digest of this one says nothing of.
+    if PLAYLISTS.contains(&input.format().name()) {
+        return Err(not_media("it is a playlist; name the media file itself".to_owned()));
+    }
+    Ok(input)
 }
+
+/// FFmpeg's names of what reads other files than its own.
+const PLAYLISTS: [&str; 6] = ["concat", "concatf", "hls", "dash", "sdp", "imf"];
 
 /// Tells the demuxer to drop every stream but those in `wanted`.
 pub(super) fn keep_streams(input: &mut Input, wanted: &[usize]) {
@@ -348,4 +355,21 @@ pub(super) fn is_big_endian(format: ffmpeg::format::Pixel) -> bool {
             .as_ref()
             .is_some_and(|d| d.flags & ffi::AV_PIX_FMT_FLAG_BE as u64 != 0)
     }
+}
+
+/// The 256 colours that the samples of a picture with a palette stand for; `None` without one.
+pub(super) fn palette(frame: &frame::Video) -> Option<[u8; 1024]> {
+    // SAFETY: as in `bit_depth`; FFmpeg keeps 1024 bytes at data[1] of every frame of a format
+    // that has a palette.
+    unsafe {
+        let descriptor = ffi::av_pix_fmt_desc_get(frame.format().into()).as_ref()?;
+        let data = (*frame.as_ptr()).data[1];
+        let has_palette = descriptor.flags & ffi::AV_PIX_FMT_FLAG_PAL as u64 != 0 && !data.is_null();
+        has_palette.then(|| data.cast::<[u8; 1024]>().read_unaligned())
+    }
+}
+
+/// Whether the packet is only decoded for others to refer to, and its picture not shown.
+pub(super) fn is_discarded(packet: &mut Packet) -> bool {
+    packet_flags(packet) & ffi::AV_PKT_FLAG_DISCARD != 0
 }

@@ -73,6 +73,9 @@ impl Frame {
                 hasher.update(plane.row(row));
             }
         }
+        if let Some(palette) = ffi::palette(&self.0) {
+            hasher.update(&palette);
+        }
         FrameDigest(*hasher.finalize().as_bytes())
     }
 }

@@ -37,14 +37,20 @@ pub struct VideoTrack {
     pub time_base: Rational,
     /// Rates that the container claims, best first; time stamps have the last word.
     pub claimed_rates: Vec<Rational>,
-    /// Presentation time stamps in decode order, in units of `time_base`. Empty when the
-    /// container has none that can be trusted; then the frames come at the claimed rate.
+    /// Presentation time stamps in decode order, in units of `time_base`, all different. Empty
+    /// when the container has none that can be trusted.
     pub stamps: Vec<i64>,
+    /// Where `stamps` is empty: what stamps there are, in order, one a packet, for the frames in
+    /// the order in which they are decoded. Empty when there are none at all; then the frames
+    /// come at the claimed rate.
+    pub sorted_stamps: Vec<i64>,
     /// Duration of the packet that is shown last, in units of `time_base`; 0 if unknown.
     pub last_duration: u64,
     /// All packets, in decode order.
     pub packets: u64,
     pub spans: Vec<Span>,
+    /// The digest of the track as one span.
+    pub whole: SpanDigest,
 }
 
 /// Clockwise turns by 90 degrees.
@@ -80,6 +86,12 @@ pub struct Span {
 }
 
 impl VideoTrack {
+    /// The track as one span, which decodes right whatever its random-access points are worth.
+    pub fn as_one_span(&self) -> VideoTrack {
+        let span = Span { first: 0, end: self.packets, digest: self.whole };
+        VideoTrack { spans: vec![span], ..self.clone() }
+    }
+
     /// The shape of the picture as it should be shown: width over height.
     pub fn display_aspect(&self) -> Rational {
         let wide = u64::from(self.width) * self.sample_aspect.num;

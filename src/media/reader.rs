@@ -21,6 +21,8 @@ pub struct SpanPackets {
     pub(super) parameters: codec::Parameters,
     pub(super) packets: Vec<Packet>,
     pub(super) ranks: Vec<(Option<u32>, bool)>,
+    /// Whether the span is the track's first, which may start in the middle of something.
+    pub(super) is_first: bool,
 }
 
 /// An open source, reading the packets of its video track.
@@ -89,7 +91,13 @@ impl PacketReader {
         }
         let stream =
             self.input.stream(track.stream).ok_or_else(|| MediaError::Changed { path: self.path.clone() })?;
-        Ok(SpanPackets { path: self.path.clone(), parameters: stream.parameters(), packets, ranks })
+        Ok(SpanPackets {
+            path: self.path.clone(),
+            parameters: stream.parameters(),
+            packets,
+            ranks,
+            is_first: number == 0,
+        })
     }
 
     fn drop_before(&mut self, number: u64) {

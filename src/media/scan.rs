@@ -20,9 +20,16 @@ use super::{MediaError, Rational};
 const SHORT_SPAN: u64 = 8;
 const ONE_IN: u8 = 8;
 
+/// How much shorter than declared a file may be, in microseconds: some count differently.
+const SHORTER_BY_US: i64 = 700_000;
+/// No picture is shown for longer than this many seconds: the stamps are broken.
+const LONGEST_GAP_S: u64 = 3600;
+
 /// What is kept of one packet during the pass.
 struct Seen {
     stamp: Option<i64>,
+    /// When it is to be decoded; for packets without `stamp`.
+    decode_stamp: Option<i64>,
     key: bool,
     flags: i32,
     digest: [u8; 32],
@@ -82,6 +89,7 @@ pub fn scan(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaErr
             }
             packets.push(Seen {
                 stamp,
+                decode_stamp: packet.dts(),
                 key: packet.is_key(),
                 flags: ffi::packet_flags(&mut packet),
                 digest: digest(&packet),
@@ -97,11 +105,11 @@ pub fn scan(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaErr
     if packets.is_empty() {
         return Err(damaged("its video track holds no pictures".to_owned()));
     }
-    // Matroska declares its length and does not notice when the file ends before it.
-    let declared = ffi::declared_duration_us(&input);
-    if input.format().name().contains("matroska")
-        && let Some(declared) = declared
-        && end_us + 500_000 < declared
+    // These declare their length and do not notice when the file ends before it.
+    let declares = ["matroska,webm", "flv", "asf"].contains(&input.format().name());
+    if declares
+        && let Some(declared) = ffi::declared_duration_us(&input)
+        && end_us + SHORTER_BY_US < declared
     {
         return Err(damaged(format!(
             "it should last {} and ends after {}",
@@ -112,6 +120,11 @@ pub fn scan(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaErr
 
     track.last_duration = last_shown.map_or(0, |(_, duration)| duration);
     find_spans(&mut track, packets);
+    if let Some(gap) = longest_gap(&track)
+        && gap > LONGEST_GAP_S
+    {
+        return Err(damaged(format!("its time stamps jump by {gap} s from one picture to the next")));
+    }
     let audio = audio
         .into_iter()
         .filter(|(track, _)| track.packets > 0)
@@ -160,7 +173,9 @@ fn describe(stream: &ffmpeg::Stream<'_>, parameters: &Parameters) -> VideoTrack 
         stamps: Vec::new(),
         last_duration: 0,
         packets: 0,
+        sorted_stamps: Vec::new(),
         spans: Vec::new(),
+        whole: SpanDigest([0; 32]),
     }
 }
 
@@ -231,6 +246,9 @@ fn find_spans(track: &mut VideoTrack, packets: Vec<Seen>) {
     track.packets = packets.len() as u64;
     let stamps: Option<Vec<i64>> = packets.iter().map(|packet| packet.stamp).collect();
     track.stamps = stamps.filter(|stamps| all_different(stamps)).unwrap_or_default();
+    if track.stamps.is_empty() {
+        track.sorted_stamps = sorted_stamps(&packets);
+    }
     let mut starts = vec![0u64];
     if !track.stamps.is_empty() && packets[0].key {
         for (at, packet) in packets.iter().enumerate().skip(1).filter(|(_, packet)| packet.key) {
@@ -256,11 +274,34 @@ fn find_spans(track: &mut VideoTrack, packets: Vec<Seen>) {
         };
         track.spans.push(Span { first, end, digest: SpanDigest([0; 32]) });
     }
+    track.whole = span_digest(&track.as_one_span().ranks(0), &digests);
     for number in 0..track.spans.len() {
         let span = track.spans[number];
         let digest = span_digest(&track.ranks(number), &digests[span.first as usize..span.end as usize]);
         track.spans[number].digest = digest;
     }
+}
+
+/// One stamp a packet, strictly increasing: presentation stamps where all packets have one,
+/// else decode stamps. A repeated one is moved on by a tick.
+fn sorted_stamps(packets: &[Seen]) -> Vec<i64> {
+    let shown: Option<Vec<i64>> = packets.iter().map(|packet| packet.stamp).collect();
+    let decoded = || packets.iter().map(|packet| packet.decode_stamp).collect::<Option<Vec<i64>>>();
+    let mut stamps = shown.or_else(decoded).unwrap_or_default();
+    stamps.sort();
+    for at in 1..stamps.len() {
+        stamps[at] = stamps[at].max(stamps[at - 1].saturating_add(1));
+    }
+    stamps
+}
+
+/// The longest time that a picture stands, in whole seconds.
+fn longest_gap(track: &VideoTrack) -> Option<u64> {
+    let mut stamps = if track.stamps.is_empty() { track.sorted_stamps.clone() } else { track.stamps.clone() };
+    stamps.sort();
+    let ticks = stamps.windows(2).map(|pair| pair[1].abs_diff(pair[0])).max()?;
+    let seconds = u128::from(ticks) * u128::from(track.time_base.num) / u128::from(track.time_base.den);
+    u64::try_from(seconds).ok()
 }
 
 fn all_different(stamps: &[i64]) -> bool {

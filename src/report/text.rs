@@ -50,7 +50,7 @@ pub fn summary(summary: &Summary) -> String {
     let mut text = String::new();
     for title in &summary.titles {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}  {}  {}", title.name, duration(title.seconds), title.entry.display());
+        let _ = writeln!(text, "{}  {}  {}", title.name, duration(title.seconds), title.entry);
         let tracks: Vec<&TrackSummary> = title.rungs.iter().chain(&title.audio).collect();
         let width = |cell: &dyn Fn(&TrackSummary) -> String| {
             tracks.iter().map(|t| cell(t).chars().count()).max().unwrap_or(0)
