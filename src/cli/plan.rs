@@ -8,8 +8,9 @@ use crate::report;
 
 /// Show what a build would run and what it would reuse
 ///
-/// Nothing is decoded, encoded or published. For a source that was built before, the answer is
-/// exact; of one never seen, only the first steps are known.
+/// Nothing is decoded, encoded or published. For a source that was built before it tells exactly
+/// which segments would be encoded; of one never seen, only the first steps are known. Steps that
+/// follow from what would run are counted as far as they are known.
 #[derive(Args)]
 pub struct PlanArgs {
     #[command(flatten)]
@@ -38,5 +39,9 @@ fn try_run(args: &PlanArgs) -> Result<Exit, Exit> {
         );
     }
     print(report::plan(&plan).trim_end());
-    Ok(if plan.failures.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(match (plan.interrupted, plan.failures.is_empty()) {
+        (true, _) => Exit::Interrupted,
+        (false, true) => Exit::Done,
+        (false, false) => Exit::Failed,
+    })
 }

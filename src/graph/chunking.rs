@@ -44,6 +44,8 @@ const HARD_CUT: u32 = 7 * 256;
 /// …and by this many times more than each of its neighbours within `NEIGHBOURS` frames.
 const STANDS_OUT: u32 = 3;
 const NEIGHBOURS: usize = 2;
+/// No chunk has more frames, however short they are: all of them are in memory at once.
+const MOST_FRAMES: usize = 960;
 
 /// The numbers of the frames that start a chunk, in order; the first is 0. `starts` are the
 /// frames' start times and the film's end, in ticks of `1/timescale` seconds.
@@ -137,20 +139,24 @@ impl Film<'_> {
         ranges(starts, shot.end)
     }
 
-    /// Divides a stretch into equal parts no longer than `max`.
+    /// Divides a stretch into equal parts no longer than `max`, and of no more than `MOST_FRAMES`.
     fn divide(&self, stretch: Range<usize>, max: u64, cuts: &mut Vec<usize>) {
         let (start, end) = (self.starts[stretch.start], self.starts[stretch.end]);
         let length = u128::from(end - start);
         let parts = (length * 1000).div_ceil(u128::from(max.max(1)) * u128::from(self.timescale)).max(1);
-        let mut frame = stretch.start;
-        for part in 0..parts {
-            let due = start + (length * part / parts) as u64;
-            while frame < stretch.end && self.starts[frame] < due {
-                frame += 1;
+        let mut part_starts = vec![stretch.start];
+        let mut part = 1;
+        for frame in stretch.start + 1..stretch.end {
+            // The first frame at or after each part's due time; a long frame may cover several.
+            let passed = u128::from(self.starts[frame] - start) * parts / length.max(1);
+            if passed >= part {
+                part_starts.push(frame);
+                part = passed + 1;
             }
-            if frame < stretch.end && cuts.last().is_none_or(|&last| last < frame) {
-                cuts.push(frame);
-            }
+        }
+        for range in ranges(part_starts, stretch.end) {
+            let pieces = range.len().div_ceil(MOST_FRAMES).max(1);
+            cuts.extend((0..pieces).map(|piece| range.start + range.len() * piece / pieces));
         }
     }
 

@@ -30,7 +30,7 @@ pub struct FrameFacts {
 pub struct Film {
     /// Ticks a second of all times below.
     pub timescale: u32,
-    /// The constant frame rate, or the mean one.
+    /// The constant frame rate, or the largest number of frames in any one second.
     pub frame_rate: Rational,
     /// Frames of each span.
     pub span_frames: Vec<u32>,

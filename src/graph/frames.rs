@@ -1,13 +1,14 @@
 //! The frames of chunks, decoded when an encode needs them and shared by all rungs. Frames are
 //! never stored: a chunk's frames live from its first encode to its last.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::media::{Frame, PacketReader, SpanDecoder, VideoTrack};
+use crate::media::{Frame, MediaError, PacketReader, SpanDecoder, VideoTrack};
 
 use super::error::StepError;
-use super::film::{ChunkIdentity, Film};
+use super::film::{Chunk, ChunkIdentity, Film};
 
 /// Decodes the frames of a title's chunks. Chunks asked for in film order cost one pass.
 pub struct FrameSource {
@@ -17,7 +18,16 @@ pub struct FrameSource {
     /// The first frame of each span.
     span_starts: Vec<u64>,
     threads: usize,
-    cursor: Mutex<Option<Cursor>>,
+    turns: Mutex<Turns>,
+    next_turn: Condvar,
+}
+
+/// Who decodes: one at a time, of those who wait the one whose chunk comes first in the film.
+#[derive(Default)]
+struct Turns {
+    cursor: Option<Cursor>,
+    decoding: bool,
+    waiting: BTreeSet<usize>,
 }
 
 /// An open decoder in the middle of the film.
@@ -30,7 +40,7 @@ struct Cursor {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while decoding leaves at worst a cursor, which is replaced when it fails.
+    // What the locks guard is whole at every moment.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -46,7 +56,15 @@ impl FrameSource {
                 Some(start)
             })
             .collect();
-        FrameSource { path: path.to_owned(), track, film, span_starts, threads, cursor: Mutex::new(None) }
+        FrameSource {
+            path: path.to_owned(),
+            track,
+            film,
+            span_starts,
+            threads,
+            turns: Mutex::default(),
+            next_turn: Condvar::new(),
+        }
     }
 
     /// Bytes that a chunk's frames take in memory, about.
@@ -58,13 +76,36 @@ impl FrameSource {
     }
 
     /// The frames of a chunk, made sure to be those that its identity names.
-    fn load(&self, chunk: usize, cancelled: &dyn Fn() -> bool) -> Result<Vec<Frame>, StepError> {
-        let Some(chunk) = self.film.chunks.get(chunk) else {
+    fn load(&self, number: usize, cancelled: &dyn Fn() -> bool) -> Result<Vec<Frame>, StepError> {
+        let Some(chunk) = self.film.chunks.get(number) else {
             return Err(StepError::internal("no such chunk"));
         };
-        let mut slot = lock(&self.cursor);
+        let mut turns = lock(&self.turns);
+        turns.waiting.insert(number);
+        while turns.decoding || turns.waiting.first() != Some(&number) {
+            turns = self.next_turn.wait(turns).unwrap_or_else(PoisonError::into_inner);
+        }
+        turns.waiting.remove(&number);
+        turns.decoding = true;
+        let cursor = turns.cursor.take();
+        drop(turns);
+        let decoded = self.decode(chunk, cursor, cancelled);
+        let mut turns = lock(&self.turns);
+        turns.decoding = false;
+        self.next_turn.notify_all();
         // A cursor that failed is not used again.
-        let mut cursor = match slot.take().filter(|cursor| self.is_near(cursor, chunk.first)) {
+        let (frames, cursor) = decoded?;
+        turns.cursor = Some(cursor);
+        Ok(frames)
+    }
+
+    fn decode(
+        &self,
+        chunk: &Chunk,
+        cursor: Option<Cursor>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<(Vec<Frame>, Cursor), StepError> {
+        let mut cursor = match cursor.filter(|cursor| self.is_near(cursor, chunk.first)) {
             Some(cursor) => cursor,
             None => self.open(chunk.first)?,
         };
@@ -82,10 +123,10 @@ impl FrameSource {
             }
         }
         if identity.finish() != chunk.identity {
-            return Err(crate::media::MediaError::Changed { path: self.path.clone() }.into());
+            let detail = "a picture did not decode to the same samples twice".to_owned();
+            return Err(MediaError::Damaged { path: self.path.clone(), detail }.into());
         }
-        *slot = Some(cursor);
-        Ok(frames)
+        Ok((frames, cursor))
     }
 
     /// Whether going on from the cursor costs no more than opening a span anew.
@@ -122,7 +163,7 @@ impl FrameSource {
                     cursor.decoder = None;
                     cursor.span += 1;
                     if cursor.span >= self.span_starts.len() {
-                        return Err(crate::media::MediaError::Changed { path: self.path.clone() }.into());
+                        return Err(MediaError::Changed { path: self.path.clone() }.into());
                     }
                 }
             }

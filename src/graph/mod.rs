@@ -92,9 +92,10 @@ pub struct Plan {
     pub kinds: Vec<(Kind, u64, u64)>,
     pub titles: Vec<TitleOutcome>,
     pub failures: Vec<FailureReport>,
+    pub interrupted: bool,
 }
 
-/// Looks what a build would run and reuse. Nothing is decoded or written; a source that has
+/// Looks what a build would run and reuse. Nothing is decoded or built; a source that has
 /// never been seen is read once, for its digest.
 pub fn plan(
     ladder: &Ladder,
@@ -109,7 +110,12 @@ pub fn plan(
         // A source that was hashed just now is read, not rebuilt.
         (kind, would_run, counts.cached + counts.ran)
     });
-    Ok(Plan { kinds: kinds.collect(), titles: outcome.titles, failures: outcome.failures })
+    Ok(Plan {
+        kinds: kinds.collect(),
+        titles: outcome.titles,
+        failures: outcome.failures,
+        interrupted: outcome.interrupted,
+    })
 }
 
 fn run(
@@ -127,6 +133,7 @@ fn run(
         demuxer: media::demuxer_library(),
         decoder: media::decoder_library(),
         scaler: Scaler::identity(),
+        resampler: media::resampler_identity(),
         encoder: executor.identity(),
         opus: media::opus_library().to_owned(),
     };

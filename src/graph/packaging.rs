@@ -76,7 +76,7 @@ impl Title {
 
     fn audio_durations(&self, rendition: usize) -> Vec<u64> {
         let frame = crate::media::OPUS_FRAME as u64;
-        let slices = self.audio_slices(rendition);
+        let slices = self.renditions.get(rendition).map_or(&[][..], |plan| &plan.slices);
         slices
             .iter()
             .map(|s| (s.packets.end - s.packets.start - 1) * frame + u64::from(s.last_duration))

@@ -22,13 +22,16 @@ pub struct Tools {
     pub demuxer: String,
     pub decoder: String,
     pub scaler: String,
+    pub resampler: String,
     pub encoder: String,
     pub opus: String,
 }
 
 impl Tools {
     pub fn summary(&self) -> String {
-        [&self.demuxer, &self.decoder, &self.scaler, &self.encoder, &self.opus].map(String::as_str).join("; ")
+        [&self.demuxer, &self.decoder, &self.scaler, &self.resampler, &self.encoder, &self.opus]
+            .map(String::as_str)
+            .join("; ")
     }
 }
 
@@ -82,7 +85,7 @@ pub fn prepare(
             let source = title.digest.ok_or_else(missing)?;
             ready(
                 Recipe::index(source, &tools.demuxer),
-                Box::new(move |worker| work::scan_source(worker, &path)),
+                Box::new(move |worker| work::scan_source(worker, &path, source)),
             )
         }
         Step::DecodeSpan { span } => {
@@ -120,6 +123,7 @@ pub fn prepare(
                     source.origin,
                     source.channels,
                     &tools.decoder,
+                    &tools.resampler,
                 ),
                 Box::new(move |worker| work::decode_sound(worker, &source)),
             )
@@ -195,7 +199,7 @@ pub fn prepare(
         }
         Step::AudioSegment { rendition, segment } => {
             let audio = result(title.nodes.audio[rendition])?;
-            let slice = title.audio_slices(rendition).get(segment).cloned().ok_or_else(missing)?;
+            let slice = plan_slice(title, rendition, segment).ok_or_else(missing)?;
             let recipe =
                 Recipe::mux_audio(audio.digest(), slice.number, signed(slice.start), slice.packets.clone());
             let audio = blob(&audio)?;
@@ -205,6 +209,10 @@ pub fn prepare(
         Step::AudioPlaylist { rendition } => playlist("audio", title.audio_playlist(graph, rendition)?),
         Step::Multivariant => playlist("multivariant", title.multivariant(graph)?),
     }
+}
+
+fn plan_slice(title: &Title, rendition: usize, segment: usize) -> Option<work::AudioSlice> {
+    title.renditions.get(rendition)?.slices.get(segment).cloned()
 }
 
 /// Writing a playlist takes less than looking it up, so its text is its own key.

@@ -66,7 +66,7 @@ impl ReadyQueue {
         demand: impl Fn(ChunkId, NodeIndex) -> Demand,
         open: impl FnOnce(ChunkId) -> Arc<ChunkFrames>,
     ) -> Option<(NodeIndex, Arc<ChunkFrames>)> {
-        let here = self.encodes.keys().find(|chunk| self.resident.contains_key(chunk)).copied();
+        let here = self.resident.keys().filter(|chunk| self.encodes.contains_key(chunk)).min().copied();
         let chunk = here.or_else(|| self.encodes.keys().next().copied())?;
         let waiting = self.encodes.get_mut(&chunk)?;
         let &(_, node) = waiting.last()?;

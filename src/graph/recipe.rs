@@ -134,13 +134,20 @@ impl Recipe {
     }
 
     /// The PCM of an audio track, mixed to `channels`, against the start of the picture.
-    pub fn sound(packets: Digest, origin: (i64, Rational), channels: u8, decoder: &str) -> Recipe {
+    pub fn sound(
+        packets: Digest,
+        origin: (i64, Rational),
+        channels: u8,
+        decoder: &str,
+        resampler: &str,
+    ) -> Recipe {
         Recipe::new("decode", version::SOUND)
             .digest("audio packets", packets)
             .number("picture starts at", origin.0)
             .rational("in units of", origin.1)
             .number("channels", channels)
             .text("decoder", decoder)
+            .text("resampler", resampler)
     }
 
     /// Where the film is cut. `timing` stands for time stamps and claimed frame rates.

@@ -2,9 +2,9 @@
 //! a pool of workers, and lets the graph grow as results tell of more steps. One thread owns the
 //! graph; workers only ever see the jobs that it hands them.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use petgraph::Direction;
@@ -47,15 +47,17 @@ pub struct Scheduler<'a> {
     tools: Tools,
     settings: Settings,
     observe: &'a dyn Fn(&Event),
-    pool: rayon::ThreadPool,
+    /// To the workers, which end when this is dropped.
+    jobs: Sender<(NodeIndex, Option<ActionKey>, Job)>,
     /// Nodes whose inputs are done and that have not been looked up.
     fresh: Vec<NodeIndex>,
     ready: ReadyQueue,
     in_flight: HashMap<ActionKey, NodeIndex>,
+    /// In a dry run, the keys of steps that would run.
+    would_run_keys: HashSet<ActionKey>,
     followers: HashMap<NodeIndex, Vec<NodeIndex>>,
     running: usize,
     stopping: bool,
-    sender: Sender<Message>,
     receiver: Receiver<Message>,
     outcome: Outcome,
 }
@@ -105,12 +107,18 @@ impl<'a> Scheduler<'a> {
         settings: Settings,
         observe: &'a dyn Fn(&Event),
     ) -> Result<Scheduler<'a>, StepError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(settings.jobs)
-            .thread_name(|n| format!("rivet-{n}"))
-            .build()
-            .map_err(StepError::internal)?;
         let (sender, receiver) = channel();
+        let (jobs, taken) = channel::<(NodeIndex, Option<ActionKey>, Job)>();
+        let taken = Arc::new(Mutex::new(taken));
+        // Plain threads, not rayon's: one of rayon's that waits for another pool's work runs other
+        // jobs of its own pool meanwhile, and an encode would stand still beneath another.
+        for number in 0..settings.jobs {
+            let (worker, taken, sender) = (Arc::clone(&worker), Arc::clone(&taken), sender.clone());
+            std::thread::Builder::new()
+                .name(format!("rivet-{number}"))
+                .spawn(move || work_off(&worker, &taken, &sender))
+                .map_err(StepError::internal)?;
+        }
         let titles =
             ladder.titles.iter().enumerate().map(|(n, title)| Title::new(ladder, n, title)).collect();
         let ready = ReadyQueue::new(settings.memory);
@@ -122,14 +130,14 @@ impl<'a> Scheduler<'a> {
             tools,
             settings,
             observe,
-            pool,
+            jobs,
             fresh: Vec::new(),
             ready,
             in_flight: HashMap::new(),
+            would_run_keys: HashSet::new(),
             followers: HashMap::new(),
             running: 0,
             stopping: false,
-            sender,
             receiver,
             outcome: Outcome::default(),
         })
@@ -158,9 +166,9 @@ impl<'a> Scheduler<'a> {
             self.finish(message);
         }
         self.outcome.interrupted = self.worker.is_cancelled();
-        let unfinished =
-            |node: &Node| matches!(node.state, State::Queued(_) | State::Running | State::Following);
-        if !self.stopping && self.graph.node_weights().any(unfinished) {
+        let all_published = self.outcome.titles.len() == self.titles.len();
+        let excused = self.stopping || self.settings.dry_run || !self.outcome.failures.is_empty();
+        if !all_published && !excused {
             // It must never look like a success.
             self.outcome.failures.push(FailureReport {
                 title: String::new(),
@@ -175,7 +183,8 @@ impl<'a> Scheduler<'a> {
     /// Looks a step up, and queues it if its result is not there.
     fn look_up(&mut self, id: NodeIndex) {
         let Node { title, step, .. } = self.graph[id];
-        if !matches!(self.graph[id].state, State::Waiting) {
+        // It may have been skipped, or an input lost, since it became fresh.
+        if !matches!(self.graph[id].state, State::Waiting) || self.graph[id].missing > 0 {
             return;
         }
         let looked_up = match step {
@@ -189,7 +198,7 @@ impl<'a> Scheduler<'a> {
         }
         if let State::Queued(_) = self.graph[id].state {
             if self.settings.dry_run && step != Step::Source {
-                self.would_run(id);
+                self.mark_would_run(id, true);
                 return;
             }
             match step {
@@ -254,7 +263,16 @@ impl<'a> Scheduler<'a> {
             self.complete(id, Made { result: entry.result, payload }, Origin::Cached, Duration::ZERO);
             return Ok(());
         }
-        self.in_flight.insert(key, id);
+        if self.settings.dry_run {
+            if !self.would_run_keys.insert(key) {
+                // Another step makes it: this one would find it in the cache.
+                self.outcome.counts.entry(step.kind()).or_default().cached += 1;
+                self.mark_would_run(id, false);
+                return Ok(());
+            }
+        } else {
+            self.in_flight.insert(key, id);
+        }
         let job: Job = match job {
             PreparedJob::Ready(job) => job,
             // Its frames are found when it is dispatched.
@@ -316,20 +334,8 @@ impl<'a> Scheduler<'a> {
                 kind: step.kind(),
                 node: title.label(step),
             });
-            let (worker, sender) = (Arc::clone(&self.worker), self.sender.clone());
-            let key = self.graph[id].key;
-            self.pool.spawn(move || {
-                let (mut made, wall) = work::run(&worker, job);
-                if let (Ok(made_now), Some(key)) = (&made, key) {
-                    let cost = Cost { wall_ms: millis(wall) };
-                    let entry = ActionEntry { result: made_now.result.clone(), cost };
-                    if let Err(error) = worker.cache.put_action(&key, &entry) {
-                        made = Err(error.into());
-                    }
-                }
-                // The receiver only goes when the build is over.
-                let _ = sender.send(Message { node: id, made, wall });
-            });
+            // The workers are there as long as this is.
+            let _ = self.jobs.send((id, self.graph[id].key, job));
         }
     }
 
@@ -364,7 +370,11 @@ impl<'a> Scheduler<'a> {
             }
             match encode_job(&self.titles[title], rung, frames) {
                 Ok(job) => return Some((id, job)),
-                Err(error) => self.fail(id, error),
+                Err(error) => {
+                    let demand = demand(&self.titles, &self.graph, (title, chunk), id);
+                    self.ready.encode_ended((title, chunk), &demand);
+                    self.fail(id, error);
+                }
             }
         }
     }
@@ -386,6 +396,7 @@ impl<'a> Scheduler<'a> {
                 // They find the result in the cache.
                 for follower in followers {
                     self.graph[follower].state = State::Waiting;
+                    self.graph[follower].repairs = 0;
                     self.fresh.push(follower);
                 }
             }
@@ -446,7 +457,7 @@ impl<'a> Scheduler<'a> {
         let makers: Vec<NodeIndex> = self
             .graph
             .neighbors_directed(id, Direction::Incoming)
-            .filter(|&input| self.graph[input].result().is_some_and(|result| result.blobs.contains(&blob)))
+            .filter(|&input| self.graph[input].last.as_ref().is_some_and(|last| last.blobs.contains(&blob)))
             .collect();
         if makers.is_empty() || makers.iter().any(|&maker| self.graph[maker].repairs >= MOST_REPAIRS) {
             self.fail(id, StepError::Lost(blob));
@@ -457,22 +468,29 @@ impl<'a> Scheduler<'a> {
             "{}: a cached result is gone or damaged; it is made again",
             self.titles[title].label(step)
         );
-        let node = &mut self.graph[id];
-        node.state = State::Waiting;
-        node.missing += makers.len();
+        self.graph[id].state = State::Waiting;
         for maker in makers {
-            let kind = self.graph[maker].step.kind();
-            if let State::Done { origin, .. } = &self.graph[maker].state {
-                let counts = self.outcome.counts.entry(kind).or_default();
-                match origin {
-                    Origin::Ran => counts.ran -= 1,
-                    Origin::Cached => counts.cached -= 1,
+            let State::Done { origin, .. } = self.graph[maker].state else {
+                // Another step has noticed the loss before.
+                self.graph[id].missing += 1;
+                continue;
+            };
+            let counts = self.outcome.counts.entry(self.graph[maker].step.kind()).or_default();
+            match origin {
+                Origin::Ran => counts.ran -= 1,
+                Origin::Cached => counts.cached -= 1,
+            }
+            let node = &mut self.graph[maker];
+            node.state = State::Waiting;
+            node.repairs += 1;
+            self.fresh.push(maker);
+            // All that wait for other inputs have counted this one as done.
+            let dependents: Vec<NodeIndex> = self.graph.neighbors(maker).collect();
+            for dependent in dependents {
+                if matches!(self.graph[dependent].state, State::Waiting) {
+                    self.graph[dependent].missing += 1;
                 }
             }
-            let maker_node = &mut self.graph[maker];
-            maker_node.state = State::Waiting;
-            maker_node.repairs += 1;
-            self.fresh.push(maker);
         }
     }
 
@@ -485,7 +503,9 @@ impl<'a> Scheduler<'a> {
             Origin::Ran => counts.ran += 1,
             Origin::Cached => counts.cached += 1,
         }
-        self.graph[id].state = State::Done { result: Arc::new(made.result), origin };
+        let result = Arc::new(made.result);
+        self.graph[id].last = Some(Arc::clone(&result));
+        self.graph[id].state = State::Done { result, origin };
         let name = &self.titles[title];
         (self.observe)(&Event::Finished {
             title: name.name.clone(),
@@ -531,6 +551,8 @@ impl<'a> Scheduler<'a> {
                 self.titles[title].grow_spans(&mut self.graph, index);
             }
             Payload::Film(film) if self.titles[title].film.is_none() => {
+                // With many titles open files would run out.
+                self.titles[title].readers = None;
                 self.grow_film(title, film)?;
             }
             Payload::Published => self.published(title)?,
@@ -656,6 +678,7 @@ impl<'a> Scheduler<'a> {
         }
         let outlook = self.outlook(number);
         self.outcome.titles.push(TitleOutcome { summary: Some(summary), ..outlook });
+        self.titles[number].frames = None;
         Ok(())
     }
 
@@ -688,15 +711,19 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    fn would_run(&mut self, id: NodeIndex) {
+    /// In a dry run: a step, and all that depends on it, would run. The step itself is counted
+    /// unless another one with the same key is.
+    fn mark_would_run(&mut self, id: NodeIndex, counted: bool) {
         let mut stack = vec![id];
-        while let Some(id) = stack.pop() {
-            if matches!(self.graph[id].state, State::WouldRun) {
+        while let Some(next) = stack.pop() {
+            if matches!(self.graph[next].state, State::WouldRun) {
                 continue;
             }
-            self.graph[id].state = State::WouldRun;
-            *self.outcome.would_run.entry(self.graph[id].step.kind()).or_default() += 1;
-            stack.extend(self.graph.neighbors(id));
+            self.graph[next].state = State::WouldRun;
+            if counted || next != id {
+                *self.outcome.would_run.entry(self.graph[next].step.kind()).or_default() += 1;
+            }
+            stack.extend(self.graph.neighbors(next));
         }
     }
 
@@ -743,6 +770,28 @@ impl<'a> Scheduler<'a> {
         let order = |name: &str| self.ladder.titles.iter().position(|title| title.name == name);
         self.outcome.titles.sort_by_key(|title| order(&title.name));
         self.outcome
+    }
+}
+
+/// What a worker thread does until there will be no more jobs: run one, file its result, tell.
+fn work_off(
+    worker: &Worker,
+    jobs: &Mutex<Receiver<(NodeIndex, Option<ActionKey>, Job)>>,
+    sender: &Sender<Message>,
+) {
+    loop {
+        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((node, key, job)) = next else { return };
+        let (made, wall) = work::run(worker, job);
+        let made = made.and_then(|made| {
+            if let Some(key) = key {
+                let entry = ActionEntry { result: made.result.clone(), cost: Cost { wall_ms: millis(wall) } };
+                worker.cache.put_action(&key, &entry)?;
+            }
+            Ok(made)
+        });
+        // The receiver only goes when the build is over.
+        let _ = sender.send(Message { node, made, wall });
     }
 }
 

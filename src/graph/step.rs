@@ -83,6 +83,8 @@ pub struct Node {
     /// The estimated work on the longest path from here to the end, this step included.
     pub path: u64,
     pub key: Option<ActionKey>,
+    /// Its latest result, also while it runs again because that was lost.
+    pub last: Option<Arc<ActionResult>>,
     /// How often its result was lost and it had to run again.
     pub repairs: u8,
 }
@@ -109,7 +111,7 @@ pub enum State {
 
 impl Node {
     pub fn new(title: usize, step: Step, missing: usize) -> Node {
-        Node { title, step, state: State::Waiting, missing, path: 0, key: None, repairs: 0 }
+        Node { title, step, state: State::Waiting, missing, path: 0, key: None, last: None, repairs: 0 }
     }
 
     pub fn result(&self) -> Option<&Arc<ActionResult>> {

@@ -70,6 +70,8 @@ pub struct Rendition {
     pub language: Option<Language>,
     /// Known once it has been encoded.
     pub encoded: Option<(SoundFacts, AudioFacts)>,
+    /// Its segments, known then, too.
+    pub slices: Vec<AudioSlice>,
 }
 
 impl Title {
@@ -191,8 +193,13 @@ impl Title {
     /// Once all sound is encoded: audio segments, playlists, and publishing.
     pub fn grow_package(&mut self, graph: &mut Graph) {
         for rendition in 0..self.renditions.len() {
+            if let Some((sound, audio)) = &self.renditions[rendition].encoded {
+                self.renditions[rendition].slices = self.audio_slices(sound, audio);
+            }
+        }
+        for rendition in 0..self.renditions.len() {
             let audio = self.nodes.audio[rendition];
-            let segments: Vec<NodeIndex> = (0..self.audio_slices(rendition).len())
+            let segments: Vec<NodeIndex> = (0..self.renditions[rendition].slices.len())
                 .map(|segment| add(graph, self.number, Step::AudioSegment { rendition, segment }, &[audio]))
                 .collect();
             let init = add(graph, self.number, Step::AudioInit { rendition }, &[audio]);
@@ -258,6 +265,7 @@ impl Title {
                 bitrate: u32::try_from(wanted.bitrate.0).unwrap_or(u32::MAX),
                 language: language.filter(|language| !language.is_empty()).and_then(Language::new),
                 encoded: None,
+                slices: Vec::new(),
             });
         }
         Ok(warnings)
@@ -265,10 +273,7 @@ impl Title {
 
     /// How a rendition's packets are cut into segments of about the target length. A short rest
     /// joins its neighbour: a segment of a few milliseconds makes players stall.
-    pub fn audio_slices(&self, rendition: usize) -> Vec<AudioSlice> {
-        let Some((sound, audio)) = self.renditions.get(rendition).and_then(|r| r.encoded.as_ref()) else {
-            return Vec::new();
-        };
+    fn audio_slices(&self, sound: &SoundFacts, audio: &AudioFacts) -> Vec<AudioSlice> {
         let frame = OPUS_FRAME as u64;
         let each = (self.policy.target * u64::from(OPUS_RATE) / 1000).div_ceil(frame).max(1);
         let count = ((audio.packets + each / 2) / each).max(1);

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -102,6 +103,9 @@ fn plain(result: ActionResult) -> Made {
     Made { result, payload: Payload::None }
 }
 
+/// Bytes of a source that are hashed at a time.
+const HASH_PIECE: usize = 32 << 20;
+
 /// What `meta` of a source that cannot be opened says.
 fn unopened(path: &Path, error: std::io::Error) -> StepError {
     MediaError::Open { path: path.to_owned(), reason: error.to_string() }.into()
@@ -126,9 +130,27 @@ pub fn hash_source(worker: &Worker, path: &Path) -> Result<Made, StepError> {
         before = FileStamp::of(&std::fs::metadata(path).map_err(|error| unopened(path, error))?);
     }
     let mut hasher = blake3::Hasher::new();
-    hasher.update_mmap_rayon(path).map_err(|error| unopened(path, error))?;
+    let mut file = File::open(path).map_err(|error| unopened(path, error))?;
+    // Read rather than mapped: a file that is cut while it is read must be an error, not a signal.
+    let mut piece = vec![0; HASH_PIECE];
+    loop {
+        if worker.is_cancelled() {
+            return Err(StepError::Cancelled);
+        }
+        let mut filled = 0;
+        while filled < piece.len() {
+            match file.read(&mut piece[filled..]).map_err(|error| unopened(path, error))? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        hasher.update_rayon(&piece[..filled]);
+        if filled < piece.len() {
+            break;
+        }
+    }
     let digest = Digest::from(hasher.finalize());
-    let after = File::open(path).and_then(|file| file.metadata()).map_err(|error| unopened(path, error))?;
+    let after = std::fs::metadata(path).map_err(|error| unopened(path, error))?;
     if FileStamp::of(&after) != before {
         return Err(MediaError::Changed { path: path.to_owned() }.into());
     }
@@ -139,8 +161,12 @@ pub fn hash_source(worker: &Worker, path: &Path) -> Result<Made, StepError> {
     })
 }
 
-pub fn scan_source(worker: &Worker, path: &Path) -> Result<Made, StepError> {
+pub fn scan_source(worker: &Worker, path: &Path, digest: Digest) -> Result<Made, StepError> {
     let index = media::scan(path, &|| worker.is_cancelled())?;
+    // What was indexed is filed under the digest, so it must still be the file that has it.
+    if known_source(&worker.cache, path) != Some(digest) {
+        return Err(MediaError::Changed { path: path.to_owned() }.into());
+    }
     let result = store_index(worker, &index)?;
     Ok(Made { result, payload: Payload::Index(Arc::new(index)) })
 }
@@ -164,9 +190,7 @@ impl Readers {
     fn take(&self, first: u64) -> Result<PacketReader, MediaError> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         // The one that has least to read until it is there.
-        let best = (0..idle.len())
-            .filter(|&at| idle[at].position() <= first + 1)
-            .max_by_key(|&at| idle[at].position());
+        let best = (0..idle.len()).filter(|&at| idle[at].start() <= first).max_by_key(|&at| idle[at].start());
         match best {
             Some(at) => Ok(idle.swap_remove(at)),
             None => {

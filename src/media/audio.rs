@@ -14,12 +14,18 @@ use ffmpeg::{ChannelLayout, Dictionary, Packet, codec, frame};
 use ffmpeg_next as ffmpeg;
 
 use super::opus::{OPUS_FRAME, OPUS_RATE};
+use super::scan::AudioHasher;
 use super::{AudioTrack, MediaError, Rational, ffi};
 
 /// Sound that is this far from where it should be is moved, in 48 kHz samples (10 ms).
 const SLACK: i64 = OPUS_FRAME as i64 / 2;
 /// A hole in the sound longer than this is a broken time stamp (one hour).
 const LONGEST_HOLE: i64 = OPUS_RATE as i64 * 3600;
+
+/// One packet in this many may be lost, besides a single one.
+const MOST_LOST: u64 = 50;
+/// Sound that ends this much before its last packet does has broken off (half a second).
+const TAIL: i64 = OPUS_RATE as i64 / 2;
 
 /// Takes interleaved 32-bit samples at 48 kHz.
 pub type AudioSink<'a> = dyn FnMut(&[i32]) -> Result<(), MediaError> + 'a;
@@ -40,10 +46,12 @@ pub fn decode_audio(
     let stream = input.stream(track.stream).ok_or_else(changed)?;
     let base = stream.time_base();
     let base = ffi::positive(base.numerator(), base.denominator()).ok_or_else(changed)?;
+    let parameters = ffi::parameters(&stream);
     let mut decoder = open_decoder(path, &stream)?;
     decoder.set_packet_time_base(stream.time_base());
     ffi::keep_streams(&mut input, &[track.stream]);
 
+    let mut hasher = AudioHasher::new(&input.stream(track.stream).ok_or_else(changed)?, &parameters);
     let mut placer = Placer {
         path,
         origin: to_samples(origin.0, origin.1),
@@ -55,6 +63,8 @@ pub fn decode_audio(
     };
     let mut converter: Option<Converter> = None;
     let mut frame = frame::Audio::empty();
+    let mut lost = 0;
+    let mut end = i64::MIN;
     let mut ended = false;
     while !ended {
         if cancelled() {
@@ -63,24 +73,36 @@ pub fn decode_audio(
         let mut packet = Packet::empty();
         let sent = match packet.read(&mut input) {
             Ok(()) if packet.stream() != track.stream => continue,
-            Ok(()) => decoder.send_packet(&packet),
+            Ok(()) => {
+                hasher.add(&packet);
+                if let Some(stamp) = packet.pts() {
+                    end = end.max(to_samples(stamp.saturating_add(packet.duration()), base));
+                }
+                decoder.send_packet(&packet)
+            }
             Err(ffmpeg::Error::Eof) => {
                 ended = true;
                 decoder.send_eof()
             }
             Err(error) => return Err(MediaError::library("reading the sound", error)),
         };
-        match sent {
-            // A packet of noise in the sound is bridged, as players do; the frames around it
-            // keep their places.
-            Ok(()) | Err(ffmpeg::Error::InvalidData) => {}
-            Err(error) => return Err(MediaError::library("decoding the sound", error)),
-        }
-        while decoder.receive_frame(&mut frame).is_ok() {
+        // A packet of noise is bridged, as players do: the frames around it keep their places.
+        lost += u64::from(sent.is_err());
+        loop {
+            match decoder.receive_frame(&mut frame) {
+                Ok(()) => {}
+                Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN } | ffmpeg::Error::Eof) => {
+                    break;
+                }
+                Err(_) => {
+                    lost += 1;
+                    break;
+                }
+            }
             if frame.samples() == 0 || frame.rate() == 0 {
                 continue;
             }
-            let stamp = frame.timestamp().or(frame.pts()).map(|stamp| to_samples(stamp, base));
+            let stamp = frame.pts().map(|stamp| to_samples(stamp, base));
             let length = frame.samples() as i64 * i64::from(OPUS_RATE) / i64::from(frame.rate());
             if !placer.takes(stamp, length) {
                 continue;
@@ -96,9 +118,7 @@ pub fn decode_audio(
                 }
                 converter = Some(Converter::new(&frame, channels)?);
             }
-            let Some(converter) = converter.as_mut() else {
-                continue;
-            };
+            let Some(converter) = converter.as_mut() else { continue };
             placer.place(stamp, converter)?;
             converter.convert(&frame, &mut placer)?;
         }
@@ -106,10 +126,19 @@ pub fn decode_audio(
     if let Some(mut converter) = converter {
         converter.drain(&mut placer)?;
     }
-    placer.offset.ok_or_else(|| MediaError::Damaged {
-        path: path.to_owned(),
-        detail: format!("its sound (stream {}, {}) could not be decoded", track.stream, track.codec),
-    })
+    if hasher.finish() != track.packets_digest {
+        return Err(changed());
+    }
+    let damaged = |detail: String| MediaError::Damaged { path: path.to_owned(), detail };
+    let named = format!("its sound (stream {}, {})", track.stream, track.codec);
+    if lost > 1 && lost * MOST_LOST > track.packets {
+        return Err(damaged(format!("{lost} of {} packets of {named} could not be decoded", track.packets)));
+    }
+    let offset = placer.offset.ok_or_else(|| damaged(format!("{named} could not be decoded")))?;
+    if end - placer.origin - placer.position > TAIL {
+        return Err(damaged(format!("{named} breaks off before its end")));
+    }
+    Ok(offset)
 }
 
 /// The fixed-point decoder of a codec that has one: its output is the same on every CPU.
@@ -212,6 +241,25 @@ impl Placer<'_, '_> {
     }
 }
 
+/// The library and the way it is used, for a key.
+pub fn resampler_identity() -> String {
+    format!("{} s32p", ffi::resampler_library())
+}
+
+fn resampler(
+    format: Sample,
+    layout: ChannelLayout,
+    rate: u32,
+    channels: u8,
+) -> Result<resampling::Context, MediaError> {
+    let mut options = Dictionary::new();
+    // 32-bit integers inside: floating point would differ between CPUs.
+    options.set("internal_sample_fmt", "s32p");
+    let to = (Sample::I32(Type::Packed), ChannelLayout::default(i32::from(channels)));
+    resampling::Context::get_with(format, layout, rate, to.0, to.1, OPUS_RATE, options)
+        .map_err(|error| MediaError::library("setting up the resampler", error))
+}
+
 /// Resamples and mixes one kind of input.
 struct Converter {
     context: resampling::Context,
@@ -224,19 +272,7 @@ struct Converter {
 
 impl Converter {
     fn new(frame: &frame::Audio, channels: u8) -> Result<Converter, MediaError> {
-        let mut options = Dictionary::new();
-        // 32-bit integers inside: floating point would differ between CPUs.
-        options.set("internal_sample_fmt", "s32p");
-        let context = resampling::Context::get_with(
-            frame.format(),
-            frame.channel_layout(),
-            frame.rate(),
-            Sample::I32(Type::Packed),
-            ChannelLayout::default(i32::from(channels)),
-            OPUS_RATE,
-            options,
-        )
-        .map_err(|error| MediaError::library("setting up the resampler", error))?;
+        let context = resampler(frame.format(), frame.channel_layout(), frame.rate(), channels)?;
         Ok(Converter { context, channels, fed: 0, made: 0, rate: frame.rate() })
     }
 
@@ -268,6 +304,10 @@ impl Converter {
             }
             self.hand_over(&output, placer)?;
         }
+        // FFmpeg's resampler keeps its tail after a flush and would play it again.
+        let ffmpeg::software::resampling::context::Definition { format, channel_layout, rate } =
+            *self.context.input();
+        self.context = resampler(format, channel_layout, rate, self.channels)?;
         self.fed = 0;
         self.made = 0;
         Ok(())

@@ -30,13 +30,18 @@ pub struct SpanDecoder {
     packets: std::vec::IntoIter<Packet>,
     /// Ranks of frames that are the span's own; `None` when its packets have no time stamps.
     own: Option<BTreeSet<u32>>,
-    /// With leading pictures a decoder rightly complains of references that it was not given.
+    /// Until its first own frame has come, a decoder rightly complains of leading pictures whose
+    /// references it was not given.
     has_leading: bool,
     next_rank: u32,
     sent_end: bool,
     /// Whether the codec has no packets without a picture of their own, but for second fields.
     every_packet_shows: bool,
-    is_first: bool,
+    /// Pictures of a lower rank may be missing before the first that came: a film may begin with
+    /// pictures that refer to what is not there.
+    forgiven: u32,
+    /// Packets that should show a picture, for tracks without ranks.
+    expected: usize,
     /// Ranks of packets whose pictures the container says not to show.
     discarded: BTreeSet<u32>,
     /// Ranks of the frames that came, and whether each is interlaced.
@@ -49,7 +54,15 @@ fn shows_every_packet(id: codec::Id) -> bool {
     use codec::Id;
     matches!(
         id,
-        Id::H264 | Id::HEVC | Id::MPEG1VIDEO | Id::MPEG2VIDEO | Id::PRORES | Id::FFV1 | Id::DNXHD | Id::MJPEG
+        Id::H264
+            | Id::HEVC
+            | Id::AV1
+            | Id::MPEG1VIDEO
+            | Id::MPEG2VIDEO
+            | Id::PRORES
+            | Id::FFV1
+            | Id::DNXHD
+            | Id::MJPEG
     )
 }
 
@@ -57,6 +70,12 @@ impl SpanDecoder {
     /// `threads` never changes the frames, only how soon they come.
     pub fn new(span: SpanPackets, threads: usize) -> Result<SpanDecoder, MediaError> {
         let SpanPackets { path, parameters, mut packets, ranks, is_first } = span;
+        let starts_with_key = packets.first().is_some_and(|packet| packet.is_key());
+        // Packed MPEG-4 streams hold packets of a few bytes that stand for no picture.
+        let mut expected = 0;
+        for packet in &mut packets {
+            expected += usize::from(packet.size() > 7 && !ffi::is_discarded(packet));
+        }
         let discarded = packets.iter_mut().map(ffi::is_discarded).zip(&ranks);
         let discarded = discarded.filter_map(|(discarded, &(rank, _))| rank.filter(|_| discarded)).collect();
         let mut context = codec::Context::from_parameters(parameters)
@@ -93,7 +112,14 @@ impl SpanDecoder {
             packets: packets.into_iter(),
             has_leading: first.is_some_and(|first| first > 0),
             every_packet_shows: shows_every_packet(id),
-            is_first,
+            forgiven: if !is_first {
+                0
+            } else if starts_with_key {
+                first.unwrap_or(0)
+            } else {
+                u32::MAX
+            },
+            expected,
             discarded,
             came: BTreeMap::new(),
             own: timed.then_some(own),
@@ -108,7 +134,7 @@ impl SpanDecoder {
             let mut video = frame::Video::empty();
             match self.decoder.receive_frame(&mut video) {
                 Ok(()) => {
-                    let rank = match (&self.own, video.timestamp().or(video.pts())) {
+                    let rank = match (&self.own, video.pts()) {
                         (None, _) => Some(self.next_rank),
                         (Some(own), Some(stamp)) => {
                             u32::try_from(stamp).ok().filter(|rank| own.contains(rank))
@@ -125,6 +151,7 @@ impl SpanDecoder {
                         return Err(self.damaged("pictures came out of order"));
                     }
                     self.next_rank = rank + 1;
+                    self.has_leading = false;
                     self.came.insert(rank, video.is_interlaced());
                     return Ok(Some(DecodedFrame { rank, frame: Frame::new(video) }));
                 }
@@ -141,20 +168,26 @@ impl SpanDecoder {
     /// Makes sure that no picture was swallowed. A span that does not begin with the picture of
     /// its first packet was cut where the stream cannot be entered.
     fn check_complete(&self) -> Result<(), MediaError> {
-        let Some(own) = &self.own else { return Ok(()) };
+        let Some(own) = &self.own else {
+            let missing = self.expected.saturating_sub(self.came.len());
+            let interlaced = self.came.values().any(|&interlaced| interlaced);
+            if missing == 0 || !self.every_packet_shows || interlaced || self.forgiven == u32::MAX {
+                return Ok(());
+            }
+            return Err(MediaError::Incomplete { path: self.path.clone(), missing, all: self.expected });
+        };
         let first_came = self.came.keys().next().copied();
         let missing = own
             .iter()
             .filter(|rank| !self.came.contains_key(rank) && !self.discarded.contains(rank))
             .filter(|&&rank| {
-                // A film may begin with pictures that refer to what is not there.
                 let before_all = first_came.is_none_or(|first| rank < first);
                 // The second field of a picture may have a packet of its own.
                 let second_field = || {
                     let before = rank.checked_sub(1).and_then(|before| self.came.get(&before));
                     before.is_some_and(|&interlaced| interlaced)
                 };
-                if before_all { !self.is_first } else { self.every_packet_shows && !second_field() }
+                if before_all { rank >= self.forgiven } else { self.every_packet_shows && !second_field() }
             })
             .count();
         if missing == 0 {

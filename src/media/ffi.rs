@@ -13,6 +13,12 @@ use ffmpeg_next as ffmpeg;
 
 use super::{Colour, MediaError, Rational, Rotation};
 
+/// The resampling library and its version.
+pub(super) fn resampler_library() -> String {
+    // SAFETY: the function only returns a number.
+    format!("libswresample {}", version(unsafe { ffi::swresample_version() }))
+}
+
 /// Readies FFmpeg's libraries, and silences their own messages: what matters comes as an error.
 pub fn init() {
     static ONCE: Once = Once::new();
@@ -372,4 +378,24 @@ pub(super) fn palette(frame: &frame::Video) -> Option<[u8; 1024]> {
 /// Whether the packet is only decoded for others to refer to, and its picture not shown.
 pub(super) fn is_discarded(packet: &mut Packet) -> bool {
     packet_flags(packet) & ffi::AV_PKT_FLAG_DISCARD != 0
+}
+
+/// The first `bytes` bytes of a row of a plane. Rows may be stored bottom up, with a negative
+/// stride, as uncompressed AVI has them. Empty where the frame has no such row.
+pub(super) fn row(frame: &frame::Video, plane: usize, row: usize, bytes: usize) -> &[u8] {
+    let Some((row_bytes, rows)) = plane_shape(frame, plane) else { return &[] };
+    if plane >= 4 || row >= rows || bytes > row_bytes {
+        return &[];
+    }
+    // SAFETY: a decoded frame holds, at each plane that its format has, as many rows of
+    // `linesize` bytes (either way) as `plane_shape` tells from format and size; the row and its
+    // length were checked against that, and the frame outlives the slice.
+    unsafe {
+        let raw = &*frame.as_ptr();
+        if raw.data[plane].is_null() || (raw.linesize[plane].unsigned_abs() as usize) < row_bytes {
+            return &[];
+        }
+        let start = raw.data[plane].offset(row as isize * raw.linesize[plane] as isize);
+        std::slice::from_raw_parts(start, bytes)
+    }
 }

@@ -16,8 +16,8 @@ pub struct FrameDigest(pub [u8; 32]);
 
 /// The visible samples of one plane.
 pub(super) struct Plane<'a> {
-    data: &'a [u8],
-    stride: usize,
+    video: &'a Video,
+    number: usize,
     row_bytes: usize,
     rows: usize,
     bit_depth: u8,
@@ -45,13 +45,10 @@ impl Frame {
 
     pub(super) fn plane(&self, number: usize) -> Option<Plane<'_>> {
         let (row_bytes, rows) = ffi::plane_shape(&self.0, number)?;
-        if number >= self.0.planes() {
-            return None;
-        }
         let format = self.0.format();
         Some(Plane {
-            data: self.0.data(number),
-            stride: self.0.stride(number),
+            video: &self.0,
+            number,
             row_bytes,
             rows,
             bit_depth: ffi::bit_depth(format).clamp(8, 16),
@@ -99,8 +96,7 @@ impl Plane<'_> {
 
     /// The visible bytes of a row; empty if the frame is shorter than it says.
     pub(super) fn row(&self, row: usize) -> &[u8] {
-        let start = row * self.stride;
-        self.data.get(start..start + self.row_bytes).unwrap_or(&[])
+        ffi::row(self.video, self.number, row, self.row_bytes)
     }
 
     /// The sum of the samples `left..right` of a row.

@@ -24,7 +24,7 @@ mod scan;
 mod score;
 mod timing;
 
-pub use audio::{AudioSink, decode_audio};
+pub use audio::{AudioSink, decode_audio, resampler_identity};
 pub use colour::Colour;
 pub use decode::{DecodedFrame, SpanDecoder, decodable_codecs, video_decoder_name};
 pub use error::MediaError;

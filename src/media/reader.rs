@@ -1,7 +1,7 @@
 //! Fetching the packets of a span from the file again, forward or by seeking, and making sure
 //! that they are the packets that the index saw.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,8 +51,13 @@ impl PacketReader {
     }
 
     /// The number, in decode order, of the packet that comes next from the file.
-    pub fn position(&self) -> u64 {
+    fn position(&self) -> u64 {
         self.first + self.window.len() as u64
+    }
+
+    /// The earliest packet that can be had without going back.
+    pub fn start(&self) -> u64 {
+        self.first
     }
 
     /// Reads a span. Spans read in order cost one pass over the file.
@@ -79,8 +84,12 @@ impl PacketReader {
             self.drop_before(span.first);
         }
         self.drop_before(span.first);
-        let mut packets: Vec<Packet> =
-            self.window.iter().take((span.end - span.first) as usize).cloned().collect();
+        // What the next span does not begin with is handed over rather than copied.
+        let next = track.spans.get(number + 1).map_or(span.end, |next| next.first.min(span.end));
+        let own = (next - span.first) as usize;
+        let mut packets: Vec<Packet> = self.window.drain(..own.min(self.window.len())).collect();
+        self.first += packets.len() as u64;
+        packets.extend(self.window.iter().take((span.end - next) as usize).cloned());
         let ranks = track.ranks(number);
         let seen: Vec<SpanPacket> = packets
             .iter_mut()
@@ -130,8 +139,8 @@ impl PacketReader {
             && ffi::seek(&mut self.input, self.track.stream, stamp)
             && let Ok(packet) = self.next_packet()
         {
-            let numbers: HashMap<i64, u64> = self.track.stamps.iter().copied().zip(0..).collect();
-            if let Some(&number) = packet.pts().and_then(|stamp| numbers.get(&stamp))
+            let number = packet.pts().and_then(|stamp| self.track.stamps.iter().position(|&s| s == stamp));
+            if let Some(number) = number.map(|number| number as u64)
                 && number <= target
             {
                 self.first = number;

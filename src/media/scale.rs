@@ -112,10 +112,9 @@ impl Scaler {
         [0, 1, 2].map(|number| {
             let half = |length: u32| if number == 0 { length } else { length.div_ceil(2) } as usize;
             let (row_bytes, rows) = (half(width) * size, half(height));
-            let (data, stride) = (video.data(number), video.stride(number));
             let mut plane = Vec::with_capacity(row_bytes * rows);
             for row in 0..rows {
-                plane.extend_from_slice(data.get(row * stride..row * stride + row_bytes).unwrap_or(&[]));
+                plane.extend_from_slice(ffi::row(video, number, row, row_bytes));
             }
             plane.resize(row_bytes * rows, 0);
             plane

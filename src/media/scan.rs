@@ -48,7 +48,7 @@ pub fn scan(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaErr
     let video_parameters = ffi::parameters(&stream);
     check_picture(path, &video_parameters)?;
     let mut track = describe(&stream, &video_parameters);
-    let mut audio: Vec<(AudioTrack, blake3::Hasher)> = input
+    let mut audio: Vec<(AudioTrack, AudioHasher)> = input
         .streams()
         .filter(|stream| stream.parameters().medium() == Type::Audio)
         .filter_map(|stream| describe_audio(&stream))
@@ -98,8 +98,7 @@ pub fn scan(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaErr
             audio.iter_mut().find(|(track, _)| track.stream == packet.stream())
         {
             track.packets += 1;
-            hasher.update(&packet.pts().unwrap_or(i64::MIN).to_le_bytes());
-            hasher.update(&digest(&packet));
+            hasher.add(&packet);
         }
     }
     if packets.is_empty() {
@@ -128,7 +127,7 @@ pub fn scan(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaErr
     let audio = audio
         .into_iter()
         .filter(|(track, _)| track.packets > 0)
-        .map(|(track, hasher)| AudioTrack { packets_digest: *hasher.finalize().as_bytes(), ..track })
+        .map(|(track, hasher)| AudioTrack { packets_digest: hasher.finish(), ..track })
         .collect();
     Ok(Index { container: input.format().name().to_owned(), video: track, audio })
 }
@@ -184,15 +183,12 @@ fn time_base(stream: &ffmpeg::Stream<'_>) -> Rational {
     ffi::positive(base.numerator(), base.denominator()).unwrap_or(Rational { num: 1, den: 90_000 })
 }
 
-fn describe_audio(stream: &ffmpeg::Stream<'_>) -> Option<(AudioTrack, blake3::Hasher)> {
+fn describe_audio(stream: &ffmpeg::Stream<'_>) -> Option<(AudioTrack, AudioHasher)> {
     let parameters = ffi::parameters(stream);
     if parameters.sample_rate == 0 || parameters.channels == 0 {
         return None;
     }
-    let mut hasher = blake3::Hasher::new_derive_key("rivet audio packets v1");
-    hasher.update(&parameters.digest);
-    let base = time_base(stream);
-    hasher.update(&base.num.to_le_bytes()).update(&base.den.to_le_bytes());
+    let hasher = AudioHasher::new(stream, &parameters);
     let track = AudioTrack {
         stream: stream.index(),
         codec: parameters.codec,
@@ -209,6 +205,28 @@ fn describe_audio(stream: &ffmpeg::Stream<'_>) -> Option<(AudioTrack, blake3::Ha
         default: stream.disposition().contains(ffmpeg::format::stream::Disposition::DEFAULT),
     };
     Some((track, hasher))
+}
+
+/// Adds up an audio track's packets and their time stamps.
+pub(super) struct AudioHasher(blake3::Hasher);
+
+impl AudioHasher {
+    pub(super) fn new(stream: &ffmpeg::Stream<'_>, parameters: &Parameters) -> AudioHasher {
+        let mut hasher = blake3::Hasher::new_derive_key("rivet audio packets v1");
+        hasher.update(&parameters.digest);
+        let base = time_base(stream);
+        hasher.update(&base.num.to_le_bytes()).update(&base.den.to_le_bytes());
+        AudioHasher(hasher)
+    }
+
+    pub(super) fn add(&mut self, packet: &Packet) {
+        self.0.update(&packet.pts().unwrap_or(i64::MIN).to_le_bytes());
+        self.0.update(&digest(packet));
+    }
+
+    pub(super) fn finish(&self) -> [u8; 32] {
+        *self.0.finalize().as_bytes()
+    }
 }
 
 /// Where a packet ends, in microseconds.
@@ -251,14 +269,21 @@ fn find_spans(track: &mut VideoTrack, packets: Vec<Seen>) {
     }
     let mut starts = vec![0u64];
     if !track.stamps.is_empty() && packets[0].key {
-        for (at, packet) in packets.iter().enumerate().skip(1).filter(|(_, packet)| packet.key) {
+        // A span may start only where all that came before is also shown before.
+        let mut latest = track.stamps[0];
+        for (at, packet) in packets.iter().enumerate().skip(1) {
             let last = starts.last().copied().unwrap_or(0);
             let far = at as u64 - last >= SHORT_SPAN;
-            let forward = track.stamps[at] > track.stamps[last as usize];
-            if forward && (far || packet.digest[0] < u8::MAX / ONE_IN) {
+            if packet.key && track.stamps[at] > latest && (far || packet.digest[0].is_multiple_of(ONE_IN)) {
                 starts.push(at as u64);
             }
+            latest = latest.max(track.stamps[at]);
         }
+    }
+    // The earliest stamp from each packet on; it only grows towards the end.
+    let mut earliest = track.stamps.clone();
+    for at in (1..earliest.len()).rev() {
+        earliest[at - 1] = earliest[at - 1].min(earliest[at]);
     }
     let digests: Vec<SpanPacket> =
         packets.iter().map(|p| SpanPacket { flags: p.flags, digest: p.digest }).collect();
@@ -268,8 +293,7 @@ fn find_spans(track: &mut VideoTrack, packets: Vec<Seen>) {
             // Through the last packet that is shown before the next span starts.
             Some(&next) => {
                 let bound = track.stamps[next as usize];
-                let after = track.stamps[next as usize..].iter().rposition(|&stamp| stamp < bound);
-                after.map_or(next, |last| next + last as u64 + 1)
+                next + earliest[next as usize..].partition_point(|&stamp| stamp < bound) as u64
             }
         };
         track.spans.push(Span { first, end, digest: SpanDigest([0; 32]) });

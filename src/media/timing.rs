@@ -47,7 +47,7 @@ const STANDARD_RATES: [(u64, u64); 14] = [
 pub struct FrameTimes {
     /// Ticks a second; fits the 32 bits that an MP4 media header has.
     pub timescale: u32,
-    /// The constant frame rate, or the mean one.
+    /// The constant frame rate, or the largest number of frames in any one second.
     pub frame_rate: Rational,
     /// One more than there are frames: the last is the end of the last frame.
     pub starts: Vec<u64>,
@@ -61,7 +61,6 @@ impl FrameTimes {
         let first = stamps.first().copied().unwrap_or(0);
         let stamps: Vec<u64> =
             stamps.iter().map(|&stamp| stamp.saturating_sub(first).max(0) as u64).collect();
-        let count = stamps.len() as u64;
         // Stamps are off by at most one tick: half from rounding each, half from the first.
         for tolerance in [0, 1] {
             let standard = STANDARD_RATES.iter().filter_map(|&(num, den)| Rational::new(num, den));
@@ -77,7 +76,8 @@ impl FrameTimes {
         };
         let end = stamps.last().copied().unwrap_or(0) + last.filter(|&d| d > 0).unwrap_or(gap).max(1);
         let (timescale, scale) = match u32::try_from(time_base.den) {
-            Ok(den) if time_base.num == 1 => (den, None),
+            // Finer ticks would let an hour overflow the 32 bits of a sample's duration.
+            Ok(den) if time_base.num == 1 && den <= 1_000_000 => (den, None),
             _ => (90_000, Some(())),
         };
         let rescale = |stamp: u64| match scale {
@@ -88,15 +88,27 @@ impl FrameTimes {
             }
         };
         let starts: Vec<u64> = stamps.iter().copied().chain([end]).map(rescale).collect();
-        let length = starts.last().copied().unwrap_or(0).max(1);
-        let frame_rate = Rational::new(count.max(1) * u64::from(timescale), length)
-            .unwrap_or(Rational { num: 25, den: 1 });
+        let frame_rate = Rational { num: busiest_second(&starts, timescale), den: 1 };
         FrameTimes { timescale, frame_rate, starts }
     }
 
     pub fn frames(&self) -> usize {
         self.starts.len().saturating_sub(1)
     }
+}
+
+/// The largest number of frames that start within one second; at least 1.
+fn busiest_second(starts: &[u64], timescale: u32) -> u64 {
+    let frames = starts.len().saturating_sub(1);
+    let mut first = 0;
+    let mut most = 1;
+    for (last, &start) in starts[..frames].iter().enumerate() {
+        while start - starts[first] >= u64::from(timescale) {
+            first += 1;
+        }
+        most = most.max(last - first + 1);
+    }
+    most as u64
 }
 
 /// The times at `rate`, if every stamp lies within `tolerance` ticks of them.
