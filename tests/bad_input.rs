@@ -104,6 +104,41 @@ fn garbage_in_the_middle() {
     refused(&project, 1, &["damaged or cut short"]);
 }
 
+/// Where the first byte of the `n`-th packet of a track lies in a file, and how long it is.
+fn packet(path: &std::path::Path, track: &str, n: usize) -> (usize, usize) {
+    let json = common::ffprobe(path, &["-select_streams", track, "-show_entries", "packet=pos,size"]);
+    let number = |name: &str| json["packets"][n][name].as_str().unwrap().parse().unwrap();
+    (number("pos"), number("size"))
+}
+
+/// One lost picture among hundreds: decoders pass over it in silence.
+#[test]
+fn one_zeroed_packet() {
+    let project = published();
+    let path = project.path("clip.mp4");
+    for n in [0, 50, 120] {
+        let mut bytes = fs::read(common::clip(FRIDAY)).unwrap();
+        let (start, size) = packet(&common::clip(FRIDAY), "v", n);
+        bytes[start + 4..start + size].fill(0);
+        fs::write(&path, bytes).unwrap();
+        refused(&project, 1, &["clip.mp4 is damaged"]);
+    }
+}
+
+#[test]
+fn sound_that_breaks_off() {
+    let project = published();
+    project.write("ladder.toml", ladder("clip.mp4", &format!("{TINY_RUNG}[[audio]]\nname = \"stereo\"\n")));
+    let whole = common::clip(FRIDAY);
+    let mut bytes = fs::read(&whole).unwrap();
+    for n in 130..260 {
+        let (start, size) = packet(&whole, "a", n);
+        bytes[start..start + size].fill(0xff);
+    }
+    project.write("clip.mp4", bytes);
+    refused(&project, 1, &["damaged", "sound"]);
+}
+
 #[test]
 fn sound_without_pictures() {
     let project = published();

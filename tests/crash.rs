@@ -133,6 +133,27 @@ fn a_damaged_cache_heals() {
     assert_eq!(project.output(), before);
 }
 
+/// A result that many steps read is made again once, however many notice the loss at once.
+#[test]
+fn a_damaged_track_of_sound_is_mended_once() {
+    let project = project();
+    project.build();
+    // The sound is one result from which all its segments are cut; they are cut anew below.
+    let sound = cached(&project, "blobs")
+        .into_iter()
+        .filter(|path| fs::read(path).unwrap().starts_with(&[0xb8, 0x02]))
+        .collect::<Vec<_>>();
+    assert_eq!(sound.len(), 1, "the packets of 312 samples of pre-skip");
+    let mut bytes = fs::read(&sound[0]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&sound[0], bytes).unwrap();
+    project.write("ladder.toml", ladder("clip.mp4", &RUNGS.replace("\"1s\"", "\"700ms\"")));
+    let build = project.build_with(&["--jobs", "8"]);
+    assert_eq!(build.ran("audio"), 1, "{}", build.summary());
+    assert_eq!(project.build().ran_at_all(), 0);
+}
+
 #[test]
 fn a_touched_output_is_repaired() {
     let project = project();

@@ -183,6 +183,41 @@ fn the_same_film_in_two_titles_is_encoded_once() {
     assert_eq!(common::published(&one), common::published(&two));
 }
 
+/// Uncompressed AVI stores its rows bottom up: all of them count.
+#[test]
+fn pictures_stored_bottom_up_are_read_whole() {
+    let project = Project::new();
+    for colour in ["red", "blue"] {
+        let to = project.path(&format!("{colour}.avi"));
+        let source = format!("color={colour}:s=64x36:d=1:r=10,drawbox=h=2:c=black:t=fill");
+        #[rustfmt::skip]
+        ffmpeg(&[
+            "-f", "lavfi", "-i", &source, "-vf", "vflip", "-pix_fmt", "bgr24", "-c:v", "rawvideo", to.to_str().unwrap(),
+        ]);
+    }
+    project.write("ladder.toml", ladder("red.avi", TINY_RUNG));
+    project.build();
+    project.write("ladder.toml", ladder("blue.avi", TINY_RUNG));
+    assert!(project.build().ran("encode") > 0, "blue is not red");
+}
+
+/// Chunks with the same content are one encode, in a plan, too.
+#[test]
+fn a_plan_counts_what_is_equal_once() {
+    let project = Project::new();
+    let black = project.path("black.mkv");
+    let source = "color=black:s=64x36:d=20:r=10";
+    ffmpeg(&["-f", "lavfi", "-i", source, "-c:v", "ffv1", black.to_str().unwrap()]);
+    project.write("ladder.toml", ladder("black.mkv", TINY_RUNG));
+    let first = project.build();
+    assert!(first.count("encode", "cached") > 0);
+    project.write("ladder.toml", ladder("black.mkv", &TINY_RUNG.replace("36", "40")));
+    let output = project.rivet().arg("plan").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains(&format!("would run: {} encode", first.ran("encode"))), "{text}");
+}
+
 /// Two pictures that differ only in their palettes are two pictures.
 #[test]
 fn a_palette_is_part_of_a_picture() {

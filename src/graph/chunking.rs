@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(cuts(&[frame(0, 1)]), [0]);
         assert_eq!(cuts(&[frame(0, 1), frame(9999, 2)]), [0]);
         let still = vec![frame(0, 7); 250];
-        assert_eq!(cuts(&still), [0, 83, 166], "ten seconds of one picture, evenly");
+        assert_eq!(cuts(&still), [0, 84, 167], "ten seconds of one picture, evenly");
     }
 
     #[test]

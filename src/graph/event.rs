@@ -68,7 +68,7 @@ pub enum Event {
         kind: Kind,
         node: String,
     },
-    /// A step has its result. `work` is the encode's share of all encoding, in luma samples.
+    /// A step has its result; of an encode, how much it was.
     Finished {
         title: String,
         kind: Kind,
@@ -122,7 +122,7 @@ pub struct Counts {
 pub struct Summary {
     pub nodes: BTreeMap<Kind, Counts>,
     pub wall_seconds: f64,
-    /// User and system time of this process and its children.
+    /// User and system time of this process.
     pub cpu_seconds: f64,
     pub titles: Vec<TitleSummary>,
     pub failures: Vec<FailureReport>,

@@ -48,7 +48,7 @@ pub enum Payload {
     Source(Digest),
     Index(Arc<Index>),
     Film(Arc<Film>),
-    /// What publishing wrote, kept and removed.
+    /// The output folder is as it should be.
     Published,
 }
 

@@ -20,8 +20,9 @@ use super::{MediaError, Rational};
 const SHORT_SPAN: u64 = 8;
 const ONE_IN: u8 = 8;
 
-/// How much shorter than declared a file may be, in microseconds: some count differently.
-const SHORTER_BY_US: i64 = 700_000;
+/// Containers that declare how long they last, and by how many microseconds one may end early
+/// without being cut short: some muxers count differently.
+const DECLARING: [(&str, i64); 3] = [("matroska,webm", 200_000), ("flv", 700_000), ("asf", 700_000)];
 /// No picture is shown for longer than this many seconds: the stamps are broken.
 const LONGEST_GAP_S: u64 = 3600;
 
@@ -105,10 +106,10 @@ pub fn scan(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaErr
         return Err(damaged("its video track holds no pictures".to_owned()));
     }
     // These declare their length and do not notice when the file ends before it.
-    let declares = ["matroska,webm", "flv", "asf"].contains(&input.format().name());
-    if declares
+    let slack = DECLARING.iter().find(|(name, _)| *name == input.format().name());
+    if let Some((_, slack)) = slack
         && let Some(declared) = ffi::declared_duration_us(&input)
-        && end_us + SHORTER_BY_US < declared
+        && end_us + slack < declared
     {
         return Err(damaged(format!(
             "it should last {} and ends after {}",

@@ -27,7 +27,7 @@ pub struct Progress {
     samples: u64,
     reused: u64,
     encoded: u64,
-    /// Seconds of film encoded, over all rungs, and rungs known of.
+    /// Seconds of film encoded, over all rungs.
     seconds: f64,
     first_encode: Option<Instant>,
 }
