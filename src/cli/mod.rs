@@ -162,9 +162,9 @@ fn load(path: &Path) -> Result<Ladder, Exit> {
             LoadError::Invalid(errors) => {
                 let _ = write!(std::io::stderr().lock(), "{}", errors.render(colour()));
             }
-            other => complain(
-                &other,
-                Some("name a spec: rivet build LADDER; examples/ladders has some to start from"),
+            LoadError::Io { ref source, .. } => complain(
+                format_args!("{error}: {source}"),
+                Some("name a spec: rivet build LADDER; the repository's examples/ladders has one to start from"),
             ),
         }
         Exit::Usage
