@@ -22,12 +22,13 @@ fn a_second_build_runs_nothing() {
     let project = small_project();
     let first = project.build();
     assert_eq!((first.ran("source"), first.ran("index"), first.ran("publish")), (1, 1, 1));
-    assert!(first.ran("encode") >= 2 && first.ran("mux") > first.ran("encode") && first.ran("audio") == 1);
+    assert!(first.ran("encode") >= 2 && first.ran("mux") > first.ran("encode") && first.ran("audio") >= 2);
     let second = project.build();
     assert_eq!(second.ran_at_all(), 0, "{}", second.summary());
-    for kind in
-        ["source", "index", "decode", "chunk", "encode", "audio", "contract", "mux", "manifest", "publish"]
-    {
+    for kind in [
+        "source", "index", "decode", "chunk", "encode", "audio", "contract", "mux", "reel", "manifest",
+        "publish",
+    ] {
         assert_eq!(second.count(kind, "cached"), first.ran(kind) + first.count(kind, "cached"), "{kind}");
     }
     assert!(second.stdout.contains("up to date"), "{}", second.stdout);
@@ -106,7 +107,7 @@ fn a_rung_is_encoded_again_only_when_it_changes() {
     assert_eq!(encodes_after(&project), (0, 0));
     // Sound has a life of its own.
     project.write("ladder.toml", ladder("clip.mp4", &rungs(40)).replace("64k", "80k"));
-    assert_eq!(encodes_after(&project), (0, 1));
+    assert_eq!(encodes_after(&project), (0, first.ran("audio")));
 }
 
 /// A film of which every frame stands for itself, at 24 frames a second.

@@ -34,11 +34,17 @@ impl ActionResult {
     }
 }
 
-/// What making it took. Never part of a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What making it took. Never part of a key, and nothing that a build decides by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     /// Milliseconds from start to end.
     pub wall_ms: u64,
+    /// When it ended, in seconds since 1970.
+    pub made_at: u64,
+    /// The kind of step, by the graph's name for it.
+    pub kind: String,
+    /// Who made it: an encoder and a machine.
+    pub by: String,
 }
 
 /// A result and what it cost.
@@ -76,7 +82,7 @@ mod tests {
                 facts: b"facts".to_vec(),
                 blobs: vec![BlobRef { digest: Digest::of(b"x"), size: 1 }],
             },
-            cost: Cost { wall_ms: 3 },
+            cost: Cost { wall_ms: 3, ..Cost::default() },
         }
     }
 

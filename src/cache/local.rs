@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::log::Log;
 use super::stat_cache::StatCache;
 use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest, FileStamp};
 
@@ -19,6 +20,7 @@ pub struct LocalCache {
     folder: PathBuf,
     root: PathBuf,
     stats: StatCache,
+    log: Log,
 }
 
 /// What a cache folder holds.
@@ -34,13 +36,14 @@ impl LocalCache {
     /// Opens `folder`, making it when it is not there.
     pub fn open(folder: &Path) -> Result<LocalCache, CacheError> {
         let root = folder.join(LAYOUT);
-        for part in ["blobs", "actions", "stats", "tmp"] {
+        for part in ["blobs", "actions", "stats", "log", "tmp"] {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(CacheError::io("create the cache folder", &path))?;
         }
         sweep(&root.join("tmp"));
         let stats = StatCache::new(root.join("stats"), root.join("tmp"));
-        Ok(LocalCache { folder: folder.to_owned(), root, stats })
+        let log = Log::new(root.join("log"), root.join("tmp"));
+        Ok(LocalCache { folder: folder.to_owned(), root, stats, log })
     }
 
     pub fn folder(&self) -> &Path {
@@ -56,6 +59,32 @@ impl LocalCache {
     /// had settled before.
     pub fn remember_file(&self, path: &Path, stamp: &FileStamp, digest: Digest) -> Result<(), CacheError> {
         self.stats.put(path, stamp, digest)
+    }
+
+    /// Adds a record of a build that began `at` that time, and returns its name.
+    pub fn append_log(&self, at: SystemTime, bytes: &[u8]) -> Result<String, CacheError> {
+        self.log.append(at, bytes)
+    }
+
+    /// The names of the records in the log, the oldest first.
+    pub fn log_names(&self) -> Result<Vec<String>, CacheError> {
+        self.log.names()
+    }
+
+    /// A record of the log.
+    pub fn log_record(&self, name: &str) -> Option<Vec<u8>> {
+        self.log.read(name)
+    }
+
+    /// An empty cache in a folder of its own beside this one's files, gone when it is dropped.
+    pub fn beside(&self) -> Result<(tempfile::TempDir, LocalCache), CacheError> {
+        let tmp = self.root.join("tmp");
+        let folder = tempfile::Builder::new()
+            .prefix("rivet-check-")
+            .tempdir_in(&tmp)
+            .map_err(CacheError::io("create a folder in", &tmp))?;
+        let cache = LocalCache::open(folder.path())?;
+        Ok((folder, cache))
     }
 
     /// Walks the folder and adds up what it holds.
@@ -171,7 +200,9 @@ fn sweep(tmp: &Path) {
         let old = entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|modified| {
             SystemTime::now().duration_since(modified).is_ok_and(|age| age > ABANDONED_AFTER)
         });
-        if old && let Err(error) = fs::remove_file(entry.path()) {
+        let path = entry.path();
+        let remove = || if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        if old && let Err(error) = remove() {
             tracing::debug!("cannot remove {}: {error}", entry.path().display());
         }
     }

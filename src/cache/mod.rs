@@ -8,6 +8,7 @@
 //!     actions/ab/abcd…    an action entry, named by the action key
 //!     stats/ab/abcd…      digests of source files, named by the digest of their path;
 //!                         only there to spare reading a file that did not change
+//!     log/                one record a build, see `rivet log`
 //!     tmp/                files being written; complete ones are renamed into place
 //! ```
 //!
@@ -19,6 +20,7 @@ mod digest;
 mod entry;
 mod error;
 mod local;
+mod log;
 mod place;
 mod stat_cache;
 

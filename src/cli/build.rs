@@ -3,13 +3,17 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
+use rivet::cache::LocalCache;
 use rivet::graph::{self, Event};
+use rivet::spec::Ladder;
 
 use super::{Exit, LadderArgs, MachineArgs, complain, load, on_interrupt, open_cache, print};
-use crate::report::{self, Progress};
+use crate::report::{self, Progress, Tracer};
 
 /// Build every title of a ladder, and publish it
 ///
@@ -28,6 +32,12 @@ pub struct BuildArgs {
     /// Write what happens to FILE, as JSON lines; the last one is a summary
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
+    /// Write a trace to FILE, for ui.perfetto.dev or chrome://tracing: what ran when, on which slot
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Afterwards build it all again beside the cache, and tell the first step whose bytes differ
+    #[arg(long)]
+    check: bool,
     /// Say nothing but errors and the closing summary
     #[arg(short, long)]
     quiet: bool,
@@ -39,20 +49,30 @@ pub fn run(args: &BuildArgs) -> Exit {
     }
 }
 
+/// A file that a build writes to while it goes on.
+fn create(path: &Path, what: &str) -> Result<File, Exit> {
+    File::create(path).map_err(|error| {
+        complain(format_args!("cannot write {what} to {}: {error}", path.display()), None);
+        Exit::Usage
+    })
+}
+
 fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder.ladder)?;
-    let events = args.events.as_ref().map(|path| match File::create(path) {
-        Ok(file) => Ok(RefCell::new(BufWriter::new(file))),
-        Err(error) => {
-            complain(format_args!("cannot write events to {}: {error}", path.display()), None);
-            Err(Exit::Usage)
-        }
-    });
-    let events = events.transpose()?;
+    let events = args.events.as_ref().map(|path| create(path, "events")).transpose()?;
+    let events = events.map(|file| RefCell::new(BufWriter::new(file)));
+    let trace = args.trace.as_ref().map(|path| create(path, "a trace")).transpose()?;
+    let trace = trace.and_then(|file| Tracer::new(file).ok()).map(RefCell::new);
     let cache = open_cache(&args.ladder.cache, Some(&ladder))?;
     let cancelled = on_interrupt();
-    let progress = RefCell::new(Progress::new(args.quiet, std::sync::Arc::clone(&cancelled)));
+    let progress = RefCell::new(Progress::new(args.quiet, Arc::clone(&cancelled)));
     let observe = |event: &Event| {
+        if let Some(trace) = &trace {
+            trace.borrow_mut().observe(event);
+        }
+        if matches!(event, Event::Gauges { .. }) {
+            return;
+        }
         if let Some(file) = &events {
             let mut file = file.borrow_mut();
             // Lost events must not cost the build; the missing summary tells of them.
@@ -67,14 +87,51 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
                 .suspend(|| complain(format_args!("{title}: {node}: {message}"), hint.as_deref()));
         }
     };
-    let summary = graph::build(&ladder, cache, &args.machine.options(args.keep_going), cancelled, &observe);
+    let options = graph::Options { gauges: trace.is_some(), ..args.machine.options(args.keep_going) };
+    let summary = graph::build(&ladder, Arc::clone(&cache), &options, Arc::clone(&cancelled), &observe);
     progress.borrow_mut().end();
     let summary = summary.map_err(|error| {
         complain(&error, error.hint().as_deref());
         Exit::Failed
     })?;
     print(report::summary(&summary).trim_end());
-    Ok(match (summary.interrupted, summary.failures.is_empty()) {
+    if let Some(error) = trace.and_then(|trace| trace.into_inner().finish().err()) {
+        complain(format_args!("the trace is not whole: {error}"), None);
+        return Err(Exit::Failed);
+    }
+    match (summary.interrupted, summary.failures.is_empty()) {
+        (true, _) => Ok(Exit::Interrupted),
+        (false, false) => Ok(Exit::Failed),
+        (false, true) if args.check => check(args, &ladder, &cache, &options, cancelled),
+        (false, true) => Ok(Exit::Done),
+    }
+}
+
+/// Builds again, and compares.
+fn check(
+    args: &BuildArgs,
+    ladder: &Ladder,
+    cache: &LocalCache,
+    options: &graph::Options,
+    cancelled: Arc<AtomicBool>,
+) -> Result<Exit, Exit> {
+    let progress = RefCell::new(Progress::new(args.quiet, Arc::clone(&cancelled)));
+    let observe = |event: &Event| progress.borrow_mut().observe(event);
+    let options = graph::Options { gauges: false, ..options.clone() };
+    let check = graph::check(ladder, cache, &options, cancelled, &observe);
+    progress.borrow_mut().end();
+    let check = check.map_err(|error| {
+        complain(&error, error.hint().as_deref());
+        Exit::Failed
+    })?;
+    for failure in &check.failures {
+        complain(
+            format_args!("{}: {}: {}", failure.title, failure.node, failure.message),
+            failure.hint.as_deref(),
+        );
+    }
+    print(report::check(&check).trim_end());
+    Ok(match (check.interrupted, check.failures.is_empty() && check.differences.is_empty()) {
         (true, _) => Exit::Interrupted,
         (false, true) => Exit::Done,
         (false, false) => Exit::Failed,

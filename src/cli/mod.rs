@@ -4,6 +4,9 @@
 mod build;
 mod cache;
 mod devices;
+mod explain;
+mod graph;
+mod log;
 mod plan;
 
 use std::io::{IsTerminal, Write};
@@ -25,7 +28,7 @@ use tracing_subscriber::EnvFilter;
 #[derive(Parser)]
 #[command(name = "rivet", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit status: 0 done, 1 the build failed, 2 the spec or the command line is wrong, 130 interrupted."
+    after_help = "Exit status: 0 done, 1 the build failed, 2 the spec or the command line is wrong, 3 `plan --exit-code` found something to do, 130 interrupted."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -39,6 +42,9 @@ struct Cli {
 enum Command {
     Build(build::BuildArgs),
     Plan(plan::PlanArgs),
+    Explain(explain::ExplainArgs),
+    Graph(graph::GraphArgs),
+    Log(log::LogArgs),
     Cache(cache::CacheArgs),
     Devices(devices::DevicesArgs),
 }
@@ -78,6 +84,7 @@ impl MachineArgs {
             jobs: self.jobs.map_or_else(rivet::graph::default_jobs, usize::from),
             memory: self.memory.unwrap_or_else(rivet::graph::default_memory),
             keep_going,
+            gauges: false,
         }
     }
 }
@@ -101,6 +108,8 @@ enum Exit {
     Failed,
     /// The spec or the command line is wrong.
     Usage,
+    /// `plan --exit-code`: a build would do something.
+    WouldRun,
     Interrupted,
 }
 
@@ -110,6 +119,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
+            Exit::WouldRun => 3,
             Exit::Interrupted => 130,
         })
     }
@@ -130,6 +140,9 @@ pub fn main() -> ExitCode {
     let exit = match cli.command {
         Command::Build(args) => build::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Graph(args) => graph::run(&args),
+        Command::Log(args) => log::run(&args),
         Command::Cache(args) => cache::run(&args),
         Command::Devices(args) => devices::run(&args),
     };
@@ -144,6 +157,23 @@ fn colour() -> bool {
 /// Prints a line of results. A reader that has gone away is no error of ours.
 fn print(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+fn print_json(value: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => print(text),
+        Err(error) => complain(error, None),
+    }
+}
+
+/// Options of commands that only look.
+fn looking() -> rivet::graph::Options {
+    rivet::graph::Options {
+        jobs: rivet::graph::default_jobs(),
+        memory: u64::MAX,
+        keep_going: true,
+        gauges: false,
+    }
 }
 
 /// Prints an error, and what to do about it.

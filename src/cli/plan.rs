@@ -3,18 +3,24 @@
 use clap::Args;
 use rivet::graph;
 
-use super::{Exit, LadderArgs, complain, load, on_interrupt, open_cache, print};
+use super::{Exit, LadderArgs, complain, load, on_interrupt, open_cache, print, print_json};
 use crate::report;
 
-/// Show what a build would run and what it would reuse
+/// Show what a build would run, what it would reuse, and why
 ///
-/// Nothing is decoded, encoded or published. For a source that was built before it tells exactly
-/// which segments would be encoded; of one never seen, only the first steps are known. Steps that
-/// follow from what would run are counted as far as they are known.
+/// Nothing is decoded, encoded or published. For a source that was built before it is exact; of
+/// one never seen, only the first steps are known. Reasons are given against the last build of
+/// the spec that got to its end.
 #[derive(Args)]
 pub struct PlanArgs {
     #[command(flatten)]
     ladder: LadderArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Exit with status 3 if a build would do anything
+    #[arg(long)]
+    exit_code: bool,
 }
 
 pub fn run(args: &PlanArgs) -> Exit {
@@ -27,8 +33,7 @@ fn try_run(args: &PlanArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder.ladder)?;
     let cache = open_cache(&args.ladder.cache, Some(&ladder))?;
     let cancelled = on_interrupt();
-    let options = graph::Options { jobs: graph::default_jobs(), memory: u64::MAX, keep_going: true };
-    let plan = graph::plan(&ladder, cache, &options, cancelled).map_err(|error| {
+    let plan = graph::plan(&ladder, &cache, &super::looking(), cancelled).map_err(|error| {
         complain(&error, error.hint().as_deref());
         Exit::Failed
     })?;
@@ -38,9 +43,14 @@ fn try_run(args: &PlanArgs) -> Result<Exit, Exit> {
             failure.hint.as_deref(),
         );
     }
-    print(report::plan(&plan).trim_end());
+    if args.json {
+        print_json(&plan);
+    } else {
+        print(report::plan(&plan).trim_end());
+    }
     Ok(match (plan.interrupted, plan.failures.is_empty()) {
         (true, _) => Exit::Interrupted,
+        (false, true) if args.exit_code && plan.would_run() => Exit::WouldRun,
         (false, true) => Exit::Done,
         (false, false) => Exit::Failed,
     })

@@ -6,6 +6,7 @@ mod contract;
 mod rav1e;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,10 +16,18 @@ use crate::media::{Frame, PictureFormat};
 pub use contract::{Contract, ContractError};
 pub use rav1e::Rav1e;
 
+/// The pictures of a chunk, as decoded. They need not all be in memory at once.
+pub trait Pictures: Sync {
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// All of them in presentation order, from the first. An error ends them.
+    fn open(&self) -> Box<dyn Iterator<Item = Result<Arc<Frame>, Failure>> + '_>;
+}
+
 /// One chunk for one rung.
 pub struct EncodeJob<'a> {
-    /// The chunk's pictures in presentation order, as decoded.
-    pub frames: &'a [Frame],
+    pub pictures: &'a dyn Pictures,
     pub settings: &'a EncodeSettings,
     pub contract: &'a Contract,
     /// Asked between frames; when it says so, the job ends with [`Blame::Cancelled`].

@@ -179,8 +179,9 @@ fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Res
         message: format!("rav1e does not take these settings: {error}"),
     })?;
     let mut scaler = Scaler::new(job.settings.picture);
-    let mut frames = job.frames.iter();
-    let mut chunk = EncodedChunk { sequence_header: Vec::new(), units: Vec::with_capacity(job.frames.len()) };
+    let count = job.pictures.count();
+    let mut frames = job.pictures.open();
+    let mut chunk = EncodedChunk { sequence_header: Vec::new(), units: Vec::with_capacity(count) };
     loop {
         if (job.cancelled)() {
             return Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() });
@@ -190,11 +191,11 @@ fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Res
             Ok(packet) => {
                 accept(job, &mut chunk, &packet.data, packet.input_frameno, packet.frame_type)?;
             }
-            Err(EncoderStatus::NeedMoreData) => match frames.next() {
+            Err(EncoderStatus::NeedMoreData) => match frames.next().transpose()? {
                 None => context.flush(),
                 Some(frame) => {
                     let picture =
-                        scaler.picture(frame).map_err(|error| Failure::machine(error.to_string()))?;
+                        scaler.picture(&frame).map_err(|error| Failure::machine(error.to_string()))?;
                     let mut input = context.new_frame();
                     for (number, (plane, samples)) in input.planes.iter_mut().zip(&picture.planes).enumerate()
                     {
@@ -211,12 +212,8 @@ fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Res
             Err(status) => return Err(Failure::machine(format!("rav1e: {status}"))),
         }
     }
-    if chunk.units.len() != job.frames.len() {
-        return Err(Failure::machine(format!(
-            "rav1e made {} packets of {} frames",
-            chunk.units.len(),
-            job.frames.len()
-        )));
+    if chunk.units.len() != count {
+        return Err(Failure::machine(format!("rav1e made {} packets of {count} frames", chunk.units.len())));
     }
     Ok(chunk)
 }

@@ -18,9 +18,15 @@ pub enum StepError {
     /// The spec asks for what this source does not have or allow.
     #[error("{0}")]
     Spec(String),
+    /// No step has the name that was asked for.
+    #[error("{0}")]
+    Selector(String),
     /// A blob that an earlier step filed is gone or damaged; that step runs again.
     #[error("a result is missing from the cache ({})", .0.digest.short())]
     Lost(BlobRef),
+    /// Another step that was to run in one go with this one has failed.
+    #[error("not run, as a step beside it failed")]
+    Beside,
     #[error("interrupted")]
     Cancelled,
     #[error("internal error: {0}")]

@@ -2,6 +2,7 @@
 //! `--events`; the last one is the summary.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,22 +16,25 @@ pub enum Kind {
     Chunk,
     Encode,
     Audio,
-    Contract,
     Mux,
+    /// Up to 128 segments of one track, looked up as one.
+    Reel,
+    Contract,
     Manifest,
     Publish,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Source,
         Kind::Index,
         Kind::Decode,
         Kind::Chunk,
         Kind::Encode,
         Kind::Audio,
-        Kind::Contract,
         Kind::Mux,
+        Kind::Reel,
+        Kind::Contract,
         Kind::Manifest,
         Kind::Publish,
     ];
@@ -43,8 +47,9 @@ impl Kind {
             Kind::Chunk => "chunk",
             Kind::Encode => "encode",
             Kind::Audio => "audio",
-            Kind::Contract => "contract",
             Kind::Mux => "mux",
+            Kind::Reel => "reel",
+            Kind::Contract => "contract",
             Kind::Manifest => "manifest",
             Kind::Publish => "publish",
         }
@@ -74,7 +79,8 @@ pub enum Event {
         kind: Kind,
         node: String,
         origin: Origin,
-        wall_ms: u64,
+        #[serde(flatten)]
+        run: Run,
         #[serde(skip_serializing_if = "Option::is_none")]
         encode: Option<EncodeWork>,
     },
@@ -85,13 +91,32 @@ pub enum Event {
         message: String,
         hint: Option<String>,
     },
-    /// A title's film is cut: so many encodes are now known.
+    /// It is known how much there is to encode of a title, if nothing is in the cache.
+    Film {
+        title: String,
+        rungs: u64,
+        seconds: f64,
+        /// Luma samples of all frames on all rungs.
+        samples: u64,
+    },
+    /// All of a title's film is cut.
     Cut {
         title: String,
         chunks: u64,
-        rungs: u64,
-        seconds: f64,
-        samples: u64,
+    },
+    /// How busy the build is; told only where it was asked for.
+    Gauges {
+        /// Since the build began.
+        #[serde(rename = "at_ms", serialize_with = "millis")]
+        at: Duration,
+        /// Steps that wait for a slot or memory, and that run.
+        queued: u64,
+        running: u64,
+        /// Bytes of frames and encoders.
+        memory: u64,
+        /// Keys looked up in the cache so far, and found.
+        looked_up: u64,
+        found: u64,
     },
     /// Something worth knowing that is no failure.
     Warning {
@@ -99,6 +124,22 @@ pub enum Event {
         message: String,
     },
     Summary(Box<Summary>),
+}
+
+/// When and where a step ran; of one that was found in the cache, all zero.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Run {
+    /// Which of the build's slots it ran in, from 0.
+    pub slot: usize,
+    /// Since the build began.
+    #[serde(rename = "start_ms", serialize_with = "millis")]
+    pub start: Duration,
+    #[serde(rename = "wall_ms", serialize_with = "millis")]
+    pub wall: Duration,
+}
+
+fn millis<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// How much an encode was.

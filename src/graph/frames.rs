@@ -1,23 +1,25 @@
-//! The frames of chunks, decoded when an encode needs them and shared by all rungs. Frames are
-//! never stored: a chunk's frames live from its first encode to its last.
+//! The frames of chunks, shared by all rungs: those that a decode step has just made and kept, or
+//! else decoded when an encode needs them. Frames are never stored: a chunk's frames live from
+//! its first encode to its last.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::executors::{Blame, Failure, Pictures};
 use crate::media::{Frame, MediaError, PacketReader, SpanDecoder, VideoTrack};
 
 use super::error::StepError;
-use super::film::{Chunk, ChunkIdentity, Film};
+use super::film::{ChunkIdentity, Piece};
 
 /// Decodes the frames of a title's chunks. Chunks asked for in film order cost one pass.
 pub struct FrameSource {
     path: PathBuf,
     track: Arc<VideoTrack>,
-    film: Arc<Film>,
     /// The first frame of each span.
     span_starts: Vec<u64>,
     threads: usize,
+    frame_bytes: u64,
     turns: Mutex<Turns>,
     next_turn: Condvar,
 }
@@ -27,7 +29,7 @@ pub struct FrameSource {
 struct Turns {
     cursor: Option<Cursor>,
     decoding: bool,
-    waiting: BTreeSet<usize>,
+    waiting: BTreeSet<u64>,
 }
 
 /// An open decoder in the middle of the film.
@@ -39,16 +41,24 @@ struct Cursor {
     next: u64,
 }
 
+/// Frames that a decoder holds besides those that it has handed out: references, and those that
+/// wait for their turn to be shown.
+const DECODER_FRAMES: u64 = 20;
+
+/// Bytes that a decoder with so many threads takes.
+pub fn decoder_bytes(track: &VideoTrack, threads: usize) -> u64 {
+    track.frame_bytes().saturating_mul(DECODER_FRAMES + threads as u64)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What the locks guard is whole at every moment.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl FrameSource {
-    /// `threads` decode at a time; they change no frame.
-    pub fn new(path: &Path, track: Arc<VideoTrack>, film: Arc<Film>, threads: usize) -> FrameSource {
-        let span_starts = film
-            .span_frames
+    /// `threads` decode at a time; they change no frame. `span_frames` are the frames of each span.
+    pub fn new(path: &Path, track: Arc<VideoTrack>, span_frames: &[u32], threads: usize) -> FrameSource {
+        let span_starts = span_frames
             .iter()
             .scan(0u64, |next, &frames| {
                 let start = *next;
@@ -56,36 +66,36 @@ impl FrameSource {
                 Some(start)
             })
             .collect();
+        let frame_bytes = track.frame_bytes();
         FrameSource {
             path: path.to_owned(),
             track,
-            film,
             span_starts,
             threads,
+            frame_bytes,
             turns: Mutex::default(),
             next_turn: Condvar::new(),
         }
     }
 
-    /// Bytes that a chunk's frames take in memory, about.
-    pub fn chunk_bytes(&self, chunk: usize) -> u64 {
-        let sample = if self.track.bit_depth > 8 { 2 } else { 1 };
-        // 4:4:4 at worst; decoders pad a little on top.
-        let frame = u64::from(self.track.width) * u64::from(self.track.height) * sample * 3;
-        self.film.chunks.get(chunk).map_or(0, |chunk| u64::from(chunk.frames) * frame)
+    /// Bytes that so many frames take in memory, about.
+    pub fn bytes(&self, frames: u64) -> u64 {
+        frames.saturating_mul(self.frame_bytes)
+    }
+
+    /// Bytes that decoding takes besides.
+    pub fn decoder_bytes(&self) -> u64 {
+        decoder_bytes(&self.track, self.threads)
     }
 
     /// The frames of a chunk, made sure to be those that its identity names.
-    fn load(&self, number: usize, cancelled: &dyn Fn() -> bool) -> Result<Vec<Frame>, StepError> {
-        let Some(chunk) = self.film.chunks.get(number) else {
-            return Err(StepError::internal("no such chunk"));
-        };
+    fn load(&self, chunk: &Piece, cancelled: &dyn Fn() -> bool) -> Result<Vec<Arc<Frame>>, StepError> {
         let mut turns = lock(&self.turns);
-        turns.waiting.insert(number);
-        while turns.decoding || turns.waiting.first() != Some(&number) {
+        turns.waiting.insert(chunk.first);
+        while turns.decoding || turns.waiting.first() != Some(&chunk.first) {
             turns = self.next_turn.wait(turns).unwrap_or_else(PoisonError::into_inner);
         }
-        turns.waiting.remove(&number);
+        turns.waiting.remove(&chunk.first);
         turns.decoding = true;
         let cursor = turns.cursor.take();
         drop(turns);
@@ -101,32 +111,20 @@ impl FrameSource {
 
     fn decode(
         &self,
-        chunk: &Chunk,
+        chunk: &Piece,
         cursor: Option<Cursor>,
         cancelled: &dyn Fn() -> bool,
-    ) -> Result<(Vec<Frame>, Cursor), StepError> {
-        let mut cursor = match cursor.filter(|cursor| self.is_near(cursor, chunk.first)) {
+    ) -> Result<(Vec<Arc<Frame>>, Cursor), StepError> {
+        let cursor = match cursor.filter(|cursor| self.is_near(cursor, chunk.first)) {
             Some(cursor) => cursor,
             None => self.open(chunk.first)?,
         };
+        let mut pass = Pass { source: self, chunk, cursor, identity: ChunkIdentity::default(), cancelled };
         let mut frames = Vec::with_capacity(chunk.frames as usize);
-        let mut identity = ChunkIdentity::default();
-        while frames.len() < chunk.frames as usize {
-            if cancelled() {
-                return Err(StepError::Cancelled);
-            }
-            let at = cursor.next;
-            let frame = self.next_frame(&mut cursor)?;
-            if at >= chunk.first {
-                identity.add(&frame.digest());
-                frames.push(frame);
-            }
+        while let Some(frame) = pass.next()? {
+            frames.push(frame);
         }
-        if identity.finish() != chunk.identity {
-            let detail = "a picture did not decode to the same samples twice".to_owned();
-            return Err(MediaError::Damaged { path: self.path.clone(), detail }.into());
-        }
-        Ok((frames, cursor))
+        Ok((frames, pass.cursor))
     }
 
     /// Whether going on from the cursor costs no more than opening a span anew.
@@ -171,25 +169,132 @@ impl FrameSource {
     }
 }
 
-/// The frames of one chunk, for all the encodes that want them: the first to ask decodes.
+/// One way through a chunk. After its last frame it makes sure that they were the right ones.
+struct Pass<'a> {
+    source: &'a FrameSource,
+    chunk: &'a Piece,
+    cursor: Cursor,
+    identity: ChunkIdentity,
+    cancelled: &'a dyn Fn() -> bool,
+}
+
+impl Pass<'_> {
+    fn next(&mut self) -> Result<Option<Arc<Frame>>, StepError> {
+        let end = self.chunk.first + u64::from(self.chunk.frames);
+        loop {
+            if (self.cancelled)() {
+                return Err(StepError::Cancelled);
+            }
+            if self.cursor.next >= end {
+                return Ok(None);
+            }
+            let at = self.cursor.next;
+            let frame = self.source.next_frame(&mut self.cursor)?;
+            if at < self.chunk.first {
+                continue;
+            }
+            self.identity.add(&frame.digest());
+            if at + 1 == end && self.identity.finish() != self.chunk.identity {
+                let detail = "a picture did not decode to the same samples twice".to_owned();
+                return Err(MediaError::Damaged { path: self.source.path.clone(), detail }.into());
+            }
+            return Ok(Some(Arc::new(frame)));
+        }
+    }
+}
+
+/// The frames of one chunk, for all the encodes that want them.
 pub struct ChunkFrames {
     source: Arc<FrameSource>,
-    chunk: usize,
-    frames: Mutex<Option<Arc<Vec<Frame>>>>,
+    chunk: Piece,
+    frames: Mutex<Option<Arc<Vec<Arc<Frame>>>>>,
+    /// Too many to hold: every encode decodes them for itself, one after the other.
+    too_many: bool,
 }
 
 impl ChunkFrames {
-    pub fn new(source: Arc<FrameSource>, chunk: usize) -> ChunkFrames {
-        ChunkFrames { source, chunk, frames: Mutex::new(None) }
+    /// Frames that the first encode decodes for all others.
+    pub fn later(source: Arc<FrameSource>, chunk: Piece, too_many: bool) -> ChunkFrames {
+        ChunkFrames { source, chunk, frames: Mutex::new(None), too_many }
     }
 
-    pub fn get(&self, cancelled: &dyn Fn() -> bool) -> Result<Arc<Vec<Frame>>, StepError> {
+    /// Frames that are here already.
+    pub fn here(source: Arc<FrameSource>, chunk: Piece, frames: Vec<Arc<Frame>>) -> ChunkFrames {
+        ChunkFrames { source, chunk, frames: Mutex::new(Some(Arc::new(frames))), too_many: false }
+    }
+
+    /// Runs `encode` with the chunk's pictures. An error that ended the pictures comes before what
+    /// `encode` made of it.
+    pub fn with<T>(
+        &self,
+        cancelled: &(dyn Fn() -> bool + Sync),
+        encode: impl FnOnce(&dyn Pictures) -> Result<T, StepError>,
+    ) -> Result<T, StepError> {
+        let here = if self.too_many { None } else { Some(self.get(cancelled)?) };
+        let supply = Supply { frames: self, here, cancelled, error: Mutex::new(None) };
+        let made = encode(&supply);
+        match lock(&supply.error).take() {
+            Some(error) => Err(error),
+            None => made,
+        }
+    }
+
+    fn get(&self, cancelled: &dyn Fn() -> bool) -> Result<Arc<Vec<Arc<Frame>>>, StepError> {
         let mut slot = lock(&self.frames);
         if let Some(frames) = &*slot {
             return Ok(Arc::clone(frames));
         }
-        let frames = Arc::new(self.source.load(self.chunk, cancelled)?);
+        let frames = Arc::new(self.source.load(&self.chunk, cancelled)?);
         *slot = Some(Arc::clone(&frames));
         Ok(frames)
+    }
+}
+
+struct Supply<'a> {
+    frames: &'a ChunkFrames,
+    here: Option<Arc<Vec<Arc<Frame>>>>,
+    cancelled: &'a (dyn Fn() -> bool + Sync),
+    error: Mutex<Option<StepError>>,
+}
+
+impl Supply<'_> {
+    fn failed(&self, error: StepError) -> Failure {
+        let blame = if error.is_cancelled() { Blame::Cancelled } else { Blame::Source };
+        let failure = Failure { blame, message: error.to_string() };
+        *lock(&self.error) = Some(error);
+        failure
+    }
+}
+
+impl Pictures for Supply<'_> {
+    fn count(&self) -> usize {
+        self.frames.chunk.frames as usize
+    }
+
+    fn open(&self) -> Box<dyn Iterator<Item = Result<Arc<Frame>, Failure>> + '_> {
+        if let Some(here) = &self.here {
+            return Box::new(here.iter().map(|frame| Ok(Arc::clone(frame))));
+        }
+        let (source, chunk) = (&self.frames.source, &self.frames.chunk);
+        let cancelled: &dyn Fn() -> bool = self.cancelled;
+        let mut pass = source.open(chunk.first).map(|cursor| Pass {
+            source,
+            chunk,
+            cursor,
+            identity: ChunkIdentity::default(),
+            cancelled,
+        });
+        let mut ended = false;
+        Box::new(std::iter::from_fn(move || {
+            if ended {
+                return None;
+            }
+            let next = match &mut pass {
+                Ok(pass) => pass.next(),
+                Err(error) => Err(std::mem::replace(error, StepError::Cancelled)),
+            };
+            ended = !matches!(next, Ok(Some(_)));
+            next.map_err(|error| self.failed(error)).transpose()
+        }))
     }
 }

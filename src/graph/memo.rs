@@ -1,8 +1,6 @@
 //! A title's whole result, filed under the ladder, the source and the tools that made it: where
 //! the output folder still holds it, a build looks at no other step.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionEntry, ActionResult, BlobRef, Cache, Cost, Digest};
@@ -22,7 +20,6 @@ pub struct TitleMemo {
     /// Steps of each kind, all of which are up to date.
     pub nodes: Vec<(Kind, u64)>,
     files: Vec<MemoFile>,
-    pub chunks: usize,
     summary: TitleSummary,
 }
 
@@ -34,20 +31,13 @@ struct MemoFile {
 }
 
 impl TitleMemo {
-    pub fn new(
-        nodes: HashMap<Kind, u64>,
-        files: &[PublishFile],
-        chunks: usize,
-        summary: TitleSummary,
-    ) -> TitleMemo {
-        let mut nodes: Vec<(Kind, u64)> = nodes.into_iter().collect();
-        nodes.sort();
+    pub fn new(nodes: Vec<(Kind, u64)>, files: &[PublishFile], summary: TitleSummary) -> TitleMemo {
         let files = files.iter().map(|file| MemoFile {
             path: file.path.as_str().to_owned(),
             blob: BlobRef { digest: file.digest.into(), size: file.size },
         });
         let files = files.collect();
-        TitleMemo { nodes, files, chunks, summary }
+        TitleMemo { nodes, files, summary }
     }
 
     /// The files, to compare with a folder; for that their roles do not matter.
@@ -107,6 +97,6 @@ pub fn keep(
 ) -> Result<(), StepError> {
     let bytes = postcard::to_stdvec(memo).map_err(StepError::internal)?;
     let result = ActionResult { facts: Vec::new(), blobs: vec![worker.cache.put_blob(&bytes)?] };
-    let entry = ActionEntry { result, cost: Cost::default() };
+    let entry = ActionEntry { result, cost: Cost { kind: "title".to_owned(), ..Cost::default() } };
     Ok(worker.cache.put_action(&recipe(ladder, source, tools).key(), &entry)?)
 }

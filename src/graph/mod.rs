@@ -13,41 +13,54 @@
 //!                 │                    └─ decode (sound) ─ audio ─ mux ─────┘
 //! ```
 
+mod check;
 mod chunking;
+mod cutting;
 mod error;
 mod event;
+mod explain;
 mod film;
 mod frames;
 mod limits;
 mod memo;
 mod packaging;
+mod plan;
 mod prepare;
 mod ready;
 mod recipe;
+mod record;
 mod rung;
 mod scheduler;
+mod sound;
 mod step;
 mod title;
+mod track;
+mod view;
 mod work;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::cache::LocalCache;
 use crate::executors::{Executor, Rav1e};
 use crate::media::{self, Scaler};
 use crate::spec::Ladder;
 
+pub use check::{Check, Difference, check};
 pub use error::StepError;
 pub use event::{
-    Counts, EncodeWork, Event, FailureReport, Kind, Origin, Summary, TitleSummary, TrackSummary,
+    Counts, EncodeWork, Event, FailureReport, Kind, Origin, Run, Summary, TitleSummary, TrackSummary,
 };
+pub use explain::{Explanation, Field, LastBuild, ResultFacts, Verdict, explain};
 pub use limits::{default_jobs, default_memory};
 pub use packaging::ENTRY;
-pub use scheduler::{RungOutlook, TitleOutcome};
+pub use plan::{KindPlan, Plan, TitlePlan, TrackPlan, plan};
+pub use record::{BuildRecord, Ending, PathRecord, RanRecord, TitleRecord};
+pub use view::{GraphView, NodeState, NodeView, view};
 
-use scheduler::{Outcome, Scheduler, Settings};
+use prepare::Tools;
+use scheduler::{Scheduler, Settings};
 
 /// How to run a build.
 #[derive(Clone, Debug)]
@@ -58,6 +71,8 @@ pub struct Options {
     pub memory: u64,
     /// After a failure go on with what does not depend on it.
     pub keep_going: bool,
+    /// Tell how busy the build is, too, as [`Event::Gauges`].
+    pub gauges: bool,
 }
 
 /// Builds every title of the ladder. What happens is told to `observe`, on the calling thread;
@@ -69,8 +84,12 @@ pub fn build(
     cancelled: Arc<AtomicBool>,
     observe: &dyn Fn(&Event),
 ) -> Result<Summary, StepError> {
-    let start = Instant::now();
-    let outcome = run(ladder, cache, options, cancelled, observe, false)?;
+    let (start, started) = (Instant::now(), SystemTime::now());
+    let log = Arc::clone(&cache);
+    let settings = Settings { gauges: options.gauges, ..settings(options) };
+    let mut scheduler = schedule(ladder, cache, settings, cancelled, observe)?;
+    scheduler.run();
+    let outcome = std::mem::take(&mut scheduler.outcome);
     let mut nodes: std::collections::BTreeMap<Kind, Counts> =
         Kind::ALL.into_iter().map(|kind| (kind, Counts::default())).collect();
     nodes.extend(outcome.counts);
@@ -78,66 +97,63 @@ pub fn build(
         nodes,
         wall_seconds: start.elapsed().as_secs_f64(),
         cpu_seconds: limits::cpu_seconds(),
-        titles: outcome.titles.into_iter().filter_map(|title| title.summary).collect(),
+        titles: outcome.summaries,
         failures: outcome.failures,
         interrupted: outcome.interrupted,
     };
+    if let Err(error) = record::keep(&log, ladder, &scheduler, &outcome.runs, &summary, started) {
+        observe(&Event::Warning {
+            title: String::new(),
+            message: format!("this build is not in the log: {error}"),
+        });
+    }
     observe(&Event::Summary(Box::new(summary.clone())));
     Ok(summary)
 }
 
-/// What a build would do.
-pub struct Plan {
-    /// Of each kind: steps that would run (as far as they are known), and that would not.
-    pub kinds: Vec<(Kind, u64, u64)>,
-    pub titles: Vec<TitleOutcome>,
-    pub failures: Vec<FailureReport>,
-    pub interrupted: bool,
+fn settings(options: &Options) -> Settings {
+    Settings {
+        jobs: options.jobs.max(1),
+        memory: options.memory,
+        keep_going: options.keep_going,
+        dry_run: false,
+        expand: false,
+        unpublished: false,
+        sources: None,
+        gauges: false,
+    }
 }
 
-/// Looks what a build would run and reuse. Nothing is decoded or built; a source that has
-/// never been seen is read once, for its digest.
-pub fn plan(
-    ladder: &Ladder,
+fn schedule<'a>(
+    ladder: &'a Ladder,
     cache: Arc<LocalCache>,
-    options: &Options,
+    settings: Settings,
     cancelled: Arc<AtomicBool>,
-) -> Result<Plan, StepError> {
-    let outcome = run(ladder, cache, options, cancelled, &|_| {}, true)?;
-    let kinds = Kind::ALL.into_iter().map(|kind| {
-        let would_run = outcome.would_run.get(&kind).copied().unwrap_or(0);
-        let counts = outcome.counts.get(&kind).copied().unwrap_or_default();
-        // A source that was hashed just now is read, not rebuilt.
-        (kind, would_run, counts.cached + counts.ran)
-    });
-    Ok(Plan {
-        kinds: kinds.collect(),
-        titles: outcome.titles,
-        failures: outcome.failures,
-        interrupted: outcome.interrupted,
-    })
+    observe: &'a dyn Fn(&Event),
+) -> Result<Scheduler<'a>, StepError> {
+    schedule_with(ladder, cache, settings, cancelled, observe, None)
 }
 
-fn run(
-    ladder: &Ladder,
+/// `tools` stand for those that are here: keys are then those of a build that had them.
+fn schedule_with<'a>(
+    ladder: &'a Ladder,
     cache: Arc<LocalCache>,
-    options: &Options,
+    settings: Settings,
     cancelled: Arc<AtomicBool>,
-    observe: &dyn Fn(&Event),
-    dry_run: bool,
-) -> Result<Outcome, StepError> {
+    observe: &'a dyn Fn(&Event),
+    tools: Option<Tools>,
+) -> Result<Scheduler<'a>, StepError> {
     media::init();
-    let jobs = options.jobs.max(1);
-    let executor = Rav1e::new(jobs).map_err(StepError::Encode)?;
-    let tools = prepare::Tools {
+    let executor = Rav1e::new(settings.jobs).map_err(StepError::Encode)?;
+    let tools = tools.unwrap_or_else(|| Tools {
         demuxer: media::demuxer_library(),
         decoder: media::decoder_library(),
         scaler: Scaler::identity(),
         resampler: media::resampler_identity(),
         encoder: executor.identity(),
         opus: media::opus_library().to_owned(),
-    };
-    let worker = Arc::new(work::Worker { cache, executor: Arc::new(executor), cancelled });
-    let settings = Settings { jobs, memory: options.memory, keep_going: options.keep_going, dry_run };
-    Ok(Scheduler::new(ladder, worker, tools, settings, observe)?.run())
+    });
+    let host = limits::host_name();
+    let worker = Arc::new(work::Worker { cache, executor: Arc::new(executor), host, cancelled });
+    Scheduler::new(ladder, worker, tools, settings, observe)
 }

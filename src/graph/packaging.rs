@@ -13,8 +13,10 @@ use crate::package::{
 
 use super::error::StepError;
 use super::event::{TitleSummary, TrackSummary};
+use super::film::{Piece, Timing};
 use super::prepare::blob;
 use super::title::{Graph, Title};
+use super::track::Medium;
 
 /// The multivariant playlist's name.
 pub const ENTRY: &str = "master.m3u8";
@@ -49,61 +51,55 @@ impl Segments {
 }
 
 impl Title {
-    fn blob_of(&self, graph: &Graph, node: NodeIndex) -> Result<BlobRef, StepError> {
-        blob(graph[node].result().ok_or_else(|| StepError::internal("a file is not made yet"))?)
+    fn blob_of(&self, graph: &Graph, node: Option<NodeIndex>) -> Result<BlobRef, StepError> {
+        let result = node.and_then(|node| graph[node].result());
+        blob(result.ok_or_else(|| StepError::internal("a file is not made yet"))?)
     }
 
-    fn video_segments(&self, graph: &Graph, rung: usize) -> Result<Segments, StepError> {
-        let film = self.film()?;
+    fn segments(&self, track: usize) -> Result<Segments, StepError> {
+        let early = || StepError::internal("a segment is not made yet");
         Ok(Segments {
-            blobs: self.nodes.segment[rung]
-                .iter()
-                .map(|&node| self.blob_of(graph, node))
-                .collect::<Result<_, _>>()?,
-            durations: film.chunks.iter().map(|chunk| chunk.duration()).collect(),
-            timescale: film.timescale,
+            blobs: self.track(track)?.segments().ok_or_else(early)?,
+            durations: self.durations(track),
+            timescale: self.timescale(track)?,
         })
     }
 
-    fn audio_segments(&self, graph: &Graph, rendition: usize) -> Result<Segments, StepError> {
-        let nodes = &self.nodes.audio_segment[rendition];
-        Ok(Segments {
-            blobs: nodes.iter().map(|&node| self.blob_of(graph, node)).collect::<Result<_, _>>()?,
-            durations: self.audio_durations(rendition),
-            timescale: OPUS_RATE,
+    fn durations(&self, track: usize) -> Vec<u64> {
+        self.pieces(track).iter().map(Piece::duration).collect()
+    }
+
+    fn timescale(&self, track: usize) -> Result<u32, StepError> {
+        Ok(match self.track(track)?.medium {
+            Medium::Video(_) => self.timing()?.timescale,
+            Medium::Audio(_) => OPUS_RATE,
         })
     }
 
-    fn audio_durations(&self, rendition: usize) -> Vec<u64> {
-        let frame = crate::media::OPUS_FRAME as u64;
-        let slices = self.renditions.get(rendition).map_or(&[][..], |plan| &plan.slices);
-        slices
-            .iter()
-            .map(|s| (s.packets.end - s.packets.start - 1) * frame + u64::from(s.last_duration))
-            .collect()
+    fn timing(&self) -> Result<&Timing, StepError> {
+        self.timing.as_ref().ok_or_else(|| StepError::internal("the film is not cut yet"))
+    }
+
+    /// Seconds that the film lasts, as far as it is cut.
+    pub fn seconds(&self) -> f64 {
+        let end = self.chunks.last().map_or(0, |chunk| chunk.start + chunk.duration());
+        self.timing.as_ref().map_or(0.0, |timing| timing.seconds(end))
     }
 
     /// The one target duration of all the title's playlists, in seconds.
     fn target_duration(&self) -> Result<u64, StepError> {
-        let film = self.film()?;
-        let video =
-            package::target_duration(film.timescale, film.chunks.iter().map(|chunk| chunk.duration()));
-        let audio =
-            (0..self.renditions.len()).map(|n| package::target_duration(OPUS_RATE, self.audio_durations(n)));
-        Ok(audio.chain([video]).max().unwrap_or(video))
+        let mut longest = 1;
+        for track in 0..self.tracks.len() {
+            let durations = self.durations(track);
+            longest = longest.max(package::target_duration(self.timescale(track)?, durations));
+        }
+        Ok(longest)
     }
 
-    pub fn video_playlist(&self, graph: &Graph, rung: usize) -> Result<String, StepError> {
-        let init = self.blob_of(graph, self.nodes.video_init[rung])?;
-        self.playlist(&init, &self.video_segments(graph, rung)?)
-    }
-
-    pub fn audio_playlist(&self, graph: &Graph, rendition: usize) -> Result<String, StepError> {
-        let init = self.blob_of(graph, self.nodes.audio_init[rendition])?;
-        self.playlist(&init, &self.audio_segments(graph, rendition)?)
-    }
-
-    fn playlist(&self, init: &BlobRef, segments: &Segments) -> Result<String, StepError> {
+    /// The playlist of one track.
+    pub fn media_playlist(&self, graph: &Graph, track: usize) -> Result<String, StepError> {
+        let init = self.blob_of(graph, self.track(track)?.init)?;
+        let segments = self.segments(track)?;
         let listed = segments.blobs.iter().zip(&segments.durations).enumerate();
         let listed: Vec<PlaylistSegment> = listed
             .map(|(n, (blob, &duration))| {
@@ -113,38 +109,41 @@ impl Title {
         Ok(package::media_playlist(&MediaPlaylist {
             timescale: segments.timescale,
             target_duration: self.target_duration()?,
-            init: &path(init_name(init))?,
+            init: &path(init_name(&init))?,
             segments: &listed,
         }))
     }
 
-    pub fn multivariant(&self, graph: &Graph) -> Result<String, StepError> {
+    pub fn multivariant(&self) -> Result<String, StepError> {
         let target = self.target_duration()?;
         let mut variants = Vec::new();
-        for (number, rung) in self.rungs.iter().enumerate() {
-            let segments = self.video_segments(graph, number)?;
-            let header = rung.contract.header();
-            variants.push(Variant {
-                playlist: path(format!("{}/{PLAYLIST}", rung.name))?,
-                codecs: header.codecs(),
-                bandwidth: Bandwidth::measure(&segments.sizes(), segments.timescale, target),
-                width: header.max_frame_width,
-                height: header.max_frame_height,
-                frame_rate: self.film()?.frame_rate,
-                video_range: VideoRange::of_transfer(header.transfer_characteristics),
-            });
-        }
         let mut audio = Vec::new();
-        for (number, rendition) in self.renditions.iter().enumerate() {
-            let segments = self.audio_segments(graph, number)?;
-            audio.push(package::AudioRendition {
-                playlist: path(format!("{}/{PLAYLIST}", rendition.name))?,
-                name: rendition.name.clone(),
-                language: rendition.language.clone(),
-                channels: self.sounds[rendition.sound].channels,
-                codecs: "opus".to_owned(),
-                bandwidth: Bandwidth::measure(&segments.sizes(), segments.timescale, target),
-            });
+        for (number, track) in self.tracks.iter().enumerate() {
+            let segments = self.segments(number)?;
+            let playlist = path(format!("{}/{PLAYLIST}", track.name))?;
+            let bandwidth = Bandwidth::measure(&segments.sizes(), segments.timescale, target);
+            match &track.medium {
+                Medium::Video(rung) => {
+                    let header = rung.contract.header();
+                    variants.push(Variant {
+                        playlist,
+                        codecs: header.codecs(),
+                        bandwidth,
+                        width: header.max_frame_width,
+                        height: header.max_frame_height,
+                        frame_rate: self.timing()?.frame_rate,
+                        video_range: VideoRange::of_transfer(header.transfer_characteristics),
+                    });
+                }
+                Medium::Audio(rendition) => audio.push(package::AudioRendition {
+                    playlist,
+                    name: track.name.clone(),
+                    language: rendition.language.clone(),
+                    channels: self.sounds[rendition.sound].source.channels,
+                    codecs: "opus".to_owned(),
+                    bandwidth,
+                }),
+            }
         }
         let playlist = MultivariantPlaylist { variants: &variants, audio: &audio };
         package::multivariant_playlist(&playlist)
@@ -158,76 +157,48 @@ impl Title {
             files.push(PublishFile { path: path(name)?, size: blob.size, digest: blob.digest.into(), role });
             Ok::<(), StepError>(())
         };
-        let video = (0..self.rungs.len()).map(|n| {
-            let nodes = &self.nodes;
-            (&self.rungs[n].name, nodes.video_init[n], &nodes.segment[n], nodes.video_playlist[n])
-        });
-        let audio = (0..self.renditions.len()).map(|n| {
-            let nodes = &self.nodes;
-            (&self.renditions[n].name, nodes.audio_init[n], &nodes.audio_segment[n], nodes.audio_playlist[n])
-        });
-        for (folder, init, segments, playlist) in video.chain(audio) {
-            let init = self.blob_of(graph, init)?;
+        for (number, track) in self.tracks.iter().enumerate() {
+            let folder = &track.name;
+            let init = self.blob_of(graph, track.init)?;
             add(format!("{folder}/{}", init_name(&init)), init, Role::Media)?;
-            for (number, &segment) in segments.iter().enumerate() {
-                let segment = self.blob_of(graph, segment)?;
+            for (number, segment) in self.segments(number)?.blobs.into_iter().enumerate() {
                 add(format!("{folder}/{}", segment_name(number + 1, &segment)), segment, Role::Media)?;
             }
-            add(format!("{folder}/{PLAYLIST}"), self.blob_of(graph, playlist)?, Role::Playlist)?;
+            add(format!("{folder}/{PLAYLIST}"), self.blob_of(graph, track.playlist)?, Role::Playlist)?;
         }
-        if let Some(entry) = self.nodes.multivariant {
-            add(ENTRY.to_owned(), self.blob_of(graph, entry)?, Role::Entry)?;
-        }
+        add(ENTRY.to_owned(), self.blob_of(graph, self.multivariant)?, Role::Entry)?;
         Ok(files)
     }
 
     /// What was published, for the closing summary. `encoded` tells whether a node ran.
-    pub fn summary(
-        &self,
-        graph: &Graph,
-        encoded: &dyn Fn(NodeIndex) -> bool,
-    ) -> Result<TitleSummary, StepError> {
-        let film = self.film()?;
+    pub fn summary(&self, encoded: &dyn Fn(NodeIndex) -> bool) -> Result<TitleSummary, StepError> {
         let target = self.target_duration()?;
-        let track = |name: &str, size, codecs: String, segments: &Segments, encoded: u64| {
+        let mut rungs = Vec::new();
+        let mut audio = Vec::new();
+        for (number, track) in self.tracks.iter().enumerate() {
+            let segments = self.segments(number)?;
             let bandwidth = Bandwidth::measure(&segments.sizes(), segments.timescale, target);
-            TrackSummary {
-                name: name.to_owned(),
+            let ran = track.pieces.iter().filter_map(|nodes| nodes.encode).filter(|&node| encoded(node));
+            let (size, codecs) = match &track.medium {
+                Medium::Video(rung) => {
+                    let picture = &rung.settings.picture;
+                    (Some((picture.width, picture.height)), rung.contract.header().codecs())
+                }
+                Medium::Audio(_) => (None, "opus".to_owned()),
+            };
+            let made = TrackSummary {
+                name: track.name.clone(),
                 size,
                 codecs,
                 segments: segments.blobs.len() as u64,
-                encoded,
+                encoded: ran.count() as u64,
                 bytes: segments.blobs.iter().map(|blob| blob.size).sum(),
                 average: bandwidth.average,
                 peak: bandwidth.peak,
-            }
-        };
-        let mut rungs = Vec::new();
-        for (number, rung) in self.rungs.iter().enumerate() {
-            let ran = self.nodes.encode[number].iter().filter(|&&node| encoded(node)).count() as u64;
-            let picture = &rung.settings.picture;
-            let size = Some((picture.width, picture.height));
-            rungs.push(track(
-                &rung.name,
-                size,
-                rung.contract.header().codecs(),
-                &self.video_segments(graph, number)?,
-                ran,
-            ));
-        }
-        let mut audio = Vec::new();
-        for (number, rendition) in self.renditions.iter().enumerate() {
-            let segments = self.audio_segments(graph, number)?;
-            let ran = if encoded(self.nodes.audio[number]) { segments.blobs.len() as u64 } else { 0 };
-            audio.push(track(&rendition.name, None, "opus".to_owned(), &segments, ran));
+            };
+            if track.rung().is_some() { rungs.push(made) } else { audio.push(made) }
         }
         let entry = self.output.join(ENTRY).display().to_string();
-        Ok(TitleSummary {
-            name: self.name.clone(),
-            entry,
-            seconds: film.seconds(film.duration()),
-            rungs,
-            audio,
-        })
+        Ok(TitleSummary { name: self.name.clone(), entry, seconds: self.seconds(), rungs, audio })
     }
 }

@@ -4,20 +4,25 @@
 use std::sync::Arc;
 
 use petgraph::graph::NodeIndex;
+use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Digest};
-use crate::media::{self, VideoTrack};
+use crate::media::{self, OPUS_PRE_SKIP, VideoTrack};
 use crate::package::{self, CmafError};
 
 use super::error::StepError;
-use super::film::Film;
+use super::film::Piece;
 use super::frames::ChunkFrames;
 use super::recipe::Recipe;
+use super::rung::RungPlan;
+use super::sound::{self, WindowJob};
 use super::step::Step;
-use super::title::{Graph, Title};
-use super::work::{self, EncodeFacts, Job, SoundFacts, facts};
+use super::title::{Graph, Sound, Title};
+use super::track::{Medium, ReelFacts, Rendition, Track};
+use super::work::{self, Batch, EncodeFacts, Job, Place, facts};
 
 /// Names of the libraries and encoders in use, as they go into keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tools {
     pub demuxer: String,
     pub decoder: String,
@@ -38,24 +43,23 @@ impl Tools {
 /// A step that can be looked up, and run.
 pub struct Prepared {
     pub recipe: Recipe,
-    pub job: PreparedJob,
-}
-
-pub enum PreparedJob {
-    Ready(Job),
-    /// An encode: its frames are shared with other encodes, so its job is made when it is
-    /// certain that it runs.
-    Encode,
+    /// `None` where it is made only when the step is certain to run, out of what is then at hand:
+    /// frames that several steps share.
+    pub job: Option<Job>,
 }
 
 /// The job of a step that runs without a look into the cache: what it reads or writes lies
 /// outside.
-pub fn outside_job(graph: &Graph, title: &Title, step: Step) -> Result<Job, StepError> {
+pub fn outside_job(
+    title: &Title,
+    step: Step,
+    files: impl FnOnce() -> Result<Vec<package::PublishFile>, StepError>,
+) -> Result<Job, StepError> {
     let path = title.source.clone();
     match step {
         Step::Source => Ok(Box::new(move |worker| work::hash_source(worker, &path))),
         Step::Publish => {
-            let files = title.files(graph)?;
+            let files = files()?;
             let folder = title.output.clone();
             Ok(Box::new(move |worker| work::publish(worker, &folder, &files)))
         }
@@ -63,26 +67,51 @@ pub fn outside_job(graph: &Graph, title: &Title, step: Step) -> Result<Job, Step
     }
 }
 
-pub fn encode_job(title: &Title, rung: usize, frames: Arc<ChunkFrames>) -> Result<Job, StepError> {
-    let rung = Arc::clone(title.rungs.get(rung).ok_or_else(|| StepError::internal("no such rung"))?);
-    Ok(Box::new(move |worker| work::encode_chunk(worker, &frames, &rung)))
+/// With few spans there are idle cores to lend to each decoder.
+pub fn decode_threads(track: &VideoTrack, jobs: usize) -> usize {
+    (jobs / track.spans.len().max(1)).max(1)
 }
 
-pub fn prepare(
-    graph: &Graph,
+/// The job of a span whose frames are kept, or not.
+pub fn decode_job(title: &Title, span: usize, jobs: usize, keep: bool) -> Result<Job, StepError> {
+    let readers = Arc::clone(title.readers.as_ref().ok_or_else(early)?);
+    let threads = decode_threads(&title.index()?.video, jobs);
+    Ok(Box::new(move |worker| work::decode_span(worker, &readers, span, threads, keep)))
+}
+
+pub fn encode_job(title: &Title, track: usize, frames: Arc<ChunkFrames>) -> Result<Job, StepError> {
+    let plan = Arc::clone(title.rung(track)?);
+    Ok(Box::new(move |worker| work::encode_chunk(worker, &frames, &plan)))
+}
+
+/// The job of windows of one sound, each given by track and piece. Returns it with the order in
+/// which it hands over their results.
+pub fn windows_job(
     title: &Title,
-    step: Step,
-    tools: &Tools,
-    jobs: usize,
-) -> Result<Prepared, StepError> {
-    let missing = || StepError::internal("a step came before its inputs");
-    let result = |node: NodeIndex| graph[node].result().cloned().ok_or_else(missing);
+    sound: usize,
+    mut windows: Vec<(NodeIndex, usize, usize)>,
+) -> Result<(Vec<NodeIndex>, Batch), StepError> {
+    windows.sort_by_key(|&(node, _, piece)| (piece, node));
+    let source = title.sounds.get(sound).ok_or_else(early)?.source.clone();
+    let mut jobs = Vec::with_capacity(windows.len());
+    for &(_, track, piece) in &windows {
+        let (rendition, _) = title.rendition(track)?;
+        jobs.push(WindowJob { window: title.piece(track, piece)?.clone(), bitrate: rendition.bitrate });
+    }
+    let nodes = windows.into_iter().map(|(node, ..)| node).collect();
+    let batch: Batch = Box::new(move |worker, done| sound::encode_windows(worker, &source, &jobs, done));
+    Ok((nodes, batch))
+}
+
+pub fn prepare(graph: &Graph, title: &Title, step: Step, tools: &Tools) -> Result<Prepared, StepError> {
+    let result = |node: NodeIndex| graph[node].result().cloned().ok_or_else(early);
     let path = title.source.clone();
-    let ready = |recipe: Recipe, job: Job| Ok(Prepared { recipe, job: PreparedJob::Ready(job) });
+    let ready = |recipe: Recipe, job: Job| Ok(Prepared { recipe, job: Some(job) });
+    let later = |recipe: Recipe| Ok(Prepared { recipe, job: None });
     match step {
         Step::Source | Step::Publish => Err(StepError::internal("a step outside the cache has no recipe")),
         Step::Index => {
-            let source = title.digest.ok_or_else(missing)?;
+            let source = title.digest.ok_or_else(early)?;
             ready(
                 Recipe::index(source, &tools.demuxer),
                 Box::new(move |worker| work::scan_source(worker, &path, source)),
@@ -90,138 +119,150 @@ pub fn prepare(
         }
         Step::DecodeSpan { span } => {
             let track = &title.index()?.video;
-            let readers = Arc::clone(title.readers.as_ref().ok_or_else(missing)?);
-            let digest = track.spans.get(span).ok_or_else(missing)?.digest;
-            // With few spans there are idle cores to lend to each decoder.
-            let threads = (jobs / track.spans.len().max(1)).max(1);
-            ready(
-                Recipe::decode(track, Digest(digest.0), &media::video_decoder_name(track)),
-                Box::new(move |worker| work::decode_span(worker, &readers, span, threads)),
-            )
+            let digest = track.spans.get(span).ok_or_else(early)?.digest;
+            later(Recipe::decode(track, Digest(digest.0), &decoder_of(track, tools)))
         }
         Step::Chunk => {
-            let track = title.index()?.video.clone();
-            let decoded =
-                title.nodes.decode.iter().map(|&node| result(node)).collect::<Result<Vec<_>, _>>()?;
+            let track = Arc::new(title.index()?.video.clone());
+            let decoded = title.decode.iter().map(|&node| result(node)).collect::<Result<Vec<_>, _>>()?;
             let recipe = Recipe::chunk(decoded.iter().map(|r| r.digest()), timing(&track)?, &title.policy);
+            if let Some(film) = title.cutting.as_ref().and_then(|cutting| cutting.film()) {
+                return ready(recipe, Box::new(move |worker| work::store_film(worker, film)));
+            }
             let blobs = decoded.iter().map(|r| blob(r)).collect::<Result<Vec<BlobRef>, _>>()?;
             let policy = title.policy;
             ready(recipe, Box::new(move |worker| work::cut_film(worker, &track, &blobs, &policy, &path)))
         }
-        Step::Encode { rung, chunk } => {
-            let plan = title.rung(rung)?;
-            let chunk = title.film()?.chunks.get(chunk).ok_or_else(missing)?;
-            let recipe =
-                Recipe::encode(chunk.identity, &plan.settings, &plan.contract, &tools.encoder, &tools.scaler);
-            Ok(Prepared { recipe, job: PreparedJob::Encode })
-        }
         Step::DecodeSound { sound } => {
-            let source = title.sounds.get(sound).cloned().ok_or_else(missing)?;
+            let source = title.sounds.get(sound).ok_or_else(early)?.source.clone();
+            let policy = sound::policy(&title.policy);
             ready(
                 Recipe::sound(
                     Digest(source.track.packets_digest),
                     source.origin,
                     source.channels,
+                    &policy,
                     &tools.decoder,
                     &tools.resampler,
                 ),
-                Box::new(move |worker| work::decode_sound(worker, &source)),
+                Box::new(move |worker| sound::decode_sound(worker, &source, &policy)),
             )
         }
-        Step::Audio { rendition } => {
-            let plan = title.renditions.get(rendition).cloned().ok_or_else(missing)?;
-            let source = title.sounds.get(plan.sound).cloned().ok_or_else(missing)?;
-            let sound: SoundFacts = facts(&*result(title.nodes.sound[plan.sound])?)?;
-            ready(
-                Recipe::audio(sound.pcm, source.channels, plan.bitrate, &tools.opus),
-                Box::new(move |worker| work::encode_audio(worker, &source, plan.bitrate, sound.pcm)),
-            )
+        Step::Encode { track, piece } | Step::Audio { track, piece } => {
+            later(title.encode_recipe(track, title.piece(track, piece)?.identity, tools)?)
         }
-        Step::Contract { rung } => {
-            let plan = Arc::clone(title.rung(rung)?);
-            let mut headers: Vec<Vec<u8>> = Vec::new();
-            for &encode in &title.nodes.encode[rung] {
-                let facts: EncodeFacts = facts(&*result(encode)?)?;
-                if !headers.contains(&facts.sequence_header) {
-                    headers.push(facts.sequence_header);
+        Step::Segment { track, piece } => {
+            let encode = title.track(track)?.pieces.get(piece).and_then(|nodes| nodes.encode);
+            let encode = result(encode.ok_or_else(early)?)?;
+            let place = title.place(track, piece)?;
+            let durations = Digest::of(&postcard::to_stdvec(&place.durations).map_err(StepError::internal)?);
+            let medium = title.track(track)?.medium_name();
+            let recipe = Recipe::mux(medium, encode.digest(), place.number, signed(place.start), durations);
+            let encode = blob(&encode)?;
+            match title.track(track)?.medium {
+                Medium::Video(_) => {
+                    ready(recipe, Box::new(move |worker| work::mux_video(worker, &encode, &place)))
+                }
+                Medium::Audio(_) => {
+                    ready(recipe, Box::new(move |worker| work::mux_audio(worker, &encode, &place)))
                 }
             }
-            let recipe =
-                Recipe::contract_of_rung(&plan.contract, headers.iter().map(|header| Digest::of(header)));
+        }
+        Step::Reel { track, reel } => {
+            let recipe = title.reel_recipe(track, reel, tools)?;
+            let made = title.track(track)?;
+            let range = made.reels.get(reel).ok_or_else(early)?.pieces.clone();
+            let mut segments = Vec::with_capacity(range.len());
+            let mut headers: Vec<Vec<u8>> = Vec::new();
+            for nodes in made.pieces.get(range).ok_or_else(early)? {
+                let (Some(encode), Some(segment)) = (nodes.encode, nodes.segment) else {
+                    return later(recipe);
+                };
+                let (Some(encode), Some(segment)) = (graph[encode].result(), graph[segment].result()) else {
+                    return later(recipe);
+                };
+                segments.push(blob(segment)?);
+                if made.rung().is_some() {
+                    let facts: EncodeFacts = facts(encode)?;
+                    if !headers.contains(&facts.sequence_header) {
+                        headers.push(facts.sequence_header);
+                    }
+                }
+            }
+            ready(recipe, Box::new(move |worker| work::wind(worker, segments, headers)))
+        }
+        Step::Contract { track } => {
+            let plan = Arc::clone(title.rung(track)?);
+            let mut headers: Vec<Vec<u8>> = Vec::new();
+            for reel in &title.track(track)?.reels {
+                let facts: ReelFacts = facts(&*result(reel.node)?)?;
+                headers.extend(facts.headers);
+            }
+            headers.sort();
+            headers.dedup();
+            let digests = headers.iter().map(|header| Digest::of(header));
+            let recipe = Recipe::contract_of_rung(&plan.contract, digests);
             ready(recipe, Box::new(move |_| work::check_contract(&plan, &headers)))
         }
-        Step::VideoInit { rung } => {
-            let header = result(title.nodes.contract[rung])?.facts.clone();
-            let timescale = title.film()?.timescale;
-            let recipe = Recipe::mux_video_init(Digest::of(&header), timescale);
-            ready(
-                recipe,
-                Box::new(move |worker| {
-                    let track = package::VideoTrack { timescale, sequence_header_obu: &header };
-                    work::store_bytes(worker, &package::video_init(&track).map_err(not_muxed)?)
-                }),
-            )
+        Step::Init { track } => match title.track(track)?.medium {
+            Medium::Video(_) => {
+                let contract = title.track(track)?.contract.ok_or_else(early)?;
+                let header = result(contract)?.facts.clone();
+                let timescale = title.timing.as_ref().ok_or_else(early)?.timescale;
+                let recipe = Recipe::mux_video_init(Digest::of(&header), timescale);
+                ready(
+                    recipe,
+                    Box::new(move |worker| {
+                        let track = package::VideoTrack { timescale, sequence_header_obu: &header };
+                        work::store_bytes(worker, &package::video_init(&track).map_err(not_muxed)?)
+                    }),
+                )
+            }
+            Medium::Audio(_) => {
+                let (rendition, sound) = title.rendition(track)?;
+                let (heard, _) = sound.heard.as_ref().ok_or_else(early)?;
+                let (offset, channels) = (heard.offset, sound.source.channels);
+                let rate = sound.source.track.sample_rate;
+                let rendition = Arc::clone(rendition);
+                let language = rendition.language.as_ref().map_or("", |language| language.as_str());
+                let recipe = Recipe::mux_audio_init(offset, channels, OPUS_PRE_SKIP, rate, language);
+                ready(
+                    recipe,
+                    Box::new(move |worker| {
+                        let track = package::AudioTrack {
+                            channels,
+                            pre_skip: OPUS_PRE_SKIP,
+                            input_sample_rate: rate,
+                            // Sound from before the picture is skipped like the pre-skip.
+                            media_time: u64::from(OPUS_PRE_SKIP) + (-offset).max(0) as u64,
+                            packet_duration: media::OPUS_FRAME as u32,
+                            language: rendition.language.as_ref(),
+                        };
+                        work::store_bytes(worker, &package::audio_init(&track).map_err(not_muxed)?)
+                    }),
+                )
+            }
+        },
+        Step::Playlist { track } => {
+            playlist(title.track(track)?.medium_name(), title.media_playlist(graph, track)?)
         }
-        Step::VideoSegment { rung, chunk } => {
-            let encode = result(title.nodes.encode[rung][chunk])?;
-            let number = chunk as u32 + 1;
-            let chunk = title.film()?.chunks.get(chunk).ok_or_else(missing)?;
-            let (start, durations) = (chunk.start, chunk.durations.clone());
-            let runs = postcard::to_stdvec(&durations).map_err(StepError::internal)?;
-            let recipe = Recipe::mux_video(encode.digest(), number, signed(start), Digest::of(&runs));
-            let encode = blob(&encode)?;
-            ready(recipe, Box::new(move |worker| work::mux_video(worker, &encode, number, start, &durations)))
-        }
-        Step::AudioInit { rendition } => {
-            let audio = result(title.nodes.audio[rendition])?;
-            let plan = title.renditions.get(rendition).cloned().ok_or_else(missing)?;
-            let source = title.sounds.get(plan.sound).cloned().ok_or_else(missing)?;
-            let (sound, encoded) = plan.encoded.ok_or_else(missing)?;
-            let language = plan.language.as_ref().map_or("", |language| language.as_str());
-            let rate = source.track.sample_rate;
-            let recipe =
-                Recipe::mux_audio_init(audio.digest(), sound.offset, source.channels, rate, language);
-            ready(
-                recipe,
-                Box::new(move |worker| {
-                    let track = package::AudioTrack {
-                        channels: source.channels,
-                        pre_skip: encoded.pre_skip,
-                        input_sample_rate: rate,
-                        // Sound from before the picture is skipped like the pre-skip.
-                        media_time: u64::from(encoded.pre_skip) + (-sound.offset).max(0) as u64,
-                        packet_duration: media::OPUS_FRAME as u32,
-                        language: plan.language.as_ref(),
-                    };
-                    work::store_bytes(worker, &package::audio_init(&track).map_err(not_muxed)?)
-                }),
-            )
-        }
-        Step::AudioSegment { rendition, segment } => {
-            let audio = result(title.nodes.audio[rendition])?;
-            let slice = plan_slice(title, rendition, segment).ok_or_else(missing)?;
-            let recipe =
-                Recipe::mux_audio(audio.digest(), slice.number, signed(slice.start), slice.packets.clone());
-            let audio = blob(&audio)?;
-            ready(recipe, Box::new(move |worker| work::mux_audio(worker, &audio, &slice)))
-        }
-        Step::VideoPlaylist { rung } => playlist("video", title.video_playlist(graph, rung)?),
-        Step::AudioPlaylist { rendition } => playlist("audio", title.audio_playlist(graph, rendition)?),
-        Step::Multivariant => playlist("multivariant", title.multivariant(graph)?),
+        Step::Multivariant => playlist("multivariant", title.multivariant()?),
     }
 }
 
-fn plan_slice(title: &Title, rendition: usize, segment: usize) -> Option<work::AudioSlice> {
-    title.renditions.get(rendition)?.slices.get(segment).cloned()
+/// A step came before its inputs.
+fn early() -> StepError {
+    StepError::internal("a step came before its inputs")
+}
+
+fn decoder_of(track: &VideoTrack, tools: &Tools) -> String {
+    format!("{} {}", tools.decoder, track.codec)
 }
 
 /// Writing a playlist takes less than looking it up, so its text is its own key.
 fn playlist(which: &str, text: String) -> Result<Prepared, StepError> {
     let recipe = Recipe::manifest(which, Digest::of(text.as_bytes()));
-    Ok(Prepared {
-        recipe,
-        job: PreparedJob::Ready(Box::new(move |worker| work::store_bytes(worker, text.as_bytes()))),
-    })
+    Ok(Prepared { recipe, job: Some(Box::new(move |worker| work::store_bytes(worker, text.as_bytes()))) })
 }
 
 fn signed(value: u64) -> i64 {
@@ -249,11 +290,52 @@ impl Title {
         self.index.as_deref().ok_or_else(|| StepError::internal("the tracks are not known yet"))
     }
 
-    pub fn film(&self) -> Result<&Film, StepError> {
-        self.film.as_deref().ok_or_else(|| StepError::internal("the film is not cut yet"))
+    pub fn track(&self, track: usize) -> Result<&Track, StepError> {
+        self.tracks.get(track).ok_or_else(|| StepError::internal("no such track"))
     }
 
-    pub fn rung(&self, rung: usize) -> Result<&Arc<super::rung::RungPlan>, StepError> {
-        self.rungs.get(rung).ok_or_else(|| StepError::internal("no such rung"))
+    pub fn rung(&self, track: usize) -> Result<&Arc<RungPlan>, StepError> {
+        self.track(track)?.rung().ok_or_else(|| StepError::internal("not a rung"))
+    }
+
+    pub fn rendition(&self, track: usize) -> Result<(&Arc<Rendition>, &Sound), StepError> {
+        let rendition = self.track(track)?.rendition();
+        let rendition = rendition.ok_or_else(|| StepError::internal("not a rendition"))?;
+        Ok((rendition, self.sounds.get(rendition.sound).ok_or_else(early)?))
+    }
+
+    pub fn piece(&self, track: usize, piece: usize) -> Result<&Piece, StepError> {
+        self.pieces(track).get(piece).ok_or_else(early)
+    }
+
+    fn place(&self, track: usize, piece: usize) -> Result<Place, StepError> {
+        let number = piece as u32 + 1;
+        let piece = self.piece(track, piece)?;
+        Ok(Place { number, start: piece.start, durations: piece.durations.clone() })
+    }
+
+    /// How a track encodes a piece of this identity.
+    pub fn encode_recipe(&self, track: usize, identity: Digest, tools: &Tools) -> Result<Recipe, StepError> {
+        Ok(match &self.track(track)?.medium {
+            Medium::Video(plan) => {
+                Recipe::encode(identity, &plan.settings, &plan.contract, &tools.encoder, &tools.scaler)
+            }
+            Medium::Audio(rendition) => {
+                let (_, sound) = self.rendition(track)?;
+                Recipe::audio(identity, sound.source.channels, rendition.bitrate, &tools.opus)
+            }
+        })
+    }
+
+    fn reel_recipe(&self, track: usize, reel: usize, tools: &Tools) -> Result<Recipe, StepError> {
+        let range = self.track(track)?.reels.get(reel).ok_or_else(early)?.pieces.clone();
+        let number = range.start as u32 + 1;
+        let settings = self.encode_recipe(track, Digest([0; 32]), tools)?.key();
+        let mut pieces = Vec::with_capacity(range.len());
+        for piece in self.pieces(track).get(range).ok_or_else(early)? {
+            let parts = (piece.identity, piece.start, &piece.durations);
+            pieces.push(Digest::of(&postcard::to_stdvec(&parts).map_err(StepError::internal)?));
+        }
+        Ok(Recipe::reel(settings, self.track(track)?.medium_name(), number, pieces))
     }
 }

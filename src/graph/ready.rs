@@ -1,44 +1,78 @@
-//! Which step runs next. Short steps that others wait for come first, by longest remaining
-//! path. Encodes wait for slots and memory: those whose frames are in memory come first, then
-//! film order, since a film decodes in one pass only in its own order; of one chunk's encodes
-//! the largest comes first, so that none is left to run alone.
+//! Which step runs next, and the memory that frames and encoders take.
+//!
+//! Short steps that others wait for come first, those nearest the source before others. Then
+//! encodes whose frames are in memory, in film order, of one chunk the largest first, so that
+//! none is left to run alone. Then the next span is decoded, and its frames are kept while there
+//! is room. Last come encodes whose frames have to be decoded again.
 
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use petgraph::graph::NodeIndex;
 
 use super::frames::ChunkFrames;
 
-/// A title's number and a chunk's.
-pub type ChunkId = (usize, usize);
+/// A title's number, and a chunk's, span's or sound's.
+pub type Id = (usize, usize);
 
 #[derive(Default)]
 pub struct ReadyQueue {
-    steps: BinaryHeap<(u64, std::cmp::Reverse<NodeIndex>)>,
+    steps: BinaryHeap<(Reverse<u8>, Reverse<NodeIndex>)>,
+    sounds: BTreeMap<Id, Vec<NodeIndex>>,
+    /// Spans to decode, in film order.
+    decodes: BTreeMap<Id, NodeIndex>,
     /// Encodes by chunk, the least work first.
-    encodes: BTreeMap<ChunkId, Vec<(u64, NodeIndex)>>,
+    encodes: BTreeMap<Id, Vec<(u64, NodeIndex)>>,
     /// Chunks whose frames are in memory, or on their way there.
-    resident: HashMap<ChunkId, Resident>,
-    /// Bytes that may be, and are, counted as taken. One encode always runs, so that a build ends
-    /// even where a single chunk is too large.
+    resident: HashMap<Id, Resident>,
+    /// Of `encodes`, those whose chunk is resident.
+    at_hand: BTreeSet<Id>,
+    /// Bytes that may be, and are, counted as taken. One step always runs, so that a build ends
+    /// even where a single one is too large.
     budget: u64,
     used: u64,
-    running: usize,
+    /// Of those, frames that decode steps have kept, or will.
+    kept: u64,
+    encoding: usize,
+    decoding: usize,
 }
 
 struct Resident {
     frames: Arc<ChunkFrames>,
     bytes: u64,
+    /// Whether they count as `kept`.
+    kept: bool,
     running: usize,
 }
 
-/// What an encode is about to take.
+/// What a step is about to take, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Demand {
-    /// Bytes of the chunk's decoded frames.
+    /// The decoded frames of its chunk or span.
     pub frames: u64,
-    /// Bytes of the encoder's own state.
+    /// A decoder's own frames.
+    pub decoder: u64,
+    /// An encoder's own state.
     pub encoder: u64,
+}
+
+/// What the queue says to do next.
+pub enum Next {
+    Step(NodeIndex),
+    /// Windows of one sound, which are encoded in one pass.
+    Sound(Vec<NodeIndex>),
+    /// A span, and whether to keep its frames.
+    Decode {
+        node: NodeIndex,
+        keep: bool,
+    },
+    Encode {
+        node: NodeIndex,
+        frames: Arc<ChunkFrames>,
+    },
+    /// Nothing runs that would free memory: frames that are kept without an encode must go.
+    LetGo,
 }
 
 impl ReadyQueue {
@@ -46,61 +80,185 @@ impl ReadyQueue {
         ReadyQueue { budget, ..ReadyQueue::default() }
     }
 
-    pub fn push_step(&mut self, path: u64, node: NodeIndex) {
-        self.steps.push((path, std::cmp::Reverse(node)));
+    pub fn push_step(&mut self, stage: u8, node: NodeIndex) {
+        self.steps.push((Reverse(stage), Reverse(node)));
     }
 
-    pub fn push_encode(&mut self, chunk: ChunkId, work: u64, node: NodeIndex) {
+    pub fn push_window(&mut self, sound: Id, node: NodeIndex) {
+        self.sounds.entry(sound).or_default().push(node);
+    }
+
+    pub fn push_decode(&mut self, span: Id, node: NodeIndex) {
+        self.decodes.insert(span, node);
+    }
+
+    pub fn push_encode(&mut self, chunk: Id, work: u64, node: NodeIndex) {
         let waiting = self.encodes.entry(chunk).or_default();
         let at = waiting.partition_point(|&(other, _)| other <= work);
         waiting.insert(at, (work, node));
+        if self.resident.contains_key(&chunk) {
+            self.at_hand.insert(chunk);
+        }
     }
 
-    pub fn pop_step(&mut self) -> Option<NodeIndex> {
-        self.steps.pop().map(|(_, std::cmp::Reverse(node))| node)
+    /// Steps that wait for a slot.
+    pub fn len(&self) -> usize {
+        let encodes: usize = self.encodes.values().map(Vec::len).sum();
+        let windows: usize = self.sounds.values().map(Vec::len).sum();
+        self.steps.len() + self.decodes.len() + encodes + windows
     }
 
-    /// The next encode for which there is memory, and its frames.
-    pub fn pop_encode(
+    /// Bytes that are taken.
+    pub fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// What to do next; `None` while there is nothing to do, or no memory to do it in. `demand`
+    /// tells what a decode or an encode takes; `open` gets a chunk's frames, which are too many to
+    /// hold where its flag says so.
+    pub fn next(
         &mut self,
-        demand: impl Fn(ChunkId, NodeIndex) -> Demand,
-        open: impl FnOnce(ChunkId) -> Arc<ChunkFrames>,
-    ) -> Option<(NodeIndex, Arc<ChunkFrames>)> {
-        let here = self.resident.keys().filter(|chunk| self.encodes.contains_key(chunk)).min().copied();
-        let chunk = here.or_else(|| self.encodes.keys().next().copied())?;
-        let waiting = self.encodes.get_mut(&chunk)?;
-        let &(_, node) = waiting.last()?;
-        let Demand { frames, encoder } = demand(chunk, node);
-        let wanted = encoder + if here.is_some() { 0 } else { frames };
-        if self.running > 0 && self.used.saturating_add(wanted) > self.budget {
+        demand: impl Fn(NodeIndex) -> Demand,
+        open: impl FnOnce(Id, bool) -> Arc<ChunkFrames>,
+    ) -> Option<Next> {
+        if let Some((_, Reverse(node))) = self.steps.pop() {
+            return Some(Next::Step(node));
+        }
+        if let Some((_, nodes)) = self.sounds.pop_first() {
+            return Some(Next::Sound(nodes));
+        }
+        if let Some(&chunk) = self.at_hand.first() {
+            return self.next_encode(chunk, demand, open);
+        }
+        if let Some(next) = self.next_decode(&demand) {
+            return Some(next);
+        }
+        let blocked = !self.decodes.is_empty();
+        let chunk = self.encodes.keys().next().copied().filter(|_| !blocked)?;
+        self.next_encode(chunk, demand, open)
+    }
+
+    fn next_encode(
+        &mut self,
+        chunk: Id,
+        demand: impl Fn(NodeIndex) -> Demand,
+        open: impl FnOnce(Id, bool) -> Arc<ChunkFrames>,
+    ) -> Option<Next> {
+        let &(_, node) = self.encodes.get(&chunk)?.last()?;
+        let demand = demand(node);
+        let (frames, encoder) = self.shares(demand);
+        let is_here = self.resident.contains_key(&chunk);
+        let wanted = encoder + if is_here { 0 } else { frames };
+        let runs = self.encoding + self.decoding > 0;
+        if runs && self.used.saturating_add(wanted) > self.budget {
             return None;
         }
+        let waiting = self.encodes.get_mut(&chunk)?;
         waiting.pop();
         if waiting.is_empty() {
             self.encodes.remove(&chunk);
+            self.at_hand.remove(&chunk);
+        } else {
+            self.at_hand.insert(chunk);
         }
         self.used += wanted;
-        self.running += 1;
+        self.encoding += 1;
+        let too_many = self.budget / 2 < demand.frames;
         let resident = self.resident.entry(chunk).or_insert_with(|| Resident {
-            frames: open(chunk),
+            frames: open(chunk, too_many),
             bytes: frames,
+            kept: false,
             running: 0,
         });
         resident.running += 1;
-        Some((node, Arc::clone(&resident.frames)))
+        Some(Next::Encode { node, frames: Arc::clone(&resident.frames) })
+    }
+
+    /// What an encode's chunk takes, once for all its encodes, and what the encode itself does. Half
+    /// of the memory is for encoders: of a chunk that has more frames each encode decodes its own.
+    fn shares(&self, demand: Demand) -> (u64, u64) {
+        if demand.frames > self.budget / 2 {
+            (0, demand.encoder.saturating_add(demand.decoder))
+        } else {
+            (demand.frames, demand.encoder)
+        }
+    }
+
+    fn next_decode(&mut self, demand: &impl Fn(NodeIndex) -> Demand) -> Option<Next> {
+        let (&span, &node) = self.decodes.first_key_value()?;
+        let Demand { frames, decoder, .. } = demand(node);
+        let busy = self.encoding + self.decoding > 0;
+        let fits = |bytes: u64| self.used.saturating_add(bytes) <= self.budget;
+        let worth_keeping = frames <= self.budget / 4;
+        let keep = worth_keeping
+            && self.kept.saturating_add(frames) <= self.budget / 2
+            && fits(decoder.saturating_add(frames));
+        if !keep {
+            if worth_keeping && self.kept > 0 {
+                // What is kept becomes encodes, or it must make room.
+                return (!busy).then_some(Next::LetGo);
+            }
+            if busy && !fits(decoder) {
+                return None;
+            }
+        }
+        self.decodes.remove(&span);
+        self.decoding += 1;
+        self.used += decoder;
+        if keep {
+            self.used += frames;
+            self.kept += frames;
+        }
+        Some(Next::Decode { node, keep })
+    }
+
+    /// Tells that a decode has ended, and how many bytes of the frames that were to be kept are
+    /// there to keep.
+    pub fn decode_ended(&mut self, demand: Demand, kept: bool, bytes: u64) {
+        self.decoding -= 1;
+        self.used = self.used.saturating_sub(demand.decoder);
+        if kept {
+            self.let_go(demand.frames);
+            self.used += bytes;
+            self.kept += bytes;
+        }
+    }
+
+    /// Kept frames are gone.
+    pub fn let_go(&mut self, bytes: u64) {
+        self.used = self.used.saturating_sub(bytes);
+        self.kept = self.kept.saturating_sub(bytes);
+    }
+
+    /// Kept frames turn out to be a chunk: they stay until its encodes are done.
+    pub fn settle(&mut self, chunk: Id, frames: Arc<ChunkFrames>, bytes: u64) {
+        self.resident.insert(chunk, Resident { frames, bytes, kept: true, running: 0 });
+        if self.encodes.contains_key(&chunk) {
+            self.at_hand.insert(chunk);
+        }
+    }
+
+    /// Lets go of a chunk's frames if no encode wants them.
+    pub fn review(&mut self, chunk: Id) {
+        let Some(resident) = self.resident.get(&chunk) else { return };
+        if resident.running == 0 && !self.encodes.contains_key(&chunk) {
+            let (bytes, kept) = (resident.bytes, resident.kept);
+            self.resident.remove(&chunk);
+            self.used = self.used.saturating_sub(bytes);
+            if kept {
+                self.kept = self.kept.saturating_sub(bytes);
+            }
+        }
     }
 
     /// Tells that an encode has ended; the last one of a chunk lets go of its frames.
-    pub fn encode_ended(&mut self, chunk: ChunkId, demand: &Demand) {
-        self.running -= 1;
-        self.used = self.used.saturating_sub(demand.encoder);
-        let Some(resident) = self.resident.get_mut(&chunk) else {
-            return;
-        };
-        resident.running -= 1;
-        if resident.running == 0 && !self.encodes.contains_key(&chunk) {
-            self.used = self.used.saturating_sub(resident.bytes);
-            self.resident.remove(&chunk);
+    pub fn encode_ended(&mut self, chunk: Id, demand: Demand) {
+        self.encoding -= 1;
+        let (_, encoder) = self.shares(demand);
+        self.used = self.used.saturating_sub(encoder);
+        if let Some(resident) = self.resident.get_mut(&chunk) {
+            resident.running -= 1;
         }
+        self.review(chunk);
     }
 }

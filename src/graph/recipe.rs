@@ -16,17 +16,18 @@ use super::chunking::{ChunkMode, ChunkPolicy};
 mod version {
     pub const INDEX: u32 = 1;
     pub const DECODE: u32 = 1;
-    pub const SOUND: u32 = 1;
-    pub const CHUNK: u32 = 1;
+    pub const SOUND: u32 = 2;
+    pub const CHUNK: u32 = 2;
     pub const ENCODE: u32 = 1;
-    pub const AUDIO: u32 = 1;
+    pub const AUDIO: u32 = 2;
+    pub const REEL: u32 = 1;
     pub const CONTRACT: u32 = 1;
-    pub const MUX: u32 = 1;
+    pub const MUX: u32 = 2;
     pub const MANIFEST: u32 = 1;
-    pub const TITLE: u32 = 1;
+    pub const TITLE: u32 = 2;
 
     /// All of them: a title's whole result depends on every step.
-    pub const ALL: [u32; 9] = [INDEX, DECODE, SOUND, CHUNK, ENCODE, AUDIO, CONTRACT, MUX, MANIFEST];
+    pub const ALL: [u32; 10] = [INDEX, DECODE, SOUND, CHUNK, ENCODE, AUDIO, REEL, CONTRACT, MUX, MANIFEST];
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,12 +80,27 @@ impl Recipe {
         self
     }
 
+    /// A list that is long: it stands in the key by its digest and its length.
+    fn list(self, name: &'static str, digests: impl IntoIterator<Item = Digest>) -> Recipe {
+        let mut hasher = blake3::Hasher::new();
+        let mut count = 0i64;
+        for digest in digests {
+            hasher.update(&digest.0);
+            count += 1;
+        }
+        self.digest(name, hasher.finalize().into()).number("how many", count)
+    }
+
     fn rational(self, name: &'static str, rational: Rational) -> Recipe {
         self.text(name, format!("{}/{}", rational.num, rational.den))
     }
 
     pub fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     pub fn fields(&self) -> &[(&'static str, Value)] {
@@ -133,11 +149,12 @@ impl Recipe {
             .text("decoder", decoder)
     }
 
-    /// The PCM of an audio track, mixed to `channels`, against the start of the picture.
+    /// The windows of an audio track's PCM, mixed to `channels`, against the start of the picture.
     pub fn sound(
         packets: Digest,
         origin: (i64, Rational),
         channels: u8,
+        policy: &ChunkPolicy,
         decoder: &str,
         resampler: &str,
     ) -> Recipe {
@@ -146,22 +163,26 @@ impl Recipe {
             .number("picture starts at", origin.0)
             .rational("in units of", origin.1)
             .number("channels", channels)
+            .policy(policy)
             .text("decoder", decoder)
             .text("resampler", resampler)
     }
 
     /// Where the film is cut. `timing` stands for time stamps and claimed frame rates.
     pub fn chunk(decoded: impl IntoIterator<Item = Digest>, timing: Digest, policy: &ChunkPolicy) -> Recipe {
+        Recipe::new("chunk", version::CHUNK)
+            .list("decoded spans", decoded)
+            .digest("timing", timing)
+            .policy(policy)
+    }
+
+    fn policy(self, policy: &ChunkPolicy) -> Recipe {
         let mode = match policy.mode {
             ChunkMode::Content => "content",
             ChunkMode::Fixed => "fixed",
         };
         let ms = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let recipe = Recipe::new("chunk", version::CHUNK)
-            .digests("decoded span", decoded)
-            .digest("timing", timing)
-            .text("segments.mode", mode)
-            .number("segments.target (ms)", ms(policy.target));
+        let recipe = self.text("segments.mode", mode).number("segments.target (ms)", ms(policy.target));
         match policy.mode {
             ChunkMode::Content => {
                 recipe.number("segments.min (ms)", ms(policy.min)).number("segments.max (ms)", ms(policy.max))
@@ -217,13 +238,29 @@ impl Recipe {
             .number("tier", i64::from(header.seq_tier))
     }
 
-    /// Opus packets of a rendition.
-    pub fn audio(pcm: Digest, channels: u8, bitrate: u32, encoder: &str) -> Recipe {
+    /// Opus packets of a window of a rendition. `window` stands for its PCM and the lead before it.
+    pub fn audio(window: Digest, channels: u8, bitrate: u32, encoder: &str) -> Recipe {
         Recipe::new("audio", version::AUDIO)
-            .digest("pcm", pcm)
+            .digest("pcm", window)
             .number("channels", channels)
             .number("bitrate", bitrate)
             .text("encoder", encoder)
+    }
+
+    /// The segments of a reel. `encode` is the key of a track's encodes but for what they encode,
+    /// `pieces` stands for what each is, when it starts and how long its frames last.
+    pub fn reel(
+        encode: ActionKey,
+        medium: &str,
+        number: u32,
+        pieces: impl IntoIterator<Item = Digest>,
+    ) -> Recipe {
+        Recipe::new("reel", version::REEL)
+            .digest("encode settings", encode.0)
+            .number("mux version", version::MUX)
+            .text("medium", medium)
+            .number("first sequence number", number)
+            .list("pieces", pieces)
     }
 
     /// That all of a rung's encodes agree. The set of distinct headers stands for all of them.
@@ -242,10 +279,10 @@ impl Recipe {
             .number("timescale", timescale)
     }
 
-    /// A media segment of a rung. `durations` stands for the samples' durations.
-    pub fn mux_video(encode: Digest, number: u32, start: i64, durations: Digest) -> Recipe {
+    /// A media segment. `durations` stands for the samples' durations.
+    pub fn mux(medium: &str, encode: Digest, number: u32, start: i64, durations: Digest) -> Recipe {
         Recipe::new("mux", version::MUX)
-            .text("segment", "video")
+            .text("segment", medium)
             .digest("encode", encode)
             .number("sequence number", number)
             .number("start", start)
@@ -253,26 +290,14 @@ impl Recipe {
     }
 
     /// The initialisation segment of an audio rendition.
-    pub fn mux_audio_init(audio: Digest, offset: i64, channels: u8, rate: u32, language: &str) -> Recipe {
+    pub fn mux_audio_init(offset: i64, channels: u8, pre_skip: u16, rate: u32, language: &str) -> Recipe {
         Recipe::new("mux", version::MUX)
             .text("segment", "audio initialisation")
-            .digest("audio", audio)
             .number("offset", offset)
             .number("channels", channels)
+            .number("pre-skip", pre_skip)
             .number("input sample rate", rate)
             .text("language", language)
-    }
-
-    /// A media segment of an audio rendition: some of its packets.
-    pub fn mux_audio(audio: Digest, number: u32, offset: i64, packets: std::ops::Range<u64>) -> Recipe {
-        let number_of = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        Recipe::new("mux", version::MUX)
-            .text("segment", "audio")
-            .digest("audio", audio)
-            .number("sequence number", number)
-            .number("offset", offset)
-            .number("first packet", number_of(packets.start))
-            .number("end packet", number_of(packets.end))
     }
 
     /// A playlist: `content` stands for everything that it lists.

@@ -7,7 +7,8 @@ use crate::cache::{ActionKey, ActionResult};
 use super::event::{Kind, Origin};
 use super::work::Job;
 
-/// One step of one title. Rungs, renditions, spans and chunks are numbered from 0.
+/// One step of one title. Tracks, pieces, spans and sounds are numbered from 0; the tracks are
+/// the rungs, then the audio renditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     Source,
@@ -20,35 +21,33 @@ pub enum Step {
         sound: usize,
     },
     Chunk,
+    /// A chunk on a rung.
     Encode {
-        rung: usize,
-        chunk: usize,
+        track: usize,
+        piece: usize,
     },
+    /// A window of a rendition.
     Audio {
-        rendition: usize,
+        track: usize,
+        piece: usize,
+    },
+    Segment {
+        track: usize,
+        piece: usize,
+    },
+    /// A run of segments of one track, looked up as one.
+    Reel {
+        track: usize,
+        reel: usize,
     },
     Contract {
-        rung: usize,
+        track: usize,
     },
-    VideoInit {
-        rung: usize,
+    Init {
+        track: usize,
     },
-    VideoSegment {
-        rung: usize,
-        chunk: usize,
-    },
-    AudioInit {
-        rendition: usize,
-    },
-    AudioSegment {
-        rendition: usize,
-        segment: usize,
-    },
-    VideoPlaylist {
-        rung: usize,
-    },
-    AudioPlaylist {
-        rendition: usize,
+    Playlist {
+        track: usize,
     },
     Multivariant,
     Publish,
@@ -64,12 +63,30 @@ impl Step {
             Step::Encode { .. } => Kind::Encode,
             Step::Audio { .. } => Kind::Audio,
             Step::Contract { .. } => Kind::Contract,
-            Step::VideoInit { .. }
-            | Step::VideoSegment { .. }
-            | Step::AudioInit { .. }
-            | Step::AudioSegment { .. } => Kind::Mux,
-            Step::VideoPlaylist { .. } | Step::AudioPlaylist { .. } | Step::Multivariant => Kind::Manifest,
+            Step::Reel { .. } => Kind::Reel,
+            Step::Init { .. } | Step::Segment { .. } => Kind::Mux,
+            Step::Playlist { .. } | Step::Multivariant => Kind::Manifest,
             Step::Publish => Kind::Publish,
+        }
+    }
+
+    /// How far from the source: a step needs only steps of smaller numbers, so the longest
+    /// remaining path is that of the smallest.
+    pub fn stage(self) -> u8 {
+        match self {
+            Step::Source => 0,
+            Step::Index => 1,
+            Step::DecodeSpan { .. } => 2,
+            Step::Chunk => 3,
+            Step::DecodeSound { .. } => 4,
+            Step::Encode { .. } | Step::Audio { .. } => 5,
+            Step::Segment { .. } => 6,
+            Step::Reel { .. } => 7,
+            Step::Contract { .. } => 8,
+            Step::Init { .. } => 9,
+            Step::Playlist { .. } => 10,
+            Step::Multivariant => 11,
+            Step::Publish => 12,
         }
     }
 }
@@ -80,8 +97,6 @@ pub struct Node {
     pub state: State,
     /// Inputs that are not done yet.
     pub missing: usize,
-    /// The estimated work on the longest path from here to the end, this step included.
-    pub path: u64,
     pub key: Option<ActionKey>,
     /// Its latest result, also while it runs again because that was lost.
     pub last: Option<Arc<ActionResult>>,
@@ -92,8 +107,9 @@ pub struct Node {
 pub enum State {
     /// Some input is not done, or its key has not been looked up yet.
     Waiting,
-    /// Not in the cache: runs when a slot and memory are free.
-    Queued(Job),
+    /// Not in the cache: runs when a slot and memory are free. `None` where the job is made only
+    /// then, out of what is at hand.
+    Queued(Option<Job>),
     Running,
     /// Another node with the same key is queued or running; its result will be this one's, too.
     Following,
@@ -103,7 +119,7 @@ pub enum State {
     },
     /// Ran and failed.
     Failed,
-    /// Never ran, as something that it needs failed.
+    /// Never ran, as something that it needs failed; or nobody wants it any more.
     Skipped,
     /// In a dry run: not in the cache, or dependent on something that is not.
     WouldRun,
@@ -111,7 +127,7 @@ pub enum State {
 
 impl Node {
     pub fn new(title: usize, step: Step, missing: usize) -> Node {
-        Node { title, step, state: State::Waiting, missing, path: 0, key: None, last: None, repairs: 0 }
+        Node { title, step, state: State::Waiting, missing, key: None, last: None, repairs: 0 }
     }
 
     pub fn result(&self) -> Option<&Arc<ActionResult>> {

@@ -1,6 +1,6 @@
-//! What a build knows of one title, and how its part of the graph grows: the tracks are known
-//! once the source is indexed, the encodes once the film is cut, the rest once the sound has
-//! been encoded.
+//! What a build knows of one title, and how its part of the graph grows: spans are known once the
+//! source is indexed, tracks once it is known when frames are shown, pieces as the film is cut and
+//! the sound is heard, playlists once all pieces are.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,17 +8,20 @@ use std::sync::Arc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::cache::Digest;
-use crate::media::{AudioTrack, Index, OPUS_FRAME, OPUS_RATE};
+use crate::media::{AudioTrack, Index};
 use crate::package::Language;
 use crate::spec::{self, Ladder};
 
 use super::chunking::{ChunkMode, ChunkPolicy};
+use super::cutting::Cutting;
 use super::error::StepError;
-use super::film::Film;
+use super::event::Kind;
+use super::film::{Piece, Timing};
 use super::frames::FrameSource;
 use super::rung::RungPlan;
 use super::step::{Node, Step};
-use super::work::{AudioFacts, AudioSlice, Readers, SoundFacts, SoundSource};
+use super::track::{Medium, PieceNodes, REEL, Reel, Rendition, Track};
+use super::work::{Readers, SoundFacts, SoundSource};
 
 pub type Graph = DiGraph<Node, ()>;
 
@@ -33,45 +36,29 @@ pub struct Title {
     pub digest: Option<Digest>,
     pub index: Option<Arc<Index>>,
     pub readers: Option<Arc<Readers>>,
-    pub film: Option<Arc<Film>>,
+    /// While it is cut as it is decoded.
+    pub cutting: Option<Box<Cutting>>,
+    /// Whether it can be cut only when all of it has been decoded.
+    pub cut_at_end: bool,
+    pub timing: Option<Timing>,
+    /// The chunks that are known.
+    pub chunks: Vec<Piece>,
+    /// Whether those are all.
+    pub is_cut: bool,
     pub frames: Option<Arc<FrameSource>>,
-    pub rungs: Vec<Arc<RungPlan>>,
-    pub renditions: Vec<Rendition>,
-    /// The distinct ways in which the renditions want their sound.
-    pub sounds: Vec<SoundSource>,
-    pub nodes: Nodes,
-}
-
-/// The title's nodes, by what they are for.
-#[derive(Default)]
-pub struct Nodes {
+    pub tracks: Vec<Track>,
+    pub sounds: Vec<Sound>,
+    /// By span.
     pub decode: Vec<NodeIndex>,
-    pub sound: Vec<NodeIndex>,
-    /// By rung, then chunk.
-    pub encode: Vec<Vec<NodeIndex>>,
-    pub segment: Vec<Vec<NodeIndex>>,
-    pub contract: Vec<NodeIndex>,
-    pub video_init: Vec<NodeIndex>,
-    pub video_playlist: Vec<NodeIndex>,
-    pub audio: Vec<NodeIndex>,
-    pub audio_init: Vec<NodeIndex>,
-    /// By rendition, then segment.
-    pub audio_segment: Vec<Vec<NodeIndex>>,
-    pub audio_playlist: Vec<NodeIndex>,
     pub multivariant: Option<NodeIndex>,
 }
 
-/// An audio rendition of the spec, fitted to a source.
-#[derive(Clone)]
-pub struct Rendition {
-    pub name: String,
-    pub sound: usize,
-    pub bitrate: u32,
-    pub language: Option<Language>,
-    /// Known once it has been encoded.
-    pub encoded: Option<(SoundFacts, AudioFacts)>,
-    /// Its segments, known then, too.
-    pub slices: Vec<AudioSlice>,
+/// One way in which renditions want their sound.
+pub struct Sound {
+    pub source: SoundSource,
+    pub node: NodeIndex,
+    /// Known once it has been decoded.
+    pub heard: Option<(SoundFacts, Arc<Vec<Piece>>)>,
 }
 
 impl Title {
@@ -97,150 +84,72 @@ impl Title {
             digest: None,
             index: None,
             readers: None,
-            film: None,
+            cutting: None,
+            cut_at_end: false,
+            timing: None,
+            chunks: Vec::new(),
+            is_cut: false,
             frames: None,
-            rungs: Vec::new(),
-            renditions: Vec::new(),
+            tracks: Vec::new(),
             sounds: Vec::new(),
-            nodes: Nodes::default(),
+            decode: Vec::new(),
+            multivariant: None,
         }
     }
 
-    /// A step's name for people, e.g. `720p/12`; segments are counted from 1.
+    /// A step's name for people, e.g. `720p/12`; all are counted from 1.
     pub fn label(&self, step: Step) -> String {
-        let rung = |n: usize| self.spec_rungs.get(n).map_or("?", |rung| rung.name.as_str());
-        let rendition = |n: usize| self.renditions.get(n).map_or("?", |rendition| rendition.name.as_str());
+        let track = |n: usize| self.tracks.get(n).map_or_else(|| "?".to_owned(), Track::label);
         match step {
             Step::Source => "source".to_owned(),
             Step::Index => "index".to_owned(),
             Step::DecodeSpan { span } => format!("decode/{}", span + 1),
             Step::DecodeSound { sound } => format!("decode/sound/{}", sound + 1),
             Step::Chunk => "chunk".to_owned(),
-            Step::Encode { rung: r, chunk } => format!("{}/{}", rung(r), chunk + 1),
-            Step::Audio { rendition: r } => format!("audio/{}", rendition(r)),
-            Step::Contract { rung: r } => format!("{}/contract", rung(r)),
-            Step::VideoInit { rung: r } => format!("{}/init", rung(r)),
-            Step::VideoSegment { rung: r, chunk } => format!("{}/{}/mux", rung(r), chunk + 1),
-            Step::AudioInit { rendition: r } => format!("audio/{}/init", rendition(r)),
-            Step::AudioSegment { rendition: r, segment } => {
-                format!("audio/{}/{}/mux", rendition(r), segment + 1)
+            Step::Encode { track: t, piece } | Step::Audio { track: t, piece } => {
+                format!("{}/{}", track(t), piece + 1)
             }
-            Step::VideoPlaylist { rung: r } => format!("{}/playlist", rung(r)),
-            Step::AudioPlaylist { rendition: r } => format!("audio/{}/playlist", rendition(r)),
+            Step::Segment { track: t, piece } => format!("{}/{}/mux", track(t), piece + 1),
+            Step::Reel { track: t, reel } => format!("{}/reel/{}", track(t), reel + 1),
+            Step::Contract { track: t } => format!("{}/contract", track(t)),
+            Step::Init { track: t } => format!("{}/init", track(t)),
+            Step::Playlist { track: t } => format!("{}/playlist", track(t)),
             Step::Multivariant => "manifest".to_owned(),
             Step::Publish => "publish".to_owned(),
         }
     }
 
-    /// Once the tracks are known: a decode step a span, and the chunk step.
+    /// Once the tracks of the source are known: a decode step a span, and the chunk step.
     pub fn grow_spans(&mut self, graph: &mut Graph, index: Arc<Index>) {
         let track = Arc::new(index.video.clone());
         self.readers = Some(Arc::new(Readers::new(&self.source, track)));
         for span in 0..index.video.spans.len() {
-            self.nodes.decode.push(add(graph, self.number, Step::DecodeSpan { span }, &[]));
+            self.decode.push(add(graph, self.number, Step::DecodeSpan { span }, &[]));
         }
-        add(graph, self.number, Step::Chunk, &self.nodes.decode);
+        add(graph, self.number, Step::Chunk, &self.decode);
         self.index = Some(index);
     }
 
     /// Takes back the spans, and returns the nodes that nobody needs any more.
     pub fn ungrow_spans(&mut self, graph: &Graph) -> Vec<NodeIndex> {
-        let decode = std::mem::take(&mut self.nodes.decode);
+        let decode = std::mem::take(&mut self.decode);
         let chunk = decode.first().into_iter().flat_map(|&node| graph.neighbors(node));
         chunk.chain(decode.iter().copied()).collect()
     }
 
-    /// Once the film is cut: encodes, contracts, video segments, and the sound. Returns warnings.
-    pub fn grow_encodes(
+    /// Once it is known when frames are shown: the tracks, and a step for each sound. Returns
+    /// warnings.
+    pub fn grow_tracks(
         &mut self,
         graph: &mut Graph,
-        film: Arc<Film>,
+        timing: Timing,
         threads: usize,
     ) -> Result<Vec<String>, StepError> {
         let index = self.index.clone().ok_or_else(|| StepError::internal("a film without an index"))?;
         for rung in &self.spec_rungs {
-            self.rungs.push(Arc::new(RungPlan::new(rung, &index.video, film.frame_rate)?));
+            let plan = RungPlan::new(rung, &index.video, timing.frame_rate)?;
+            self.tracks.push(Track::new(&plan.name.clone(), Medium::Video(Arc::new(plan))));
         }
-        let warnings = self.choose_sound(&index, &film)?;
-        for rung in 0..self.rungs.len() {
-            let encodes: Vec<NodeIndex> = (0..film.chunks.len())
-                .map(|chunk| add(graph, self.number, Step::Encode { rung, chunk }, &[]))
-                .collect();
-            let segments = encodes.iter().enumerate();
-            let segments = segments.map(|(chunk, &encode)| {
-                add(graph, self.number, Step::VideoSegment { rung, chunk }, &[encode])
-            });
-            let segments = segments.collect();
-            let contract = add(graph, self.number, Step::Contract { rung }, &encodes);
-            self.nodes.video_init.push(add(graph, self.number, Step::VideoInit { rung }, &[contract]));
-            self.nodes.contract.push(contract);
-            self.nodes.segment.push(segments);
-            self.nodes.encode.push(encodes);
-        }
-        for sound in 0..self.sounds.len() {
-            self.nodes.sound.push(add(graph, self.number, Step::DecodeSound { sound }, &[]));
-        }
-        for (rendition, plan) in self.renditions.iter().enumerate() {
-            let sound = self.nodes.sound[plan.sound];
-            self.nodes.audio.push(add(graph, self.number, Step::Audio { rendition }, &[sound]));
-        }
-        let track = Arc::new(index.video.clone());
-        self.frames = Some(Arc::new(FrameSource::new(&self.source, track, Arc::clone(&film), threads)));
-        self.film = Some(film);
-        Ok(warnings)
-    }
-
-    /// Once all sound is encoded: audio segments, playlists, and publishing.
-    pub fn grow_package(&mut self, graph: &mut Graph) {
-        for rendition in 0..self.renditions.len() {
-            if let Some((sound, audio)) = &self.renditions[rendition].encoded {
-                self.renditions[rendition].slices = self.audio_slices(sound, audio);
-            }
-        }
-        for rendition in 0..self.renditions.len() {
-            let audio = self.nodes.audio[rendition];
-            let segments: Vec<NodeIndex> = (0..self.renditions[rendition].slices.len())
-                .map(|segment| add(graph, self.number, Step::AudioSegment { rendition, segment }, &[audio]))
-                .collect();
-            let init = add(graph, self.number, Step::AudioInit { rendition }, &[audio]);
-            let inputs: Vec<NodeIndex> = segments.iter().copied().chain([init]).collect();
-            self.nodes.audio_playlist.push(add(
-                graph,
-                self.number,
-                Step::AudioPlaylist { rendition },
-                &inputs,
-            ));
-            self.nodes.audio_init.push(init);
-            self.nodes.audio_segment.push(segments);
-        }
-        for rung in 0..self.rungs.len() {
-            let segments = self.nodes.segment[rung].iter().copied();
-            let inputs: Vec<NodeIndex> = segments.chain([self.nodes.video_init[rung]]).collect();
-            self.nodes.video_playlist.push(add(graph, self.number, Step::VideoPlaylist { rung }, &inputs));
-        }
-        let playlists: Vec<NodeIndex> =
-            self.nodes.video_playlist.iter().chain(&self.nodes.audio_playlist).copied().collect();
-        // The multivariant playlist tells measured bit rates, and codecs by the contract.
-        let listed: Vec<NodeIndex> = self.nodes.contract.iter().chain(&playlists).copied().collect();
-        let multivariant = add(graph, self.number, Step::Multivariant, &listed);
-        self.nodes.multivariant = Some(multivariant);
-        let files: Vec<NodeIndex> = self
-            .nodes
-            .segment
-            .iter()
-            .chain(&self.nodes.audio_segment)
-            .flatten()
-            .chain(&self.nodes.video_init)
-            .chain(&self.nodes.audio_init)
-            .chain(&playlists)
-            .chain([&multivariant])
-            .copied()
-            .collect();
-        add(graph, self.number, Step::Publish, &files);
-    }
-
-    /// Fits the spec's renditions to the source's audio tracks.
-    fn choose_sound(&mut self, index: &Index, film: &Film) -> Result<Vec<String>, StepError> {
         let mut warnings = Vec::new();
         for wanted in &self.spec_audio {
             let Some(track) = choose_track(&index.audio, wanted)? else {
@@ -248,58 +157,185 @@ impl Title {
                 continue;
             };
             let channels = wanted.channels.unwrap_or(if track.channels == 1 { 1 } else { 2 });
-            let same = |sound: &SoundSource| sound.track.stream == track.stream && sound.channels == channels;
+            let same = |sound: &Sound| {
+                sound.source.track.stream == track.stream && sound.source.channels == channels
+            };
             let sound = self.sounds.iter().position(same).unwrap_or_else(|| {
-                self.sounds.push(SoundSource {
+                let source = SoundSource {
                     path: self.source.clone(),
                     track: track.clone(),
                     channels,
-                    origin: (film.origin, index.video.time_base),
-                });
+                    origin: (timing.origin, index.video.time_base),
+                };
+                let step = Step::DecodeSound { sound: self.sounds.len() };
+                let node = add(graph, self.number, step, &[]);
+                self.sounds.push(Sound { source, node, heard: None });
                 self.sounds.len() - 1
             });
             let language = wanted.language.as_deref().or(Some(track.language.as_str()));
-            self.renditions.push(Rendition {
-                name: wanted.name.clone(),
+            let rendition = Rendition {
                 sound,
                 bitrate: u32::try_from(wanted.bitrate.0).unwrap_or(u32::MAX),
                 language: language.filter(|language| !language.is_empty()).and_then(Language::new),
-                encoded: None,
-                slices: Vec::new(),
-            });
+            };
+            self.tracks.push(Track::new(&wanted.name, Medium::Audio(Arc::new(rendition))));
         }
+        let track = Arc::new(index.video.clone());
+        self.frames = Some(Arc::new(FrameSource::new(&self.source, track, &timing.span_frames, threads)));
+        self.timing = Some(timing);
         Ok(warnings)
     }
 
-    /// How a rendition's packets are cut into segments of about the target length. A short rest
-    /// joins its neighbour: a segment of a few milliseconds makes players stall.
-    fn audio_slices(&self, sound: &SoundFacts, audio: &AudioFacts) -> Vec<AudioSlice> {
-        let frame = OPUS_FRAME as u64;
-        let each = (self.policy.target * u64::from(OPUS_RATE) / 1000).div_ceil(frame).max(1);
-        let count = ((audio.packets + each / 2) / each).max(1);
-        // What decoders get to hear: the pre-skip and the sound, of which the last packet holds
-        // only a part.
-        let heard = audio.samples + u64::from(audio.pre_skip);
-        (0..count)
-            .map(|number| {
-                let end = if number + 1 == count { audio.packets } else { (number + 1) * each };
-                let last = if number + 1 == count {
-                    heard.saturating_sub((end - 1) * frame).clamp(1, frame)
-                } else {
-                    frame
-                };
-                AudioSlice {
-                    number: number as u32 + 1,
-                    packets: number * each..end,
-                    start: number * each * frame + sound.offset.max(0) as u64,
-                    last_duration: last as u32,
-                }
-            })
-            .collect()
+    /// Takes back the tracks and all that follows from them, and returns the nodes that nobody
+    /// needs any more.
+    pub fn ungrow_tracks(&mut self, graph: &Graph) -> Vec<NodeIndex> {
+        let first = Step::DecodeSound { sound: 0 }.stage();
+        let ours = |&id: &NodeIndex| graph[id].title == self.number && graph[id].step.stage() >= first;
+        let nodes = graph.node_indices().filter(ours).collect();
+        self.timing = None;
+        self.chunks.clear();
+        self.is_cut = false;
+        self.frames = None;
+        self.tracks.clear();
+        self.sounds.clear();
+        self.multivariant = None;
+        nodes
+    }
+
+    /// The pieces of a track that are known.
+    pub fn pieces(&self, track: usize) -> &[Piece] {
+        match self.tracks.get(track).map(|track| &track.medium) {
+            None => &[],
+            Some(Medium::Video(_)) => &self.chunks,
+            Some(Medium::Audio(rendition)) => self
+                .sounds
+                .get(rendition.sound)
+                .and_then(|sound| sound.heard.as_ref())
+                .map_or(&[], |(_, windows)| windows),
+        }
+    }
+
+    /// Whether all pieces of a track are known.
+    pub fn has_all_pieces(&self, track: usize) -> bool {
+        match self.tracks.get(track).map(|track| &track.medium) {
+            None => false,
+            Some(Medium::Video(_)) => self.is_cut,
+            Some(Medium::Audio(rendition)) => {
+                self.sounds.get(rendition.sound).is_some_and(|sound| sound.heard.is_some())
+            }
+        }
+    }
+
+    /// Steps for a piece of a track, if there are none yet.
+    pub fn grow_piece(&mut self, graph: &mut Graph, track: usize, piece: usize) -> PieceNodes {
+        let is_video = self.tracks[track].rung().is_some();
+        let nodes = &mut self.tracks[track].pieces;
+        if nodes.len() <= piece {
+            nodes.resize(piece + 1, PieceNodes::default());
+        }
+        if nodes[piece].encode.is_none() {
+            let step = if is_video { Step::Encode { track, piece } } else { Step::Audio { track, piece } };
+            let encode = add(graph, self.number, step, &[]);
+            let segment = add(graph, self.number, Step::Segment { track, piece }, &[encode]);
+            nodes[piece] = PieceNodes { encode: Some(encode), segment: Some(segment) };
+        }
+        nodes[piece]
+    }
+
+    /// Winds the pieces that are known on reels: whole ones, and the rest once all are known.
+    pub fn grow_reels(&mut self, graph: &mut Graph, track: usize) {
+        let (known, all) = (self.pieces(track).len(), self.has_all_pieces(track));
+        let number = self.number;
+        let track_of = &mut self.tracks[track];
+        track_of.pieces.resize(known.max(track_of.pieces.len()), PieceNodes::default());
+        let mut first = track_of.reels.last().map_or(0, |reel| reel.pieces.end);
+        while known - first >= REEL || (all && first < known) {
+            let pieces = first..known.min(first + REEL);
+            first = pieces.end;
+            let node = add(graph, number, Step::Reel { track, reel: track_of.reels.len() }, &[]);
+            track_of.reels.push(Reel { node, pieces, expanded: false, segments: None });
+        }
+    }
+
+    /// Steps for all pieces of a reel, as its inputs.
+    pub fn expand_reel(&mut self, graph: &mut Graph, track: usize, reel: usize) {
+        let Reel { node, pieces, .. } = &self.tracks[track].reels[reel];
+        let (node, pieces) = (*node, pieces.clone());
+        let mut missing = 0;
+        for piece in pieces {
+            if let Some(segment) = self.grow_piece(graph, track, piece).segment {
+                graph.add_edge(segment, node, ());
+                missing += usize::from(graph[segment].result().is_none());
+            }
+        }
+        graph[node].missing = missing;
+        self.tracks[track].reels[reel].expanded = true;
+    }
+
+    /// Whether all is known that is to be packaged, and it has not been grown yet.
+    pub fn can_grow_package(&self) -> bool {
+        self.multivariant.is_none()
+            && self.is_cut
+            && (0..self.tracks.len()).all(|track| self.has_all_pieces(track))
+    }
+
+    /// Contracts, initialisation segments, playlists, and publishing.
+    pub fn grow_package(&mut self, graph: &mut Graph) {
+        let number = self.number;
+        let mut playlists = Vec::new();
+        let mut listed = Vec::new();
+        let mut files = Vec::new();
+        for (track, made) in self.tracks.iter_mut().enumerate() {
+            let reels: Vec<NodeIndex> = made.reels.iter().map(|reel| reel.node).collect();
+            let init_inputs = match made.medium {
+                Medium::Video(_) => vec![add(graph, number, Step::Contract { track }, &reels)],
+                Medium::Audio(_) => Vec::new(),
+            };
+            made.contract = init_inputs.first().copied();
+            let init = add(graph, number, Step::Init { track }, &init_inputs);
+            made.init = Some(init);
+            let inputs: Vec<NodeIndex> = reels.iter().copied().chain([init]).collect();
+            let playlist = add(graph, number, Step::Playlist { track }, &inputs);
+            made.playlist = Some(playlist);
+            // The multivariant playlist tells measured bit rates, and codecs by the contract.
+            listed.extend(init_inputs);
+            playlists.push(playlist);
+            files.extend(reels);
+            files.push(init);
+        }
+        listed.extend(&playlists);
+        let multivariant = add(graph, number, Step::Multivariant, &listed);
+        self.multivariant = Some(multivariant);
+        files.extend(playlists);
+        files.push(multivariant);
+        add(graph, number, Step::Publish, &files);
+    }
+
+    /// How many steps of each kind the title has, whether they have nodes or not.
+    pub fn step_counts(&self) -> Vec<(Kind, u64)> {
+        let pieces = |video: bool| {
+            let tracks = self.tracks.iter().filter(|track| track.rung().is_some() == video);
+            tracks.map(|track| track.pieces.len() as u64).sum::<u64>()
+        };
+        let tracks = self.tracks.len() as u64;
+        let rungs = self.tracks.iter().filter(|track| track.rung().is_some()).count() as u64;
+        vec![
+            (Kind::Source, 1),
+            (Kind::Index, 1),
+            (Kind::Decode, (self.decode.len() + self.sounds.len()) as u64),
+            (Kind::Chunk, 1),
+            (Kind::Encode, pieces(true)),
+            (Kind::Audio, pieces(false)),
+            (Kind::Reel, self.tracks.iter().map(|track| track.reels.len() as u64).sum()),
+            (Kind::Contract, rungs),
+            (Kind::Mux, pieces(true) + pieces(false) + tracks),
+            (Kind::Manifest, tracks + 1),
+            (Kind::Publish, 1),
+        ]
     }
 }
 
-fn add(graph: &mut Graph, title: usize, step: Step, inputs: &[NodeIndex]) -> NodeIndex {
+pub fn add(graph: &mut Graph, title: usize, step: Step, inputs: &[NodeIndex]) -> NodeIndex {
     let missing = inputs.iter().filter(|&&input| graph[input].result().is_none()).count();
     let node = graph.add_node(Node::new(title, step, missing));
     for &input in inputs {

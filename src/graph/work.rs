@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -15,26 +15,33 @@ use serde::{Deserialize, Serialize};
 use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, LocalCache};
 use crate::executors::{EncodeJob, EncodedChunk, Executor};
 use crate::media::{
-    self, AudioTrack, Index, MediaError, OpusEncoder, OpusTrack, PacketReader, Rational, Signature,
-    SpanDecoder, VideoTrack, cut_score,
+    self, AudioTrack, Index, MediaError, PacketReader, Rational, Signature, SpanDecoder, VideoTrack,
+    cut_score,
 };
 use crate::package;
 
 use super::chunking::ChunkPolicy;
+use super::cutting::Frames;
 use super::error::StepError;
-use super::film::{DecodedSpan, Film, FrameFacts};
+use super::film::{DecodedSpan, Film, FrameFacts, Piece};
 use super::frames::ChunkFrames;
 use super::rung::RungPlan;
+use super::track::ReelFacts;
 
 /// What every step may use.
 pub struct Worker {
     pub cache: Arc<LocalCache>,
     pub executor: Arc<dyn Executor>,
+    /// The machine's name, for people to read.
+    pub host: String,
     pub cancelled: Arc<AtomicBool>,
 }
 
 /// A step ready to run, with its inputs.
 pub type Job = Box<dyn FnOnce(&Worker) -> Result<Made, StepError> + Send>;
+
+/// Several steps in one go. Each one's result is handed over, by its number, as it comes.
+pub type Batch = Box<dyn FnOnce(&Worker, &mut dyn FnMut(usize, Made)) -> Result<(), StepError> + Send>;
 
 /// What a step made.
 pub struct Made {
@@ -47,15 +54,17 @@ pub enum Payload {
     None,
     Source(Digest),
     Index(Arc<Index>),
+    /// A span, with its frames if they were to be kept.
+    Span(Box<DecodedSpan>, Frames),
     Film(Arc<Film>),
+    Sound(SoundFacts, Vec<Piece>),
+    Reel(Arc<Vec<BlobRef>>),
     /// The output folder is as it should be.
     Published,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SoundFacts {
-    /// BLAKE3 of the samples.
-    pub pcm: Digest,
     pub samples: u64,
     /// 48 kHz samples by which the sound starts after the picture.
     pub offset: i64,
@@ -67,19 +76,12 @@ pub struct EncodeFacts {
     pub frames: u32,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct AudioFacts {
-    pub pre_skip: u16,
-    pub samples: u64,
-    pub packets: u64,
-}
-
 /// Reads facts out of a result.
 pub fn facts<T: DeserializeOwned>(result: &ActionResult) -> Result<T, StepError> {
     postcard::from_bytes(&result.facts).map_err(StepError::internal)
 }
 
-fn encoded(value: &impl Serialize) -> Result<Vec<u8>, StepError> {
+pub fn encoded(value: &impl Serialize) -> Result<Vec<u8>, StepError> {
     postcard::to_stdvec(value).map_err(StepError::internal)
 }
 
@@ -94,12 +96,12 @@ impl Worker {
         postcard::from_bytes(&bytes).map_err(|_| StepError::Lost(*blob))
     }
 
-    fn store(&self, bytes: &[u8], facts: Vec<u8>) -> Result<ActionResult, StepError> {
+    pub fn store(&self, bytes: &[u8], facts: Vec<u8>) -> Result<ActionResult, StepError> {
         Ok(ActionResult { facts, blobs: vec![self.cache.put_blob(bytes)?] })
     }
 }
 
-fn plain(result: ActionResult) -> Made {
+pub fn plain(result: ActionResult) -> Made {
     Made { result, payload: Payload::None }
 }
 
@@ -187,6 +189,10 @@ impl Readers {
         Readers { path: path.to_owned(), track, idle: Mutex::new(Vec::new()) }
     }
 
+    pub fn track(&self) -> &Arc<VideoTrack> {
+        &self.track
+    }
+
     fn take(&self, first: u64) -> Result<PacketReader, MediaError> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         // The one that has least to read until it is there.
@@ -205,11 +211,13 @@ impl Readers {
     }
 }
 
+/// Decodes a span; `keep` tells whether its frames are handed over, too.
 pub fn decode_span(
     worker: &Worker,
     readers: &Readers,
     span: usize,
     threads: usize,
+    keep: bool,
 ) -> Result<Made, StepError> {
     let first = readers.track.spans.get(span).map_or(0, |span| span.first);
     let mut reader = readers.take(first)?;
@@ -219,6 +227,7 @@ pub fn decode_span(
     let mut decoded = DecodedSpan::default();
     let mut before: Option<Signature> = None;
     let mut first = None;
+    let mut frames = keep.then(Vec::new);
     while let Some(next) = decoder.next_frame()? {
         if worker.is_cancelled() {
             return Err(StepError::Cancelled);
@@ -228,9 +237,13 @@ pub fn decode_span(
         decoded.frames.push(FrameFacts { rank: next.rank, digest: next.frame.digest(), score });
         first.get_or_insert_with(|| signature.clone());
         before = Some(signature);
+        if let Some(frames) = &mut frames {
+            frames.push(Arc::new(next.frame));
+        }
     }
     decoded.ends = first.zip(before);
-    Ok(plain(worker.store(&encoded(&decoded)?, Vec::new())?))
+    let result = worker.store(&encoded(&decoded)?, Vec::new())?;
+    Ok(Made { result, payload: Payload::Span(Box::new(decoded), frames) })
 }
 
 /// Where the sound of a rendition comes from.
@@ -244,26 +257,9 @@ pub struct SoundSource {
     pub origin: (i64, Rational),
 }
 
-pub fn decode_sound(worker: &Worker, sound: &SoundSource) -> Result<Made, StepError> {
-    let mut hasher = blake3::Hasher::new_derive_key("rivet pcm v1");
-    let mut samples = 0u64;
-    let mut sink = |pcm: &[i32]| {
-        for sample in pcm {
-            hasher.update(&sample.to_le_bytes());
-        }
-        samples += pcm.len() as u64 / u64::from(sound.channels);
-        Ok(())
-    };
-    let cancelled = || worker.is_cancelled();
-    let offset =
-        media::decode_audio(&sound.path, &sound.track, sound.channels, sound.origin, &cancelled, &mut sink)?;
-    let facts = SoundFacts { pcm: hasher.finalize().into(), samples, offset };
-    Ok(plain(ActionResult { facts: encoded(&facts)?, blobs: Vec::new() }))
-}
-
 pub fn cut_film(
     worker: &Worker,
-    track: &VideoTrack,
+    track: &Arc<VideoTrack>,
     spans: &[BlobRef],
     policy: &ChunkPolicy,
     path: &Path,
@@ -273,49 +269,24 @@ pub fn cut_film(
         path: path.to_owned(),
         detail: "not one of its pictures could be decoded".to_owned(),
     })?;
+    store_film(worker, film)
+}
+
+pub fn store_film(worker: &Worker, film: Film) -> Result<Made, StepError> {
     let result = worker.store(&encoded(&film)?, Vec::new())?;
     Ok(Made { result, payload: Payload::Film(Arc::new(film)) })
 }
 
 pub fn encode_chunk(worker: &Worker, frames: &ChunkFrames, rung: &RungPlan) -> Result<Made, StepError> {
     let cancelled = || worker.is_cancelled();
-    let frames = frames.get(&cancelled)?;
-    let job = EncodeJob {
-        frames: &frames,
-        settings: &rung.settings,
-        contract: &rung.contract,
-        cancelled: &cancelled,
-    };
-    let report = worker.executor.encode(&job);
-    let chunk = report.outcome.map_err(StepError::Encode)?;
+    let chunk = frames.with(&cancelled, |pictures| {
+        let job =
+            EncodeJob { pictures, settings: &rung.settings, contract: &rung.contract, cancelled: &cancelled };
+        worker.executor.encode(&job).outcome.map_err(StepError::Encode)
+    })?;
     let facts =
         EncodeFacts { sequence_header: chunk.sequence_header.clone(), frames: chunk.units.len() as u32 };
     Ok(plain(worker.store(&encoded(&chunk)?, encoded(&facts)?)?))
-}
-
-pub fn encode_audio(
-    worker: &Worker,
-    sound: &SoundSource,
-    bitrate: u32,
-    pcm: Digest,
-) -> Result<Made, StepError> {
-    let mut encoder = OpusEncoder::new(sound.channels, bitrate)?;
-    let mut hasher = blake3::Hasher::new_derive_key("rivet pcm v1");
-    let mut sink = |samples: &[i32]| {
-        for sample in samples {
-            hasher.update(&sample.to_le_bytes());
-        }
-        encoder.push(samples)
-    };
-    let cancelled = || worker.is_cancelled();
-    media::decode_audio(&sound.path, &sound.track, sound.channels, sound.origin, &cancelled, &mut sink)?;
-    if Digest::from(hasher.finalize()) != pcm {
-        return Err(MediaError::Changed { path: sound.path.clone() }.into());
-    }
-    let track = encoder.finish()?;
-    let facts =
-        AudioFacts { pre_skip: track.pre_skip, samples: track.samples, packets: track.packets.len() as u64 };
-    Ok(plain(worker.store(&encoded(&track)?, encoded(&facts)?)?))
 }
 
 /// Holds every distinct sequence header of a rung against its contract. The result is the one
@@ -335,65 +306,61 @@ pub fn store_bytes(worker: &Worker, bytes: &[u8]) -> Result<Made, StepError> {
     Ok(plain(worker.store(bytes, Vec::new())?))
 }
 
-pub fn mux_video(
+/// Where a segment stands among its track's, and how long its samples last.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub number: u32,
+    /// Ticks.
+    pub start: u64,
+    pub durations: Vec<(u32, u32)>,
+}
+
+pub fn mux_video(worker: &Worker, encode: &BlobRef, place: &Place) -> Result<Made, StepError> {
+    let chunk: EncodedChunk = worker.load(encode)?;
+    mux(worker, encode, package::TrackKind::Video, &chunk.units, place)
+}
+
+pub fn mux_audio(worker: &Worker, encode: &BlobRef, place: &Place) -> Result<Made, StepError> {
+    let packets: Vec<Vec<u8>> = worker.load(encode)?;
+    mux(worker, encode, package::TrackKind::Audio, &packets, place)
+}
+
+fn mux(
     worker: &Worker,
     encode: &BlobRef,
-    number: u32,
-    start: u64,
-    durations: &[(u32, u32)],
+    kind: package::TrackKind,
+    units: &[Vec<u8>],
+    place: &Place,
 ) -> Result<Made, StepError> {
-    let chunk: EncodedChunk = worker.load(encode)?;
-    let ticks = durations.iter().flat_map(|&(count, ticks)| std::iter::repeat_n(ticks, count as usize));
-    let samples: Vec<package::Sample<'_>> = chunk
-        .units
+    let ticks = place.durations.iter();
+    let ticks = ticks.flat_map(|&(count, ticks)| std::iter::repeat_n(ticks, count as usize));
+    let samples: Vec<package::Sample<'_>> = units
         .iter()
         .zip(ticks)
         .enumerate()
-        .map(|(place, (unit, duration))| package::Sample { data: unit, duration, sync: place == 0 })
+        .map(|(number, (data, duration))| package::Sample {
+            data,
+            duration,
+            // Every packet of sound can be entered at; of a chunk, its first picture.
+            sync: number == 0 || kind == package::TrackKind::Audio,
+        })
         .collect();
-    if samples.len() != chunk.units.len() {
+    if samples.len() != units.len() {
         return Err(StepError::Lost(*encode));
     }
     let segment = package::Segment {
-        sequence_number: number,
-        base_decode_time: start,
-        kind: package::TrackKind::Video,
+        sequence_number: place.number,
+        base_decode_time: place.start,
+        kind,
         samples: &samples,
     };
     store_bytes(worker, &package::segment(&segment).map_err(StepError::internal)?)
 }
 
-/// Which packets of a rendition make a segment, and when they are decoded.
-#[derive(Clone, Debug)]
-pub struct AudioSlice {
-    pub number: u32,
-    pub packets: std::ops::Range<u64>,
-    /// 48 kHz samples.
-    pub start: u64,
-    pub last_duration: u32,
-}
-
-pub fn mux_audio(worker: &Worker, audio: &BlobRef, slice: &AudioSlice) -> Result<Made, StepError> {
-    let track: OpusTrack = worker.load(audio)?;
-    let range = slice.packets.start as usize..slice.packets.end as usize;
-    let packets = track.packets.get(range).ok_or(StepError::Lost(*audio))?;
-    let last = packets.len().saturating_sub(1);
-    let samples: Vec<package::Sample<'_>> = packets
-        .iter()
-        .enumerate()
-        .map(|(place, data)| package::Sample {
-            data,
-            duration: if place == last { slice.last_duration } else { media::OPUS_FRAME as u32 },
-            sync: true,
-        })
-        .collect();
-    let segment = package::Segment {
-        sequence_number: slice.number,
-        base_decode_time: slice.start,
-        kind: package::TrackKind::Audio,
-        samples: &samples,
-    };
-    store_bytes(worker, &package::segment(&segment).map_err(StepError::internal)?)
+/// Files the list of a reel's segments.
+pub fn wind(worker: &Worker, segments: Vec<BlobRef>, headers: Vec<Vec<u8>>) -> Result<Made, StepError> {
+    let result = worker.store(&encoded(&segments)?, encoded(&ReelFacts { headers })?)?;
+    Ok(Made { result, payload: Payload::Reel(Arc::new(segments)) })
 }
 
 pub fn publish(worker: &Worker, folder: &Path, files: &[package::PublishFile]) -> Result<Made, StepError> {
@@ -417,13 +384,11 @@ pub fn publish(worker: &Worker, folder: &Path, files: &[package::PublishFile]) -
 }
 
 /// Runs a job; a panic in a codec is a failure of that step, not of the program.
-pub fn run(worker: &Worker, job: Job) -> (Result<Made, StepError>, Duration) {
-    let start = Instant::now();
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(worker)));
-    let outcome = outcome.unwrap_or_else(|panic| {
+pub fn guarded<T>(job: impl FnOnce() -> Result<T, StepError>) -> Result<T, StepError> {
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+    outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         Err(StepError::internal(format!("a step panicked: {text}")))
-    });
-    (outcome, start.elapsed())
+    })
 }

@@ -363,6 +363,19 @@ pub(super) fn is_big_endian(format: ffmpeg::format::Pixel) -> bool {
     }
 }
 
+/// Bytes of a picture with rows padded for vector instructions; `None` for an unknown format.
+pub(super) fn image_bytes(pixel_format: &str, width: u32, height: u32) -> Option<u64> {
+    let name = std::ffi::CString::new(pixel_format).ok()?;
+    let (width, height) = (i32::try_from(width).ok()?, i32::try_from(height).ok()?);
+    // SAFETY: the name is a C string that outlives the call; the second function takes any format
+    // and size and returns a negative number for those that it does not know.
+    let bytes = unsafe {
+        let format = ffi::av_get_pix_fmt(name.as_ptr());
+        ffi::av_image_get_buffer_size(format, width, height, 64)
+    };
+    u64::try_from(bytes).ok().filter(|&bytes| bytes > 0)
+}
+
 /// The 256 colours that the samples of a picture with a palette stand for; `None` without one.
 pub(super) fn palette(frame: &frame::Video) -> Option<[u8; 1024]> {
     // SAFETY: as in `bit_depth`; FFmpeg keeps 1024 bytes at data[1] of every frame of a format

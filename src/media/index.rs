@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Colour, Rational};
+use super::{Colour, Rational, ffi};
 
 /// The tracks of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +98,26 @@ impl VideoTrack {
         let high = u64::from(self.height) * self.sample_aspect.den;
         let (across, down) = if self.rotation.swaps_sides() { (high, wide) } else { (wide, high) };
         Rational::new(across, down).unwrap_or(Rational { num: 1, den: 1 })
+    }
+
+    /// Bytes that a decoded picture takes in memory, about: decoders pad a little.
+    pub fn frame_bytes(&self) -> u64 {
+        ffi::image_bytes(&self.pixel_format, self.width, self.height).unwrap_or_else(|| {
+            // 4:4:4 at worst.
+            u64::from(self.width) * u64::from(self.height) * if self.bit_depth > 8 { 6 } else { 3 }
+        })
+    }
+
+    /// Time stamps of the frames that belong to a span, in order.
+    pub fn shown_by(&self, span: usize) -> Vec<i64> {
+        let Some(&Span { first, end, .. }) = self.spans.get(span) else {
+            return Vec::new();
+        };
+        let own = self.own_stamps(span);
+        let packets = self.stamps.get(first as usize..end as usize).unwrap_or_default();
+        let mut stamps: Vec<i64> = packets.iter().copied().filter(|stamp| own.contains(stamp)).collect();
+        stamps.sort();
+        stamps
     }
 
     /// How many samples the picture has from top to bottom, as it should be shown.

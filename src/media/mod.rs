@@ -5,7 +5,7 @@
 //! [`Index`]: the tracks, and for the pictures the [`Span`]s, stretches that decode by
 //! themselves. A [`PacketReader`] fetches the packets of a span again, and a [`SpanDecoder`]
 //! turns them into [`Frame`]s in presentation order. Sound goes through [`decode_audio`] to
-//! 48 kHz PCM and through [`OpusTrack`] to packets.
+//! 48 kHz PCM and through [`encode_window`] to packets.
 
 pub mod av1;
 
@@ -31,7 +31,7 @@ pub use error::MediaError;
 pub use ffi::{decoder_library, demuxer_library, init};
 pub use frame::{Frame, FrameDigest};
 pub use index::{AudioTrack, Index, Rotation, Span, SpanDigest, VideoTrack};
-pub use opus::{OPUS_FRAME, OPUS_RATE, OpusEncoder, OpusTrack, opus_library};
+pub use opus::{Blocks, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, encode_window, opus_library};
 pub use reader::{PacketReader, SpanPackets};
 pub use scale::{Picture, PictureFormat, Scaler};
 pub use scan::scan;

@@ -1,8 +1,16 @@
 //! What a person sees: progress while a build runs, and its summary at the end. It only turns
 //! what the library tells into text.
 
+pub mod drawing;
+mod explanation;
+mod history;
 mod progress;
 mod text;
+mod trace;
+mod tracer;
 
+pub use explanation::explanation;
+pub use history::{build, history};
 pub use progress::Progress;
-pub use text::{bytes, plan, summary};
+pub use text::{bytes, check, plan, summary};
+pub use tracer::Tracer;

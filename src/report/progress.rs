@@ -20,7 +20,8 @@ pub struct Progress {
     interrupted: Arc<AtomicBool>,
     start: Instant,
     last_line: Instant,
-    /// Encodes known of, and done, from the cache or not.
+    rungs: u64,
+    /// Encodes in all, once they are known, and done, from the cache or not.
     encodes: u64,
     done: u64,
     /// Luma samples to encode in all, found in the cache, and encoded.
@@ -48,6 +49,7 @@ impl Progress {
             interrupted,
             start: now,
             last_line: now,
+            rungs: 0,
             encodes: 0,
             done: 0,
             samples: 0,
@@ -69,17 +71,16 @@ impl Progress {
                 Kind::Decode => format!("decoding {title} to find what changed"),
                 _ => title.clone(),
             }),
-            Event::Cut { title, chunks, rungs, seconds, samples } => {
-                self.encodes += chunks * rungs;
+            Event::Film { title, rungs, seconds, samples } => {
                 self.samples += samples;
+                self.rungs = *rungs;
                 self.bar.set_style(style("{spinner} {elapsed} [{bar:24}] {msg}"));
                 self.bar.set_length(self.samples);
-                self.note(format!(
-                    "{title}: {} in {} on {}",
-                    duration(*seconds),
-                    count(*chunks, "chunk"),
-                    count(*rungs, "rung")
-                ));
+                self.note(format!("{title}: {} on {}", duration(*seconds), count(*rungs, "rung")));
+                self.show();
+            }
+            Event::Cut { chunks, .. } => {
+                self.encodes += chunks * self.rungs;
                 self.show();
             }
             Event::Finished { kind: Kind::Encode, origin, encode: Some(work), .. } => {
@@ -121,7 +122,10 @@ impl Progress {
     }
 
     fn state(&self) -> String {
-        let segments = format!("{} of {}", self.done, count(self.encodes, "segment"));
+        let segments = match self.encodes {
+            0 => count(self.done, "segment"),
+            all => format!("{} of {}", self.done, count(all, "segment")),
+        };
         let spent = self.first_encode.map_or(0.0, |start| start.elapsed().as_secs_f64());
         if self.encoded == 0 || spent < 1.0 {
             return segments;

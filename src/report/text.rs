@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use rivet::graph::{Kind, Plan, Summary, TrackSummary};
+use rivet::graph::{Check, Kind, KindPlan, Plan, Summary, TitlePlan, TrackPlan, TrackSummary};
 
 /// A number of bytes with three digits or so, in decimal units as disks are sold.
 pub fn bytes(bytes: u64) -> String {
@@ -102,53 +102,80 @@ pub fn summary(summary: &Summary) -> String {
 pub fn plan(plan: &Plan) -> String {
     let mut text = String::new();
     for title in &plan.titles {
-        let _ = match (&title.cut, &title.summary) {
-            (Some((chunks, seconds)), Some(_)) => {
-                writeln!(
-                    text,
-                    "{}  {} in {}: up to date",
-                    title.name,
-                    duration(*seconds),
-                    count(*chunks as u64, "chunk")
-                )
+        let _ = match title {
+            TitlePlan { up_to_date: true, .. } => {
+                writeln!(text, "{}  {}: up to date", title.name, duration(title.seconds))
             }
-            (Some((chunks, seconds)), None) => {
-                writeln!(text, "{}  {} in {}", title.name, duration(*seconds), count(*chunks as u64, "chunk"))
-            }
-            (None, _) => {
+            TitlePlan { exact: true, .. } => writeln!(text, "{}  {}", title.name, duration(title.seconds)),
+            _ => {
                 writeln!(text, "{}  not seen before: what to encode is known once it is decoded", title.name)
             }
         };
-        if title.summary.is_some() {
+        if title.up_to_date || !title.exact {
             continue;
         }
-        let names = title.rungs.iter().map(|rung| rung.name.len()).max().unwrap_or(0);
-        for rung in &title.rungs {
-            let size = format!("{}x{}", rung.size.0, rung.size.1);
-            let _ = match rung.to_encode {
-                0 => writeln!(
-                    text,
-                    "  {:<names$}  {size:<9}  reuse all {}",
-                    rung.name,
-                    count(rung.chunks as u64, "segment")
-                ),
+        let sizes = |track: &TrackPlan| track.size.map_or(String::new(), |(w, h)| format!("{w}x{h}"));
+        let names = title.tracks.iter().map(|track| track.name.chars().count()).max().unwrap_or(0);
+        let size = title.tracks.iter().map(|track| sizes(track).len()).max().unwrap_or(0);
+        for track in &title.tracks {
+            let _ = write!(text, "  {:<names$}  {:<size$}  ", track.name, sizes(track));
+            let _ = match track.to_encode {
+                0 => writeln!(text, "reuse all {}", count(track.segments, "segment")),
                 n => writeln!(
                     text,
-                    "  {:<names$}  {size:<9}  encode {n} of {} ({})",
-                    rung.name,
-                    count(rung.chunks as u64, "segment"),
-                    duration(rung.seconds_to_encode),
+                    "encode {n} of {} ({}): {}",
+                    count(track.segments, "segment"),
+                    duration(track.seconds_to_encode),
+                    ranges(&track.which),
                 ),
             };
+            for reason in &track.why {
+                let _ = writeln!(text, "  {:names$}  {:size$}    {reason}", "", "");
+            }
         }
     }
-    let list = |pick: &dyn Fn(&(Kind, u64, u64)) -> u64| {
-        let some = plan.kinds.iter().map(|kind| (kind.0, pick(kind))).filter(|&(_, n)| n > 0);
+    let list = |pick: &dyn Fn(&KindPlan) -> u64| {
+        let some = plan.nodes.iter().map(|node| (node.kind, pick(node))).filter(|&(_, n)| n > 0);
         let some: Vec<String> = some.map(|(kind, n)| format!("{n} {}", kind.name())).collect();
         if some.is_empty() { "nothing".to_owned() } else { some.join(", ") }
     };
-    let _ = writeln!(text, "would run: {}", list(&|kind| kind.1));
-    let _ = writeln!(text, "would reuse: {}", list(&|kind| kind.2));
+    let _ = writeln!(text, "would run: {}", list(&|node| node.would_run));
+    let _ = writeln!(text, "would reuse: {}", list(&|node| node.reused));
+    text
+}
+
+/// Numbers of segments, e.g. `3, 7-9`; a long list is cut short.
+fn ranges(ranges: &[(u64, u64)]) -> String {
+    const MOST: usize = 10;
+    let one = |&(first, last): &(u64, u64)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    };
+    let mut text = ranges.iter().take(MOST).map(one).collect::<Vec<_>>().join(", ");
+    if ranges.len() > MOST {
+        text += ", …";
+    }
+    text
+}
+
+/// What building again has found.
+pub fn check(check: &Check) -> String {
+    let mut text = String::new();
+    for difference in &check.differences {
+        let _ = writeln!(
+            text,
+            "{}: {} ({}) made other bytes this time\n  key {}\n  in the cache {}, again {}",
+            difference.title,
+            difference.node,
+            difference.kind.name(),
+            difference.key,
+            difference.cached,
+            difference.again,
+        );
+    }
+    let _ = match (check.differences.len(), check.compared) {
+        (0, compared) => writeln!(text, "checked: {} made the same bytes again", count(compared, "step")),
+        (different, compared) => writeln!(text, "{different} of {} differ", count(compared, "step")),
+    };
     text
 }
 

@@ -12,6 +12,8 @@ use super::units::{BitsPerSecond, Millis};
 pub struct Ladder {
     /// Where the spec stands: absolute, without `.` and `..`.
     pub path: PathBuf,
+    /// The spec's own words.
+    pub text: String,
     /// At least one.
     pub titles: Vec<Title>,
     pub segments: SegmentPolicy,

@@ -96,7 +96,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Ladder, SpecErrors> {
         )),
     };
     match read {
-        Ok(ladder) if problems.is_empty() => Ok(ladder),
+        Ok(ladder) if problems.is_empty() => Ok(Ladder { text: text.to_owned(), ..ladder }),
         _ => Err(problems.into_errors(path, text)),
     }
 }

@@ -63,7 +63,7 @@ fn content(target: Millis, min: Option<Millis>, max: Option<Millis>) -> SegmentP
     SegmentPolicy {
         mode: SegmentMode::Content,
         target,
-        min: min.unwrap_or(Millis(target.0 / 4).max(*BOUNDS.start())),
+        min: min.unwrap_or(Millis(target.0 / 10).max(*BOUNDS.start())),
         max: max.unwrap_or(Millis(target.0 * 2).min(*BOUNDS.end())),
     }
 }
@@ -160,10 +160,10 @@ mod tests {
     fn what_is_not_said_follows_from_the_target() {
         let content = SegmentMode::Content;
         assert_eq!(ladder(SPEC).segments.target, Millis(2_000));
-        assert_eq!(lengths(""), (content, [500, 2_000, 4_000]));
-        assert_eq!(lengths("target = '6s'"), (content, [1_500, 6_000, 12_000]));
+        assert_eq!(lengths(""), (content, [200, 2_000, 4_000]));
+        assert_eq!(lengths("target = '6s'"), (content, [600, 6_000, 12_000]));
         assert_eq!(lengths("target = '200ms'"), (content, [100, 200, 400]));
-        assert_eq!(lengths("target = '1m'"), (content, [15_000, 60_000, 120_000]));
+        assert_eq!(lengths("target = '1m'"), (content, [6_000, 60_000, 120_000]));
         assert_eq!(
             lengths("mode = 'content'\ntarget = '1.5s'\nmin = '1.5s'\nmax = '1500ms'"),
             (content, [1_500, 1_500, 1_500])

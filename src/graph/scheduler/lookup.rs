@@ -1,18 +1,18 @@
 //! Looking steps up: what is in the cache is done, what is not is queued, or, in a dry run, noted.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use petgraph::graph::NodeIndex;
 
 use crate::cache::{ActionResult, BlobRef, Cache};
 
-use super::Scheduler;
+use super::{Scheduler, no_run};
 use crate::graph::error::StepError;
 use crate::graph::event::Origin;
-use crate::graph::prepare::{self, Prepared, PreparedJob, outside_job, prepare};
+use crate::graph::prepare::{self, Prepared, outside_job, prepare};
 use crate::graph::step::{Node, State, Step};
-use crate::graph::work::{self, EncodeFacts, Job, Made, Payload, facts};
+use crate::graph::track::ReelFacts;
+use crate::graph::work::{self, EncodeFacts, Made, Payload, SoundFacts, facts};
 
 impl Scheduler<'_> {
     /// Looks a step up, and queues it if its result is not there.
@@ -25,6 +25,7 @@ impl Scheduler<'_> {
         let looked_up = match step {
             Step::Source => self.look_up_source(id),
             Step::Publish => self.look_up_publish(id),
+            Step::Reel { track, reel } => self.look_up_reel(id, track, reel),
             _ => self.look_up_cached(id),
         };
         if let Err(error) = looked_up {
@@ -37,51 +38,97 @@ impl Scheduler<'_> {
                 return;
             }
             match step {
-                Step::Encode { chunk, .. } => {
+                Step::Encode { piece, .. } => {
                     let work = self.encode_work(title, step).map_or(0, |work| work.samples);
-                    self.ready.push_encode((title, chunk), work, id);
+                    self.ready.push_encode((title, piece), work, id);
                 }
-                _ => self.ready.push_step(self.graph[id].path, id),
+                Step::DecodeSpan { span } => self.ready.push_decode((title, span), id),
+                Step::Audio { track, .. } => {
+                    let sound = self.titles[title].rendition(track).map_or(0, |(plan, _)| plan.sound);
+                    self.ready.push_window((title, sound), id);
+                }
+                _ => self.ready.push_step(step.stage(), id),
             }
         }
     }
 
-    pub(super) fn look_up_source(&mut self, id: NodeIndex) -> Result<(), StepError> {
+    fn look_up_source(&mut self, id: NodeIndex) -> Result<(), StepError> {
         let title = self.graph[id].title;
-        match work::known_source(&self.worker.cache, &self.titles[title].source) {
+        let known = match &self.settings.sources {
+            Some(sources) => sources.get(&self.titles[title].name).copied(),
+            None => work::known_source(&self.worker.cache, &self.titles[title].source),
+        };
+        match known {
             Some(digest) => {
                 let result = ActionResult { facts: digest.0.to_vec(), blobs: Vec::new() };
-                self.complete(
-                    id,
-                    Made { result, payload: Payload::Source(digest) },
-                    Origin::Cached,
-                    Duration::ZERO,
-                );
+                let made = Made { result, payload: Payload::Source(digest) };
+                self.complete(id, made, Origin::Cached, no_run());
             }
+            None if self.settings.sources.is_some() => self.skip(id),
             None => {
-                let job = outside_job(&self.graph, &self.titles[title], Step::Source)?;
-                self.graph[id].state = State::Queued(job);
+                let job = outside_job(&self.titles[title], Step::Source, || Ok(Vec::new()))?;
+                self.graph[id].state = State::Queued(Some(job));
             }
         }
         Ok(())
     }
 
-    pub(super) fn look_up_publish(&mut self, id: NodeIndex) -> Result<(), StepError> {
+    fn look_up_publish(&mut self, id: NodeIndex) -> Result<(), StepError> {
         let title = &self.titles[self.graph[id].title];
-        if crate::package::is_current(&title.output, &title.files(&self.graph)?) {
+        let files = title.files(&self.graph)?;
+        if self.settings.unpublished || crate::package::is_current(&title.output, &files) {
             let made = Made { result: ActionResult::default(), payload: Payload::Published };
-            self.complete(id, made, Origin::Cached, Duration::ZERO);
+            self.complete(id, made, Origin::Cached, no_run());
         } else {
-            let job = outside_job(&self.graph, title, Step::Publish)?;
-            self.graph[id].state = State::Queued(job);
+            let job = outside_job(title, Step::Publish, || Ok(files))?;
+            self.graph[id].state = State::Queued(Some(job));
         }
         Ok(())
     }
 
-    pub(super) fn look_up_cached(&mut self, id: NodeIndex) -> Result<(), StepError> {
+    /// A reel is looked up before its pieces; only where it is not there do they get nodes.
+    fn look_up_reel(&mut self, id: NodeIndex, track: usize, reel: usize) -> Result<(), StepError> {
+        let Node { title, repairs, .. } = self.graph[id];
+        let expanded = self.titles[title].tracks[track].reels[reel].expanded;
+        if !expanded && repairs == 0 && !self.settings.expand {
+            let recipe = prepare(&self.graph, &self.titles[title], self.graph[id].step, &self.tools)?.recipe;
+            let key = recipe.key();
+            self.graph[id].key = Some(key);
+            if let Some(made) = self.find(id, &key)? {
+                self.complete(id, made, Origin::Cached, no_run());
+                return Ok(());
+            }
+        }
+        if !expanded {
+            let before = self.graph.node_count();
+            self.titles[title].expand_reel(&mut self.graph, track, reel);
+            self.take_in(before);
+            self.settle_reel(id);
+        }
+        if matches!(self.graph[id].state, State::Waiting) && self.graph[id].missing == 0 {
+            return self.look_up_cached(id);
+        }
+        Ok(())
+    }
+
+    /// Inputs that a reel has got late may be known not to come.
+    fn settle_reel(&mut self, id: NodeIndex) {
+        let inputs = self.graph.neighbors_directed(id, petgraph::Direction::Incoming);
+        let (mut would_run, mut hopeless) = (false, false);
+        for input in inputs {
+            would_run |= matches!(self.graph[input].state, State::WouldRun);
+            hopeless |= matches!(self.graph[input].state, State::Failed | State::Skipped);
+        }
+        if would_run {
+            self.mark_would_run(id, true);
+        } else if hopeless {
+            self.skip(id);
+        }
+    }
+
+    fn look_up_cached(&mut self, id: NodeIndex) -> Result<(), StepError> {
         let Node { title, step, repairs, .. } = self.graph[id];
-        let Prepared { recipe, job } =
-            prepare(&self.graph, &self.titles[title], step, &self.tools, self.settings.jobs)?;
+        let Prepared { recipe, job } = prepare(&self.graph, &self.titles[title], step, &self.tools)?;
         let key = recipe.key();
         tracing::debug!(node = self.titles[title].label(step), kind = recipe.kind(), %key, fields = ?recipe.fields());
         self.graph[id].key = Some(key);
@@ -92,10 +139,9 @@ impl Scheduler<'_> {
         }
         // What was lost once is not looked up again: its entry may still be there.
         if repairs == 0
-            && let Some(entry) = self.worker.cache.action(&key)?
-            && let Some(payload) = self.accept(title, step, &entry.result)?
+            && let Some(made) = self.find(id, &key)?
         {
-            self.complete(id, Made { result: entry.result, payload }, Origin::Cached, Duration::ZERO);
+            self.complete(id, made, Origin::Cached, no_run());
             return Ok(());
         }
         if self.settings.dry_run {
@@ -108,22 +154,22 @@ impl Scheduler<'_> {
         } else {
             self.in_flight.insert(key, id);
         }
-        let job: Job = match job {
-            PreparedJob::Ready(job) => job,
-            // Its frames are found when it is dispatched.
-            PreparedJob::Encode => Box::new(|_| Err(StepError::internal("an encode without frames"))),
-        };
         self.graph[id].state = State::Queued(job);
         Ok(())
     }
 
+    /// What is filed under a key, if it can be believed.
+    fn find(&mut self, id: NodeIndex, key: &crate::cache::ActionKey) -> Result<Option<Made>, StepError> {
+        let Node { title, step, .. } = self.graph[id];
+        self.looked_up += 1;
+        let Some(entry) = self.worker.cache.action(key)? else { return Ok(None) };
+        let Some(payload) = self.accept(title, step, &entry.result)? else { return Ok(None) };
+        self.found += 1;
+        Ok(Some(Made { result: entry.result, payload }))
+    }
+
     /// Looks over a cached result before it is believed: `None` makes it a miss.
-    pub(super) fn accept(
-        &self,
-        title: usize,
-        step: Step,
-        result: &ActionResult,
-    ) -> Result<Option<Payload>, StepError> {
+    fn accept(&self, title: usize, step: Step, result: &ActionResult) -> Result<Option<Payload>, StepError> {
         let title = &self.titles[title];
         let found =
             |blob: Result<BlobRef, StepError>| blob.and_then(|blob| Ok(self.worker.cache.blob(&blob)?));
@@ -134,9 +180,30 @@ impl Scheduler<'_> {
             Step::Chunk => found(prepare::blob(result))?
                 .and_then(|bytes| postcard::from_bytes(&bytes).ok())
                 .map(|film| Payload::Film(Arc::new(film))),
-            Step::Encode { rung, chunk } => {
-                let plan = title.rung(rung)?;
-                let frames = title.film()?.chunks.get(chunk).map(|chunk| chunk.frames);
+            Step::DecodeSound { .. } => {
+                let windows: Option<Vec<_>> =
+                    found(prepare::blob(result))?.and_then(|bytes| postcard::from_bytes(&bytes).ok());
+                windows
+                    .zip(facts::<SoundFacts>(result).ok())
+                    .map(|(windows, facts)| Payload::Sound(facts, windows))
+            }
+            Step::Reel { track, reel } => {
+                let pieces = title.tracks.get(track).and_then(|made| made.reels.get(reel));
+                let pieces = pieces.map_or(0, |reel| reel.pieces.len());
+                let segments: Option<Vec<BlobRef>> =
+                    found(prepare::blob(result))?.and_then(|bytes| postcard::from_bytes(&bytes).ok());
+                let facts: Option<ReelFacts> = facts(result).ok();
+                let agreed = |facts: &ReelFacts| match title.rung(track) {
+                    Ok(plan) => facts.headers.iter().all(|header| plan.contract.check(header).is_ok()),
+                    Err(_) => facts.headers.is_empty(),
+                };
+                segments
+                    .filter(|segments| segments.len() == pieces && facts.as_ref().is_some_and(agreed))
+                    .map(|segments| Payload::Reel(Arc::new(segments)))
+            }
+            Step::Encode { track, piece } => {
+                let plan = title.rung(track)?;
+                let frames = title.chunks.get(piece).map(|chunk| chunk.frames);
                 let checked = facts::<EncodeFacts>(result).and_then(|facts| {
                     plan.contract
                         .check(&facts.sequence_header)

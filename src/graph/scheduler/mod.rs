@@ -2,37 +2,35 @@
 //! a pool of workers, and lets the graph grow as results tell of more steps. One thread owns the
 //! graph; workers only ever see the jobs that it hands them.
 
+mod dispatch;
+mod film;
 mod growth;
 mod lookup;
 mod outcome;
 mod repair;
+mod workers;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 
-use crate::cache::{ActionEntry, ActionKey, Cache, Cost};
+use crate::cache::{ActionKey, Digest};
 use crate::media::MediaError;
 use crate::spec::Ladder;
 
-pub use outcome::{Outcome, RungOutlook, TitleOutcome};
+pub use outcome::Outcome;
 
 use super::error::StepError;
-use super::event::{Event, FailureReport, Origin};
-use super::frames::ChunkFrames;
-use super::prepare::{Tools, encode_job};
-use super::ready::{ChunkId, Demand, ReadyQueue};
+use super::event::{Event, FailureReport, Kind, Origin, Run};
+use super::prepare::Tools;
+use super::ready::{Demand, Id, ReadyQueue};
 use super::step::{Node, State, Step};
 use super::title::{Graph, Title};
-use super::work::{self, Job, Made, Worker};
-
-/// Frames that an encoder holds at most: its look-ahead and its references, with their
-/// half-size copies and motion data.
-const ENCODER_FRAMES: u64 = 100;
+use super::work::{Made, Worker};
+use workers::{Message, Workers};
 
 pub struct Settings {
     pub jobs: usize,
@@ -41,35 +39,41 @@ pub struct Settings {
     pub keep_going: bool,
     /// Only look; run nothing but the hashing of sources.
     pub dry_run: bool,
+    /// Make nodes of all steps, also where a whole title or reel was found at once.
+    pub expand: bool,
+    /// Do not touch the output folders.
+    pub unpublished: bool,
+    /// Digests of sources, by title, that stand for the files themselves.
+    pub sources: Option<HashMap<String, Digest>>,
+    /// Tell of queue and memory, too.
+    pub gauges: bool,
 }
 
 pub struct Scheduler<'a> {
-    graph: Graph,
-    titles: Vec<Title>,
+    pub(super) graph: Graph,
+    pub(super) titles: Vec<Title>,
     ladder: &'a Ladder,
     worker: Arc<Worker>,
-    tools: Tools,
+    pub(super) tools: Tools,
     settings: Settings,
     observe: &'a dyn Fn(&Event),
-    /// To the workers, which end when this is dropped.
-    jobs: Sender<(NodeIndex, Option<ActionKey>, Job)>,
+    workers: Workers,
     /// Nodes whose inputs are done and that have not been looked up.
     fresh: Vec<NodeIndex>,
     ready: ReadyQueue,
+    /// What running decodes and encodes take, and whether a decode's frames are kept.
+    demands: HashMap<NodeIndex, (Demand, bool)>,
+    /// Chunks whose frames may turn out not to be needed.
+    settled: Vec<Id>,
     in_flight: HashMap<ActionKey, NodeIndex>,
     /// In a dry run, the keys of steps that would run.
     would_run_keys: HashSet<ActionKey>,
     followers: HashMap<NodeIndex, Vec<NodeIndex>>,
     running: usize,
     stopping: bool,
-    receiver: Receiver<Message>,
-    outcome: Outcome,
-}
-
-struct Message {
-    node: NodeIndex,
-    made: Result<Made, StepError>,
-    wall: Duration,
+    looked_up: u64,
+    found: u64,
+    pub(super) outcome: Outcome,
 }
 
 impl<'a> Scheduler<'a> {
@@ -80,18 +84,7 @@ impl<'a> Scheduler<'a> {
         settings: Settings,
         observe: &'a dyn Fn(&Event),
     ) -> Result<Scheduler<'a>, StepError> {
-        let (sender, receiver) = channel();
-        let (jobs, taken) = channel::<(NodeIndex, Option<ActionKey>, Job)>();
-        let taken = Arc::new(Mutex::new(taken));
-        // Plain threads, not rayon's: one of rayon's that waits for another pool's work runs other
-        // jobs of its own pool meanwhile, and an encode would stand still beneath another.
-        for number in 0..settings.jobs {
-            let (worker, taken, sender) = (Arc::clone(&worker), Arc::clone(&taken), sender.clone());
-            std::thread::Builder::new()
-                .name(format!("rivet-{number}"))
-                .spawn(move || work_off(&worker, &taken, &sender))
-                .map_err(StepError::internal)?;
-        }
+        let workers = Workers::start(settings.jobs, &worker)?;
         let titles =
             ladder.titles.iter().enumerate().map(|(n, title)| Title::new(ladder, n, title)).collect();
         let ready = ReadyQueue::new(settings.memory);
@@ -103,26 +96,33 @@ impl<'a> Scheduler<'a> {
             tools,
             settings,
             observe,
-            jobs,
+            workers,
             fresh: Vec::new(),
             ready,
+            demands: HashMap::new(),
+            settled: Vec::new(),
             in_flight: HashMap::new(),
             would_run_keys: HashSet::new(),
             followers: HashMap::new(),
             running: 0,
             stopping: false,
-            receiver,
+            looked_up: 0,
+            found: 0,
             outcome: Outcome::default(),
         })
     }
 
-    pub fn run(mut self) -> Outcome {
+    /// Runs to the end. What came of it is in `outcome`.
+    pub fn run(&mut self) {
         for title in 0..self.titles.len() {
             self.fresh.push(self.graph.add_node(Node::new(title, Step::Source, 0)));
         }
         loop {
             while let Some(node) = self.fresh.pop() {
                 self.look_up(node);
+            }
+            for chunk in std::mem::take(&mut self.settled) {
+                self.ready.review(chunk);
             }
             self.dispatch();
             if self.running == 0 {
@@ -132,15 +132,18 @@ impl<'a> Scheduler<'a> {
                 }
                 continue;
             }
-            let Ok(message) = self.receiver.recv() else {
-                break;
-            };
-            self.running -= 1;
-            self.finish(message);
+            match self.workers.next() {
+                Some(Message::Made { node, made, run }) => self.finish(node, made, run),
+                Some(Message::Free) => self.running -= 1,
+                None => break,
+            }
         }
         self.outcome.interrupted = self.worker.is_cancelled();
         let all_published = self.outcome.titles.len() == self.titles.len();
-        let excused = self.stopping || self.settings.dry_run || !self.outcome.failures.is_empty();
+        let excused = self.stopping
+            || self.settings.dry_run
+            || self.settings.unpublished
+            || !self.outcome.failures.is_empty();
         if !all_published && !excused {
             // It must never look like a success.
             self.outcome.failures.push(FailureReport {
@@ -150,112 +153,50 @@ impl<'a> Scheduler<'a> {
                 hint: StepError::internal("").hint(),
             });
         }
-        self.close()
+        self.close();
     }
 
-    /// Fills the free slots.
-    fn dispatch(&mut self) {
-        if self.worker.is_cancelled() {
-            self.stopping = true;
-        }
-        while !self.stopping && self.running < self.settings.jobs {
-            let Some((id, job)) = self.next_job() else {
-                break;
-            };
-            let Node { title, step, .. } = self.graph[id];
-            self.graph[id].state = State::Running;
-            self.running += 1;
-            let title = &self.titles[title];
-            (self.observe)(&Event::Started {
-                title: title.name.clone(),
-                kind: step.kind(),
-                node: title.label(step),
-            });
-            // The workers are there as long as this is.
-            let _ = self.jobs.send((id, self.graph[id].key, job));
-        }
-    }
-
-    fn next_job(&mut self) -> Option<(NodeIndex, Job)> {
-        loop {
-            if let Some(id) = self.ready.pop_step() {
-                match std::mem::replace(&mut self.graph[id].state, State::Waiting) {
-                    State::Queued(job) => return Some((id, job)),
-                    // Skipped since it was queued.
-                    other => self.graph[id].state = other,
-                }
-                continue;
-            }
-            let (titles, graph) = (&self.titles, &self.graph);
-            let (id, frames) = self.ready.pop_encode(
-                |chunk, node| demand(titles, graph, chunk, node),
-                |(title, chunk)| match &titles[title].frames {
-                    Some(source) => Arc::new(ChunkFrames::new(Arc::clone(source), chunk)),
-                    None => {
-                        unreachable!("encodes are queued after the film's frame source is made")
-                    }
-                },
-            )?;
-            let Node { title, step, .. } = self.graph[id];
-            let Step::Encode { rung, chunk } = step else {
-                continue;
-            };
-            if !matches!(self.graph[id].state, State::Queued(_)) {
-                let demand = demand(&self.titles, &self.graph, (title, chunk), id);
-                self.ready.encode_ended((title, chunk), &demand);
-                continue;
-            }
-            match encode_job(&self.titles[title], rung, frames) {
-                Ok(job) => return Some((id, job)),
-                Err(error) => {
-                    let demand = demand(&self.titles, &self.graph, (title, chunk), id);
-                    self.ready.encode_ended((title, chunk), &demand);
-                    self.fail(id, error);
-                }
-            }
-        }
-    }
-
-    fn finish(&mut self, message: Message) {
-        let Message { node: id, made, wall } = message;
+    fn finish(&mut self, id: NodeIndex, made: Result<Made, StepError>, run: Run) {
         let Node { title, step, key, .. } = self.graph[id];
-        if let Step::Encode { chunk, .. } = step {
-            let demand = demand(&self.titles, &self.graph, (title, chunk), id);
-            self.ready.encode_ended((title, chunk), &demand);
+        if let Some((demand, kept)) = self.demands.remove(&id) {
+            match step {
+                Step::Encode { piece, .. } => self.ready.encode_ended((title, piece), demand),
+                _ => self.decode_ended(title, demand, kept, &made),
+            }
         }
         if let Some(key) = key {
             self.in_flight.remove(&key);
         }
         let followers = self.followers.remove(&id).unwrap_or_default();
-        match made {
-            Ok(made) => {
-                self.complete(id, made, Origin::Ran, wall);
-                // They find the result in the cache.
-                for follower in followers {
-                    self.graph[follower].state = State::Waiting;
-                    self.graph[follower].repairs = 0;
-                    self.fresh.push(follower);
-                }
-            }
-            Err(error) => {
-                // Each tries for itself: what failed may be this title's file.
-                for follower in followers {
-                    self.graph[follower].state = State::Waiting;
-                    self.fresh.push(follower);
-                }
-                match error {
-                    StepError::Media(MediaError::Incomplete { .. } | MediaError::Damaged { .. })
-                        if self.respan(id) => {}
-                    StepError::Lost(blob) => self.repair(id, blob),
-                    error if error.is_cancelled() => self.stopping = true,
-                    error => self.fail(id, error),
-                }
-            }
+        for &follower in &followers {
+            self.graph[follower].state = State::Waiting;
         }
+        match made {
+            // Nobody wants it any more; it is in the cache for another time.
+            Ok(_) if matches!(self.graph[id].state, State::Skipped) => {
+                self.outcome.counts.entry(step.kind()).or_default().ran += 1;
+            }
+            Err(_) if matches!(self.graph[id].state, State::Skipped) => {}
+            Ok(made) => {
+                self.complete(id, made, Origin::Ran, run);
+                // They find the result in the cache.
+                for &follower in &followers {
+                    self.graph[follower].repairs = 0;
+                }
+            }
+            Err(StepError::Media(MediaError::Incomplete { .. } | MediaError::Damaged { .. }))
+                if self.respan(id) => {}
+            Err(StepError::Lost(blob)) => self.repair(id, blob),
+            Err(StepError::Beside) => self.skip(id),
+            Err(error) if error.is_cancelled() => self.stopping = true,
+            Err(error) => self.fail(id, error),
+        }
+        // After a failure each tries for itself: what failed may be this title's file.
+        self.fresh.extend(followers);
     }
 
     /// A step has its result: tells so, lets the graph grow, and looks at what waited for it.
-    fn complete(&mut self, id: NodeIndex, made: Made, origin: Origin, wall: Duration) {
+    fn complete(&mut self, id: NodeIndex, made: Made, origin: Origin, run: Run) {
         let Node { title, step, .. } = self.graph[id];
         let kind = step.kind();
         let counts = self.outcome.counts.entry(kind).or_default();
@@ -263,16 +204,22 @@ impl<'a> Scheduler<'a> {
             Origin::Ran => counts.ran += 1,
             Origin::Cached => counts.cached += 1,
         }
+        if let (Step::Reel { track, reel }, Origin::Cached) = (step, origin) {
+            self.count_pieces(title, track, reel);
+        }
         let result = Arc::new(made.result);
         self.graph[id].last = Some(Arc::clone(&result));
         self.graph[id].state = State::Done { result, origin };
+        if origin == Origin::Ran {
+            self.outcome.runs.push((id, run));
+        }
         let name = &self.titles[title];
         (self.observe)(&Event::Finished {
             title: name.name.clone(),
             kind,
             node: name.label(step),
             origin,
-            wall_ms: millis(wall),
+            run,
             encode: self.encode_work(title, step),
         });
         let dependents: Vec<NodeIndex> = self.graph.neighbors_directed(id, Direction::Outgoing).collect();
@@ -286,9 +233,34 @@ impl<'a> Scheduler<'a> {
                 self.fresh.push(dependent);
             }
         }
-        if let Err(error) = self.grow(id, title, step, made.payload) {
+        if let Err(error) = self.grow(id, title, step, origin, made.payload) {
             self.fail_dependents(id, error);
         }
+    }
+
+    /// A reel that was found stands for its encodes and segments.
+    fn count_pieces(&mut self, title: usize, track: usize, reel: usize) {
+        let (encode, unseen) = self.unseen_pieces(title, track, reel);
+        for kind in [encode, Kind::Mux] {
+            self.outcome.counts.entry(kind).or_default().cached += unseen;
+        }
+    }
+
+    fn uncount_pieces(&mut self, title: usize, track: usize, reel: usize) {
+        let (encode, unseen) = self.unseen_pieces(title, track, reel);
+        for kind in [encode, Kind::Mux] {
+            let counts = self.outcome.counts.entry(kind).or_default();
+            counts.cached = counts.cached.saturating_sub(unseen);
+        }
+    }
+
+    /// How many of a reel's pieces have no nodes of their own, and what kind their encodes are.
+    fn unseen_pieces(&self, title: usize, track: usize, reel: usize) -> (Kind, u64) {
+        let track = &self.titles[title].tracks[track];
+        let pieces = track.reels.get(reel).map_or(0..0, |reel| reel.pieces.clone());
+        let unseen = track.pieces.get(pieces).unwrap_or_default();
+        let unseen = unseen.iter().filter(|nodes| nodes.encode.is_none()).count() as u64;
+        (if track.rung().is_some() { Kind::Encode } else { Kind::Audio }, unseen)
     }
 
     /// In a dry run: a step, and all that depends on it, would run. The step itself is counted
@@ -328,6 +300,16 @@ impl<'a> Scheduler<'a> {
             hint: hint.clone(),
         });
         self.outcome.failures.push(FailureReport { title: title.name.clone(), node, message, hint });
+        self.skip_dependents(id);
+        self.stopping |= !self.settings.keep_going;
+    }
+
+    fn skip(&mut self, id: NodeIndex) {
+        self.drop_node(id);
+        self.skip_dependents(id);
+    }
+
+    fn skip_dependents(&mut self, id: NodeIndex) {
         let mut stack: Vec<NodeIndex> = self.graph.neighbors(id).collect();
         while let Some(next) = stack.pop() {
             if matches!(self.graph[next].state, State::Waiting) {
@@ -335,45 +317,9 @@ impl<'a> Scheduler<'a> {
                 stack.extend(self.graph.neighbors(next));
             }
         }
-        self.stopping |= !self.settings.keep_going;
     }
 }
 
-/// What a worker thread does until there will be no more jobs: run one, file its result, tell.
-fn work_off(
-    worker: &Worker,
-    jobs: &Mutex<Receiver<(NodeIndex, Option<ActionKey>, Job)>>,
-    sender: &Sender<Message>,
-) {
-    loop {
-        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((node, key, job)) = next else { return };
-        let (made, wall) = work::run(worker, job);
-        let made = made.and_then(|made| {
-            if let Some(key) = key {
-                let entry = ActionEntry { result: made.result.clone(), cost: Cost { wall_ms: millis(wall) } };
-                worker.cache.put_action(&key, &entry)?;
-            }
-            Ok(made)
-        });
-        // The receiver only goes when the build is over.
-        let _ = sender.send(Message { node, made, wall });
-    }
-}
-
-fn demand(titles: &[Title], graph: &Graph, (title, chunk): ChunkId, node: NodeIndex) -> Demand {
-    let title = &titles[title];
-    let Step::Encode { rung, .. } = graph[node].step else {
-        return Demand { frames: 0, encoder: 0 };
-    };
-    let encoder = title.rungs.get(rung).map_or(0, |rung| {
-        let picture = &rung.settings.picture;
-        let sample = picture.bytes_per_sample() as u64;
-        u64::from(picture.width) * u64::from(picture.height) * 3 / 2 * sample * ENCODER_FRAMES
-    });
-    Demand { frames: title.frames.as_ref().map_or(0, |frames| frames.chunk_bytes(chunk)), encoder }
-}
-
-fn millis(wall: Duration) -> u64 {
-    u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)
+fn no_run() -> Run {
+    Run { slot: 0, start: Duration::ZERO, wall: Duration::ZERO }
 }

@@ -6,8 +6,9 @@ use petgraph::graph::NodeIndex;
 
 use super::Scheduler;
 use crate::graph::error::StepError;
-use crate::graph::event::{Counts, FailureReport, Kind, Origin, TitleSummary};
+use crate::graph::event::{Counts, FailureReport, Kind, Origin, Run, TitleSummary};
 use crate::graph::memo::{self, TitleMemo};
+use crate::graph::plan::{TitlePlan, TrackPlan};
 use crate::graph::step::State;
 
 /// What came of it all.
@@ -16,29 +17,13 @@ pub struct Outcome {
     pub counts: HashMap<Kind, Counts>,
     /// In a dry run, how many steps of a kind would run.
     pub would_run: HashMap<Kind, u64>,
-    pub titles: Vec<TitleOutcome>,
+    pub titles: Vec<TitlePlan>,
+    /// Of those that were published.
+    pub summaries: Vec<TitleSummary>,
     pub failures: Vec<FailureReport>,
     pub interrupted: bool,
-}
-
-/// What became of one title.
-pub struct TitleOutcome {
-    pub name: String,
-    /// Set once it is published (or, in a dry run, if it is up to date).
-    pub summary: Option<TitleSummary>,
-    /// Whether the film's chunks are known.
-    pub cut: Option<(usize, f64)>,
-    /// For each rung its name, and in how many chunks of how many seconds in all it would run.
-    pub rungs: Vec<RungOutlook>,
-}
-
-/// What a dry run finds of a rung.
-pub struct RungOutlook {
-    pub name: String,
-    pub size: (u32, u32),
-    pub chunks: usize,
-    pub to_encode: usize,
-    pub seconds_to_encode: f64,
+    /// The steps that ran, in the order in which they ended.
+    pub runs: Vec<(NodeIndex, Run)>,
 }
 
 impl Scheduler<'_> {
@@ -50,76 +35,87 @@ impl Scheduler<'_> {
             }
         }
         let summary = memo.summary_for(&self.titles[title]);
-        let (chunks, seconds) = (memo.chunks, summary.seconds);
-        self.outcome.titles.push(TitleOutcome {
-            name: summary.name.clone(),
-            rungs: summary
-                .rungs
-                .iter()
-                .map(|rung| RungOutlook {
-                    name: rung.name.clone(),
-                    size: rung.size.unwrap_or_default(),
-                    chunks,
-                    to_encode: 0,
-                    seconds_to_encode: 0.0,
-                })
-                .collect(),
-            summary: Some(summary),
-            cut: Some((chunks, seconds)),
+        let tracks = summary.rungs.iter().chain(&summary.audio).map(|track| TrackPlan {
+            name: track.name.clone(),
+            size: track.size,
+            segments: track.segments,
+            to_encode: 0,
+            seconds_to_encode: 0.0,
+            which: Vec::new(),
+            why: Vec::new(),
         });
+        self.outcome.titles.push(TitlePlan {
+            name: summary.name.clone(),
+            exact: true,
+            up_to_date: true,
+            seconds: summary.seconds,
+            tracks: tracks.collect(),
+        });
+        self.outcome.summaries.push(summary);
     }
 
     pub(super) fn published(&mut self, number: usize) -> Result<(), StepError> {
         let title = &self.titles[number];
         let ran = |node: NodeIndex| matches!(self.graph[node].state, State::Done { origin: Origin::Ran, .. });
-        let summary = title.summary(&self.graph, &ran)?;
-        let mut nodes: HashMap<Kind, u64> = HashMap::new();
-        for node in self.graph.node_weights().filter(|node| node.title == number) {
-            *nodes.entry(node.step.kind()).or_default() += 1;
-        }
-        let files = title.files(&self.graph)?;
-        let chunks = title.film()?.chunks.len();
-        if let Some(digest) = title.digest {
-            let memo = TitleMemo::new(nodes, &files, chunks, summary.clone());
-            memo::keep(&self.worker, self.ladder, digest, &self.tools, &memo)?;
+        let summary = title.summary(&ran)?;
+        if !self.settings.unpublished && !self.settings.expand {
+            let files = title.files(&self.graph)?;
+            if let Some(digest) = title.digest {
+                let memo = TitleMemo::new(title.step_counts(), &files, summary.clone());
+                memo::keep(&self.worker, self.ladder, digest, &self.tools, &memo)?;
+            }
         }
         let outlook = self.outlook(number);
-        self.outcome.titles.push(TitleOutcome { summary: Some(summary), ..outlook });
+        self.outcome.titles.push(TitlePlan { up_to_date: true, ..outlook });
+        self.outcome.summaries.push(summary);
         self.titles[number].frames = None;
         Ok(())
     }
 
     /// What is known of a title by now.
-    pub(super) fn outlook(&self, number: usize) -> TitleOutcome {
+    fn outlook(&self, number: usize) -> TitlePlan {
         let title = &self.titles[number];
-        let film = title.film.as_ref();
-        let rungs = title.rungs.iter().enumerate().map(|(number, rung)| {
-            let picture = &rung.settings.picture;
-            let waiting =
-                |&(_, node): &(usize, &NodeIndex)| matches!(self.graph[*node].state, State::WouldRun);
-            let encodes = title.nodes.encode.get(number).map_or(&[][..], Vec::as_slice);
-            let to_encode: Vec<usize> =
-                encodes.iter().enumerate().filter(waiting).map(|(chunk, _)| chunk).collect();
-            let seconds =
-                |&chunk: &usize| film.map_or(0.0, |film| film.seconds(film.chunks[chunk].duration()));
-            RungOutlook {
-                name: rung.name.clone(),
-                size: (picture.width, picture.height),
-                chunks: encodes.len(),
-                to_encode: to_encode.len(),
-                seconds_to_encode: to_encode.iter().map(seconds).sum(),
+        let would_run = |node: NodeIndex| matches!(self.graph[node].state, State::WouldRun);
+        let tracks = title.tracks.iter().enumerate().map(|(number, track)| {
+            let size = track.rung().map(|rung| (rung.settings.picture.width, rung.settings.picture.height));
+            let rate = match track.rung() {
+                Some(_) => title.timing.as_ref().map_or(1, |timing| timing.timescale),
+                None => crate::media::OPUS_RATE,
+            };
+            let mut which: Vec<(u64, u64)> = Vec::new();
+            let mut ticks = 0;
+            for (place, (nodes, piece)) in track.pieces.iter().zip(title.pieces(number)).enumerate() {
+                if !nodes.encode.is_some_and(would_run) {
+                    continue;
+                }
+                ticks += piece.duration();
+                let place = place as u64 + 1;
+                match which.last_mut() {
+                    Some((_, last)) if *last + 1 == place => *last = place,
+                    _ => which.push((place, place)),
+                }
+            }
+            TrackPlan {
+                name: track.name.clone(),
+                size,
+                segments: title.pieces(number).len() as u64,
+                to_encode: which.iter().map(|(first, last)| last - first + 1).sum(),
+                seconds_to_encode: ticks as f64 / f64::from(rate.max(1)),
+                which,
+                why: Vec::new(),
             }
         });
-        TitleOutcome {
+        TitlePlan {
             name: title.name.clone(),
-            summary: None,
-            cut: film.map(|film| (film.chunks.len(), film.seconds(film.duration()))),
-            rungs: rungs.collect(),
+            exact: title.is_cut && (0..title.tracks.len()).all(|track| title.has_all_pieces(track)),
+            up_to_date: false,
+            seconds: title.seconds(),
+            tracks: tracks.collect(),
         }
     }
 
     /// Adds what is known of titles that did not get to the end.
-    pub(super) fn close(mut self) -> Outcome {
+    pub(super) fn close(&mut self) {
         for title in 0..self.titles.len() {
             let name = &self.titles[title].name;
             if !self.outcome.titles.iter().any(|done| done.name == *name) {
@@ -129,6 +125,6 @@ impl Scheduler<'_> {
         }
         let order = |name: &str| self.ladder.titles.iter().position(|title| title.name == name);
         self.outcome.titles.sort_by_key(|title| order(&title.name));
-        self.outcome
+        self.outcome.summaries.sort_by_key(|title| order(&title.name));
     }
 }

@@ -11,7 +11,7 @@ use crate::media;
 
 use super::Scheduler;
 use crate::graph::error::StepError;
-use crate::graph::event::Origin;
+use crate::graph::event::{Kind, Origin};
 use crate::graph::step::{Node, State, Step};
 use crate::graph::work;
 
@@ -27,27 +27,37 @@ impl Scheduler<'_> {
         let title = &mut self.titles[number];
         let Some(index) = title.index.as_ref().filter(|index| index.video.spans.len() > 1) else {
             // A span of the track as it was cut before.
-            return !title.nodes.decode.contains(&id);
+            return !title.decode.contains(&id);
         };
         let index = Arc::new(media::Index { video: index.video.as_one_span(), ..(**index).clone() });
         for old in title.ungrow_spans(&self.graph) {
-            self.graph[old].state = State::Skipped;
+            self.drop_node(old);
         }
+        self.stop_cutting(number);
+        let title = &mut self.titles[number];
+        title.cut_at_end = false;
         let before = self.graph.node_count();
         title.grow_spans(&mut self.graph, Arc::clone(&index));
-        self.measure_paths(before);
+        self.take_in(before);
         self.remember_index(number, &index);
-        self.fresh
-            .extend(self.graph.node_indices().skip(before).filter(|&node| self.graph[node].missing == 0));
         true
     }
 
+    /// Nobody wants a step any more. One that runs is left to end.
+    pub(super) fn drop_node(&mut self, id: NodeIndex) {
+        if let (State::Queued(_), Some(key)) = (&self.graph[id].state, self.graph[id].key) {
+            self.in_flight.remove(&key);
+        }
+        self.graph[id].state = State::Skipped;
+    }
+
     /// Files what was learned of a track, so that the next build does not try its spans again.
-    pub(super) fn remember_index(&self, title: usize, index: &media::Index) {
+    fn remember_index(&self, title: usize, index: &media::Index) {
         let is_index = |node: &&Node| node.title == title && node.step == Step::Index;
         let Some(key) = self.graph.node_weights().find(is_index).and_then(|node| node.key) else { return };
         let filed = work::store_index(&self.worker, index).and_then(|result| {
-            Ok(self.worker.cache.put_action(&key, &ActionEntry { result, cost: Cost::default() })?)
+            let cost = Cost { kind: Kind::Index.name().to_owned(), ..Cost::default() };
+            Ok(self.worker.cache.put_action(&key, &ActionEntry { result, cost })?)
         });
         if let Err(error) = filed {
             tracing::warn!("what was learned of the source is not remembered: {error}");
@@ -61,37 +71,91 @@ impl Scheduler<'_> {
             .neighbors_directed(id, Direction::Incoming)
             .filter(|&input| self.graph[input].last.as_ref().is_some_and(|last| last.blobs.contains(&blob)))
             .collect();
-        if makers.is_empty() || makers.iter().any(|&maker| self.graph[maker].repairs >= MOST_REPAIRS) {
+        let Node { title, step, .. } = self.graph[id];
+        let on_reels = self.reels_with(title, &blob);
+        let worn = |maker: &NodeIndex| self.graph[*maker].repairs >= MOST_REPAIRS;
+        let reel_nodes: Vec<NodeIndex> =
+            on_reels.iter().map(|&(track, reel)| self.titles[title].tracks[track].reels[reel].node).collect();
+        let is_publish = step == Step::Publish;
+        if makers.iter().any(worn)
+            || (makers.is_empty() && (!is_publish || reel_nodes.is_empty() || reel_nodes.iter().any(worn)))
+        {
             self.fail(id, StepError::Lost(blob));
             return;
         }
-        let Node { title, step, .. } = self.graph[id];
         tracing::warn!(
             "{}: a cached result is gone or damaged; it is made again",
             self.titles[title].label(step)
         );
         self.graph[id].state = State::Waiting;
         for maker in makers {
-            let State::Done { origin, .. } = self.graph[maker].state else {
-                // Another step has noticed the loss before.
-                self.graph[id].missing += 1;
-                continue;
-            };
-            let counts = self.outcome.counts.entry(self.graph[maker].step.kind()).or_default();
-            match origin {
-                Origin::Ran => counts.ran -= 1,
-                Origin::Cached => counts.cached -= 1,
+            self.make_again(id, maker);
+        }
+        if is_publish {
+            for (track, reel) in on_reels {
+                self.rewind(id, title, track, reel);
             }
-            let node = &mut self.graph[maker];
-            node.state = State::Waiting;
-            node.repairs += 1;
-            self.fresh.push(maker);
-            // All that wait for other inputs have counted this one as done.
-            let dependents: Vec<NodeIndex> = self.graph.neighbors(maker).collect();
-            for dependent in dependents {
-                if matches!(self.graph[dependent].state, State::Waiting) {
-                    self.graph[dependent].missing += 1;
-                }
+        }
+    }
+
+    /// The reels that hold a segment.
+    fn reels_with(&self, title: usize, blob: &BlobRef) -> Vec<(usize, usize)> {
+        let tracks = self.titles[title].tracks.iter().enumerate();
+        let reels = tracks.flat_map(|(track, made)| {
+            made.reels.iter().enumerate().map(move |(number, reel)| (track, number, reel))
+        });
+        reels
+            .filter(|(.., reel)| reel.segments.as_ref().is_some_and(|segments| segments.contains(blob)))
+            .map(|(track, number, _)| (track, number))
+            .collect()
+    }
+
+    /// Has all segments of a reel made again that are lost: one is seldom lost alone.
+    fn rewind(&mut self, wanted_by: NodeIndex, title: usize, track: usize, reel: usize) {
+        let wound = &mut self.titles[title].tracks[track].reels[reel];
+        let (node, expanded, pieces) = (wound.node, wound.expanded, wound.pieces.clone());
+        let segments = wound.segments.take().unwrap_or_default();
+        // Looking at a blob also drops it if it is damaged, so that its step is not found.
+        let lost = |blob: &BlobRef| !matches!(self.worker.cache.blob(blob), Ok(Some(_)));
+        let lost: Vec<usize> =
+            pieces.zip(segments.iter()).filter(|(_, blob)| lost(blob)).map(|(piece, _)| piece).collect();
+        if !expanded && matches!(self.graph[node].state, State::Done { origin: Origin::Cached, .. }) {
+            // Its pieces will be counted one by one.
+            self.uncount_pieces(title, track, reel);
+        }
+        self.make_again(wanted_by, node);
+        if !expanded {
+            return;
+        }
+        for piece in lost {
+            let nodes = self.titles[title].tracks[track].pieces.get(piece).copied().unwrap_or_default();
+            if let Some(segment) = nodes.segment {
+                self.fresh.retain(|&fresh| fresh != node);
+                self.make_again(node, segment);
+            }
+        }
+    }
+
+    /// `maker` runs again; `wanted_by` and all others that wait have counted it as done.
+    fn make_again(&mut self, wanted_by: NodeIndex, maker: NodeIndex) {
+        let State::Done { origin, .. } = self.graph[maker].state else {
+            // Another step has noticed the loss before.
+            self.graph[wanted_by].missing += 1;
+            return;
+        };
+        let counts = self.outcome.counts.entry(self.graph[maker].step.kind()).or_default();
+        match origin {
+            Origin::Ran => counts.ran -= 1,
+            Origin::Cached => counts.cached -= 1,
+        }
+        let node = &mut self.graph[maker];
+        node.state = State::Waiting;
+        node.repairs += 1;
+        self.fresh.push(maker);
+        let dependents: Vec<NodeIndex> = self.graph.neighbors(maker).collect();
+        for dependent in dependents {
+            if matches!(self.graph[dependent].state, State::Waiting) {
+                self.graph[dependent].missing += 1;
             }
         }
     }

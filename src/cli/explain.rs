@@ -1,0 +1,56 @@
+//! `rivet explain`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use rivet::graph::{self, StepError};
+
+use super::{CacheDirArg, Exit, complain, load, on_interrupt, open_cache, print, print_json};
+use crate::report;
+
+/// Explain a step: what its key is made of, what differs from the last build, where its result is from
+///
+/// A step is named as in `rivet build --events`, `rivet graph` and `rivet log`: `720p/12` (a
+/// segment's encode), `720p/12/mux`, `audio/main/3`, `decode/5`, `chunk`, `720p/playlist`,
+/// `manifest`. The beginning of a name, like `720p`, explains all steps below it; with several
+/// titles put `TITLE:` in front. Fields marked `*` differ from the last build of the spec that
+/// got to its end. Nothing is run; a source never seen is read once, for its digest.
+#[derive(Args)]
+pub struct ExplainArgs {
+    /// The ladder spec
+    #[arg(value_name = "LADDER")]
+    ladder: PathBuf,
+    /// The step
+    #[arg(value_name = "STEP")]
+    selector: String,
+    #[command(flatten)]
+    cache: CacheDirArg,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &ExplainArgs) -> Exit {
+    match try_run(args) {
+        Ok(exit) | Err(exit) => exit,
+    }
+}
+
+fn try_run(args: &ExplainArgs) -> Result<Exit, Exit> {
+    let ladder = load(&args.ladder)?;
+    let cache = open_cache(&args.cache, Some(&ladder))?;
+    let options = super::looking();
+    let steps =
+        graph::explain(&ladder, &cache, &options, &on_interrupt(), &args.selector).map_err(|error| {
+            complain(&error, error.hint().as_deref());
+            if matches!(error, StepError::Selector(_)) { Exit::Usage } else { Exit::Failed }
+        })?;
+    if args.json {
+        print_json(&steps);
+    } else {
+        let several = ladder.titles.len() > 1;
+        let texts: Vec<String> = steps.iter().map(|step| report::explanation(step, several)).collect();
+        print(texts.join("\n").trim_end());
+    }
+    Ok(Exit::Done)
+}

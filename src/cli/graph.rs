@@ -1,0 +1,58 @@
+//! `rivet graph`.
+
+use clap::{Args, ValueEnum};
+use rivet::graph;
+
+use super::{Exit, LadderArgs, complain, load, on_interrupt, open_cache, print, print_json};
+use crate::report::drawing;
+
+/// Draw the graph of a build: every step, what it needs, and whether it would run
+///
+/// Writes to standard output. A graph of many steps is drawn with the steps of a kind and track as
+/// one, unless --all is given; JSON always has every step. Nothing is run.
+#[derive(Args)]
+pub struct GraphArgs {
+    #[command(flatten)]
+    ladder: LadderArgs,
+    /// How to write it
+    #[arg(short, long, value_name = "FORMAT", default_value = "svg")]
+    format: Format,
+    /// Draw every step, however many
+    #[arg(long, conflicts_with = "grouped")]
+    all: bool,
+    /// Draw the steps of a kind and track as one, however few
+    #[arg(long)]
+    grouped: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A picture for a browser
+    Svg,
+    /// For Graphviz
+    Dot,
+    /// For programs
+    Json,
+}
+
+pub fn run(args: &GraphArgs) -> Exit {
+    match try_run(args) {
+        Ok(exit) | Err(exit) => exit,
+    }
+}
+
+fn try_run(args: &GraphArgs) -> Result<Exit, Exit> {
+    let ladder = load(&args.ladder.ladder)?;
+    let cache = open_cache(&args.ladder.cache, Some(&ladder))?;
+    let view = graph::view(&ladder, &cache, &super::looking(), &on_interrupt()).map_err(|error| {
+        complain(&error, error.hint().as_deref());
+        Exit::Failed
+    })?;
+    let group = args.grouped || (!args.all && view.nodes.len() > drawing::MANY);
+    match args.format {
+        Format::Json => print_json(&drawing::json(&view)),
+        Format::Svg => print(drawing::svg(&view, group).trim_end()),
+        Format::Dot => print(drawing::dot(&view, group).trim_end()),
+    }
+    Ok(Exit::Done)
+}

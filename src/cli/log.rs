@@ -1,0 +1,59 @@
+//! `rivet log`.
+
+use clap::Args;
+use rivet::graph::BuildRecord;
+
+use super::{CacheDirArg, Exit, complain, open_cache, print, print_json};
+use crate::report;
+
+/// List the builds that used this cache, or tell of one: what ran, and the longest path
+#[derive(Args)]
+pub struct LogArgs {
+    /// A build: its name in the list, the end of one, or `last`
+    #[arg(value_name = "BUILD")]
+    build: Option<String>,
+    #[command(flatten)]
+    cache: CacheDirArg,
+    /// How many builds to list, the newest first
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    number: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &LogArgs) -> Exit {
+    match try_run(args) {
+        Ok(exit) | Err(exit) => exit,
+    }
+}
+
+fn try_run(args: &LogArgs) -> Result<Exit, Exit> {
+    let cache = open_cache(&args.cache, None)?;
+    let mut records = BuildRecord::all(&cache).map_err(|error| {
+        complain(&error, error.hint().as_deref());
+        Exit::Failed
+    })?;
+    let Some(wanted) = &args.build else {
+        let listed: Vec<BuildRecord> = records.take(args.number).collect();
+        if args.json {
+            print_json(&listed);
+        } else if listed.is_empty() {
+            print("no build has used this cache yet");
+        } else {
+            print(report::history(&listed).trim_end());
+        }
+        return Ok(Exit::Done);
+    };
+    let is_it = |record: &BuildRecord| wanted == "last" || record.name.ends_with(wanted.as_str());
+    let Some(record) = records.find(is_it) else {
+        complain(format_args!("the log has no build {wanted}"), Some("`rivet log` lists them"));
+        return Err(Exit::Usage);
+    };
+    if args.json {
+        print_json(&record);
+    } else {
+        print(report::build(&record).trim_end());
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,79 @@
+//! Building again beside the cache, to see that the same steps make the same bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::Serialize;
+
+use crate::cache::{Cache, LocalCache};
+use crate::spec::Ladder;
+
+use super::error::StepError;
+use super::event::{Event, FailureReport, Kind};
+use super::scheduler::Settings;
+use super::step::State;
+use super::{Options, schedule, settings};
+
+/// What a second build found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// Steps whose results were compared.
+    pub compared: u64,
+    /// Steps that had the same key and made something else, those nearest the source first.
+    pub differences: Vec<Difference>,
+    pub failures: Vec<FailureReport>,
+    pub interrupted: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Difference {
+    pub title: String,
+    pub kind: Kind,
+    pub node: String,
+    pub key: String,
+    /// Digests of the result in the cache, and of the one that was made again.
+    pub cached: String,
+    pub again: String,
+}
+
+/// Builds every step of the ladder again, in a cache of its own that goes away afterwards, and
+/// compares each result with the one in `cache`. Publishes nothing.
+pub fn check(
+    ladder: &Ladder,
+    cache: &LocalCache,
+    options: &Options,
+    cancelled: Arc<AtomicBool>,
+    observe: &dyn Fn(&Event),
+) -> Result<Check, StepError> {
+    let (_folder, fresh) = cache.beside()?;
+    let settings = Settings { unpublished: true, ..settings(options) };
+    let mut scheduler = schedule(ladder, Arc::new(fresh), settings, cancelled, observe)?;
+    scheduler.run();
+    let mut nodes: Vec<_> = scheduler.graph.node_indices().collect();
+    nodes.sort_by_key(|&id| (scheduler.graph[id].step.stage(), id));
+    let mut check = Check {
+        compared: 0,
+        differences: Vec::new(),
+        failures: std::mem::take(&mut scheduler.outcome.failures),
+        interrupted: scheduler.outcome.interrupted,
+    };
+    for id in nodes {
+        let node = &scheduler.graph[id];
+        let (State::Done { result, .. }, Some(key)) = (&node.state, node.key) else { continue };
+        // Where the cache has no such key, an input was different already.
+        let Some(entry) = cache.action(&key)? else { continue };
+        check.compared += 1;
+        if entry.result.digest() != result.digest() {
+            let title = &scheduler.titles[node.title];
+            check.differences.push(Difference {
+                title: title.name.clone(),
+                kind: node.step.kind(),
+                node: title.label(node.step),
+                key: key.to_string(),
+                cached: entry.result.digest().to_string(),
+                again: result.digest().to_string(),
+            });
+        }
+    }
+    Ok(check)
+}

@@ -1,0 +1,333 @@
+//! Why a step would run or not: its key taken apart, field by field, beside the last build's. The
+//! graph of that build is put together again from its record and the cache; nothing is run for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use petgraph::Direction;
+use petgraph::graph::NodeIndex;
+use serde::Serialize;
+
+use crate::cache::{Cache, LocalCache};
+use crate::spec::{self, Ladder};
+
+use super::error::StepError;
+use super::event::Kind;
+use super::prepare::prepare;
+use super::recipe::Recipe;
+use super::record::BuildRecord;
+use super::scheduler::{Scheduler, Settings};
+use super::step::{State, Step};
+use super::{Options, schedule, schedule_with, settings};
+
+/// One step, taken apart.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    pub title: String,
+    pub node: String,
+    pub kind: Kind,
+    pub verdict: Verdict,
+    /// `None` while what the key is made of is not known.
+    pub key: Option<String>,
+    pub fields: Vec<Field>,
+    /// The result that lies in the cache under this key.
+    pub result: Option<ResultFacts>,
+    pub last: Option<LastBuild>,
+    /// Steps that it needs, and that need it; rows of neighbours as one.
+    pub needs: Vec<String>,
+    pub needed_by: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Its result is in the cache.
+    Cached,
+    /// It would run.
+    WouldRun,
+    /// It depends on a step that would run, whose result decides whether it runs.
+    DependsOnOthers,
+}
+
+/// A field of a key. `last` is what the last build had, where that is known.
+#[derive(Clone, Debug, Serialize)]
+pub struct Field {
+    pub name: String,
+    pub now: Option<String>,
+    pub last: Option<String>,
+    pub differs: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ResultFacts {
+    pub digest: String,
+    /// Its blobs: their names in the cache, and their bytes.
+    pub blobs: Vec<String>,
+    pub bytes: u64,
+    /// When it was made, in seconds since 1970; 0 if unknown.
+    pub made_at: u64,
+    pub wall_ms: u64,
+    /// The encoder and the machine that made it.
+    pub by: String,
+}
+
+/// The same step in the last build of this spec.
+#[derive(Clone, Debug, Serialize)]
+pub struct LastBuild {
+    pub build: String,
+    /// Seconds since 1970.
+    pub started: u64,
+    /// `None` if it had no such step, or if the cache does not hold any more what tells of it.
+    pub key: Option<String>,
+    /// Where in the last build the same content stood, if it has moved.
+    pub moved_from: Option<String>,
+}
+
+/// Looks at a graph without running anything, all steps with nodes of their own.
+pub(super) fn survey<'a>(
+    ladder: &'a Ladder,
+    cache: &Arc<LocalCache>,
+    options: &Options,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<Scheduler<'a>, StepError> {
+    let settings = Settings { dry_run: true, expand: true, ..settings(options) };
+    let mut scheduler = schedule(ladder, Arc::clone(cache), settings, Arc::clone(cancelled), &|_| {})?;
+    scheduler.run();
+    Ok(scheduler)
+}
+
+/// The graph of an earlier build, as far as the cache still tells of it. Its ladder is parsed from
+/// the record by the caller.
+pub(super) fn survey_of<'a>(
+    record: &BuildRecord,
+    ladder: &'a Ladder,
+    cache: &Arc<LocalCache>,
+    options: &Options,
+    expand: bool,
+) -> Result<Scheduler<'a>, StepError> {
+    let settings = Settings { dry_run: true, expand, sources: Some(record.sources()), ..settings(options) };
+    let tools = Some(record.tools.clone());
+    let mut scheduler = schedule_with(ladder, Arc::clone(cache), settings, Arc::default(), &|_| {}, tools)?;
+    scheduler.run();
+    Ok(scheduler)
+}
+
+/// The ladder of an earlier build.
+pub(super) fn ladder_of(record: &BuildRecord) -> Option<Ladder> {
+    spec::parse(&record.spec, &record.ladder).ok()
+}
+
+/// Explains the steps that `selector` names: a step's name as `rivet build --events` and `rivet
+/// graph` tell it (`720p/12`, `decode/3`, `audio/main/4`, `manifest`), or the beginning of one
+/// (`720p`), with `TITLE:` before it where there are several titles.
+pub fn explain(
+    ladder: &Ladder,
+    cache: &Arc<LocalCache>,
+    options: &Options,
+    cancelled: &Arc<AtomicBool>,
+    selector: &str,
+) -> Result<Vec<Explanation>, StepError> {
+    let now = survey(ladder, cache, options, cancelled)?;
+    if let Some(failure) = now.outcome.failures.first() {
+        return Err(StepError::Spec(format!("{}: {}: {}", failure.title, failure.node, failure.message)));
+    }
+    let chosen = select(&now, selector)?;
+    let record = BuildRecord::last_of(cache, ladder)?;
+    let last_ladder = record.as_ref().and_then(ladder_of);
+    let last = match (&record, &last_ladder) {
+        (Some(record), Some(ladder)) => Some((record, survey_of(record, ladder, cache, options, true)?)),
+        _ => None,
+    };
+    let last = last.as_ref().map(|(record, survey)| Last { record, survey, nodes: names(survey) });
+    chosen.into_iter().map(|id| explain_node(&now, id, cache, last.as_ref())).collect()
+}
+
+struct Last<'a> {
+    record: &'a BuildRecord,
+    survey: &'a Scheduler<'a>,
+    nodes: HashMap<(String, String), NodeIndex>,
+}
+
+/// The nodes that count, by title and name.
+fn names(survey: &Scheduler<'_>) -> HashMap<(String, String), NodeIndex> {
+    let nodes = survey.graph.node_indices().filter(|&id| !matches!(survey.graph[id].state, State::Skipped));
+    let named = nodes.map(|id| {
+        let title = &survey.titles[survey.graph[id].title];
+        ((title.name.clone(), title.label(survey.graph[id].step)), id)
+    });
+    named.collect()
+}
+
+fn select(survey: &Scheduler<'_>, selector: &str) -> Result<Vec<NodeIndex>, StepError> {
+    let names = names(survey);
+    let (title, name) = match selector.split_once(':') {
+        Some((title, name)) if survey.titles.iter().any(|known| known.name == title) => (Some(title), name),
+        _ => (None, selector),
+    };
+    let of_title = |of: &str| title.is_none_or(|title| title == of);
+    let mut exact: Vec<NodeIndex> =
+        names.iter().filter(|((of, node), _)| of_title(of) && node == name).map(|(_, &id)| id).collect();
+    if exact.is_empty() {
+        let prefix = format!("{name}/");
+        exact = names
+            .iter()
+            .filter(|((of, node), _)| of_title(of) && node.starts_with(&prefix))
+            .map(|(_, &id)| id)
+            .collect();
+    }
+    exact.sort();
+    if !exact.is_empty() {
+        return Ok(exact);
+    }
+    let unknown = survey.titles.iter().any(|title| !title.is_cut);
+    let examples: Vec<String> = survey
+        .titles
+        .first()
+        .map(|title| title.tracks.iter().map(|track| format!("{}/1", track.label())).collect())
+        .unwrap_or_default();
+    let mut message = format!("there is no step {selector}");
+    if unknown {
+        message.push_str("; a source that was never built has no steps yet but source and index");
+    } else if !examples.is_empty() {
+        message.push_str(&format!("; there are {}, and others", examples.join(", ")));
+    }
+    Err(StepError::Selector(message))
+}
+
+fn explain_node(
+    now: &Scheduler<'_>,
+    id: NodeIndex,
+    cache: &LocalCache,
+    last: Option<&Last<'_>>,
+) -> Result<Explanation, StepError> {
+    let node = &now.graph[id];
+    let title = &now.titles[node.title];
+    let label = title.label(node.step);
+    let recipe = recipe_of(now, id);
+    let key = recipe.as_ref().map(Recipe::key);
+    let last_id = last.and_then(|last| last.nodes.get(&(title.name.clone(), label.clone())).copied());
+    let last_recipe = last.zip(last_id).and_then(|(last, id)| recipe_of(last.survey, id));
+    let verdict = match (&node.state, &recipe) {
+        (State::Done { .. }, _) => Verdict::Cached,
+        (_, Some(_)) => Verdict::WouldRun,
+        (_, None) => Verdict::DependsOnOthers,
+    };
+    let result = match key.map(|key| cache.action(&key)).transpose()?.flatten() {
+        Some(entry) => Some(ResultFacts {
+            digest: entry.result.digest().to_string(),
+            blobs: entry.result.blobs.iter().map(|blob| blob.digest.to_string()).collect(),
+            bytes: entry.result.blobs.iter().map(|blob| blob.size).sum(),
+            made_at: entry.cost.made_at,
+            wall_ms: entry.cost.wall_ms,
+            by: entry.cost.by,
+        }),
+        None => None,
+    };
+    let last = last.map(|last| LastBuild {
+        build: last.record.name.clone(),
+        started: last.record.started,
+        key: last_recipe.as_ref().map(|recipe| recipe.key().to_string()),
+        moved_from: moved_from(now, id, last),
+    });
+    let has_last = last.is_some();
+    let inputs: Vec<NodeIndex> =
+        now.graph.neighbors_directed(id, Direction::Incoming).chain(told_by(now, id)).collect();
+    let outputs: Vec<NodeIndex> =
+        now.graph.neighbors_directed(id, Direction::Outgoing).chain(tells_of(now, id)).collect();
+    Ok(Explanation {
+        title: title.name.clone(),
+        node: label,
+        kind: node.step.kind(),
+        verdict,
+        key: key.map(|key| key.to_string()),
+        fields: compare(recipe.as_ref(), last_recipe.as_ref().filter(|_| has_last)),
+        result,
+        last,
+        needs: rows(now, inputs),
+        needed_by: rows(now, outputs),
+    })
+}
+
+fn recipe_of(survey: &Scheduler<'_>, id: NodeIndex) -> Option<Recipe> {
+    let node = &survey.graph[id];
+    let title = &survey.titles[node.title];
+    if matches!(node.step, Step::Source | Step::Publish) {
+        return None;
+    }
+    prepare(&survey.graph, title, node.step, &survey.tools).ok().map(|prepared| prepared.recipe)
+}
+
+/// The fields of two recipes side by side; a name that occurs more than once is paired in order.
+pub(super) fn compare(now: Option<&Recipe>, last: Option<&Recipe>) -> Vec<Field> {
+    let values = |recipe: Option<&Recipe>| -> Vec<(String, String)> {
+        let Some(recipe) = recipe else { return Vec::new() };
+        let version = ("recipe version".to_owned(), recipe.version().to_string());
+        let fields = recipe.fields().iter().map(|(name, value)| ((*name).to_owned(), value.to_string()));
+        std::iter::once(version).chain(fields).collect()
+    };
+    let (now_values, mut last_values) = (values(now), values(last));
+    let mut fields: Vec<Field> = Vec::new();
+    for (name, value) in now_values {
+        let before = last_values.iter().position(|(other, _)| *other == name);
+        let before = before.map(|at| last_values.remove(at).1);
+        let differs = last.is_some() && before.as_ref() != Some(&value);
+        fields.push(Field { name, now: Some(value), last: before, differs });
+    }
+    for (name, value) in last_values {
+        fields.push(Field { name, now: None, last: Some(value), differs: now.is_some() });
+    }
+    fields
+}
+
+/// Whether the same content stood elsewhere in the last build.
+fn moved_from(now: &Scheduler<'_>, id: NodeIndex, last: &Last<'_>) -> Option<String> {
+    let node = &now.graph[id];
+    let (Step::Encode { track, piece } | Step::Audio { track, piece }) = node.step else { return None };
+    let title = &now.titles[node.title];
+    let identity = title.pieces(track).get(piece)?.identity;
+    let old = last.survey.titles.iter().find(|old| old.name == title.name)?;
+    let name = &title.tracks.get(track)?.name;
+    let old_track = old.tracks.iter().position(|track| track.name == *name)?;
+    let place = old.pieces(old_track).iter().position(|piece| piece.identity == identity)?;
+    (place != piece).then(|| format!("{}/{}", title.tracks[track].label(), place + 1))
+}
+
+/// Steps that told of this one, and are no inputs of its key.
+fn told_by(survey: &Scheduler<'_>, id: NodeIndex) -> Vec<NodeIndex> {
+    let node = &survey.graph[id];
+    let title = &survey.titles[node.title];
+    title.sources_of(node.step, &title.span_ends()).collect()
+}
+
+/// Steps that this one told of.
+fn tells_of(survey: &Scheduler<'_>, id: NodeIndex) -> Vec<NodeIndex> {
+    let node = &survey.graph[id];
+    let title = &survey.titles[node.title];
+    let pieces = title.tracks.iter().flat_map(|track| &track.pieces).filter_map(|nodes| nodes.encode);
+    match node.step {
+        Step::DecodeSpan { .. } | Step::DecodeSound { .. } => {
+            let ends = title.span_ends();
+            let from =
+                |encode: &NodeIndex| title.sources_of(survey.graph[*encode].step, &ends).any(|one| one == id);
+            pieces.filter(from).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Names of steps, those that follow one another as one: `720p/1-12`.
+fn rows(survey: &Scheduler<'_>, nodes: Vec<NodeIndex>) -> Vec<String> {
+    let mut runs: Vec<(NodeIndex, super::event::Run)> = Vec::new();
+    let none =
+        super::event::Run { slot: 0, start: std::time::Duration::ZERO, wall: std::time::Duration::ZERO };
+    let mut nodes = nodes;
+    nodes.sort();
+    nodes.dedup();
+    runs.extend(nodes.into_iter().map(|id| (id, none)));
+    let several = survey.titles.len() > 1;
+    super::record::ran(&survey.graph, &survey.titles, &runs)
+        .into_iter()
+        .map(|row| if several { format!("{}:{}", row.title, row.nodes) } else { row.nodes })
+        .collect()
+}

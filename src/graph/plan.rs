@@ -1,0 +1,166 @@
+//! What a build would run and reuse, and why.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::Serialize;
+
+use crate::cache::{Digest, LocalCache};
+use crate::spec::Ladder;
+
+use super::error::StepError;
+use super::event::{FailureReport, Kind};
+use super::explain::{compare, ladder_of, survey_of};
+use super::record::BuildRecord;
+use super::scheduler::{Scheduler, Settings};
+use super::title::Title;
+use super::{Options, schedule, settings};
+
+/// What a build would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    pub nodes: Vec<KindPlan>,
+    pub titles: Vec<TitlePlan>,
+    pub failures: Vec<FailureReport>,
+    pub interrupted: bool,
+}
+
+/// Steps of one kind.
+#[derive(Clone, Debug, Serialize)]
+pub struct KindPlan {
+    pub kind: Kind,
+    /// As far as they are known.
+    pub would_run: u64,
+    pub reused: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct TitlePlan {
+    pub name: String,
+    /// Whether it is known how the film is cut; if not, what there is to encode is known once it
+    /// has been decoded.
+    pub exact: bool,
+    pub up_to_date: bool,
+    /// Length of the picture, as far as it is known.
+    pub seconds: f64,
+    pub tracks: Vec<TrackPlan>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct TrackPlan {
+    pub name: String,
+    /// Width and height of the picture; `None` for sound.
+    pub size: Option<(u32, u32)>,
+    pub segments: u64,
+    pub to_encode: u64,
+    pub seconds_to_encode: f64,
+    /// The numbers of the segments to encode, from 1, as ranges.
+    pub which: Vec<(u64, u64)>,
+    /// Why they would be encoded.
+    pub why: Vec<String>,
+}
+
+impl Plan {
+    /// Whether a build would do anything at all.
+    pub fn would_run(&self) -> bool {
+        self.nodes.iter().any(|kind| kind.would_run > 0)
+    }
+}
+
+/// Looks what a build would run and reuse. Nothing is decoded or built; a source that has
+/// never been seen is read once, for its digest.
+pub fn plan(
+    ladder: &Ladder,
+    cache: &Arc<LocalCache>,
+    options: &Options,
+    cancelled: Arc<AtomicBool>,
+) -> Result<Plan, StepError> {
+    let settings = Settings { dry_run: true, ..settings(options) };
+    let mut scheduler = schedule(ladder, Arc::clone(cache), settings, cancelled, &|_| {})?;
+    scheduler.run();
+    let mut outcome = std::mem::take(&mut scheduler.outcome);
+    let mut titles = std::mem::take(&mut outcome.titles);
+    if titles.iter().any(|title| title.tracks.iter().any(|track| track.to_encode > 0)) {
+        tell_why(ladder, cache, options, &scheduler, &mut titles)?;
+    }
+    let nodes = Kind::ALL.into_iter().map(|kind| {
+        let counts = outcome.counts.get(&kind).copied().unwrap_or_default();
+        KindPlan {
+            kind,
+            would_run: outcome.would_run.get(&kind).copied().unwrap_or(0),
+            // A source that was hashed just now is read, not rebuilt.
+            reused: counts.cached + counts.ran,
+        }
+    });
+    Ok(Plan { nodes: nodes.collect(), titles, failures: outcome.failures, interrupted: outcome.interrupted })
+}
+
+/// Compares each track that would be encoded with what the last build had.
+fn tell_why(
+    ladder: &Ladder,
+    cache: &Arc<LocalCache>,
+    options: &Options,
+    now: &Scheduler<'_>,
+    titles: &mut [TitlePlan],
+) -> Result<(), StepError> {
+    let record = BuildRecord::last_of(cache, ladder)?;
+    let last_ladder = record.as_ref().and_then(ladder_of);
+    let last = match (&record, &last_ladder) {
+        (Some(record), Some(ladder)) => Some(survey_of(record, ladder, cache, options, false)?),
+        _ => None,
+    };
+    for plan in titles {
+        let Some(title) = now.titles.iter().find(|title| title.name == plan.name) else { continue };
+        let old = last.as_ref().and_then(|last| last.titles.iter().find(|old| old.name == plan.name));
+        for track in &mut plan.tracks {
+            if track.to_encode > 0 {
+                let tools = last.as_ref().map(|last| &last.tools);
+                track.why = why(title, old, &track.name, now, tools);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn why(
+    title: &Title,
+    old: Option<&Title>,
+    name: &str,
+    now: &Scheduler<'_>,
+    tools: Option<&super::prepare::Tools>,
+) -> Vec<String> {
+    let (Some(old), Some(tools)) = (old, tools) else {
+        return vec!["the build log knows no earlier build of it".to_owned()];
+    };
+    let named = |title: &Title| title.tracks.iter().position(|track| track.name == name);
+    let (Some(track), Some(old_track)) = (named(title), named(old)) else {
+        return vec!["the last build had no such track".to_owned()];
+    };
+    // The pieces aside, all that goes into an encode's key.
+    let nothing = Digest([0; 32]);
+    let recipe = title.encode_recipe(track, nothing, &now.tools).ok();
+    let before = old.encode_recipe(old_track, nothing, tools).ok();
+    let fields = compare(recipe.as_ref(), before.as_ref());
+    let quoted = |value: Option<&str>| value.unwrap_or("nothing").to_owned();
+    let mut reasons: Vec<String> = fields
+        .iter()
+        .filter(|field| field.differs)
+        .map(|field| {
+            format!("{}: {}, was {}", field.name, quoted(field.now.as_deref()), quoted(field.last.as_deref()))
+        })
+        .collect();
+    let known: std::collections::HashSet<Digest> =
+        old.pieces(old_track).iter().map(|piece| piece.identity).collect();
+    let new = title.pieces(track).iter().filter(|piece| !known.contains(&piece.identity)).count();
+    if new > 0 {
+        let what = if title.tracks[track].rung().is_some() { "pictures" } else { "sound" };
+        reasons.push(format!(
+            "{new} of {} segments hold {what} that the last build did not have",
+            title.pieces(track).len()
+        ));
+    }
+    if reasons.is_empty() {
+        reasons.push("results of the last build are no longer in the cache".to_owned());
+    }
+    reasons
+}

@@ -1,0 +1,187 @@
+//! Filling the free slots: which step is next, and the job that it is.
+
+use std::sync::Arc;
+
+use petgraph::graph::NodeIndex;
+
+use super::Scheduler;
+use super::workers::{Task, Work};
+use crate::graph::error::StepError;
+use crate::graph::event::Event;
+use crate::graph::frames::{self, ChunkFrames};
+use crate::graph::prepare::{self, decode_job, encode_job, windows_job};
+use crate::graph::ready::{Demand, Next};
+use crate::graph::step::{Node, State, Step};
+use crate::graph::title::{Graph, Title};
+
+/// Frames that an encoder holds at most: its look-ahead and its references, with their
+/// half-size copies and motion data.
+const ENCODER_FRAMES: u64 = 100;
+
+impl Scheduler<'_> {
+    pub(super) fn dispatch(&mut self) {
+        if self.worker.is_cancelled() {
+            self.stopping = true;
+        }
+        while !self.stopping && self.running < self.settings.jobs {
+            let Some((nodes, work)) = self.next_task() else {
+                break;
+            };
+            for &id in &nodes {
+                let Node { title, step, .. } = self.graph[id];
+                self.graph[id].state = State::Running;
+                let title = &self.titles[title];
+                (self.observe)(&Event::Started {
+                    title: title.name.clone(),
+                    kind: step.kind(),
+                    node: title.label(step),
+                });
+            }
+            self.running += 1;
+            let nodes = nodes.into_iter().map(|id| (id, self.graph[id].step.kind(), self.graph[id].key));
+            self.workers.give(Task { nodes: nodes.collect(), work });
+        }
+        if self.settings.gauges {
+            (self.observe)(&Event::Gauges {
+                at: self.workers.epoch.elapsed(),
+                queued: self.ready.len() as u64,
+                running: self.running as u64,
+                memory: self.ready.used(),
+                looked_up: self.looked_up,
+                found: self.found,
+            });
+        }
+    }
+
+    fn next_task(&mut self) -> Option<(Vec<NodeIndex>, Work)> {
+        loop {
+            let (titles, graph, jobs) = (&self.titles, &self.graph, self.settings.jobs);
+            let next = self.ready.next(
+                |node| demand(titles, graph, jobs, node),
+                |(title, chunk), too_many| open(&titles[title], chunk, too_many),
+            )?;
+            match next {
+                Next::Step(id) => {
+                    if let State::Queued(job) = &mut self.graph[id].state
+                        && let Some(job) = job.take()
+                    {
+                        return Some((vec![id], Work::One(job)));
+                    }
+                }
+                Next::Sound(nodes) => {
+                    if let Some(task) = self.windows_task(nodes) {
+                        return Some(task);
+                    }
+                }
+                Next::Decode { node: id, keep } => {
+                    let Node { title, step, .. } = self.graph[id];
+                    let demand = demand(&self.titles, &self.graph, self.settings.jobs, id);
+                    if !matches!(self.graph[id].state, State::Queued(_)) {
+                        self.ready.decode_ended(demand, keep, 0);
+                        continue;
+                    }
+                    let span = if let Step::DecodeSpan { span } = step { span } else { 0 };
+                    match decode_job(&self.titles[title], span, self.settings.jobs, keep) {
+                        Ok(job) => {
+                            self.demands.insert(id, (demand, keep));
+                            return Some((vec![id], Work::One(job)));
+                        }
+                        Err(error) => {
+                            self.ready.decode_ended(demand, keep, 0);
+                            self.fail(id, error);
+                        }
+                    }
+                }
+                Next::Encode { node: id, frames } => {
+                    let Node { title, step, .. } = self.graph[id];
+                    let Step::Encode { track, piece } = step else { continue };
+                    let demand = demand(&self.titles, &self.graph, self.settings.jobs, id);
+                    if !matches!(self.graph[id].state, State::Queued(_)) {
+                        self.ready.encode_ended((title, piece), demand);
+                        continue;
+                    }
+                    match encode_job(&self.titles[title], track, frames) {
+                        Ok(job) => {
+                            self.demands.insert(id, (demand, false));
+                            return Some((vec![id], Work::One(job)));
+                        }
+                        Err(error) => {
+                            self.ready.encode_ended((title, piece), demand);
+                            self.fail(id, error);
+                        }
+                    }
+                }
+                Next::LetGo => self.let_go(),
+            }
+        }
+    }
+
+    /// One pass over a sound for all of its windows that wait.
+    fn windows_task(&mut self, mut nodes: Vec<NodeIndex>) -> Option<(Vec<NodeIndex>, Work)> {
+        nodes.retain(|&id| matches!(self.graph[id].state, State::Queued(_)));
+        let &first = nodes.first()?;
+        let title = &self.titles[self.graph[first].title];
+        let windows = nodes.iter().filter_map(|&id| match self.graph[id].step {
+            Step::Audio { track, piece } => Some((id, track, piece)),
+            _ => None,
+        });
+        let windows: Vec<_> = windows.collect();
+        let sound = windows
+            .first()
+            .ok_or_else(|| StepError::internal("no window"))
+            .and_then(|&(_, track, _)| Ok(title.rendition(track)?.0.sound));
+        match sound.and_then(|sound| windows_job(title, sound, windows)) {
+            Ok((nodes, batch)) => Some((nodes, Work::Many(batch))),
+            Err(error) => {
+                for &id in &nodes {
+                    self.skip(id);
+                }
+                self.fail(first, error);
+                None
+            }
+        }
+    }
+}
+
+fn open(title: &Title, chunk: usize, too_many: bool) -> Arc<ChunkFrames> {
+    match (&title.frames, title.chunks.get(chunk)) {
+        (Some(source), Some(chunk)) => {
+            Arc::new(ChunkFrames::later(Arc::clone(source), chunk.clone(), too_many))
+        }
+        _ => unreachable!("encodes are queued after the chunk and the frame source are known"),
+    }
+}
+
+/// What a step takes in memory.
+fn demand(titles: &[Title], graph: &Graph, jobs: usize, node: NodeIndex) -> Demand {
+    let Node { title, step, .. } = &graph[node];
+    let title = &titles[*title];
+    match *step {
+        Step::DecodeSpan { span } => {
+            let Some(track) = title.index.as_ref().map(|index| &index.video) else {
+                return Demand::default();
+            };
+            let packets = track.spans.get(span).map_or(0, |span| span.end - span.first);
+            Demand {
+                frames: packets.saturating_mul(track.frame_bytes()),
+                decoder: frames::decoder_bytes(track, prepare::decode_threads(track, jobs)),
+                encoder: 0,
+            }
+        }
+        Step::Encode { track, piece } => {
+            let encoder = title.tracks.get(track).and_then(|track| track.rung()).map_or(0, |rung| {
+                let picture = &rung.settings.picture;
+                let sample = picture.bytes_per_sample() as u64;
+                u64::from(picture.width) * u64::from(picture.height) * 3 / 2 * sample * ENCODER_FRAMES
+            });
+            let frames = title.chunks.get(piece).map_or(0, |chunk| u64::from(chunk.frames));
+            match &title.frames {
+                Some(source) => {
+                    Demand { frames: source.bytes(frames), decoder: source.decoder_bytes(), encoder }
+                }
+                None => Demand { frames: 0, decoder: 0, encoder },
+            }
+        }
+        _ => Demand::default(),
+    }
+}

@@ -1,0 +1,225 @@
+//! The film while it is being decoded: spans that come are put in order, and chunks that are
+//! decided become encodes at once, out of the frames that have just been decoded. Only speed
+//! hangs on it: what the chunk step says of the whole film in the end is what counts.
+
+use std::sync::Arc;
+
+use petgraph::graph::NodeIndex;
+
+use crate::graph::cutting::{Cutting, Frames};
+use crate::graph::error::StepError;
+use crate::graph::event::{Event, Origin};
+use crate::graph::film::{DecodedSpan, Film, Timing};
+use crate::graph::frames::ChunkFrames;
+use crate::graph::ready::Demand;
+use crate::graph::step::{State, Step};
+use crate::graph::work::{Made, Payload};
+
+use super::Scheduler;
+use crate::cache::Cache;
+
+impl Scheduler<'_> {
+    /// A decode has ended: counts the frames that it kept.
+    pub(super) fn decode_ended(
+        &mut self,
+        title: usize,
+        demand: Demand,
+        kept: bool,
+        made: &Result<Made, StepError>,
+    ) {
+        let frames = match made {
+            Ok(Made { payload: Payload::Span(_, Some(frames)), .. }) => frames.len() as u64,
+            _ => 0,
+        };
+        self.ready.decode_ended(demand, kept, self.frame_bytes(title, frames));
+    }
+
+    fn frame_bytes(&self, title: usize, frames: u64) -> u64 {
+        let track = self.titles[title].index.as_ref().map(|index| &index.video);
+        track.map_or(0, |track| track.frame_bytes().saturating_mul(frames))
+    }
+
+    fn let_go_of(&mut self, title: usize, frames: u64) {
+        let bytes = self.frame_bytes(title, frames);
+        self.ready.let_go(bytes);
+    }
+
+    /// Makes room: kept frames that are no chunk yet will be decoded again.
+    pub(super) fn let_go(&mut self) {
+        for title in 0..self.titles.len() {
+            if let Some(cutting) = &mut self.titles[title].cutting {
+                let frames = cutting.drop_frames();
+                self.let_go_of(title, frames);
+            }
+        }
+    }
+
+    /// A span has been decoded.
+    pub(super) fn take_span(
+        &mut self,
+        number: usize,
+        step: Step,
+        decoded: DecodedSpan,
+        frames: Frames,
+    ) -> Result<(), StepError> {
+        let Step::DecodeSpan { span } = step else { return Ok(()) };
+        let kept = frames.as_ref().map_or(0, |frames| frames.len() as u64);
+        if !self.start_cutting(number)? {
+            self.let_go_of(number, kept);
+            return Ok(());
+        }
+        if let Some(cutting) = &mut self.titles[number].cutting {
+            cutting.arrive(span, decoded, frames);
+        }
+        self.cut(number)
+    }
+
+    /// Whether the film can be cut while it is decoded; sets out to do so the first time.
+    fn start_cutting(&mut self, number: usize) -> Result<bool, StepError> {
+        let title = &self.titles[number];
+        if title.cutting.is_some() {
+            return Ok(true);
+        }
+        // Known already, or given up.
+        if title.timing.is_some() || title.cut_at_end {
+            return Ok(false);
+        }
+        let Some(cutting) = title.readers.as_ref().and_then(|r| Cutting::new(r.track(), title.policy)) else {
+            self.titles[number].cut_at_end = true;
+            return Ok(false);
+        };
+        let (timing, duration) = (cutting.timing().clone(), cutting.duration());
+        self.titles[number].cutting = Some(Box::new(cutting));
+        self.begin_tracks(number, timing, duration)?;
+        Ok(true)
+    }
+
+    /// The tracks are known, and with them how much there is to encode.
+    pub(super) fn begin_tracks(
+        &mut self,
+        number: usize,
+        timing: Timing,
+        duration: u64,
+    ) -> Result<(), StepError> {
+        let frames: u64 = timing.span_frames.iter().map(|&frames| u64::from(frames)).sum();
+        let seconds = timing.seconds(duration);
+        let title = &mut self.titles[number];
+        let warnings = title.grow_tracks(&mut self.graph, timing, self.settings.jobs.min(8))?;
+        for message in warnings {
+            (self.observe)(&Event::Warning { title: title.name.clone(), message });
+        }
+        let pictures = title.tracks.iter().filter_map(|track| track.rung()).map(|rung| {
+            u64::from(rung.settings.picture.width) * u64::from(rung.settings.picture.height) * frames
+        });
+        (self.observe)(&Event::Film {
+            title: title.name.clone(),
+            rungs: title.tracks.iter().filter(|track| track.rung().is_some()).count() as u64,
+            seconds,
+            samples: pictures.sum(),
+        });
+        Ok(())
+    }
+
+    /// Puts together what has come, as far as there is no gap.
+    fn cut(&mut self, number: usize) -> Result<(), StepError> {
+        loop {
+            let title = &mut self.titles[number];
+            let Some(cutting) = &mut title.cutting else { return Ok(()) };
+            if cutting.advance().is_none() {
+                // The frames are not those that the time stamps tell of: all must be seen first.
+                self.stop_cutting(number);
+                return Ok(());
+            }
+            while let Some(decided) =
+                self.titles[number].cutting.as_mut().and_then(|cutting| cutting.next_chunk())
+            {
+                let chunk = self.titles[number].chunks.len();
+                self.titles[number].chunks.push(decided.chunk.clone());
+                match (decided.frames, self.titles[number].frames.clone()) {
+                    (Some(frames), Some(source)) => {
+                        let bytes = self.frame_bytes(number, decided.kept);
+                        let frames = Arc::new(ChunkFrames::here(source, decided.chunk, frames));
+                        self.ready.settle((number, chunk), frames, bytes);
+                        self.settled.push((number, chunk));
+                        self.grow_chunk(number, chunk);
+                    }
+                    _ => self.let_go_of(number, decided.kept),
+                }
+            }
+            let title = &self.titles[number];
+            let Some(span) = title.cutting.as_ref().and_then(|cutting| cutting.wants()) else {
+                return Ok(());
+            };
+            // A span that was decoded by an earlier build lies in the cache.
+            let node = title.decode.get(span).copied();
+            let Some(State::Done { result, origin: Origin::Cached }) =
+                node.map(|node| &self.graph[node].state)
+            else {
+                return Ok(());
+            };
+            let blob = result.blobs.first().map(|blob| self.worker.cache.blob(blob)).transpose()?.flatten();
+            let Some(decoded) = blob.and_then(|bytes| postcard::from_bytes(&bytes).ok()) else {
+                // Lost: the chunk step will have it made again.
+                self.stop_cutting(number);
+                return Ok(());
+            };
+            if let Some(cutting) = &mut self.titles[number].cutting {
+                cutting.arrive(span, decoded, None);
+            }
+        }
+    }
+
+    /// Encodes of a chunk whose frames are at hand.
+    fn grow_chunk(&mut self, number: usize, chunk: usize) {
+        let title = &mut self.titles[number];
+        for track in 0..title.tracks.len() {
+            if title.tracks[track].rung().is_some() {
+                title.grow_piece(&mut self.graph, track, chunk);
+            }
+        }
+    }
+
+    /// Takes back all that rests on a cut that may not hold.
+    pub(super) fn stop_cutting(&mut self, number: usize) {
+        let title = &mut self.titles[number];
+        title.cut_at_end = true;
+        if let Some(mut cutting) = title.cutting.take() {
+            let frames = cutting.drop_frames();
+            self.let_go_of(number, frames);
+        }
+        self.drop_tracks(number);
+    }
+
+    fn drop_tracks(&mut self, number: usize) {
+        let nodes: Vec<NodeIndex> = self.titles[number].ungrow_tracks(&self.graph);
+        for node in nodes {
+            if !matches!(self.graph[node].state, State::Done { .. } | State::Failed) {
+                self.drop_node(node);
+            }
+        }
+    }
+
+    /// The whole film is known.
+    pub(super) fn take_film(&mut self, number: usize, film: &Film) -> Result<(), StepError> {
+        let title = &mut self.titles[number];
+        // With many titles open files would run out.
+        title.readers = None;
+        if let Some(mut cutting) = title.cutting.take() {
+            let frames = cutting.drop_frames();
+            self.let_go_of(number, frames);
+        }
+        let title = &self.titles[number];
+        let holds = title.timing.as_ref() == Some(&film.timing) && film.chunks.starts_with(&title.chunks);
+        if title.timing.is_some() && !holds {
+            self.drop_tracks(number);
+        }
+        if self.titles[number].timing.is_none() {
+            self.begin_tracks(number, film.timing.clone(), film.duration())?;
+        }
+        let title = &mut self.titles[number];
+        title.chunks.clone_from(&film.chunks);
+        title.is_cut = true;
+        (self.observe)(&Event::Cut { title: title.name.clone(), chunks: film.chunks.len() as u64 });
+        Ok(())
+    }
+}

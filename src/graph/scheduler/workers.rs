@@ -1,0 +1,159 @@
+//! The threads that jobs run on: plain threads, not rayon's. One of rayon's that waits for
+//! another pool's work runs other jobs of its own pool meanwhile, and an encode would stand still
+//! beneath another.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use petgraph::graph::NodeIndex;
+
+use crate::cache::{ActionEntry, ActionKey, Cache, Cost};
+use crate::graph::error::StepError;
+use crate::graph::event::{Kind, Run};
+use crate::graph::work::{self, Batch, Job, Made, Worker};
+
+/// What a slot is given to do.
+pub(super) struct Task {
+    /// The steps, and the keys under which their results are filed.
+    pub nodes: Vec<(NodeIndex, Kind, Option<ActionKey>)>,
+    pub work: Work,
+}
+
+pub(super) enum Work {
+    One(Job),
+    /// Several steps, each with a result of its own.
+    Many(Batch),
+}
+
+pub(super) enum Message {
+    Made {
+        node: NodeIndex,
+        made: Result<Made, StepError>,
+        run: Run,
+    },
+    /// A slot has come free.
+    Free,
+}
+
+pub(super) struct Workers {
+    /// To the threads, which end when this is dropped.
+    tasks: Sender<Task>,
+    messages: Receiver<Message>,
+    /// When the build began.
+    pub epoch: Instant,
+}
+
+impl Workers {
+    pub(super) fn start(slots: usize, worker: &Arc<Worker>) -> Result<Workers, StepError> {
+        let (tasks, taken) = channel::<Task>();
+        let (sender, messages) = channel();
+        let taken = Arc::new(Mutex::new(taken));
+        let epoch = Instant::now();
+        for slot in 0..slots {
+            let (worker, taken) = (Arc::clone(worker), Arc::clone(&taken));
+            let filer = Filer { worker, slot, epoch, sender: sender.clone() };
+            std::thread::Builder::new()
+                .name(format!("rivet-{slot}"))
+                .spawn(move || {
+                    loop {
+                        let next = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                        let Ok(task) = next else { return };
+                        filer.run(task);
+                    }
+                })
+                .map_err(StepError::internal)?;
+        }
+        Ok(Workers { tasks, messages, epoch })
+    }
+
+    pub(super) fn give(&self, task: Task) {
+        // The threads are there as long as this is.
+        let _ = self.tasks.send(task);
+    }
+
+    pub(super) fn next(&self) -> Option<Message> {
+        self.messages.recv().ok()
+    }
+}
+
+/// Runs tasks on one thread, files their results, and tells.
+struct Filer {
+    worker: Arc<Worker>,
+    slot: usize,
+    epoch: Instant,
+    sender: Sender<Message>,
+}
+
+impl Filer {
+    fn run(&self, task: Task) {
+        let mut start = Instant::now();
+        match task.work {
+            Work::One(job) => {
+                let made = work::guarded(|| job(&self.worker));
+                if let Some(&node) = task.nodes.first() {
+                    self.file(node, made, start);
+                }
+            }
+            Work::Many(batch) => {
+                let mut told = vec![false; task.nodes.len()];
+                let outcome = work::guarded(|| {
+                    batch(&self.worker, &mut |number, made| {
+                        if let Some(&node) = task.nodes.get(number) {
+                            told[number] = true;
+                            self.file(node, Ok(made), start);
+                            start = Instant::now();
+                        }
+                    })
+                });
+                let lost = || StepError::internal("a step of several was not run");
+                let mut error = outcome.err();
+                for (&node, _) in task.nodes.iter().zip(&told).filter(|&(_, &told)| !told) {
+                    // One tells what happened, the others were beside it.
+                    let stopped = self.worker.is_cancelled();
+                    let rest = if stopped { StepError::Cancelled } else { StepError::Beside };
+                    let first = !told.contains(&true) || error.is_some();
+                    let error = error.take().unwrap_or_else(|| if first { lost() } else { rest });
+                    self.file(node, Err(error), start);
+                }
+            }
+        }
+        // The receiver only goes when the build is over.
+        let _ = self.sender.send(Message::Free);
+    }
+
+    fn file(
+        &self,
+        (node, kind, key): (NodeIndex, Kind, Option<ActionKey>),
+        made: Result<Made, StepError>,
+        start: Instant,
+    ) {
+        let run = Run { slot: self.slot, start: start - self.epoch, wall: start.elapsed() };
+        let made = made.and_then(|made| {
+            if let Some(key) = key {
+                let cost = Cost {
+                    wall_ms: u64::try_from(run.wall.as_millis()).unwrap_or(u64::MAX),
+                    made_at: now(),
+                    kind: kind.name().to_owned(),
+                    by: self.by(kind),
+                };
+                self.worker.cache.put_action(&key, &ActionEntry { result: made.result.clone(), cost })?;
+            }
+            Ok(made)
+        });
+        let _ = self.sender.send(Message::Made { node, made, run });
+    }
+
+    /// What did it, for people to read.
+    fn by(&self, kind: Kind) -> String {
+        match kind {
+            Kind::Encode => format!("{} on {}", self.worker.executor.name(), self.worker.host),
+            _ => self.worker.host.clone(),
+        }
+    }
+}
+
+/// Seconds since 1970. It reaches what people read, and no result.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}

@@ -1,0 +1,174 @@
+//! A track's sound: decoded once to find its windows, and again, as far as need be, to encode
+//! those that are missing. A window is cut like a chunk of the film, with 20 ms for a frame.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+
+use crate::cache::Digest;
+use crate::media::{
+    self, Blocks, FrameDigest, MediaError, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, encode_window,
+};
+
+use super::chunking::{ChunkMode, ChunkPolicy, CutFrame, Cutter};
+use super::error::StepError;
+use super::film::Piece;
+use super::work::{Made, Payload, SoundFacts, SoundSource, Worker, encoded, plain};
+
+const FRAME: u64 = OPUS_FRAME as u64;
+
+fn digest_of(block: &[i32]) -> FrameDigest {
+    let mut hasher = blake3::Hasher::new_derive_key("rivet pcm v1");
+    for sample in block {
+        hasher.update(&sample.to_le_bytes());
+    }
+    FrameDigest(*hasher.finalize().as_bytes())
+}
+
+/// What a window is encoded from: its own blocks, and those before it that lead up to it.
+fn identity(blocks: &[FrameDigest], own: usize) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key("rivet window v1");
+    hasher.update(&(own as u64).to_le_bytes());
+    for block in blocks {
+        hasher.update(&block.0);
+    }
+    hasher.finalize().into()
+}
+
+fn lead_of(first: u64) -> u64 {
+    first.saturating_sub(OPUS_LEAD as u64)
+}
+
+/// How sound is cut: windows are about as long as the target. Each begins with packets that do
+/// without prediction, and short ones are not worth that.
+pub fn policy(film: &ChunkPolicy) -> ChunkPolicy {
+    match film.mode {
+        ChunkMode::Fixed => *film,
+        ChunkMode::Content => ChunkPolicy {
+            mode: ChunkMode::Content,
+            target: film.target.saturating_mul(2),
+            min: film.target / 4,
+            max: film.max.max(film.target.saturating_mul(2)),
+        },
+    }
+}
+
+/// Finds the windows of a track's sound.
+pub fn decode_sound(worker: &Worker, sound: &SoundSource, policy: &ChunkPolicy) -> Result<Made, StepError> {
+    let mut blocks = Blocks::new(sound.channels);
+    let mut digests: Vec<FrameDigest> = Vec::new();
+    let mut cutter = Cutter::new(OPUS_RATE, *policy);
+    let mut take = |block: &[i32]| {
+        let digest = digest_of(block);
+        cutter.push(CutFrame { score: 0, digest }, digests.len() as u64 * FRAME);
+        digests.push(digest);
+        Ok(())
+    };
+    let cancelled = || worker.is_cancelled();
+    let offset = media::decode_audio(
+        &sound.path,
+        &sound.track,
+        sound.channels,
+        sound.origin,
+        &cancelled,
+        &mut |samples| blocks.push(samples, &mut take),
+    )?;
+    let samples = blocks.finish(&mut take)?;
+    let heard = samples + u64::from(OPUS_PRE_SKIP);
+    let count = digests.len() as u64;
+    cutter.finish(count * FRAME);
+    let windows = std::iter::from_fn(|| cutter.next_chunk()).map(|range| {
+        let frames = (range.end - range.start) as u32;
+        // Of the last packet only a part may be sound.
+        let last = heard.saturating_sub((range.end - 1) * FRAME).clamp(1, FRAME) as u32;
+        let durations = if last == OPUS_FRAME as u32 || range.end < count {
+            vec![(frames, OPUS_FRAME as u32)]
+        } else {
+            [(frames - 1, OPUS_FRAME as u32), (1, last)].into_iter().filter(|&(count, _)| count > 0).collect()
+        };
+        let blocks = &digests[lead_of(range.start) as usize..range.end as usize];
+        Piece {
+            first: range.start,
+            frames,
+            start: range.start * FRAME,
+            durations,
+            identity: identity(blocks, frames as usize),
+        }
+    });
+    let windows: Vec<Piece> = windows.collect();
+    let facts = SoundFacts { samples, offset };
+    let result = worker.store(&encoded(&windows)?, encoded(&facts)?)?;
+    Ok(Made { result, payload: Payload::Sound(facts, windows) })
+}
+
+/// A window to encode, and at which bit rate.
+#[derive(Clone)]
+pub struct WindowJob {
+    pub window: Piece,
+    pub bitrate: u32,
+}
+
+/// Encodes windows of one sound in one pass, those that come first in the film first. `jobs` are
+/// in that order.
+pub fn encode_windows(
+    worker: &Worker,
+    sound: &SoundSource,
+    jobs: &[WindowJob],
+    done: &mut dyn FnMut(usize, Made),
+) -> Result<(), StepError> {
+    let lead = OPUS_LEAD as u64;
+    let mut blocks = Blocks::new(sound.channels);
+    // The latest blocks, of which the last is number `count - 1`.
+    let mut recent: VecDeque<(FrameDigest, Vec<i32>)> = VecDeque::new();
+    let mut count = 0u64;
+    let mut next = 0;
+    let complete = Cell::new(false);
+    let mut failure: Option<StepError> = None;
+    let changed = || MediaError::Changed { path: sound.path.clone() };
+    let mut take = |block: &[i32]| {
+        recent.push_back((digest_of(block), block.to_vec()));
+        count += 1;
+        while let Some(job) =
+            jobs.get(next).filter(|job| job.window.first + u64::from(job.window.frames) <= count)
+        {
+            let from = count - recent.len() as u64;
+            let skip = lead_of(job.window.first).checked_sub(from).ok_or_else(changed)? as usize;
+            let own = (job.window.first - lead_of(job.window.first)) as usize;
+            let all = recent.iter().skip(skip).take(own + job.window.frames as usize);
+            let (digests, pcm): (Vec<FrameDigest>, Vec<&[i32]>) =
+                all.map(|(digest, block)| (*digest, block.as_slice())).unzip();
+            if identity(&digests, job.window.frames as usize) != job.window.identity {
+                return Err(changed());
+            }
+            let (before, within) = pcm.split_at(own);
+            let packets = encode_window(sound.channels, job.bitrate, &before.concat(), &within.concat())?;
+            match encoded(&packets).and_then(|bytes| worker.store(&bytes, Vec::new())) {
+                Ok(result) => done(next, plain(result)),
+                Err(error) => {
+                    failure.get_or_insert(error);
+                }
+            }
+            next += 1;
+        }
+        // What no window wants any more is dropped.
+        let wanted = jobs.get(next).map_or(count, |job| job.window.first).saturating_sub(lead);
+        while count - (recent.len() as u64) < wanted && recent.pop_front().is_some() {}
+        complete.set(next == jobs.len() || failure.is_some());
+        Ok(())
+    };
+    let cancelled = || complete.get() || worker.is_cancelled();
+    let decoded = media::decode_audio(
+        &sound.path,
+        &sound.track,
+        sound.channels,
+        sound.origin,
+        &cancelled,
+        &mut |samples| blocks.push(samples, &mut take),
+    );
+    let decoded = decoded.and_then(|_| blocks.finish(&mut take));
+    match (failure, decoded) {
+        (Some(error), _) => Err(error),
+        (None, Err(error)) if !complete.get() => Err(error.into()),
+        (None, _) if next < jobs.len() => Err(changed().into()),
+        (None, _) => Ok(()),
+    }
+}

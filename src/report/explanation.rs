@@ -1,0 +1,85 @@
+//! Why a step would run or not, in words.
+
+use std::fmt::Write;
+use std::time::{Duration, UNIX_EPOCH};
+
+use rivet::graph::{Explanation, Verdict};
+
+use super::text::{bytes, count, duration};
+
+/// A long list is cut after this many.
+const MOST_NAMES: usize = 12;
+
+/// One step, taken apart: fields that differ from the last build are marked with `*`.
+pub fn explanation(step: &Explanation, several_titles: bool) -> String {
+    let mut text = String::new();
+    let title = if several_titles { format!("{}:", step.title) } else { String::new() };
+    let verdict = match step.verdict {
+        Verdict::Cached => "reused: its result is in the cache",
+        Verdict::WouldRun => "would run: the cache has nothing under its key",
+        Verdict::DependsOnOthers => "depends on steps that would run first",
+    };
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{title}{} ({}), {verdict}", step.node, step.kind.name());
+    if let Some(key) = &step.key {
+        let _ = writeln!(text, "  key     {key}");
+    }
+    if let Some(result) = &step.result {
+        let _ = writeln!(
+            text,
+            "  result  {}, {}, made {} in {}{}",
+            &result.digest[..12.min(result.digest.len())],
+            bytes(result.bytes),
+            time(result.made_at),
+            duration(result.wall_ms as f64 / 1000.0),
+            if result.by.is_empty() { String::new() } else { format!(" by {}", result.by) },
+        );
+    }
+    match &step.last {
+        None => {
+            let _ = writeln!(text, "  last    the build log knows no earlier build of this spec");
+        }
+        Some(last) => {
+            let when = format!("{} ({})", last.build, time(last.started));
+            let _ = match (&last.key, &step.key) {
+                (None, _) => writeln!(
+                    text,
+                    "  last    {when}: it had no such step, or the cache lost what tells of it"
+                ),
+                (Some(key), Some(now)) if key == now => writeln!(text, "  last    {when}: the same key"),
+                (Some(key), _) => writeln!(text, "  last    {when}: key {key}"),
+            };
+            if let Some(place) = &last.moved_from {
+                let _ = writeln!(text, "          its content stood at {place} then");
+            }
+        }
+    }
+    let names = step.fields.iter().map(|field| field.name.chars().count()).max().unwrap_or(0);
+    for field in &step.fields {
+        let mark = if field.differs { '*' } else { ' ' };
+        let now = field.now.as_deref().unwrap_or("(no such field)");
+        let was = match (&field.last, field.differs) {
+            (Some(last), true) => format!("   was {last}"),
+            (None, true) => "   was not there".to_owned(),
+            _ => String::new(),
+        };
+        let _ = writeln!(text, "  {mark} {:<names$}  {now}{was}", field.name);
+    }
+    for (what, steps) in [("needs", &step.needs), ("needed by", &step.needed_by)] {
+        if !steps.is_empty() {
+            let shown = steps.iter().take(MOST_NAMES).cloned().collect::<Vec<_>>().join(", ");
+            let more = steps.len().saturating_sub(MOST_NAMES);
+            let more = if more > 0 { format!(", and {}", count(more as u64, "more")) } else { String::new() };
+            let _ = writeln!(text, "  {what}: {shown}{}", more.trim_end_matches('s'));
+        }
+    }
+    text
+}
+
+/// A time as people in any time zone can read it.
+pub fn time(seconds: u64) -> String {
+    if seconds == 0 {
+        return "at an unknown time".to_owned();
+    }
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string().replace('T', " ")
+}

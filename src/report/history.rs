@@ -1,0 +1,92 @@
+//! The build log in words.
+
+use std::fmt::Write;
+
+use rivet::graph::{BuildRecord, Kind};
+
+use super::explanation::time;
+use super::text::{count, duration};
+
+/// A line for each build.
+pub fn history(records: &[BuildRecord]) -> String {
+    let mut text = String::new();
+    for record in records {
+        let counts = |kind: Kind| record.nodes.get(&kind).copied().unwrap_or_default();
+        let ran: u64 = record.nodes.values().map(|counts| counts.ran).sum();
+        let encodes = counts(Kind::Encode);
+        let what = match ran {
+            0 => "nothing to do".to_owned(),
+            _ => format!(
+                "{} ran, {} of {}",
+                count(ran, "step"),
+                encodes.ran,
+                count(encodes.ran + encodes.cached, "encode")
+            ),
+        };
+        let _ = writeln!(
+            text,
+            "{}  {}  {:<11}  {:>9}  {what}  {}",
+            record.name,
+            time(record.started),
+            record.ending.name(),
+            duration(record.wall_seconds),
+            record.ladder.display(),
+        );
+    }
+    text
+}
+
+/// All that is known of one build.
+pub fn build(record: &BuildRecord) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "{}  {}  {}", record.name, time(record.started), record.ending.name());
+    let _ = writeln!(text, "  spec    {}", record.ladder.display());
+    let _ = writeln!(text, "  on      {}, rivet {}", record.host, record.rivet);
+    let _ = writeln!(
+        text,
+        "  took    {}, {} of CPU",
+        duration(record.wall_seconds),
+        duration(record.cpu_seconds)
+    );
+    for title in &record.titles {
+        let digest = title.digest.as_deref().map_or("not read", |digest| &digest[..12.min(digest.len())]);
+        let _ = writeln!(text, "  source  {}: {} ({digest})", title.name, title.source.display());
+    }
+    let several = record.titles.len() > 1;
+    let name = |title: &str, node: &str| if several { format!("{title}:{node}") } else { node.to_owned() };
+    let mut rows: Vec<(String, String, String)> = Vec::new();
+    for ran in &record.ran {
+        let time = duration(ran.wall_ms as f64 / 1000.0);
+        rows.push((name(&ran.title, &ran.nodes), ran.kind.name().to_owned(), time));
+    }
+    if rows.is_empty() {
+        let _ = writeln!(text, "nothing ran");
+    } else {
+        let _ = writeln!(text, "ran:");
+        table(&mut text, &rows);
+    }
+    if !record.longest_path.is_empty() {
+        let total: u64 = record.longest_path.iter().map(|step| step.wall_ms).sum();
+        let _ = writeln!(text, "longest path, {}:", duration(total as f64 / 1000.0));
+        let rows: Vec<(String, String, String)> = record
+            .longest_path
+            .iter()
+            .map(|step| {
+                let time = duration(step.wall_ms as f64 / 1000.0);
+                (name(&step.title, &step.node), step.kind.name().to_owned(), time)
+            })
+            .collect();
+        table(&mut text, &rows);
+    }
+    text
+}
+
+fn table(text: &mut String, rows: &[(String, String, String)]) {
+    let width = |cell: &dyn Fn(&(String, String, String)) -> &String| {
+        rows.iter().map(|row| cell(row).chars().count()).max().unwrap_or(0)
+    };
+    let (names, kinds, times) = (width(&|row| &row.0), width(&|row| &row.1), width(&|row| &row.2));
+    for (name, kind, time) in rows {
+        let _ = writeln!(text, "  {name:<names$}  {kind:<kinds$}  {time:>times$}");
+    }
+}
