@@ -5,11 +5,7 @@
 //! # use std::sync::{Arc, atomic::AtomicBool};
 //! let ladder = rivet::spec::load("ladder.toml".as_ref())?;
 //! let cache = Arc::new(rivet::cache::LocalCache::open("/var/cache/rivet".as_ref())?);
-//! let options = rivet::graph::Options {
-//!     jobs: rivet::graph::default_jobs(),
-//!     memory: rivet::graph::default_memory(),
-//!     keep_going: false,
-//! };
+//! let options = rivet::graph::Options::default();
 //! let summary = rivet::graph::build(&ladder, cache, &options, Arc::new(AtomicBool::new(false)), &|_| {})?;
 //! assert!(summary.succeeded());
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -184,6 +184,46 @@ fn the_same_film_in_two_titles_is_encoded_once() {
     assert_eq!(common::published(&one), common::published(&two));
 }
 
+/// Episodes that begin with the same opening encode it once.
+#[test]
+fn a_shared_opening_is_encoded_once() {
+    let project = Project::new();
+    let bunny = common::clip(BUNNY_30S);
+    let bunny = bunny.to_str().unwrap();
+    let mut spec = String::from("[encoder.rav1e]\nspeed = 10\n");
+    for (number, rest) in ["[1]trim=12:16", "[1]trim=20:24,hflip", "[1]trim=16:20,vflip"].iter().enumerate() {
+        let film = project.path(&format!("{number}.mkv"));
+        // Each opening stands where the film before it left it: at 0, 2 and 4 s.
+        let lead = format!("[2]trim=0:{},negate", number * 2);
+        let graph = format!(
+            "{lead},setpts=PTS-STARTPTS[l];[0]trim=2:8,setpts=PTS-STARTPTS[o];{rest},setpts=PTS-STARTPTS[r];\
+             [l][o][r]concat=n=3,scale=128:72[v]"
+        );
+        let graph =
+            if number == 0 { graph.replace("[2]trim=0:0,negate", "[2]trim=24:25,negate") } else { graph };
+        #[rustfmt::skip]
+        ffmpeg(&[
+            "-i", bunny, "-i", bunny, "-i", bunny, "-filter_complex", &graph, "-map", "[v]", "-an",
+            "-c:v", "ffv1", "-g", "1", film.to_str().unwrap(),
+        ]);
+        spec +=
+            &format!("[[title]]\nname = \"{number}\"\nsource = \"{number}.mkv\"\noutput = \"out{number}\"\n");
+    }
+    project.write("ladder.toml", format!("{spec}{TINY_RUNG}"));
+    let build = project.build();
+    let all = build.ran("encode") + build.count("encode", "cached");
+    assert_eq!(
+        all as usize,
+        (0..3).map(|n| segments(&project.path(&format!("out{n}/tiny/playlist.m3u8"))).len()).sum::<usize>()
+    );
+    let seconds: f64 = (0..3)
+        .flat_map(|n| segments(&project.path(&format!("out{n}/tiny/playlist.m3u8"))))
+        .map(|(_, seconds)| seconds)
+        .sum();
+    // Of three openings of 6 s two cost nothing but the chunks at their ends.
+    assert!(seconds - build.seconds_encoded() > 7.0, "{} of {seconds} s encoded", build.seconds_encoded());
+}
+
 /// Uncompressed AVI stores its rows bottom up: all of them count.
 #[test]
 fn pictures_stored_bottom_up_are_read_whole() {

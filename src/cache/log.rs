@@ -25,7 +25,7 @@ impl Log {
 
     /// Adds a record, named so that names sort by time, and returns its name.
     pub(super) fn append(&self, at: SystemTime, bytes: &[u8]) -> Result<String, CacheError> {
-        let time = humantime::format_rfc3339_seconds(at).to_string().replace(['-', ':'], "");
+        let time = humantime::format_rfc3339_millis(at).to_string().replace(['-', ':'], "");
         let name = format!("{time}-{}", &blake3::hash(bytes).to_hex()[..8]);
         local::write(&self.tmp, &self.folder.join(format!("{name}.json")), bytes)?;
         if let Ok(names) = self.names() {

@@ -84,7 +84,7 @@ impl MachineArgs {
             jobs: self.jobs.map_or_else(rivet::graph::default_jobs, usize::from),
             memory: self.memory.unwrap_or_else(rivet::graph::default_memory),
             keep_going,
-            gauges: false,
+            ..rivet::graph::Options::default()
         }
     }
 }
@@ -168,12 +168,7 @@ fn print_json(value: &impl serde::Serialize) {
 
 /// Options of commands that only look.
 fn looking() -> rivet::graph::Options {
-    rivet::graph::Options {
-        jobs: rivet::graph::default_jobs(),
-        memory: u64::MAX,
-        keep_going: true,
-        gauges: false,
-    }
+    rivet::graph::Options { keep_going: true, ..rivet::graph::Options::default() }
 }
 
 /// Prints an error, and what to do about it.

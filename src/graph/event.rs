@@ -165,6 +165,8 @@ pub struct Summary {
     pub wall_seconds: f64,
     /// User and system time of this process.
     pub cpu_seconds: f64,
+    /// Pictures that were decoded, those counted twice that were decoded twice.
+    pub decoded_frames: u64,
     pub titles: Vec<TitleSummary>,
     pub failures: Vec<FailureReport>,
     pub interrupted: bool,

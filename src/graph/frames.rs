@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::executors::{Blame, Failure, Pictures};
@@ -20,6 +21,8 @@ pub struct FrameSource {
     span_starts: Vec<u64>,
     threads: usize,
     frame_bytes: u64,
+    /// Pictures decoded so far, here and elsewhere.
+    decoded: Arc<AtomicU64>,
     turns: Mutex<Turns>,
     next_turn: Condvar,
 }
@@ -57,7 +60,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl FrameSource {
     /// `threads` decode at a time; they change no frame. `span_frames` are the frames of each span.
-    pub fn new(path: &Path, track: Arc<VideoTrack>, span_frames: &[u32], threads: usize) -> FrameSource {
+    pub fn new(
+        path: &Path,
+        track: Arc<VideoTrack>,
+        span_frames: &[u32],
+        threads: usize,
+        decoded: Arc<AtomicU64>,
+    ) -> FrameSource {
         let span_starts = span_frames
             .iter()
             .scan(0u64, |next, &frames| {
@@ -73,6 +82,7 @@ impl FrameSource {
             span_starts,
             threads,
             frame_bytes,
+            decoded,
             turns: Mutex::default(),
             next_turn: Condvar::new(),
         }
@@ -155,6 +165,7 @@ impl FrameSource {
             match decoded {
                 Some(decoded) => {
                     cursor.next += 1;
+                    self.decoded.fetch_add(1, Ordering::Relaxed);
                     return Ok(decoded.frame);
                 }
                 None => {

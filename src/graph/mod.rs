@@ -58,12 +58,13 @@ pub use packaging::ENTRY;
 pub use plan::{KindPlan, Plan, TitlePlan, TrackPlan, plan};
 pub use record::{BuildRecord, Ending, PathRecord, RanRecord, TitleRecord};
 pub use view::{GraphView, NodeState, NodeView, view};
+pub use work::hash_file;
 
 use prepare::Tools;
 use scheduler::{Scheduler, Settings};
 
 /// How to run a build.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Steps that run at a time. Never changes a byte.
     pub jobs: usize,
@@ -73,6 +74,21 @@ pub struct Options {
     pub keep_going: bool,
     /// Tell how busy the build is, too, as [`Event::Gauges`].
     pub gauges: bool,
+    /// What encodes, in place of rav1e. Its identity is in the keys.
+    pub executor: Option<Arc<dyn Executor>>,
+}
+
+impl Default for Options {
+    /// All of this machine, with rav1e.
+    fn default() -> Options {
+        Options {
+            jobs: default_jobs(),
+            memory: default_memory(),
+            keep_going: false,
+            gauges: false,
+            executor: None,
+        }
+    }
 }
 
 /// Builds every title of the ladder. What happens is told to `observe`, on the calling thread;
@@ -97,6 +113,7 @@ pub fn build(
         nodes,
         wall_seconds: start.elapsed().as_secs_f64(),
         cpu_seconds: limits::cpu_seconds(),
+        decoded_frames: scheduler.decoded_frames(),
         titles: outcome.summaries,
         failures: outcome.failures,
         interrupted: outcome.interrupted,
@@ -121,6 +138,7 @@ fn settings(options: &Options) -> Settings {
         unpublished: false,
         sources: None,
         gauges: false,
+        executor: options.executor.clone(),
     }
 }
 
@@ -144,7 +162,10 @@ fn schedule_with<'a>(
     tools: Option<Tools>,
 ) -> Result<Scheduler<'a>, StepError> {
     media::init();
-    let executor = Rav1e::new(settings.jobs).map_err(StepError::Encode)?;
+    let executor = match &settings.executor {
+        Some(executor) => Arc::clone(executor),
+        None => Arc::new(Rav1e::new(settings.jobs).map_err(StepError::Encode)?),
+    };
     let tools = tools.unwrap_or_else(|| Tools {
         demuxer: media::demuxer_library(),
         decoder: media::decoder_library(),
@@ -154,6 +175,6 @@ fn schedule_with<'a>(
         opus: media::opus_library().to_owned(),
     });
     let host = limits::host_name();
-    let worker = Arc::new(work::Worker { cache, executor: Arc::new(executor), host, cancelled });
+    let worker = Arc::new(work::Worker { cache, executor, decoded: Arc::default(), host, cancelled });
     Scheduler::new(ladder, worker, tools, settings, observe)
 }

@@ -29,8 +29,10 @@ pub struct Plan {
 #[derive(Clone, Debug, Serialize)]
 pub struct KindPlan {
     pub kind: Kind,
-    /// As far as they are known.
+    /// The cache has nothing under their keys.
     pub would_run: u64,
+    /// They depend on steps that would run: they run, too, unless those make what was there before.
+    pub follow: u64,
     pub reused: u64,
 }
 
@@ -88,6 +90,7 @@ pub fn plan(
         KindPlan {
             kind,
             would_run: outcome.would_run.get(&kind).copied().unwrap_or(0),
+            follow: outcome.follows.get(&kind).copied().unwrap_or(0),
             // A source that was hashed just now is read, not rebuilt.
             reused: counts.cached + counts.ran,
         }

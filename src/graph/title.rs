@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use petgraph::graph::{DiGraph, NodeIndex};
 
@@ -144,6 +145,7 @@ impl Title {
         graph: &mut Graph,
         timing: Timing,
         threads: usize,
+        decoded: &Arc<AtomicU64>,
     ) -> Result<Vec<String>, StepError> {
         let index = self.index.clone().ok_or_else(|| StepError::internal("a film without an index"))?;
         for rung in &self.spec_rungs {
@@ -181,7 +183,13 @@ impl Title {
             self.tracks.push(Track::new(&wanted.name, Medium::Audio(Arc::new(rendition))));
         }
         let track = Arc::new(index.video.clone());
-        self.frames = Some(Arc::new(FrameSource::new(&self.source, track, &timing.span_frames, threads)));
+        self.frames = Some(Arc::new(FrameSource::new(
+            &self.source,
+            track,
+            &timing.span_frames,
+            threads,
+            Arc::clone(decoded),
+        )));
         self.timing = Some(timing);
         Ok(warnings)
     }

@@ -97,6 +97,15 @@ pub fn view(
             group,
         });
     }
+    let mut told_by = vec![(None, None); survey.titles.len()];
+    for node in survey.graph.node_indices().filter(|node| numbers[node.index()].is_some()) {
+        let told_by = &mut told_by[survey.graph[node].title];
+        match survey.graph[node].step {
+            Step::Chunk => told_by.0 = Some(node),
+            Step::Index => told_by.1 = Some(node),
+            _ => {}
+        }
+    }
     let mut link = |from: usize, to: usize| {
         if let (Some(from), Some(to)) = (numbers[from], numbers[to]) {
             view.edges.push((from, to));
@@ -105,12 +114,21 @@ pub fn view(
     for edge in survey.graph.raw_edges() {
         link(edge.source().index(), edge.target().index());
     }
-    for title in &survey.titles {
-        let ends = title.span_ends();
-        for encode in title.tracks.iter().flat_map(|track| &track.pieces).filter_map(|nodes| nodes.encode) {
-            for from in title.sources_of(survey.graph[encode].step, &ends) {
-                link(from.index(), encode.index());
+    // Steps that tell of others are no inputs to their keys, but that is how a graph reads.
+    for node in survey.graph.node_indices() {
+        let (title, step) = (survey.graph[node].title, survey.graph[node].step);
+        match step {
+            Step::Encode { .. } => {
+                told_by[title].0.into_iter().for_each(|chunk| link(chunk.index(), node.index()))
             }
+            Step::DecodeSound { .. } => {
+                told_by[title].1.into_iter().for_each(|index| link(index.index(), node.index()))
+            }
+            Step::Audio { track, .. } | Step::Init { track } => {
+                let sound = survey.titles[title].rendition(track).map(|(_, sound)| sound.node);
+                sound.into_iter().for_each(|sound| link(sound.index(), node.index()));
+            }
+            _ => {}
         }
     }
     view.edges.sort_unstable();

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -32,6 +32,8 @@ use super::track::ReelFacts;
 pub struct Worker {
     pub cache: Arc<LocalCache>,
     pub executor: Arc<dyn Executor>,
+    /// Pictures decoded so far.
+    pub decoded: Arc<AtomicU64>,
     /// The machine's name, for people to read.
     pub host: String,
     pub cancelled: Arc<AtomicBool>,
@@ -131,12 +133,28 @@ pub fn hash_source(worker: &Worker, path: &Path) -> Result<Made, StepError> {
         std::thread::sleep(wait);
         before = FileStamp::of(&std::fs::metadata(path).map_err(|error| unopened(path, error))?);
     }
+    let digest = hash_file(path, &|| worker.is_cancelled())?;
+    let after = std::fs::metadata(path).map_err(|error| unopened(path, error))?;
+    if FileStamp::of(&after) != before {
+        return Err(MediaError::Changed { path: path.to_owned() }.into());
+    }
+    worker.cache.remember_file(path, &before, digest)?;
+    Ok(Made {
+        result: ActionResult { facts: digest.0.to_vec(), blobs: Vec::new() },
+        payload: Payload::Source(digest),
+    })
+}
+
+/// The BLAKE3 of a file's bytes, by all cores.
+///
+/// It is read rather than mapped: a file that is cut while it is read must be an error, not a
+/// signal.
+pub fn hash_file(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Digest, StepError> {
     let mut hasher = blake3::Hasher::new();
     let mut file = File::open(path).map_err(|error| unopened(path, error))?;
-    // Read rather than mapped: a file that is cut while it is read must be an error, not a signal.
     let mut piece = vec![0; HASH_PIECE];
     loop {
-        if worker.is_cancelled() {
+        if cancelled() {
             return Err(StepError::Cancelled);
         }
         let mut filled = 0;
@@ -148,19 +166,9 @@ pub fn hash_source(worker: &Worker, path: &Path) -> Result<Made, StepError> {
         }
         hasher.update_rayon(&piece[..filled]);
         if filled < piece.len() {
-            break;
+            return Ok(hasher.finalize().into());
         }
     }
-    let digest = Digest::from(hasher.finalize());
-    let after = std::fs::metadata(path).map_err(|error| unopened(path, error))?;
-    if FileStamp::of(&after) != before {
-        return Err(MediaError::Changed { path: path.to_owned() }.into());
-    }
-    worker.cache.remember_file(path, &before, digest)?;
-    Ok(Made {
-        result: ActionResult { facts: digest.0.to_vec(), blobs: Vec::new() },
-        payload: Payload::Source(digest),
-    })
 }
 
 pub fn scan_source(worker: &Worker, path: &Path, digest: Digest) -> Result<Made, StepError> {
@@ -232,6 +240,7 @@ pub fn decode_span(
         if worker.is_cancelled() {
             return Err(StepError::Cancelled);
         }
+        worker.decoded.fetch_add(1, Ordering::Relaxed);
         let signature = Signature::of(&next.frame);
         let score = before.as_ref().map_or(0, |before| cut_score(before, &signature));
         decoded.frames.push(FrameFacts { rank: next.rank, digest: next.frame.digest(), score });

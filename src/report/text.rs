@@ -30,10 +30,11 @@ fn scaled(value: u64, units: &[&str]) -> String {
     format!("{scaled:.digits$} {}", units[unit])
 }
 
-/// Seconds as people say them: `5.3 s`, `4 min 10 s`, `2 h 05 min`.
+/// Seconds as people say them: `12 ms`, `5.3 s`, `4 min 10 s`, `2 h 05 min`.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
+        0 if seconds > 0.0 && seconds < 0.1 => format!("{:.0} ms", seconds * 1000.0),
         0..60 if seconds < 10.0 => format!("{seconds:.1} s"),
         0..60 => format!("{whole} s"),
         60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
@@ -140,6 +141,9 @@ pub fn plan(plan: &Plan) -> String {
         if some.is_empty() { "nothing".to_owned() } else { some.join(", ") }
     };
     let _ = writeln!(text, "would run: {}", list(&|node| node.would_run));
+    if plan.nodes.iter().any(|node| node.follow > 0) {
+        let _ = writeln!(text, "would follow: {}", list(&|node| node.follow));
+    }
     let _ = writeln!(text, "would reuse: {}", list(&|node| node.reused));
     text
 }
@@ -189,7 +193,10 @@ mod tests {
             [0, 999, 1000, 1_234_567, 99_960_000].map(bytes),
             ["0 B", "999 B", "1.00 kB", "1.23 MB", "100 MB"]
         );
-        assert_eq!([5.28, 59.0, 250.0, 7500.0].map(duration), ["5.3 s", "59 s", "4 min 10 s", "2 h 05 min"]);
+        assert_eq!(
+            [0.0123, 5.28, 59.0, 250.0, 7500.0].map(duration),
+            ["12 ms", "5.3 s", "59 s", "4 min 10 s", "2 h 05 min"]
+        );
         assert_eq!((count(1, "step"), count(0, "step")), ("1 step".to_owned(), "0 steps".to_owned()));
     }
 }

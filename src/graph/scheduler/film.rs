@@ -104,7 +104,8 @@ impl Scheduler<'_> {
         let frames: u64 = timing.span_frames.iter().map(|&frames| u64::from(frames)).sum();
         let seconds = timing.seconds(duration);
         let title = &mut self.titles[number];
-        let warnings = title.grow_tracks(&mut self.graph, timing, self.settings.jobs.min(8))?;
+        let warnings =
+            title.grow_tracks(&mut self.graph, timing, self.settings.jobs.min(8), &self.worker.decoded)?;
         for message in warnings {
             (self.observe)(&Event::Warning { title: title.name.clone(), message });
         }

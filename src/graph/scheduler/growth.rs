@@ -27,8 +27,9 @@ impl Scheduler<'_> {
             Payload::None => {}
             Payload::Source(digest) if self.titles[title].digest.is_none() => {
                 self.titles[title].digest = Some(digest);
-                if !self.settings.expand
-                    && !self.settings.unpublished
+                let whole = !self.settings.expand && !self.settings.unpublished;
+                if whole
+                    && self.settings.sources.is_none()
                     && let Some(memo) =
                         memo::find(&self.worker, self.ladder, &self.titles[title], digest, &self.tools)
                 {
@@ -86,7 +87,7 @@ impl Scheduler<'_> {
                 continue;
             }
             if would_run {
-                self.mark_would_run(node, true);
+                self.mark_would_run(node, Some(|outcome| &mut outcome.follows));
             } else if hopeless {
                 self.skip(node);
             } else if self.graph[node].missing == 0 {

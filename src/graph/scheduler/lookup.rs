@@ -34,7 +34,7 @@ impl Scheduler<'_> {
         }
         if let State::Queued(_) = self.graph[id].state {
             if self.settings.dry_run && step != Step::Source {
-                self.mark_would_run(id, true);
+                self.mark_would_run(id, Some(|outcome| &mut outcome.would_run));
                 return;
             }
             match step {
@@ -120,7 +120,7 @@ impl Scheduler<'_> {
             hopeless |= matches!(self.graph[input].state, State::Failed | State::Skipped);
         }
         if would_run {
-            self.mark_would_run(id, true);
+            self.mark_would_run(id, Some(|outcome| &mut outcome.follows));
         } else if hopeless {
             self.skip(id);
         }
@@ -148,7 +148,7 @@ impl Scheduler<'_> {
             if !self.would_run_keys.insert(key) {
                 // Another step makes it: this one would find it in the cache.
                 self.outcome.counts.entry(step.kind()).or_default().cached += 1;
-                self.mark_would_run(id, false);
+                self.mark_would_run(id, None);
                 return Ok(());
             }
         } else {

@@ -12,12 +12,14 @@ mod workers;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 
 use crate::cache::{ActionKey, Digest};
+use crate::executors::Executor;
 use crate::media::MediaError;
 use crate::spec::Ladder;
 
@@ -47,6 +49,8 @@ pub struct Settings {
     pub sources: Option<HashMap<String, Digest>>,
     /// Tell of queue and memory, too.
     pub gauges: bool,
+    /// What encodes, in place of rav1e.
+    pub executor: Option<Arc<dyn Executor>>,
 }
 
 pub struct Scheduler<'a> {
@@ -110,6 +114,11 @@ impl<'a> Scheduler<'a> {
             found: 0,
             outcome: Outcome::default(),
         })
+    }
+
+    /// Pictures decoded so far, those counted twice that were decoded twice.
+    pub fn decoded_frames(&self) -> u64 {
+        self.worker.decoded.load(Ordering::Relaxed)
     }
 
     /// Runs to the end. What came of it is in `outcome`.
@@ -263,17 +272,20 @@ impl<'a> Scheduler<'a> {
         (if track.rung().is_some() { Kind::Encode } else { Kind::Audio }, unseen)
     }
 
-    /// In a dry run: a step, and all that depends on it, would run. The step itself is counted
-    /// unless another one with the same key is.
-    fn mark_would_run(&mut self, id: NodeIndex, counted: bool) {
+    /// In a dry run: a step would run, and all that depends on it would follow. `counts` is the
+    /// count of which the step itself is one, if of any.
+    fn mark_would_run(&mut self, id: NodeIndex, counts: Option<fn(&mut Outcome) -> &mut HashMap<Kind, u64>>) {
         let mut stack = vec![id];
         while let Some(next) = stack.pop() {
             if matches!(self.graph[next].state, State::WouldRun) {
                 continue;
             }
             self.graph[next].state = State::WouldRun;
-            if counted || next != id {
-                *self.outcome.would_run.entry(self.graph[next].step.kind()).or_default() += 1;
+            let kind = self.graph[next].step.kind();
+            match counts {
+                _ if next != id => *self.outcome.follows.entry(kind).or_default() += 1,
+                Some(counts) => *counts(&mut self.outcome).entry(kind).or_default() += 1,
+                None => {}
             }
             stack.extend(self.graph.neighbors(next));
         }

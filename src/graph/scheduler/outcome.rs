@@ -15,8 +15,10 @@ use crate::graph::step::State;
 #[derive(Default)]
 pub struct Outcome {
     pub counts: HashMap<Kind, Counts>,
-    /// In a dry run, how many steps of a kind would run.
+    /// In a dry run, how many steps of a kind would run, as nothing lies under their keys.
     pub would_run: HashMap<Kind, u64>,
+    /// And how many depend on one that would run, so that their keys are not known.
+    pub follows: HashMap<Kind, u64>,
     pub titles: Vec<TitlePlan>,
     /// Of those that were published.
     pub summaries: Vec<TitleSummary>,

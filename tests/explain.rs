@@ -1,0 +1,247 @@
+//! rivet tells why: plans that are exact, keys taken apart, the graph, the log, the check, the
+//! trace.
+
+mod common;
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+
+use common::{BUNNY_5S, Project, TINY_RUNG, ladder};
+use rivet::cache::{ActionKey, Cache, LocalCache};
+use serde_json::Value;
+
+const SOUND: &str = "[[audio]]\nname = \"stereo\"\nbitrate = \"64k\"\n";
+
+fn project() -> Project {
+    let project = Project::new();
+    project.copy_clip(BUNNY_5S, "clip.mp4");
+    project.write("ladder.toml", ladder("clip.mp4", &format!("{TINY_RUNG}{SOUND}")));
+    project
+}
+
+/// Runs rivet and returns its exit status and what it printed.
+fn rivet(project: &Project, arguments: &[&str]) -> (i32, String) {
+    let output = project.rivet().args(arguments).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+}
+
+fn json(project: &Project, arguments: &[&str]) -> Value {
+    let (status, text) = rivet(project, arguments);
+    assert_eq!(status, 0, "{arguments:?}\n{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// What a plan says would run, of each kind.
+fn would_run(plan: &Value) -> BTreeMap<String, u64> {
+    let nodes = plan["nodes"].as_array().unwrap().iter();
+    nodes
+        .map(|node| (node["kind"].as_str().unwrap().to_owned(), node["would_run"].as_u64().unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_plan_is_exact_and_its_exit_status_tells() {
+    let project = project();
+    let unseen = json(&project, &["plan", "--json"]);
+    assert_eq!(unseen["titles"][0]["exact"], false);
+    assert_eq!(rivet(&project, &["plan", "--exit-code"]).0, 3);
+    project.build();
+    let done = json(&project, &["plan", "--json"]);
+    assert!(would_run(&done).values().all(|&count| count == 0), "{done}");
+    assert_eq!(rivet(&project, &["plan", "--exit-code"]).0, 0);
+
+    // The picture and the sound change: what runs is told to the step, and why.
+    project.write(
+        "ladder.toml",
+        ladder("clip.mp4", &format!("{TINY_RUNG}crf = 40\n{}", SOUND.replace("64k", "80k"))),
+    );
+    let plan = json(&project, &["plan", "--json"]);
+    assert_eq!(plan["titles"][0]["exact"], true);
+    let tracks = plan["titles"][0]["tracks"].as_array().unwrap();
+    assert_eq!(tracks[0]["why"], serde_json::json!(["crf: 40, was 32"]));
+    assert_eq!(tracks[1]["why"], serde_json::json!(["bitrate: 80000, was 64000"]));
+    assert!(rivet(&project, &["plan"]).1.contains("crf: 40, was 32"));
+    let build = project.build();
+    for node in plan["nodes"].as_array().unwrap() {
+        let (kind, count) = (node["kind"].as_str().unwrap(), |what: &str| node[what].as_u64().unwrap());
+        // What follows runs unless its inputs come out as they were.
+        let ran = build.ran(kind);
+        assert!((count("would_run")..=count("would_run") + count("follow")).contains(&ran), "{kind}: {node}");
+        assert_eq!(count("would_run"), if matches!(kind, "encode" | "audio") { ran } else { 0 }, "{kind}");
+    }
+    assert_eq!(plan["nodes"][6]["kind"], "mux");
+    assert_eq!(tracks[0]["to_encode"], build.ran("encode"));
+
+    // Results that are gone are a reason, too.
+    fs::remove_dir_all(project.path("cache/rivet/v1/blobs")).unwrap();
+    fs::remove_dir_all(project.path("out")).unwrap();
+    let (_, text) = rivet(&project, &["plan"]);
+    assert!(text.contains("would run"), "{text}");
+}
+
+#[test]
+fn a_key_is_taken_apart_beside_the_last_builds() {
+    let project = project();
+    let explain = |step: &str| json(&project, &["explain", "ladder.toml", step, "--json"]);
+    project.build();
+    let encode = &explain("tiny/2")[0];
+    assert_eq!((&encode["verdict"], &encode["kind"]), (&"cached".into(), &"encode".into()));
+    assert!(encode["result"]["by"].as_str().unwrap().contains("rav1e"));
+    assert!(encode["result"]["made_at"].as_u64().unwrap() > 1_700_000_000);
+    assert_eq!(encode["needed_by"], serde_json::json!(["tiny/2/mux"]));
+    assert_eq!(encode["needs"], serde_json::json!(["decode/1"]));
+    assert_eq!(encode["key"], encode["last"]["key"], "nothing has changed since the last build");
+
+    project.write("ladder.toml", ladder("clip.mp4", &format!("{TINY_RUNG}crf = 40\n{SOUND}")));
+    let encode = &explain("tiny/2")[0];
+    assert_eq!(encode["verdict"], "would_run");
+    let fields = encode["fields"].as_array().unwrap();
+    let differing: Vec<&Value> = fields.iter().filter(|field| field["differs"] == true).collect();
+    assert_eq!(differing.len(), 1, "{differing:?}");
+    assert_eq!(
+        (&differing[0]["name"], &differing[0]["now"], &differing[0]["last"]),
+        (&"crf".into(), &"40".into(), &"32".into())
+    );
+    assert_eq!(explain("tiny/2/mux")[0]["verdict"], "depends_on_others");
+    assert_eq!(explain("audio/stereo/1")[0]["verdict"], "cached");
+    let all = explain("tiny");
+    let all: HashSet<&str> =
+        all.as_array().unwrap().iter().map(|step| step["node"].as_str().unwrap()).collect();
+    assert!(
+        ["tiny/1", "tiny/1/mux", "tiny/init", "tiny/playlist", "tiny/contract"]
+            .iter()
+            .all(|s| all.contains(s))
+    );
+    let (_, text) = rivet(&project, &["explain", "ladder.toml", "tiny/2"]);
+    assert!(text.contains("* crf") && text.contains("40   was 32"), "{text}");
+    assert_eq!(rivet(&project, &["explain", "ladder.toml", "tiny/99"]).0, 2);
+    for step in ["index", "decode/1", "decode/sound/1", "chunk", "manifest", "publish", "source"] {
+        assert_eq!(explain(step).as_array().unwrap().len(), 1, "{step}");
+    }
+}
+
+#[test]
+fn the_graph_has_every_step() {
+    let project = project();
+    let first = project.build();
+    let graph = json(&project, &["graph", "--format", "json"]);
+    let nodes = graph["nodes"].as_array().unwrap();
+    let summary = first.summary()["nodes"].as_object().unwrap();
+    for (kind, counts) in summary {
+        let of_kind = nodes.iter().filter(|node| node["kind"] == kind.as_str()).count() as u64;
+        assert_eq!(of_kind, counts["ran"].as_u64().unwrap() + counts["cached"].as_u64().unwrap(), "{kind}");
+    }
+    assert!(nodes.iter().all(|node| node["state"] == "cached"));
+    // From the source everything is reached, and from everything the end.
+    let edges: Vec<(u64, u64)> = graph["edges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|edge| (edge["from"].as_u64().unwrap(), edge["to"].as_u64().unwrap()))
+        .collect();
+    let id = |label: &str| nodes.iter().find(|node| node["label"] == label).unwrap()["id"].as_u64().unwrap();
+    let reach = |start: u64, forwards: bool| {
+        let mut seen = HashSet::from([start]);
+        let mut stack = vec![start];
+        while let Some(next) = stack.pop() {
+            for &(from, to) in &edges {
+                let (from, to) = if forwards { (from, to) } else { (to, from) };
+                if from == next && seen.insert(to) {
+                    stack.push(to);
+                }
+            }
+        }
+        seen.len()
+    };
+    assert_eq!(reach(id("source"), true), nodes.len());
+    assert_eq!(reach(id("publish"), false), nodes.len());
+
+    let (_, dot) = rivet(&project, &["graph", "--format", "dot"]);
+    let (_, svg) = rivet(&project, &["graph"]);
+    let (_, grouped) = rivet(&project, &["graph", "--grouped"]);
+    assert!(dot.starts_with("digraph") && svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+    for node in nodes {
+        let label = node["label"].as_str().unwrap();
+        assert!(dot.contains(label) && svg.contains(label), "{label}");
+    }
+    assert!(grouped.len() < svg.len() && grouped.contains("tiny/encode"));
+}
+
+#[test]
+fn the_log_knows_every_build() {
+    let project = project();
+    assert!(rivet(&project, &["log"]).1.contains("no build"));
+    let first = project.build();
+    project.build();
+    let log = json(&project, &["log", "--json"]);
+    let log = log.as_array().unwrap();
+    assert_eq!(log.len(), 2);
+    assert!(log[0]["ran"].as_array().unwrap().is_empty(), "the newest comes first: {}", log[0]);
+    let ran: u64 = log[1]["ran"].as_array().unwrap().iter().map(|ran| ran["steps"].as_u64().unwrap()).sum();
+    assert_eq!(ran, first.ran_at_all());
+    let path: Vec<&str> = log[1]["longest_path"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(path.last(), Some(&"publish"), "{path:?}");
+    assert!(path.contains(&"encode") && path.contains(&"decode"), "{path:?}");
+    let encodes = first.ran("encode");
+    let (_, text) = rivet(&project, &["log"]);
+    assert_eq!(text.lines().count(), 2);
+    let name = text.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    let (_, told) = rivet(&project, &["log", &name]);
+    assert!(told.contains(&format!("tiny/1-{encodes}")) && told.contains("longest path"), "{told}");
+    assert_eq!(rivet(&project, &["log", "nonsense"]).0, 2);
+
+    // A build that fails is in it, too; and one record that is damaged hides no other.
+    project.write("ladder.toml", ladder("missing.mp4", TINY_RUNG));
+    assert_eq!(project.try_build(&[]).status, 1);
+    assert_eq!(json(&project, &["log", "--json"])[0]["ending"], "failed");
+    let folder = project.path("cache/rivet/v1/log");
+    fs::write(folder.join("20200101T000000Z-00000000.json"), "{").unwrap();
+    assert_eq!(json(&project, &["log", "--json"]).as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn building_again_finds_what_differs_first() {
+    let project = project();
+    let build = project.build_with(&["--check"]);
+    assert!(build.stdout.contains("made the same bytes again"), "{}", build.stdout);
+    // An encode that came out differently, once: all that follows from it is in the cache, too.
+    let explain = |step: &str| json(&project, &["explain", "ladder.toml", step, "--json"])[0].clone();
+    let cache = LocalCache::open(&project.path("cache/rivet")).unwrap();
+    let key_of = |step: &str| ActionKey(explain(step)["key"].as_str().unwrap().parse().unwrap());
+    let (wrong, right) = (key_of("tiny/1"), key_of("tiny/2"));
+    let mut entry = cache.action(&wrong).unwrap().unwrap();
+    entry.result.blobs = cache.action(&right).unwrap().unwrap().result.blobs;
+    cache.put_action(&wrong, &entry).unwrap();
+    let check = project.try_build(&["--check"]);
+    assert_eq!(check.status, 1, "{}", check.stdout);
+    assert!(check.stdout.contains("tiny/1 (encode)") && check.stdout.contains("1 of "), "{}", check.stdout);
+}
+
+#[test]
+fn a_trace_shows_slots_and_counters() {
+    let project = project();
+    let build = project.build_with(&["--jobs", "2", "--trace", "trace.json"]);
+    let trace: Value =
+        serde_json::from_str(&fs::read_to_string(project.path("trace.json")).unwrap()).unwrap();
+    let events = trace.as_array().unwrap();
+    let slices: Vec<&Value> = events.iter().filter(|event| event["ph"] == "X").collect();
+    assert_eq!(slices.len() as u64, build.ran_at_all());
+    let mut rows: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
+    for slice in &slices {
+        let (start, length) = (slice["ts"].as_u64().unwrap(), slice["dur"].as_u64().unwrap());
+        rows.entry(slice["tid"].as_u64().unwrap()).or_default().push((start, start + length));
+    }
+    assert!(rows.len() <= 2, "two slots");
+    for row in rows.values_mut() {
+        row.sort();
+        assert!(row.windows(2).all(|pair| pair[0].1 <= pair[1].0), "a slot does one thing at a time");
+    }
+    for counter in ["steps", "memory", "cache look-ups"] {
+        assert!(events.iter().any(|event| event["ph"] == "C" && event["name"] == counter), "{counter}");
+    }
+}

@@ -1,0 +1,105 @@
+//! How often pictures are decoded, and how many are held at once.
+
+mod common;
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use common::{BUNNY_30S, Project, clip, ffmpeg, ladder};
+
+const RUNGS: &str = "[[rung]]\nname = \"a\"\nheight = 36\n[[rung]]\nname = \"b\"\nheight = 54\n\
+                     [[rung]]\nname = \"c\"\nheight = 48\n";
+
+#[test]
+fn a_cold_build_decodes_once_for_all_rungs() {
+    let project = Project::new();
+    project.copy_clip(BUNNY_30S, "film.mp4");
+    project.write("ladder.toml", ladder("film.mp4", RUNGS));
+    let cold = project.build();
+    assert_eq!(cold.summary()["decoded_frames"], 720);
+    assert_eq!(project.build().summary()["decoded_frames"], 0);
+
+    // Little memory means to decode twice, not to fail.
+    let tight = Project::new();
+    tight.copy_clip(BUNNY_30S, "film.mp4");
+    tight.write("ladder.toml", ladder("film.mp4", RUNGS));
+    let build = tight.build_with(&["--memory", "30M"]);
+    assert!(build.summary()["decoded_frames"].as_u64().unwrap() > 720);
+    assert_eq!(project.output(), tight.output());
+}
+
+/// What is missing is all that is decoded: here one chunk of one rung.
+#[test]
+fn a_warm_build_decodes_what_lies_under_missing_chunks() {
+    let project = Project::new();
+    project.copy_clip(BUNNY_30S, "film.mp4");
+    project.write("ladder.toml", ladder("film.mp4", RUNGS));
+    let cold = project.build();
+    let last = cold.ran("encode") / 3;
+    let steps = [format!("b/{last}"), format!("b/{last}/mux")].map(|step| {
+        let explained = project.rivet().args(["explain", "ladder.toml", &step, "--json"]).output().unwrap();
+        let explained: serde_json::Value = serde_json::from_slice(&explained.stdout).unwrap();
+        let blob = explained[0]["result"]["blobs"][0].as_str().unwrap();
+        project.path("cache/rivet/v1/blobs").join(&blob[..2]).join(blob)
+    });
+    steps.iter().for_each(|blob| fs::remove_file(blob).unwrap());
+    fs::remove_dir_all(project.path("out")).unwrap();
+    let build = project.build();
+    assert_eq!((build.ran("encode"), build.ran("decode")), (1, 0), "{}", build.summary());
+    let decoded = build.summary()["decoded_frames"].as_u64().unwrap();
+    assert!(decoded > 0 && decoded <= 250, "a span or two of 720 frames: {decoded}");
+}
+
+/// Most bytes that a build has in memory.
+fn peak(project: &Project, memory: &str) -> u64 {
+    let mut child = project
+        .rivet()
+        .args(["build", "--quiet", "--jobs", "2", "--memory", memory])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let kilobytes = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        peak = peak.max(kilobytes.map_or(0, |text| text.parse::<u64>().unwrap() * 1024));
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success());
+            return peak;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A picture of this source takes 25 MB, and a chunk of it a gigabyte.
+#[test]
+fn memory_is_bounded_for_a_large_source() {
+    let project = Project::new();
+    let (from, to) = (clip(BUNNY_30S), project.path("large.mkv"));
+    let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
+    #[rustfmt::skip]
+    ffmpeg(&[
+        "-i", from, "-frames:v", "72", "-an", "-vf", "scale=3840:2160", "-pix_fmt", "yuv420p10le",
+        "-c:v", "libx264", "-preset", "ultrafast", "-qp", "30", "-g", "24", "-threads", "2", to,
+    ]);
+    project.write(
+        "ladder.toml",
+        ladder(
+            "large.mkv",
+            "[segments]\nmode = \"fixed\"\ntarget = \"2s\"\n[[rung]]\nname = \"a\"\nheight = 36\n",
+        ),
+    );
+    let bounded = peak(&project, "700M");
+    // What the libraries and the program take without a picture.
+    let base = 200 << 20;
+    assert!(bounded < (700 << 20) + base, "{} MB", bounded >> 20);
+    let small = project.output();
+    let roomy = Project::new();
+    fs::copy(to, roomy.path("large.mkv")).unwrap();
+    roomy.write("ladder.toml", fs::read(project.path("ladder.toml")).unwrap());
+    let free = peak(&roomy, "8G");
+    assert!(free > bounded, "with room frames are kept: {} MB and {} MB", free >> 20, bounded >> 20);
+    assert_eq!(roomy.output(), small);
+}
