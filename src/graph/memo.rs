@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionEntry, ActionResult, BlobRef, Cache, Cost, Digest};
-use crate::package::{PublishFile, RelPath, Role, is_current};
+use crate::cache::{ActionEntry, ActionResult, Cache, Cost, Digest};
+use crate::package::{PublishFile, is_current, list_digest};
 use crate::spec::Ladder;
 
 use super::error::StepError;
@@ -19,39 +19,14 @@ use super::work::Worker;
 pub struct TitleMemo {
     /// Steps of each kind, all of which are up to date.
     pub nodes: Vec<(Kind, u64)>,
-    files: Vec<MemoFile>,
+    /// The digest of the list of all files that were published.
+    list: Digest,
     summary: TitleSummary,
-}
-
-/// A published file, as the memo stores it.
-#[derive(Serialize, Deserialize)]
-struct MemoFile {
-    path: String,
-    blob: BlobRef,
 }
 
 impl TitleMemo {
     pub fn new(nodes: Vec<(Kind, u64)>, files: &[PublishFile], summary: TitleSummary) -> TitleMemo {
-        let files = files.iter().map(|file| MemoFile {
-            path: file.path.as_str().to_owned(),
-            blob: BlobRef { digest: file.digest.into(), size: file.size },
-        });
-        let files = files.collect();
-        TitleMemo { nodes, files, summary }
-    }
-
-    /// The files, to compare with a folder; for that their roles do not matter.
-    fn files(&self) -> Option<Vec<PublishFile>> {
-        let files = self.files.iter().map(|file| {
-            let path = RelPath::new(file.path.as_str()).ok()?;
-            Some(PublishFile {
-                path,
-                size: file.blob.size,
-                digest: file.blob.digest.into(),
-                role: Role::Media,
-            })
-        });
-        files.collect()
+        TitleMemo { nodes, list: list_digest(files).into(), summary }
     }
 
     /// The summary as of a build that encodes nothing. Names and places are the title's own:
@@ -85,7 +60,7 @@ pub fn find(
     let entry = worker.cache.action(&recipe(ladder, source, tools).key()).ok()??;
     let bytes = worker.cache.blob(entry.result.blobs.first()?).ok()??;
     let memo: TitleMemo = postcard::from_bytes(&bytes).ok()?;
-    is_current(&title.output, &memo.files()?).then_some(memo)
+    is_current(&title.output, memo.list.into()).then_some(memo)
 }
 
 pub fn keep(

@@ -30,7 +30,7 @@ pub use hls::{
 };
 pub use language::Language;
 pub use path::{RelPath, RelPathError};
-pub use publish::{Open, PublishError, PublishFile, PublishReport, Role, is_current, publish};
+pub use publish::{Open, PublishError, PublishFile, PublishReport, Role, is_current, list_digest, publish};
 
 #[cfg(test)]
 mod test_tools;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use petgraph::graph::NodeIndex;
 
 use crate::cache::{ActionResult, BlobRef, Cache};
+use crate::package::{is_current, list_digest};
 
 use super::{Scheduler, no_run};
 use crate::graph::error::StepError;
@@ -76,7 +77,7 @@ impl Scheduler<'_> {
     fn look_up_publish(&mut self, id: NodeIndex) -> Result<(), StepError> {
         let title = &self.titles[self.graph[id].title];
         let files = title.files(&self.graph)?;
-        if self.settings.unpublished || crate::package::is_current(&title.output, &files) {
+        if self.settings.unpublished || is_current(&title.output, list_digest(&files)) {
             let made = Made { result: ActionResult::default(), payload: Payload::Published };
             self.complete(id, made, Origin::Cached, no_run());
         } else {

@@ -30,7 +30,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 pub use error::PublishError;
-use record::{RECORD_NAME, Record, Stamp};
+use record::{Entry, RECORD_NAME, Record, Stamp};
+pub use record::{is_current, list_digest};
 use stage::{STAGE_NAME, Stage};
 
 use super::path::RelPath;
@@ -89,44 +90,49 @@ pub fn publish(folder: &Path, files: &[PublishFile], open: &Open<'_>) -> Result<
     refuse_foreign_folder(folder)?;
     let _lock = lock(folder)?;
     let old = Record::load(folder)?.unwrap_or_default();
-    check_places(folder, files, &old)?;
+    let stamps = check_places(folder, files, &old)?;
 
-    let missing = missing(folder, files, &old);
+    // A file whose record still fits is taken as it is; another is read, since a copied or restored
+    // folder has the content but other time stamps.
+    let trusted = |file: &PublishFile, stamp: &Option<Stamp>| {
+        let entry = old.files.get(&file.path);
+        stamp.is_some() && entry.is_some_and(|entry| entry.digest == file.digest && entry.stamp == *stamp)
+    };
+    let mut missing = Vec::new();
+    let mut current = old.files.len() == files.len();
+    for (file, stamp) in files.iter().zip(&stamps) {
+        if trusted(file, stamp) {
+            continue;
+        }
+        current = false;
+        if stamp.is_none() || !stage::has_digest(&file.path.under(folder), file.digest) {
+            missing.push(file);
+        }
+    }
     let mut report = PublishReport { written: missing.len(), kept: files.len() - missing.len(), removed: 0 };
-    if missing.is_empty() && is_current(folder, files) {
+    if current {
         Stage::of(folder).clear()?;
         return Ok(report);
     }
     let stage = Stage::open(folder, &missing)?;
     let result = fill(&stage, folder, &missing, open)
-        .and_then(|()| old.with_intent(files).store(folder, &stage))
+        .and_then(|()| old.store_with_intent(&missing, folder, &stage))
         .and_then(|()| show(&stage, folder, &missing))
         .and_then(|()| remove_stale(folder, files, &old))
         .and_then(|removed| {
             report.removed = removed;
-            Record::of(folder, files).store(folder, &stage)
+            let written: BTreeSet<&RelPath> = missing.iter().map(|file| &file.path).collect();
+            let entries = files.iter().zip(&stamps).map(|(file, &stamp)| {
+                let looked_at = || Stamp::of(&file.path.under(folder), file.size);
+                let stamp = if written.contains(&file.path) { looked_at() } else { stamp };
+                (file.path.clone(), Entry { size: file.size, digest: file.digest, stamp })
+            });
+            Record { files: entries.collect() }.store(folder, &stage)
         });
     // Also after an error, since what is staged takes up disk that may be just what is lacking;
     // that error is then the one to tell.
     let cleared = stage.clear();
     result.and(cleared).map(|()| report)
-}
-
-/// Whether `folder` holds `files` as the last finished publish left them: the record lists exactly
-/// them, and each still has the size, modification time and inode it then had. Reads no content.
-pub fn is_current(folder: &Path, files: &[PublishFile]) -> bool {
-    let Ok(Some(record)) = Record::load(folder) else {
-        return false;
-    };
-    record.files.len() == files.len()
-        && files.iter().all(|file| {
-            record.files.get(&file.path).is_some_and(|entry| {
-                entry.digest == file.digest
-                    && entry.size == file.size
-                    && entry.stamp.is_some()
-                    && entry.stamp == Stamp::of(&file.path.under(folder), file.size)
-            })
-        })
 }
 
 /// Refuses a list that cannot be a folder's content.
@@ -181,54 +187,44 @@ fn refuse_link(path: &Path) -> Result<(), PublishError> {
 }
 
 /// Refuses to go on where a path of the new or the old package leads through a symbolic link, or
-/// where something that rivet did not write stands in the way of a new file.
-fn check_places(folder: &Path, files: &[PublishFile], old: &Record) -> Result<(), PublishError> {
+/// where something that rivet did not write stands in the way of a new file. Looks at each path
+/// once, and returns the stamps of `files` as they are: `None` for one that is not there, or has
+/// another size.
+fn check_places(
+    folder: &Path,
+    files: &[PublishFile],
+    old: &Record,
+) -> Result<Vec<Option<Stamp>>, PublishError> {
     for name in [RECORD_NAME, STAGE_NAME] {
         refuse_link(&folder.join(name))?;
     }
-    let paths: BTreeSet<&RelPath> = old.files.keys().chain(files.iter().map(|file| &file.path)).collect();
-    let folders: BTreeSet<&str> = paths.iter().flat_map(|path| path.folders()).collect();
-    for path in folders.iter().map(|path| folder.join(path)) {
+    let in_the_way = |path: PathBuf| Err(PublishError::ForeignFile { path });
+    let new: BTreeSet<&RelPath> = files.iter().map(|file| &file.path).collect();
+    let stale = || old.files.keys().filter(|path| !new.contains(path));
+    let needed: BTreeSet<&str> = files.iter().flat_map(|file| file.path.folders()).collect();
+    let left: BTreeSet<&str> = stale().flat_map(|path| path.folders()).collect();
+    for name in needed.union(&left) {
+        let path = folder.join(name);
         refuse_link(&path)?;
+        if needed.contains(name) && path.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir()) {
+            return in_the_way(path);
+        }
     }
-    for path in &paths {
+    for path in stale() {
         refuse_link(&path.under(folder))?;
     }
-    let in_the_way = |path: PathBuf| Err(PublishError::ForeignFile { path });
+    let mut stamps = Vec::with_capacity(files.len());
     for file in files {
-        for ancestor in file.path.folders().map(|path| folder.join(path)) {
-            if ancestor.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir()) {
-                return in_the_way(ancestor);
-            }
-        }
         let path = file.path.under(folder);
-        match path.symlink_metadata() {
-            Ok(found) if !found.is_file() || !old.files.contains_key(&file.path) => {
-                return in_the_way(path);
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        stamps.push(match path.symlink_metadata() {
+            Ok(found) if found.is_symlink() => return Err(PublishError::SymbolicLink { path }),
+            Ok(found) if !found.is_file() || !old.files.contains_key(&file.path) => return in_the_way(path),
+            Ok(found) => Stamp::in_metadata(&found, file.size),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(PublishError::io("look at", &path)(error)),
-        }
+        });
     }
-    Ok(())
-}
-
-/// The files that are not in place yet. One whose record still fits is taken as it is; another is
-/// read, since a copied or restored folder has the content but other time stamps.
-fn missing<'a>(folder: &Path, files: &'a [PublishFile], old: &Record) -> Vec<&'a PublishFile> {
-    let in_place = |file: &PublishFile| {
-        let path = file.path.under(folder);
-        let Some(stamp) = Stamp::of(&path, file.size) else {
-            return false;
-        };
-        let trusted = old
-            .files
-            .get(&file.path)
-            .is_some_and(|entry| entry.digest == file.digest && entry.stamp == Some(stamp));
-        trusted || stage::has_digest(&path, file.digest)
-    };
-    files.iter().filter(|file| !in_place(file)).collect()
+    Ok(stamps)
 }
 
 /// Stages what is missing, after a look at the free space.

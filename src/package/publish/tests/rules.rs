@@ -10,12 +10,12 @@ fn a_new_folder_gets_the_files_and_a_second_publish_touches_none() {
     let root = scratch();
     let folder = root.path().join("dist/film");
     let package = Package::new(&[("360p", &[1, 2]), ("720p", &[3, 4])]);
-    assert!(!is_current(&folder, &package.list()));
+    assert!(!is_current(&folder, list_digest(&package.list())));
     let report = package.publish(&folder).unwrap();
     assert_eq!(report, PublishReport { written: 9, kept: 0, removed: 0 });
     assert_eq!(visible(&folder), package.visible());
     assert_eq!(own_files(&folder), [".rivet-published.json", ".rivet.lock"]);
-    assert!(is_current(&folder, &package.list()));
+    assert!(is_current(&folder, list_digest(&package.list())));
 
     let record = inode(&folder.join(RECORD_NAME));
     let never = |_: &PublishFile| Err(io::Error::other("nothing needs reading"));
@@ -42,7 +42,7 @@ fn only_what_changed_is_written_and_what_is_stale_goes() {
     assert_eq!(visible(folder), expected);
     assert!(!folder.join("720p").exists(), "an empty folder is left");
     assert_eq!(kept.each_ref().map(|path| inode(path)), inodes);
-    assert!(is_current(folder, &next.list()));
+    assert!(is_current(folder, list_digest(&next.list())));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_foreign_file_in_the_way_stops_all() {
         let error = Package::new(&[("360p", &[2]), ("720p", &[3])]).publish(folder).unwrap_err();
         assert!(matches!(&error, PublishError::ForeignFile { path } if *path == blocked), "{error}");
         assert_eq!(visible(folder), before);
-        assert!(is_current(folder, &old.list()));
+        assert!(is_current(folder, list_digest(&old.list())));
         let _ = fs::remove_file(folder.join("720p"));
         let _ = fs::remove_dir_all(folder.join("720p"));
     }
@@ -133,24 +133,24 @@ fn what_was_changed_is_repaired_and_what_was_copied_is_kept() {
         // Well past any file system's clock tick, as a change by a person would be.
         let changed = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
         File::options().write(true).open(&segment).unwrap().set_modified(changed).unwrap();
-        assert!(!is_current(folder, &package.list()));
+        assert!(!is_current(folder, list_digest(&package.list())));
         let report = package.publish(folder).unwrap();
         assert_eq!(report, PublishReport { written: 1, kept: 4, removed: 0 });
         assert_eq!(visible(folder), package.visible());
     }
     fs::remove_file(&segment).unwrap();
-    assert!(!is_current(folder, &package.list()));
+    assert!(!is_current(folder, list_digest(&package.list())));
     assert_eq!(package.publish(folder).unwrap().written, 1);
 
     // A copy has other inodes and times, but the content is right: only the record is new.
     let moved = folder.join("360p/media/copy");
     fs::copy(&segment, &moved).unwrap();
     fs::rename(&moved, &segment).unwrap();
-    assert!(!is_current(folder, &package.list()));
+    assert!(!is_current(folder, list_digest(&package.list())));
     let copied = inode(&segment);
     assert_eq!(package.publish(folder).unwrap().written, 0);
     assert_eq!(inode(&segment), copied);
-    assert!(is_current(folder, &package.list()));
+    assert!(is_current(folder, list_digest(&package.list())));
 }
 
 #[test]
@@ -198,11 +198,15 @@ fn records_that_lie_are_not_believed() {
     fs::write(&victim, "precious").unwrap();
     let package = Package::new(&[("360p", &[1])]);
     let digest = blake3::hash(b"precious").to_hex();
+    let header = r#"{"version":2,"files":1,"list":"00"}"#;
     for record in [
-        format!(r#"{{"version":1,"files":[{{"path":"../victim","size":8,"blake3":"{digest}"}}]}}"#),
-        format!(r#"{{"version":1,"files":[{{"path":"/victim","size":8,"blake3":"{digest}"}}]}}"#),
-        r#"{"version":1,"files":[{"path":"a","size":8,"blake3":"00"}]}"#.to_owned(),
-        r#"{"version":2,"files":[]}"#.to_owned(),
+        format!("{header}\n{{\"path\":\"../victim\",\"size\":8,\"blake3\":\"{digest}\"}}\n"),
+        format!("{header}\n{{\"path\":\"/victim\",\"size\":8,\"blake3\":\"{digest}\"}}\n"),
+        format!("{header}\n{{\"path\":\"a\",\"size\":8,\"blake3\":\"00\"}}\n"),
+        header.to_owned(),
+        format!("{header}\n{{\"path\":\"{}\",\"size\":8,\"blake3\":\"{digest}\"}}\n", "a".repeat(100_000)),
+        header.replace('2', "3").to_owned(),
+        header.replace("\"files\":1", "\"files\":99999999999999").to_owned(),
         "not JSON".to_owned(),
         String::new(),
     ] {
@@ -211,7 +215,7 @@ fn records_that_lie_are_not_believed() {
         let error = package.publish(&folder).unwrap_err();
         assert!(matches!(error, PublishError::BadRecord { .. }), "{error}");
         assert!(error.hint().is_some());
-        assert!(!is_current(&folder, &package.list()));
+        assert!(!is_current(&folder, list_digest(&package.list())));
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
     }
 }
@@ -228,7 +232,7 @@ fn what_cannot_fit_is_told_before_anything_is_written() {
     let error = publish(folder.path(), &files, &never).unwrap_err();
     assert!(matches!(error, PublishError::NoSpace { needed: u64::MAX, .. }), "{error}");
     assert!(error.hint().is_some());
-    assert!(is_current(folder.path(), &old.list()));
+    assert!(is_current(folder.path(), list_digest(&old.list())));
 }
 
 #[test]
