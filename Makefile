@@ -35,7 +35,7 @@ $(PLAYER): tests/player/package.json tests/player/package-lock.json
 	@touch $@
 
 bench: ## run the benchmarks
-	scripts/setup.sh test
+	scripts/setup.sh bench
 	$(CARGO) bench --locked
 
 fmt: ## format the code

@@ -123,7 +123,7 @@ fn median(costs: &mut [Cost]) -> &Cost {
 fn film(to: &Path, changed: Option<usize>) {
     let seconds = hours() * 3600.0;
     // Noise, so that no two frames are equal.
-    let mut source = format!("testsrc2=s=32x32:r={RATE}:d={seconds},noise=alls=20:allf=t");
+    let mut source = format!("testsrc2=s=16x16:r={RATE}:d={seconds},noise=alls=4:allf=t");
     if let Some(chunk) = changed {
         let (first, last) = (chunk * GROUP, (chunk + 1) * GROUP - 1);
         source += &format!(",negate=enable='between(n,{first},{last})'");

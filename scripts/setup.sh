@@ -4,16 +4,16 @@
 # that a second run does nothing and needs no network. Never touches a Rust toolchain, and
 # leaves alone a node, a browser or an FFmpeg that came from elsewhere.
 #
-#   scripts/setup.sh [build|test]      "test" includes "build", the default
+#   scripts/setup.sh [build|test|bench]      the others include "build", the default
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 mode="${1:-build}"
 case "$mode" in
-    build | test) ;;
+    build | test | bench) ;;
     *)
-        echo "usage: scripts/setup.sh [build|test]" >&2
+        echo "usage: scripts/setup.sh [build|test|bench]" >&2
         exit 2
         ;;
 esac
@@ -134,6 +134,12 @@ need_test() {
     need_browser
 }
 
+need_bench() {
+    need_tool ffmpeg ffmpeg
+    need_tool ninja ninja-build # what film-length graphs are measured against
+    need_tool b3sum b3sum       # what hashing is measured against
+}
+
 # Reads the version that Cargo.toml asks for, so that it is written down once.
 check_rust() {
     local wanted found
@@ -192,7 +198,8 @@ look() {
     problems=()
     check_rust
     need_build
-    [[ "$mode" == build ]] || need_test
+    [[ "$mode" != test ]] || need_test
+    [[ "$mode" != bench ]] || need_bench
 }
 
 check_debian() {
@@ -209,7 +216,8 @@ check_debian() {
 check_elsewhere() {
     check_rust
     local tools=(pkg-config gcc g++ make nasm cmake) library tool
-    [[ "$mode" == build ]] || tools+=(ffmpeg ffprobe dav1d node npm)
+    [[ "$mode" != test ]] || tools+=(ffmpeg ffprobe dav1d node npm)
+    [[ "$mode" != bench ]] || tools+=(ffmpeg ninja b3sum)
     for tool in "${tools[@]}"; do
         have "$tool" || absent+=("$tool")
     done

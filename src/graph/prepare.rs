@@ -48,23 +48,16 @@ pub struct Prepared {
     pub job: Option<Job>,
 }
 
-/// The job of a step that runs without a look into the cache: what it reads or writes lies
-/// outside.
-pub fn outside_job(
-    title: &Title,
-    step: Step,
-    files: impl FnOnce() -> Result<Vec<package::PublishFile>, StepError>,
-) -> Result<Job, StepError> {
+/// Reading a source: what it reads lies outside the cache, so there is no key to look up.
+pub fn source_job(title: &Title) -> Job {
     let path = title.source.clone();
-    match step {
-        Step::Source => Ok(Box::new(move |worker| work::hash_source(worker, &path))),
-        Step::Publish => {
-            let files = files()?;
-            let folder = title.output.clone();
-            Ok(Box::new(move |worker| work::publish(worker, &folder, &files)))
-        }
-        _ => Err(StepError::internal("a step without a recipe")),
-    }
+    Box::new(move |worker| work::hash_source(worker, &path))
+}
+
+/// Publishing: what it writes lies outside the cache.
+pub fn publish_job(title: &Title, files: &Arc<Vec<package::PublishFile>>) -> Job {
+    let (files, folder) = (Arc::clone(files), title.output.clone());
+    Box::new(move |worker| work::publish(worker, &folder, &files))
 }
 
 /// With few spans there are idle cores to lend to each decoder.
@@ -331,11 +324,15 @@ impl Title {
         let range = self.track(track)?.reels.get(reel).ok_or_else(early)?.pieces.clone();
         let number = range.start as u32 + 1;
         let settings = self.encode_recipe(track, Digest([0; 32]), tools)?.key();
-        let mut pieces = Vec::with_capacity(range.len());
-        for piece in self.pieces(track).get(range).ok_or_else(early)? {
-            let parts = (piece.identity, piece.start, &piece.durations);
-            pieces.push(Digest::of(&postcard::to_stdvec(&parts).map_err(StepError::internal)?));
+        let mut pieces = blake3::Hasher::new();
+        for piece in self.pieces(track).get(range.clone()).ok_or_else(early)? {
+            pieces.update(&piece.identity.0).update(&piece.start.to_le_bytes());
+            pieces.update(&(piece.durations.len() as u64).to_le_bytes());
+            for (count, ticks) in &piece.durations {
+                pieces.update(&count.to_le_bytes()).update(&ticks.to_le_bytes());
+            }
         }
-        Ok(Recipe::reel(settings, self.track(track)?.medium_name(), number, pieces))
+        let pieces = Digest::from(pieces.finalize());
+        Ok(Recipe::reel(settings, self.track(track)?.medium_name(), number, pieces, range.len() as u32))
     }
 }

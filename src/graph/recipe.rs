@@ -249,18 +249,14 @@ impl Recipe {
 
     /// The segments of a reel. `encode` is the key of a track's encodes but for what they encode,
     /// `pieces` stands for what each is, when it starts and how long its frames last.
-    pub fn reel(
-        encode: ActionKey,
-        medium: &str,
-        number: u32,
-        pieces: impl IntoIterator<Item = Digest>,
-    ) -> Recipe {
+    pub fn reel(encode: ActionKey, medium: &str, number: u32, pieces: Digest, count: u32) -> Recipe {
         Recipe::new("reel", version::REEL)
             .digest("encode settings", encode.0)
             .number("mux version", version::MUX)
             .text("medium", medium)
             .number("first sequence number", number)
-            .list("pieces", pieces)
+            .digest("pieces", pieces)
+            .number("how many", count)
     }
 
     /// That all of a rung's encodes agree. The set of distinct headers stands for all of them.

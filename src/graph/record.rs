@@ -178,10 +178,13 @@ fn millis(wall: Duration) -> u64 {
     u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The stage and the number of a row of neighbouring steps, and a step's place in it.
+type Row = (u8, usize, Option<usize>);
+
 /// What ran, in order of title, kind and place; pieces that follow one another as one entry.
 pub(super) fn ran(graph: &Graph, titles: &[Title], runs: &[(NodeIndex, Run)]) -> Vec<RanRecord> {
     /// A step's place in its row of neighbours, and the row.
-    fn row(step: Step) -> (u8, usize, Option<usize>) {
+    fn row(step: Step) -> Row {
         match step {
             Step::DecodeSpan { span } => (step.stage(), 0, Some(span)),
             Step::Encode { track, piece } | Step::Audio { track, piece } | Step::Segment { track, piece } => {
@@ -199,7 +202,7 @@ pub(super) fn ran(graph: &Graph, titles: &[Title], runs: &[(NodeIndex, Run)]) ->
         runs.iter().map(|&(id, run)| (graph[id].title, graph[id].step, run.wall)).collect();
     sorted.sort_by_key(|&(title, step, _)| (title, row(step)));
     let mut records: Vec<RanRecord> = Vec::new();
-    let mut before: Option<(usize, (u8, usize, Option<usize>))> = None;
+    let mut before: Option<(usize, Row)> = None;
     let mut first = String::new();
     for (title, step, wall) in sorted {
         let (stage, track, place) = row(step);

@@ -10,7 +10,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::cache::Digest;
 use crate::media::{AudioTrack, Index};
-use crate::package::Language;
+use crate::package::{Language, PublishFile};
 use crate::spec::{self, Ladder};
 
 use super::chunking::{ChunkMode, ChunkPolicy};
@@ -52,6 +52,8 @@ pub struct Title {
     /// By span.
     pub decode: Vec<NodeIndex>,
     pub multivariant: Option<NodeIndex>,
+    /// What is to be published, while that is being looked at.
+    pub to_publish: Option<Arc<Vec<PublishFile>>>,
 }
 
 /// One way in which renditions want their sound.
@@ -95,6 +97,7 @@ impl Title {
             sounds: Vec::new(),
             decode: Vec::new(),
             multivariant: None,
+            to_publish: None,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::package::{is_current, list_digest};
 use super::{Scheduler, no_run};
 use crate::graph::error::StepError;
 use crate::graph::event::Origin;
-use crate::graph::prepare::{self, Prepared, outside_job, prepare};
+use crate::graph::prepare::{self, Prepared, prepare, publish_job, source_job};
 use crate::graph::step::{Node, State, Step};
 use crate::graph::track::ReelFacts;
 use crate::graph::work::{self, EncodeFacts, Made, Payload, SoundFacts, facts};
@@ -67,7 +67,7 @@ impl Scheduler<'_> {
             }
             None if self.settings.sources.is_some() => self.skip(id),
             None => {
-                let job = outside_job(&self.titles[title], Step::Source, || Ok(Vec::new()))?;
+                let job = source_job(&self.titles[title]);
                 self.graph[id].state = State::Queued(Some(job));
             }
         }
@@ -76,13 +76,17 @@ impl Scheduler<'_> {
 
     fn look_up_publish(&mut self, id: NodeIndex) -> Result<(), StepError> {
         let title = &self.titles[self.graph[id].title];
-        let files = title.files(&self.graph)?;
-        if self.settings.unpublished || is_current(&title.output, list_digest(&files)) {
-            let made = Made { result: ActionResult::default(), payload: Payload::Published };
-            self.complete(id, made, Origin::Cached, no_run());
-        } else {
-            let job = outside_job(title, Step::Publish, || Ok(files))?;
-            self.graph[id].state = State::Queued(Some(job));
+        let files = Arc::new(title.files(&self.graph)?);
+        let current = self.settings.unpublished || is_current(&title.output, list_digest(&files));
+        let job = if current { None } else { Some(publish_job(title, &files)) };
+        let title = self.graph[id].title;
+        self.titles[title].to_publish = Some(files);
+        match job {
+            None => {
+                let made = Made { result: ActionResult::default(), payload: Payload::Published };
+                self.complete(id, made, Origin::Cached, no_run());
+            }
+            Some(job) => self.graph[id].state = State::Queued(Some(job)),
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ use crate::executors::Executor;
 use crate::media::MediaError;
 use crate::spec::Ladder;
 
+use outcome::CountOf;
 pub use outcome::Outcome;
 
 use super::error::StepError;
@@ -274,7 +275,7 @@ impl<'a> Scheduler<'a> {
 
     /// In a dry run: a step would run, and all that depends on it would follow. `counts` is the
     /// count of which the step itself is one, if of any.
-    fn mark_would_run(&mut self, id: NodeIndex, counts: Option<fn(&mut Outcome) -> &mut HashMap<Kind, u64>>) {
+    fn mark_would_run(&mut self, id: NodeIndex, counts: Option<CountOf>) {
         let mut stack = vec![id];
         while let Some(next) = stack.pop() {
             if matches!(self.graph[next].state, State::WouldRun) {

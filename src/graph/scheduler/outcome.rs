@@ -11,6 +11,9 @@ use crate::graph::memo::{self, TitleMemo};
 use crate::graph::plan::{TitlePlan, TrackPlan};
 use crate::graph::step::State;
 
+/// One of the counts of steps by kind.
+pub type CountOf = fn(&mut Outcome) -> &mut HashMap<Kind, u64>;
+
 /// What came of it all.
 #[derive(Default)]
 pub struct Outcome {
@@ -60,17 +63,18 @@ impl Scheduler<'_> {
         let title = &self.titles[number];
         let ran = |node: NodeIndex| matches!(self.graph[node].state, State::Done { origin: Origin::Ran, .. });
         let summary = title.summary(&ran)?;
-        if !self.settings.unpublished && !self.settings.expand {
-            let files = title.files(&self.graph)?;
-            if let Some(digest) = title.digest {
-                let memo = TitleMemo::new(title.step_counts(), &files, summary.clone());
-                memo::keep(&self.worker, self.ladder, digest, &self.tools, &memo)?;
-            }
+        if !self.settings.unpublished
+            && !self.settings.expand
+            && let (Some(digest), Some(files)) = (title.digest, &title.to_publish)
+        {
+            let memo = TitleMemo::new(title.step_counts(), files, summary.clone());
+            memo::keep(&self.worker, self.ladder, digest, &self.tools, &memo)?;
         }
         let outlook = self.outlook(number);
         self.outcome.titles.push(TitlePlan { up_to_date: true, ..outlook });
         self.outcome.summaries.push(summary);
         self.titles[number].frames = None;
+        self.titles[number].to_publish = None;
         Ok(())
     }
 

@@ -24,7 +24,7 @@ mod error;
 mod record;
 mod stage;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -121,10 +121,10 @@ pub fn publish(folder: &Path, files: &[PublishFile], open: &Open<'_>) -> Result<
         .and_then(|()| remove_stale(folder, files, &old))
         .and_then(|removed| {
             report.removed = removed;
-            let written: BTreeSet<&RelPath> = missing.iter().map(|file| &file.path).collect();
+            let written: HashSet<&str> = missing.iter().map(|file| file.path.as_str()).collect();
             let entries = files.iter().zip(&stamps).map(|(file, &stamp)| {
                 let looked_at = || Stamp::of(&file.path.under(folder), file.size);
-                let stamp = if written.contains(&file.path) { looked_at() } else { stamp };
+                let stamp = if written.contains(file.path.as_str()) { looked_at() } else { stamp };
                 (file.path.clone(), Entry { size: file.size, digest: file.digest, stamp })
             });
             Record { files: entries.collect() }.store(folder, &stage)
@@ -138,20 +138,37 @@ pub fn publish(folder: &Path, files: &[PublishFile], open: &Open<'_>) -> Result<
 /// Refuses a list that cannot be a folder's content.
 fn check_list(files: &[PublishFile]) -> Result<(), PublishError> {
     let refuse = |path: &RelPath, reason| Err(PublishError::BadList { path: path.clone(), reason });
-    let paths: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
-    let mut seen = BTreeSet::new();
+    let mut paths: HashSet<&str> = HashSet::with_capacity(files.len());
     for PublishFile { path, .. } in files {
         if path.as_str().starts_with(OWN_PREFIX) {
             return refuse(path, "names that begin with `.rivet` are for rivet's own files");
         }
-        if !seen.insert(path) {
+        if !paths.insert(path.as_str()) {
             return refuse(path, "two files have this path");
         }
-        if path.folders().any(|folder| paths.contains(folder)) {
-            return refuse(path, "a folder on its way is also a file of the package");
-        }
+    }
+    let folders = folders_of(files.iter().map(|file| &file.path));
+    let is_in = |file: &&PublishFile, folder: &str| file.path.folders().any(|other| other == folder);
+    if let Some(folder) = folders.iter().find(|folder| paths.contains(*folder))
+        && let Some(file) = files.iter().find(|file| is_in(file, folder))
+    {
+        return refuse(&file.path, "a folder on its way is also a file of the package");
     }
     Ok(())
+}
+
+/// The folders on the way to paths. Paths of one folder mostly follow one another.
+fn folders_of<'a>(paths: impl Iterator<Item = &'a RelPath>) -> BTreeSet<&'a str> {
+    let mut folders = BTreeSet::new();
+    let mut last = None;
+    for path in paths {
+        let parent = path.as_str().rsplit_once('/').map(|(parent, _)| parent);
+        if parent != last {
+            folders.extend(path.folders());
+            last = parent;
+        }
+    }
+    folders
 }
 
 /// Refuses a folder that holds files, but no record that rivet wrote them.
@@ -199,10 +216,10 @@ fn check_places(
         refuse_link(&folder.join(name))?;
     }
     let in_the_way = |path: PathBuf| Err(PublishError::ForeignFile { path });
-    let new: BTreeSet<&RelPath> = files.iter().map(|file| &file.path).collect();
-    let stale = || old.files.keys().filter(|path| !new.contains(path));
-    let needed: BTreeSet<&str> = files.iter().flat_map(|file| file.path.folders()).collect();
-    let left: BTreeSet<&str> = stale().flat_map(|path| path.folders()).collect();
+    let new: HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    let stale = || old.files.keys().filter(|path| !new.contains(path.as_str()));
+    let needed = folders_of(files.iter().map(|file| &file.path));
+    let left = folders_of(stale());
     for name in needed.union(&left) {
         let path = folder.join(name);
         refuse_link(&path)?;
@@ -257,8 +274,8 @@ fn show(stage: &Stage, folder: &Path, missing: &[&PublishFile]) -> Result<(), Pu
 /// Removes files that only the old package had, and the folders that this leaves empty. Returns
 /// how many files it removed.
 fn remove_stale(folder: &Path, files: &[PublishFile], old: &Record) -> Result<usize, PublishError> {
-    let current: BTreeSet<&RelPath> = files.iter().map(|file| &file.path).collect();
-    let stale: Vec<&RelPath> = old.files.keys().filter(|path| !current.contains(path)).collect();
+    let current: HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    let stale: Vec<&RelPath> = old.files.keys().filter(|path| !current.contains(path.as_str())).collect();
     let mut removed = 0;
     for path in stale.iter().map(|path| path.under(folder)) {
         // Something else may have taken the name of a file that is long gone.
@@ -280,8 +297,7 @@ fn remove_stale(folder: &Path, files: &[PublishFile], old: &Record) -> Result<us
 
 /// Makes the names of `paths` durable: syncs every folder on their way that is there.
 fn sync_folders<'a>(folder: &Path, paths: impl Iterator<Item = &'a RelPath>) -> Result<(), PublishError> {
-    let folders: BTreeSet<&str> = paths.flat_map(RelPath::folders).collect();
-    for path in folders.into_iter().rev() {
+    for path in folders_of(paths).into_iter().rev() {
         disk::sync_folder(&folder.join(path))?;
     }
     disk::sync_folder(folder)

@@ -182,12 +182,13 @@ impl Record {
     /// The record of `folder`, or `None` where there is none.
     pub(super) fn load(folder: &Path) -> Result<Option<Record>, PublishError> {
         let Some(reading) = Reading::open(folder)? else { return Ok(None) };
-        let mut files = BTreeMap::new();
+        let mut files = Vec::new();
         reading.each(&mut |path, entry| {
-            files.insert(path, entry);
+            files.push((path, entry));
             true
         })?;
-        Ok(Some(Record { files }))
+        // They are in order, so that this takes no searching.
+        Ok(Some(Record { files: files.into_iter().collect() }))
     }
 
     /// Replaces the record of `folder` in one step, durably, by this one and `files` that are about
