@@ -34,7 +34,7 @@ const LARGEST_PACKET: usize = 1277;
 /// cannot tell speech from music, which takes it longer than a window lasts.
 const MDCT_FROM: u32 = 18_000;
 /// Percent of the bitrate for a packet without prediction, so that it sounds like the others.
-const UNPREDICTED: u32 = 130;
+const UNPREDICTED: u32 = 160;
 
 /// The encoding library and its version, for a key.
 pub fn opus_library() -> &'static str {
