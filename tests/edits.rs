@@ -14,7 +14,7 @@ use common::{BUNNY_5S, BUNNY_30S, Build, FLOWER, FRIDAY, Project, clip, ffmpeg, 
 
 const RATE: usize = 30;
 /// Two, since what is encoded again shall be the same on every rung.
-const RUNGS: &str = "[[rung]]\nname = \"a\"\nheight = 36\n[[rung]]\nname = \"b\"\nheight = 54\n\
+const RUNGS: &str = "[[rung]]\nname = \"a\"\nheight = 18\n[[rung]]\nname = \"b\"\nheight = 36\n\
                      [[audio]]\nname = \"sound\"\nbitrate = \"64k\"\n";
 
 /// A stretch of a clip: a part of its picture in the shape of 16:9, perhaps turned over, at 1280x720.
@@ -54,7 +54,6 @@ const TOTAL: usize = 1800;
 const FLOWER_BELOW: Excerpt =
     Excerpt { width: 0.5, left: 90, top: 10, flip: "vflip", ..whole(FLOWER, 0, 150) };
 const RABBIT: Excerpt = Excerpt { width: 0.5, left: 20, top: 80, flip: "hflip", ..whole(BUNNY_5S, 0, 132) };
-const OFFICE: Excerpt = Excerpt { width: 0.5, left: 10, top: 90, flip: "vflip", ..whole(FRIDAY, 0, 185) };
 const BIRD: Excerpt = Excerpt { width: 0.5, left: 50, top: 90, flip: "vflip", ..whole(BUNNY_30S, 378, 175) };
 const CLOUDS: Excerpt = Excerpt { width: 0.8, left: 50, top: 90, flip: "vflip", ..whole(BUNNY_30S, 60, 225) };
 const BURROW: Excerpt =
@@ -166,6 +165,8 @@ struct Edit {
     name: String,
     pieces: Vec<Piece>,
     limit: Limit,
+    /// Whether what it makes is compared with a build from nothing.
+    compared: bool,
 }
 
 impl Edit {
@@ -175,7 +176,7 @@ impl Edit {
         let kept = [Piece::Kept(0..frames.start), Piece::Kept(frames.end..TOTAL)];
         let [before, after] = kept;
         let pieces = [Some(before), new, Some(after)].into_iter().flatten();
-        Edit { name, pieces: pieces.filter(|piece| piece.frames() > 0).collect(), limit }
+        Edit { name, pieces: pieces.filter(|piece| piece.frames() > 0).collect(), limit, compared: false }
     }
 
     fn replace_3s(at: usize, with: Excerpt) -> Edit {
@@ -199,6 +200,16 @@ impl Edit {
         Edit::new(format!("5 s inserted at {at}"), at..at, new, Limit::Seconds(8.0))
     }
 
+    /// Three shots by themselves, with five seconds more in one of them: as any insertion, since
+    /// nothing depends on the place in a film; and soon built from nothing.
+    fn scene() -> Edit {
+        let (from, at, to) = (start_of(1), start_of(2) + 60, start_of(4));
+        let new = Piece::New(BIRD.part(0, 150), "null".to_owned());
+        let pieces = vec![Piece::Kept(from..at), new, Piece::Kept(at..to)];
+        let name = format!("shots 1 to 3 with 5 s inserted at {at}");
+        Edit { name, pieces, limit: Limit::Seconds(8.0), compared: true }
+    }
+
     fn cut_4s(at: usize) -> Edit {
         Edit::new(format!("4 s at {at} cut out"), at..at + 120, None, Limit::Seconds(6.0))
     }
@@ -212,11 +223,10 @@ impl Edit {
         Edit::new(format!("a title at {at} coloured"), at..at + RATE, new, Limit::Seconds(3.5))
     }
 
-    /// In H.264 all of the frame's group of pictures is encoded anew: here a short one.
-    fn pixel(at: usize, codec: Codec) -> Edit {
-        let group = if codec == Codec::H264 { 6 } else { 1 };
-        let new = Some(own(at..at + group, Paint::Pixel));
-        Edit::new(format!("a pixel of frame {at}"), at..at + group, new, Limit::Chunks(2))
+    /// In H.264 the frame is a group of pictures of its own, or its neighbours would change, too.
+    fn pixel(at: usize) -> Edit {
+        let new = Some(own(at..at + 1, Paint::Pixel));
+        Edit::new(format!("a pixel of frame {at}"), at..at + 1, new, Limit::Chunks(2))
     }
 
     /// Frames of the new film that are not the old one's.
@@ -225,21 +235,22 @@ impl Edit {
     }
 }
 
-fn edits(codec: Codec) -> Vec<Edit> {
+fn edits() -> Vec<Edit> {
     vec![
         Edit::replace_3s(start_of(1) + 40, FLOWER_BELOW),
-        Edit::replace_3s(start_of(3) + 50, RABBIT),
-        Edit::grade_3s(start_of(2) + 100),
+        Edit::grade_3s(start_of(2) + 90),
         Edit::replace_shot(0, BURROW),
-        Edit::replace_shot(4, OFFICE),
-        Edit::insert_5s(start_of(2) + 110, BIRD),
+        Edit::replace_shot(6, RABBIT),
         Edit::insert_5s(start_of(3) + 90, CLOUDS),
+        Edit::scene(),
         Edit::cut_4s(start_of(1) - 60),
         Edit::cut_4s(start_of(3) - 30),
         Edit::colour_title(1, 30),
         Edit::colour_title(3, 45),
-        Edit::pixel(start_of(1) + 77, codec),
-        Edit::pixel(start_of(5) + 100, codec),
+        Edit::colour_title(8, 60),
+        Edit::pixel(start_of(1) + 77),
+        Edit::pixel(start_of(5) + 100),
+        Edit::pixel(start_of(9) + 184),
     ]
 }
 
@@ -258,11 +269,26 @@ impl Codec {
 
     fn options(self) -> Vec<&'static str> {
         match self {
-            Codec::ProRes => vec!["-pix_fmt", "yuv422p10le", "-c:v", "prores_aw", "-profile:v", "0"],
+            Codec::ProRes => {
+                vec!["-pix_fmt", "yuv422p10le", "-c:v", "prores_ks", "-profile:v", "0", "-q:v", "12"]
+            }
             Codec::H264 => {
                 vec!["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-g", "60", "-flags", "+cgop"]
             }
         }
+    }
+
+    /// Renders what is to be joined with the film. x264 gives the last frames of a file less delay
+    /// than those in the middle of a film have; so a few more are rendered, and left out.
+    fn render_piece(self, excerpt: Excerpt, paint: &str, to: &Path) {
+        if self == Codec::ProRes {
+            return self.render(&[(excerpt, paint.to_owned())], &[], to);
+        }
+        let longer = to.with_file_name("longer.mp4");
+        let paint = format!("{paint},tpad=stop=4:stop_mode=clone");
+        self.render(&[(excerpt, paint)], &[excerpt.frames], &longer);
+        let (from, frames) = (longer.to_str().unwrap(), excerpt.frames.to_string());
+        ffmpeg(&["-i", from, "-c", "copy", "-frames:v", &frames, to.to_str().unwrap()]);
     }
 
     /// Renders excerpts one after the other. Groups of pictures start at `keys`.
@@ -343,11 +369,13 @@ impl Footage {
             let clip = clip.to_str().unwrap();
             let graph =
                 format!("[0:a][1:a]concat=n=2:v=0:a=1,aresample=48000,volume={volume},atrim=end=60[sound]");
-            let coding = if codec == Codec::ProRes { "pcm_s16le" } else { "aac" };
-            #[rustfmt::skip]
-            ffmpeg(&[
-                "-i", clip, "-i", clip, "-filter_complex", &graph, "-map", "[sound]", "-c:a", coding, &to,
-            ]);
+            let coding: &[&str] =
+                if codec == Codec::ProRes { &["pcm_s16le"] } else { &["aac", "-aac_coder", "fast"] };
+            let mut arguments =
+                vec!["-i", clip, "-i", clip, "-filter_complex", &graph, "-map", "[sound]", "-c:a"];
+            arguments.extend(coding);
+            arguments.push(&to);
+            ffmpeg(&arguments);
         }
         footage
     }
@@ -373,7 +401,7 @@ impl Footage {
                 }
                 Piece::New(excerpt, paint) => {
                     let file = folder.join(format!("new-{number}.{}", self.codec.extension()));
-                    self.codec.render(&[(*excerpt, paint.clone())], &[], &file);
+                    self.codec.render_piece(*excerpt, paint, &file);
                     add(&file, excerpt.frames);
                 }
             }
@@ -434,9 +462,7 @@ impl Footage {
         let name = dubbed.file_name().unwrap().to_str().unwrap();
         self.project.write("ladder.toml", ladder(name, RUNGS));
         let build = self.project.build();
-        let ran = (build.ran("decode"), build.ran("encode"));
-        assert_eq!(ran, (1, 0), "other sound: it is decoded, and no picture");
-        assert!(build.ran("audio") > 0);
+        assert!(build.ran("encode") == 0 && build.ran("audio") > 0, "other sound, the same picture");
         fs::remove_file(dubbed).unwrap();
     }
 
@@ -552,23 +578,33 @@ fn key_frames(film: &Path) -> u64 {
     packets.iter().filter(|packet| packet["flags"].as_str().unwrap().starts_with('K')).count() as u64
 }
 
-/// The digest of every decoded frame, by time in frames, as another decoder sees them.
-fn frames(film: &Path) -> Vec<(usize, String)> {
-    let film = film.to_str().unwrap();
-    let text = ffmpeg(&["-i", film, "-map", "0:v", "-f", "framemd5", "-"]);
-    let text = String::from_utf8(text).unwrap();
+/// A digest of every frame, by its place in the film: of its packet, or, as another decoder sees
+/// it, of its picture.
+fn frames(film: &Path, decoded: bool) -> BTreeMap<usize, String> {
+    let mut arguments = vec!["-i", film.to_str().unwrap(), "-map", "0:v"];
+    if !decoded {
+        arguments.extend(["-c", "copy"]);
+    }
+    arguments.extend(["-f", "framehash", "-hash", "murmur3", "-"]);
+    let text = String::from_utf8(ffmpeg(&arguments)).unwrap();
+    let ticks = text.lines().find_map(|line| line.strip_prefix("#tb 0: 1/")).unwrap();
+    let ticks: usize = ticks.parse().unwrap();
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let fields = lines.map(|line| line.split(',').map(str::trim).collect::<Vec<_>>());
-    fields.map(|fields| (fields[2].parse().unwrap(), fields[5].to_owned())).collect()
+    fields.map(|fields| (fields[2].parse::<usize>().unwrap() * RATE / ticks, fields[5].to_owned())).collect()
 }
 
 /// All frames that were kept are the frames that were there, each where it belongs.
-fn assert_kept_frames_are_the_same(old: &[(usize, String)], new: &[(usize, String)], edit: &Edit) {
+fn assert_kept_frames_are_the_same(
+    old: &BTreeMap<usize, String>,
+    new: &BTreeMap<usize, String>,
+    edit: &Edit,
+) {
     let mut at = 0;
     for piece in &edit.pieces {
         if let Piece::Kept(kept) = piece {
             for (number, frame) in kept.clone().enumerate() {
-                assert_eq!(new[at + number], (at + number, old[frame].1.clone()), "{}", edit.name);
+                assert_eq!(new[&(at + number)], old[&frame], "{}, frame {frame}", edit.name);
             }
         }
         at += piece.frames();
@@ -576,34 +612,32 @@ fn assert_kept_frames_are_the_same(old: &[(usize, String)], new: &[(usize, Strin
     assert_eq!(new.len(), at, "{}", edit.name);
 }
 
-/// Every edit's cost is within its limit; and the build after an edit that moved half of the film
-/// makes what a build from nothing makes.
+/// Every edit's cost is within its limit, and a build after an edit makes what a build from
+/// nothing makes.
 fn costs_follow_the_edits(codec: Codec) {
-    let edits = edits(codec);
+    let edits = edits();
     let footage = Footage::shoot(codec, &edits);
     footage.build();
-    let old = frames(&footage.project.path(&format!("source.{}", codec.extension())));
+    let source = format!("source.{}", codec.extension());
+    let old = frames(&footage.project.path(&source), false);
     let mut failures = Vec::new();
-    let mut compared = false;
     for edit in &edits {
         let project = footage.edit(edit);
-        let moves = edit.pieces.iter().map(Piece::frames).sum::<usize>() != TOTAL;
-        let compare = moves && edit.new_frames() > 0 && !compared;
-        if compare {
-            let source = project.path(&format!("source.{}", codec.extension()));
-            assert_kept_frames_are_the_same(&old, &frames(&source), edit);
-        }
+        assert_kept_frames_are_the_same(&old, &frames(&project.path(&source), false), edit);
         failures.extend(footage.judge(edit, &project));
-        if compare {
+        if edit.compared {
             let warm = project.output();
             fs::remove_dir_all(project.path("out")).unwrap();
             fs::remove_dir_all(project.path("cache")).unwrap();
             project.build();
             assert_eq!(published(&project.path("out")), warm, "{}: cold and warm differ", edit.name);
-            compared = true;
+            if codec == Codec::H264 {
+                let old = frames(&footage.project.path(&source), true);
+                assert_kept_frames_are_the_same(&old, &frames(&project.path(&source), true), edit);
+            }
         }
     }
-    assert!(compared && failures.is_empty(), "over the limit:\n{}", failures.join("\n"));
+    assert!(failures.is_empty(), "over the limit:\n{}", failures.join("\n"));
 }
 
 #[test]

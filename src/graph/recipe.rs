@@ -16,8 +16,8 @@ use super::chunking::{ChunkMode, ChunkPolicy};
 mod version {
     pub const INDEX: u32 = 1;
     pub const DECODE: u32 = 1;
-    pub const SOUND: u32 = 2;
-    pub const CHUNK: u32 = 2;
+    pub const SOUND: u32 = 3;
+    pub const CHUNK: u32 = 3;
     pub const ENCODE: u32 = 1;
     pub const AUDIO: u32 = 2;
     pub const REEL: u32 = 1;
