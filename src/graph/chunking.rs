@@ -31,11 +31,12 @@
 //! - So are chunks that end with a mark at `A` or before, those that start at `A - max - min` or
 //!   before, and all from the first mark at or after `B` on.
 //!
-//! The fourth rule looks at a piece's own frames only. What must be encoded again thus starts after `A - max - min`, and not before the last mark at or
-//! before `A`; and it ends at the first mark at or after `B`. Where there is a mark in every `max`,
-//! that is at most the edit, `2 × (R + max)` and four frames. A stretch behind the edit that is
-//! longer than `max` is divided anew up to its end; the pieces of a still picture are equal
-//! wherever they start, save the first and the last two.
+//! The fourth rule looks at nothing but a piece's own frames. So what must be encoded again starts
+//! after `A - max - min`, and not before the last mark at or before `A`; and it ends at the first
+//! mark at or after `B`. Where there is a mark in every `max`, that is at most the edit,
+//! `2 × (R + max)` and four frames. A stretch behind the edit that is longer than `max` is divided
+//! anew up to its end; the pieces of a still picture are equal wherever they start, save the first
+//! and the last two.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -49,7 +50,7 @@ use crate::media::FrameDigest;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkPolicy {
     pub mode: ChunkMode,
-    /// Somewhat more than twice the mean length of chunks; or the grid.
+    /// Two and a half times the mean length of chunks; or the grid.
     pub target: u64,
     /// Only a film that is shorter as a whole has a shorter chunk, or one whose frames are so long
     /// or so many, or `max` so close to `min`, that a stretch cannot be divided otherwise.
