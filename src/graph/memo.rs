@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionEntry, ActionResult, Cache, Cost, Digest};
-use crate::package::{PublishFile, is_current, list_digest};
+use crate::package::{FileList, is_current};
 use crate::spec::Ladder;
 
 use super::error::StepError;
@@ -25,8 +25,8 @@ pub struct TitleMemo {
 }
 
 impl TitleMemo {
-    pub fn new(nodes: Vec<(Kind, u64)>, files: &[PublishFile], summary: TitleSummary) -> TitleMemo {
-        TitleMemo { nodes, list: list_digest(files).into(), summary }
+    pub fn new(nodes: Vec<(Kind, u64)>, files: &FileList, summary: TitleSummary) -> TitleMemo {
+        TitleMemo { nodes, list: files.digest().into(), summary }
     }
 
     /// The summary as of a build that encodes nothing. Names and places are the title's own:

@@ -7,8 +7,8 @@ use petgraph::graph::NodeIndex;
 use crate::cache::BlobRef;
 use crate::media::OPUS_RATE;
 use crate::package::{
-    self, Bandwidth, HlsError, MediaPlaylist, MultivariantPlaylist, PlaylistSegment, PublishFile, RelPath,
-    Role, SegmentSize, Variant, VideoRange,
+    self, Bandwidth, FileList, HlsError, MediaPlaylist, MultivariantPlaylist, PlaylistSegment, PublishFile,
+    RelPath, Role, SegmentSize, Variant, VideoRange,
 };
 
 use super::error::StepError;
@@ -151,7 +151,7 @@ impl Title {
     }
 
     /// Every file of the output folder.
-    pub fn files(&self, graph: &Graph) -> Result<Vec<PublishFile>, StepError> {
+    pub fn files(&self, graph: &Graph) -> Result<FileList, StepError> {
         let mut files = Vec::new();
         let mut add = |name: String, blob: BlobRef, role: Role| {
             files.push(PublishFile { path: path(name)?, size: blob.size, digest: blob.digest.into(), role });
@@ -167,7 +167,7 @@ impl Title {
             add(format!("{folder}/{PLAYLIST}"), self.blob_of(graph, track.playlist)?, Role::Playlist)?;
         }
         add(ENTRY.to_owned(), self.blob_of(graph, self.multivariant)?, Role::Entry)?;
-        Ok(files)
+        FileList::new(files).map_err(StepError::Publish)
     }
 
     /// What was published, for the closing summary. `encoded` tells whether a node ran.

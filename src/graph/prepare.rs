@@ -55,7 +55,7 @@ pub fn source_job(title: &Title) -> Job {
 }
 
 /// Publishing: what it writes lies outside the cache.
-pub fn publish_job(title: &Title, files: &Arc<Vec<package::PublishFile>>) -> Job {
+pub fn publish_job(title: &Title, files: &Arc<package::FileList>) -> Job {
     let (files, folder) = (Arc::clone(files), title.output.clone());
     Box::new(move |worker| work::publish(worker, &folder, &files))
 }

@@ -10,7 +10,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::cache::Digest;
 use crate::media::{AudioTrack, Index};
-use crate::package::{Language, PublishFile};
+use crate::package::{FileList, Language};
 use crate::spec::{self, Ladder};
 
 use super::chunking::{ChunkMode, ChunkPolicy};
@@ -53,7 +53,7 @@ pub struct Title {
     pub decode: Vec<NodeIndex>,
     pub multivariant: Option<NodeIndex>,
     /// What is to be published, while that is being looked at.
-    pub to_publish: Option<Arc<Vec<PublishFile>>>,
+    pub to_publish: Option<Arc<FileList>>,
 }
 
 /// One way in which renditions want their sound.

@@ -372,7 +372,7 @@ pub fn wind(worker: &Worker, segments: Vec<BlobRef>, headers: Vec<Vec<u8>>) -> R
     Ok(Made { result, payload: Payload::Reel(Arc::new(segments)) })
 }
 
-pub fn publish(worker: &Worker, folder: &Path, files: &[package::PublishFile]) -> Result<Made, StepError> {
+pub fn publish(worker: &Worker, folder: &Path, files: &package::FileList) -> Result<Made, StepError> {
     let lost = Cell::new(None);
     let result = package::publish(folder, files, &|file| {
         let blob = BlobRef { digest: file.digest.into(), size: file.size };

@@ -9,7 +9,7 @@
 //!   [`Bandwidth::measure`] over the sizes of each track's segments.
 //! - [`media_playlist`] for each track, and one [`multivariant_playlist`] that names them. Paths
 //!   in playlists are [`RelPath`]s, relative to the playlist.
-//! - [`publish`] with a [`PublishFile`] for each of these files, or nothing where [`is_current`]
+//! - [`publish`] with a [`FileList`] of all these files, or nothing where [`is_current`]
 //!   says that they are there.
 
 mod bandwidth;
@@ -30,7 +30,7 @@ pub use hls::{
 };
 pub use language::Language;
 pub use path::{RelPath, RelPathError};
-pub use publish::{Open, PublishError, PublishFile, PublishReport, Role, is_current, list_digest, publish};
+pub use publish::{FileList, Open, PublishError, PublishFile, PublishReport, Role, is_current, publish};
 
 #[cfg(test)]
 mod test_tools;

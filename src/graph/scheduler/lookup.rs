@@ -5,7 +5,7 @@ use std::sync::Arc;
 use petgraph::graph::NodeIndex;
 
 use crate::cache::{ActionResult, BlobRef, Cache};
-use crate::package::{is_current, list_digest};
+use crate::package::is_current;
 
 use super::{Scheduler, no_run};
 use crate::graph::error::StepError;
@@ -77,7 +77,7 @@ impl Scheduler<'_> {
     fn look_up_publish(&mut self, id: NodeIndex) -> Result<(), StepError> {
         let title = &self.titles[self.graph[id].title];
         let files = Arc::new(title.files(&self.graph)?);
-        let current = self.settings.unpublished || is_current(&title.output, list_digest(&files));
+        let current = self.settings.unpublished || is_current(&title.output, files.digest());
         let job = if current { None } else { Some(publish_job(title, &files)) };
         let title = self.graph[id].title;
         self.titles[title].to_publish = Some(files);

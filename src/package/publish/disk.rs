@@ -21,6 +21,12 @@ pub(super) fn create_file(path: &Path) -> Result<File, PublishError> {
     File::create(path).map_err(PublishError::io("create", path))
 }
 
+/// Opens a file that is there, to change it in place.
+pub(super) fn open_file(path: &Path) -> Result<File, PublishError> {
+    crash_point();
+    File::options().write(true).open(path).map_err(PublishError::io("open", path))
+}
+
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), PublishError> {
     crash_point();
     fs::rename(from, to).map_err(PublishError::io("move a file to", to))

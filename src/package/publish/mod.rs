@@ -13,7 +13,7 @@
 //! 4. **Show.** Rename the staged files into place: media, then media playlists, then the entry
 //!    (the multivariant playlist, or what else names playlists). A playlist is never there before
 //!    what it names. Renames take milliseconds; the copying is over.
-//! 5. **Clean.** Remove files that only the old package had, and write the final record.
+//! 5. **Clean.** Remove files that only the old package had, and note in the record what came and went.
 //!
 //! A file is replaced in one rename, but two files are not replaced together. So media whose
 //! content may change from build to build should have a name that changes with it; under a fixed
@@ -21,17 +21,22 @@
 
 mod disk;
 mod error;
+mod list;
 mod record;
 mod stage;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use rayon::prelude::*;
 
 pub use error::PublishError;
-use record::{Entry, RECORD_NAME, Record, Stamp};
-pub use record::{is_current, list_digest};
+use list::folders_of;
+pub use list::{FileList, PublishFile, Role};
+pub use record::is_current;
+use record::{BATCH, Change, Entry, RECORD_NAME, Record, Stamp};
 use stage::{STAGE_NAME, Stage};
 
 use super::path::RelPath;
@@ -41,29 +46,6 @@ const LOCK_NAME: &str = ".rivet.lock";
 
 /// What rivet's own files in an output folder begin with, and a package's may not.
 const OWN_PREFIX: &str = ".rivet";
-
-/// One file of a package.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublishFile {
-    /// Where it goes, within the output folder.
-    pub path: RelPath,
-    /// Bytes.
-    pub size: u64,
-    /// BLAKE3 of its content.
-    pub digest: blake3::Hash,
-    pub role: Role,
-}
-
-/// When a file may be seen: after all of the roles before its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Initialization and media segments, whole MP4 files: they name no other file.
-    Media,
-    /// A media playlist: names media.
-    Playlist,
-    /// A multivariant playlist or a DASH manifest: names anything.
-    Entry,
-}
 
 /// Opens the content of a file that is to be written.
 pub type Open<'a> = dyn Fn(&PublishFile) -> io::Result<Box<dyn Read + 'a>> + 'a;
@@ -83,51 +65,43 @@ pub struct PublishReport {
 ///
 /// `open` is asked for the content of files that are missing, in no promised order. What it
 /// returns is verified against size and digest.
-pub fn publish(folder: &Path, files: &[PublishFile], open: &Open<'_>) -> Result<PublishReport, PublishError> {
-    check_list(files)?;
+pub fn publish(folder: &Path, files: &FileList, open: &Open<'_>) -> Result<PublishReport, PublishError> {
     disk::create_folder(folder)?;
     // Before the lock, which is a file that would already be a change.
     refuse_foreign_folder(folder)?;
     let _lock = lock(folder)?;
-    let old = Record::load(folder)?.unwrap_or_default();
-    let stamps = check_places(folder, files, &old)?;
+    let mut record = Record::load(folder)?;
+    let Look { unsure, stale } = look(folder, files, &record)?;
 
     // A file whose record still fits is taken as it is; another is read, since a copied or restored
     // folder has the content but other time stamps.
-    let trusted = |file: &PublishFile, stamp: &Option<Stamp>| {
-        let entry = old.files.get(&file.path);
-        stamp.is_some() && entry.is_some_and(|entry| entry.digest == file.digest && entry.stamp == *stamp)
+    let is_there = |found: &Unsure<'_>| {
+        found.stamp.is_some() && stage::has_digest(&found.file.path.under(folder), found.file.digest)
     };
-    let mut missing = Vec::new();
-    let mut current = old.files.len() == files.len();
-    for (file, stamp) in files.iter().zip(&stamps) {
-        if trusted(file, stamp) {
-            continue;
-        }
-        current = false;
-        if stamp.is_none() || !stage::has_digest(&file.path.under(folder), file.digest) {
-            missing.push(file);
-        }
-    }
-    let mut report = PublishReport { written: missing.len(), kept: files.len() - missing.len(), removed: 0 };
-    if current {
+    let (present, lacking): (Vec<Unsure<'_>>, Vec<Unsure<'_>>) = unsure.into_iter().partition(is_there);
+    let missing: Vec<&PublishFile> = lacking.iter().map(|found| found.file).collect();
+    let kept = files.files().len() - missing.len();
+    let mut report = PublishReport { written: missing.len(), kept, removed: 0 };
+    if present.is_empty() && missing.is_empty() && stale.is_empty() && record.list() == Some(files.digest()) {
         Stage::of(folder).clear()?;
         return Ok(report);
     }
+    // A file that is already recorded keeps its entry: until it is replaced that one is true, and
+    // afterwards its stamp is wrong, which has it looked at again.
+    let new = lacking.iter().filter(|found| !found.recorded);
+    let intent: Vec<Change> = new.map(|found| found.file.change(None)).collect();
     let stage = Stage::open(folder, &missing)?;
     let result = fill(&stage, folder, &missing, open)
-        .and_then(|()| old.store_with_intent(&missing, folder, &stage))
+        .and_then(|()| record.intend(intent, &stage))
         .and_then(|()| show(&stage, folder, &missing))
-        .and_then(|()| remove_stale(folder, files, &old))
+        .and_then(|()| remove_stale(folder, &stale))
         .and_then(|removed| {
             report.removed = removed;
-            let written: HashSet<&str> = missing.iter().map(|file| file.path.as_str()).collect();
-            let entries = files.iter().zip(&stamps).map(|(file, &stamp)| {
-                let looked_at = || Stamp::of(&file.path.under(folder), file.size);
-                let stamp = if written.contains(file.path.as_str()) { looked_at() } else { stamp };
-                (file.path.clone(), Entry { size: file.size, digest: file.digest, stamp })
-            });
-            Record { files: entries.collect() }.store(folder, &stage)
+            let looked_at = |file: &PublishFile| Stamp::of(&file.path.under(folder), file.size);
+            let written = missing.iter().map(|file| file.change(looked_at(file)));
+            let found = present.iter().map(|found| found.file.change(found.stamp));
+            let gone = stale.into_iter().map(|path| (path, None));
+            record.finish(written.chain(found).chain(gone).collect(), files.digest(), &stage)
         });
     // Also after an error, since what is staged takes up disk that may be just what is lacking;
     // that error is then the one to tell.
@@ -135,40 +109,10 @@ pub fn publish(folder: &Path, files: &[PublishFile], open: &Open<'_>) -> Result<
     result.and(cleared).map(|()| report)
 }
 
-/// Refuses a list that cannot be a folder's content.
-fn check_list(files: &[PublishFile]) -> Result<(), PublishError> {
-    let refuse = |path: &RelPath, reason| Err(PublishError::BadList { path: path.clone(), reason });
-    let mut paths: HashSet<&str> = HashSet::with_capacity(files.len());
-    for PublishFile { path, .. } in files {
-        if path.as_str().starts_with(OWN_PREFIX) {
-            return refuse(path, "names that begin with `.rivet` are for rivet's own files");
-        }
-        if !paths.insert(path.as_str()) {
-            return refuse(path, "two files have this path");
-        }
+impl PublishFile {
+    fn change(&self, stamp: Option<Stamp>) -> Change {
+        (self.path.clone(), Some(Entry { size: self.size, digest: self.digest, stamp }))
     }
-    let folders = folders_of(files.iter().map(|file| &file.path));
-    let is_in = |file: &&PublishFile, folder: &str| file.path.folders().any(|other| other == folder);
-    if let Some(folder) = folders.iter().find(|folder| paths.contains(*folder))
-        && let Some(file) = files.iter().find(|file| is_in(file, folder))
-    {
-        return refuse(&file.path, "a folder on its way is also a file of the package");
-    }
-    Ok(())
-}
-
-/// The folders on the way to paths. Paths of one folder mostly follow one another.
-fn folders_of<'a>(paths: impl Iterator<Item = &'a RelPath>) -> BTreeSet<&'a str> {
-    let mut folders = BTreeSet::new();
-    let mut last = None;
-    for path in paths {
-        let parent = path.as_str().rsplit_once('/').map(|(parent, _)| parent);
-        if parent != last {
-            folders.extend(path.folders());
-            last = parent;
-        }
-    }
-    folders
 }
 
 /// Refuses a folder that holds files, but no record that rivet wrote them.
@@ -203,45 +147,115 @@ fn refuse_link(path: &Path) -> Result<(), PublishError> {
     }
 }
 
-/// Refuses to go on where a path of the new or the old package leads through a symbolic link, or
-/// where something that rivet did not write stands in the way of a new file. Looks at each path
-/// once, and returns the stamps of `files` as they are: `None` for one that is not there, or has
-/// another size.
-fn check_places(
-    folder: &Path,
-    files: &[PublishFile],
-    old: &Record,
-) -> Result<Vec<Option<Stamp>>, PublishError> {
+/// What is in a folder that is not as the record says, or not of the package.
+struct Look<'a> {
+    unsure: Vec<Unsure<'a>>,
+    /// What the record has besides, in order.
+    stale: Vec<RelPath>,
+}
+
+/// A file of the package that is not known to be there.
+struct Unsure<'a> {
+    file: &'a PublishFile,
+    /// `None` where there is none, or one of another size.
+    stamp: Option<Stamp>,
+    /// Whether it is rivet's, with whatever content.
+    recorded: bool,
+}
+
+/// Looks at each path of the new and the old package once. Refuses to go on where one leads
+/// through a symbolic link, or where something that rivet did not write stands in the way of a
+/// new file.
+fn look<'a>(folder: &Path, files: &'a FileList, old: &Record) -> Result<Look<'a>, PublishError> {
     for name in [RECORD_NAME, STAGE_NAME] {
         refuse_link(&folder.join(name))?;
     }
-    let in_the_way = |path: PathBuf| Err(PublishError::ForeignFile { path });
-    let new: HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
-    let stale = || old.files.keys().filter(|path| !new.contains(path.as_str()));
-    let needed = folders_of(files.iter().map(|file| &file.path));
-    let left = folders_of(stale());
-    for name in needed.union(&left) {
+    for name in folders_of(files.files().iter().map(|file| &file.path)) {
         let path = folder.join(name);
         refuse_link(&path)?;
-        if needed.contains(name) && path.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir()) {
-            return in_the_way(path);
+        if path.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
+            return Err(PublishError::ForeignFile { path });
         }
     }
-    for path in stale() {
-        refuse_link(&path.under(folder))?;
+    let mut look = Look { unsure: Vec::new(), stale: Vec::new() };
+    let mut take = |pairs: Vec<Pair<'a>>| {
+        let found: Vec<_> = pairs.into_par_iter().map(|pair| look_at(folder, pair)).collect();
+        for found in found {
+            match found? {
+                Found::Current => {}
+                Found::Unsure(file) => look.unsure.push(file),
+                Found::Stale(path) => look.stale.push(path),
+            }
+        }
+        Ok(())
+    };
+    let mut entries = old.entries()?;
+    let mut rest = files.files();
+    while let Some(batch) = entries.next_batch()? {
+        let last = batch.last().map(|(path, _)| path.clone());
+        let (now, later) = rest.split_at(rest.partition_point(|file| Some(&file.path) <= last.as_ref()));
+        rest = later;
+        take(pairs(now, batch))?;
     }
-    let mut stamps = Vec::with_capacity(files.len());
-    for file in files {
-        let path = file.path.under(folder);
-        stamps.push(match path.symlink_metadata() {
-            Ok(found) if found.is_symlink() => return Err(PublishError::SymbolicLink { path }),
-            Ok(found) if !found.is_file() || !old.files.contains_key(&file.path) => return in_the_way(path),
-            Ok(found) => Stamp::in_metadata(&found, file.size),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(PublishError::io("look at", &path)(error)),
+    for now in rest.chunks(BATCH) {
+        take(pairs(now, Vec::new()))?;
+    }
+    for name in folders_of(look.stale.iter()) {
+        refuse_link(&folder.join(name))?;
+    }
+    Ok(look)
+}
+
+/// A path of the new package, of the old one, or of both.
+enum Pair<'a> {
+    New(&'a PublishFile),
+    Old(RelPath),
+    Both(&'a PublishFile, Entry),
+}
+
+/// Both in order of path.
+fn pairs(files: &[PublishFile], entries: Vec<(RelPath, Entry)>) -> Vec<Pair<'_>> {
+    let mut pairs = Vec::with_capacity(files.len().max(entries.len()));
+    let mut files = files.iter().peekable();
+    for (path, entry) in entries {
+        while let Some(file) = files.next_if(|file| file.path < path) {
+            pairs.push(Pair::New(file));
+        }
+        pairs.push(match files.next_if(|file| file.path == path) {
+            Some(file) => Pair::Both(file, entry),
+            None => Pair::Old(path),
         });
     }
-    Ok(stamps)
+    pairs.extend(files.map(Pair::New));
+    pairs
+}
+
+enum Found<'a> {
+    Current,
+    Unsure(Unsure<'a>),
+    Stale(RelPath),
+}
+
+fn look_at<'a>(folder: &Path, pair: Pair<'a>) -> Result<Found<'a>, PublishError> {
+    let (file, entry) = match pair {
+        Pair::New(file) => (file, None),
+        Pair::Both(file, entry) => (file, Some(entry)),
+        Pair::Old(path) => return refuse_link(&path.under(folder)).map(|()| Found::Stale(path)),
+    };
+    let path = file.path.under(folder);
+    let stamp = match path.symlink_metadata() {
+        Ok(found) if found.is_symlink() => return Err(PublishError::SymbolicLink { path }),
+        Ok(found) if !found.is_file() || entry.is_none() => return Err(PublishError::ForeignFile { path }),
+        Ok(found) => Stamp::in_metadata(&found, file.size),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(PublishError::io("look at", &path)(error)),
+    };
+    let fits = |entry: &Entry| stamp.is_some() && entry.stamp == stamp && entry.digest == file.digest;
+    Ok(if entry.as_ref().is_some_and(fits) {
+        Found::Current
+    } else {
+        Found::Unsure(Unsure { file, stamp, recorded: entry.is_some() })
+    })
 }
 
 /// Stages what is missing, after a look at the free space.
@@ -273,9 +287,7 @@ fn show(stage: &Stage, folder: &Path, missing: &[&PublishFile]) -> Result<(), Pu
 
 /// Removes files that only the old package had, and the folders that this leaves empty. Returns
 /// how many files it removed.
-fn remove_stale(folder: &Path, files: &[PublishFile], old: &Record) -> Result<usize, PublishError> {
-    let current: HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
-    let stale: Vec<&RelPath> = old.files.keys().filter(|path| !current.contains(path.as_str())).collect();
+fn remove_stale(folder: &Path, stale: &[RelPath]) -> Result<usize, PublishError> {
     let mut removed = 0;
     for path in stale.iter().map(|path| path.under(folder)) {
         // Something else may have taken the name of a file that is long gone.
@@ -290,7 +302,7 @@ fn remove_stale(folder: &Path, files: &[PublishFile], old: &Record) -> Result<us
         disk::remove_empty_folder(&folder.join(path))?;
     }
     if !stale.is_empty() {
-        sync_folders(folder, stale.into_iter())?;
+        sync_folders(folder, stale.iter())?;
     }
     Ok(removed)
 }

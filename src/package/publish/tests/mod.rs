@@ -75,14 +75,14 @@ impl Package {
         self.files.insert(path.to_owned(), (content, role));
     }
 
-    fn list(&self) -> Vec<PublishFile> {
+    fn list(&self) -> FileList {
         let file = |(path, (content, role)): (&String, &(Vec<u8>, Role))| PublishFile {
             path: RelPath::new(path.as_str()).unwrap(),
             size: content.len() as u64,
             digest: blake3::hash(content),
             role: *role,
         };
-        self.files.iter().map(file).collect()
+        FileList::new(self.files.iter().map(file).collect()).unwrap()
     }
 
     fn open(&self, file: &PublishFile) -> io::Result<Box<dyn Read + '_>> {

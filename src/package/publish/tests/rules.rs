@@ -10,12 +10,12 @@ fn a_new_folder_gets_the_files_and_a_second_publish_touches_none() {
     let root = scratch();
     let folder = root.path().join("dist/film");
     let package = Package::new(&[("360p", &[1, 2]), ("720p", &[3, 4])]);
-    assert!(!is_current(&folder, list_digest(&package.list())));
+    assert!(!is_current(&folder, package.list().digest()));
     let report = package.publish(&folder).unwrap();
     assert_eq!(report, PublishReport { written: 9, kept: 0, removed: 0 });
     assert_eq!(visible(&folder), package.visible());
     assert_eq!(own_files(&folder), [".rivet-published.json", ".rivet.lock"]);
-    assert!(is_current(&folder, list_digest(&package.list())));
+    assert!(is_current(&folder, package.list().digest()));
 
     let record = inode(&folder.join(RECORD_NAME));
     let never = |_: &PublishFile| Err(io::Error::other("nothing needs reading"));
@@ -42,7 +42,7 @@ fn only_what_changed_is_written_and_what_is_stale_goes() {
     assert_eq!(visible(folder), expected);
     assert!(!folder.join("720p").exists(), "an empty folder is left");
     assert_eq!(kept.each_ref().map(|path| inode(path)), inodes);
-    assert!(is_current(folder, list_digest(&next.list())));
+    assert!(is_current(folder, next.list().digest()));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_foreign_file_in_the_way_stops_all() {
         let error = Package::new(&[("360p", &[2]), ("720p", &[3])]).publish(folder).unwrap_err();
         assert!(matches!(&error, PublishError::ForeignFile { path } if *path == blocked), "{error}");
         assert_eq!(visible(folder), before);
-        assert!(is_current(folder, list_digest(&old.list())));
+        assert!(is_current(folder, old.list().digest()));
         let _ = fs::remove_file(folder.join("720p"));
         let _ = fs::remove_dir_all(folder.join("720p"));
     }
@@ -133,24 +133,24 @@ fn what_was_changed_is_repaired_and_what_was_copied_is_kept() {
         // Well past any file system's clock tick, as a change by a person would be.
         let changed = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
         File::options().write(true).open(&segment).unwrap().set_modified(changed).unwrap();
-        assert!(!is_current(folder, list_digest(&package.list())));
+        assert!(!is_current(folder, package.list().digest()));
         let report = package.publish(folder).unwrap();
         assert_eq!(report, PublishReport { written: 1, kept: 4, removed: 0 });
         assert_eq!(visible(folder), package.visible());
     }
     fs::remove_file(&segment).unwrap();
-    assert!(!is_current(folder, list_digest(&package.list())));
+    assert!(!is_current(folder, package.list().digest()));
     assert_eq!(package.publish(folder).unwrap().written, 1);
 
     // A copy has other inodes and times, but the content is right: only the record is new.
     let moved = folder.join("360p/media/copy");
     fs::copy(&segment, &moved).unwrap();
     fs::rename(&moved, &segment).unwrap();
-    assert!(!is_current(folder, list_digest(&package.list())));
+    assert!(!is_current(folder, package.list().digest()));
     let copied = inode(&segment);
     assert_eq!(package.publish(folder).unwrap().written, 0);
     assert_eq!(inode(&segment), copied);
-    assert!(is_current(folder, list_digest(&package.list())));
+    assert!(is_current(folder, package.list().digest()));
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn lists_that_are_no_folder_are_refused() {
             role: Role::Media,
         };
         let files: Vec<_> = paths.iter().map(file).collect();
-        publish(folder.path(), &files, &|_| Ok(Box::new(io::empty())))
+        publish(folder.path(), &FileList::new(files)?, &|_| Ok(Box::new(io::empty())))
     };
     for paths in
         [&["a", "a"][..], &["a", "a/b"], &["a/b/c", "a"], &[".rivet-published.json"], &[".rivet-tmp/x"]]
@@ -190,6 +190,12 @@ fn lists_that_are_no_folder_are_refused() {
     assert_eq!(list(&["a/b", "a.b", "ab"]).unwrap().written, 3);
 }
 
+/// A record of a list, and of what has changed since.
+fn record(version: u32, files: u64, list: &str, changes: &str) -> String {
+    let header = format!(r#"{{"version":{version},"files":{files},"bytes":{},"list":null}}"#, list.len());
+    format!("{header:191}\n{list}{changes}")
+}
+
 #[test]
 fn records_that_lie_are_not_believed() {
     let root = scratch();
@@ -198,26 +204,84 @@ fn records_that_lie_are_not_believed() {
     fs::write(&victim, "precious").unwrap();
     let package = Package::new(&[("360p", &[1])]);
     let digest = blake3::hash(b"precious").to_hex();
-    let header = r#"{"version":2,"files":1,"list":"00"}"#;
-    for record in [
-        format!("{header}\n{{\"path\":\"../victim\",\"size\":8,\"blake3\":\"{digest}\"}}\n"),
-        format!("{header}\n{{\"path\":\"/victim\",\"size\":8,\"blake3\":\"{digest}\"}}\n"),
-        format!("{header}\n{{\"path\":\"a\",\"size\":8,\"blake3\":\"00\"}}\n"),
-        header.to_owned(),
-        format!("{header}\n{{\"path\":\"{}\",\"size\":8,\"blake3\":\"{digest}\"}}\n", "a".repeat(100_000)),
-        header.replace('2', "3").to_owned(),
-        header.replace("\"files\":1", "\"files\":99999999999999").to_owned(),
+    let file = |path: &str| format!("{{\"path\":\"{path}\",\"size\":8,\"blake3\":\"{digest}\"}}");
+    let one = |path: &str| record(3, 1, &format!("{}\n", file(path)), "");
+    let later = |change: &str| record(3, 0, "", &format!("{change}\n"));
+    for bad in [
+        one("../victim"),
+        one("/victim"),
+        one(&"a".repeat(100_000)),
+        one("a").replace(digest.as_str(), "00"),
+        one("a").replace("\"version\":3", "\"version\":2"),
+        one("a").replace("\"files\":1", "\"files\":9"),
+        one("a").trim_end().to_owned(),
+        record(3, 2, &format!("{}\n{}\n", file("b"), file("a")), ""),
+        record(3, 2, &format!("{}\n{}\n", file("a"), file("a")), ""),
+        later(&format!("{{\"put\":{}}}", file("../victim"))),
+        later("{\"gone\":\"/victim\"}"),
+        later("{\"moved\":\"a\"}"),
+        later(&format!("{{\"gone\":\"{}\"}}", "a".repeat(100_000))),
         "not JSON".to_owned(),
         String::new(),
     ] {
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(RECORD_NAME), &record).unwrap();
+        fs::write(folder.join(RECORD_NAME), &bad).unwrap();
         let error = package.publish(&folder).unwrap_err();
-        assert!(matches!(error, PublishError::BadRecord { .. }), "{error}");
+        assert!(matches!(error, PublishError::BadRecord { .. }), "{error}: {bad:.300}");
         assert!(error.hint().is_some());
-        assert!(!is_current(&folder, list_digest(&package.list())));
+        assert!(!is_current(&folder, package.list().digest()));
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
     }
+    for good in [one("a"), later(&format!("{{\"put\":{}}}", file("a")))] {
+        fs::write(folder.join(RECORD_NAME), &good).unwrap();
+        fs::write(folder.join("a"), "precious").unwrap();
+        assert_eq!(package.publish(&folder).unwrap().removed, 1);
+        fs::remove_dir_all(&folder).unwrap();
+        fs::create_dir(&folder).unwrap();
+    }
+}
+
+#[test]
+fn a_small_change_is_appended_to_the_record_and_a_cut_line_never_was() {
+    let root = scratch();
+    let folder = &root.path().join("dist");
+    let path = folder.join(RECORD_NAME);
+    let segments: Vec<u32> = (0..20).collect();
+    let old = Package::new(&[("360p", &segments[..19])]);
+    let new = Package::new(&[("360p", &segments[1..])]);
+    old.publish(folder).unwrap();
+    let (first, before) = (inode(&path), fs::read(&path).unwrap());
+    assert_eq!(new.publish(folder).unwrap(), PublishReport { written: 2, kept: 20, removed: 1 });
+    let after = fs::read(&path).unwrap();
+    assert_eq!(inode(&path), first);
+    assert!(after.starts_with(&before) && is_current(folder, new.list().digest()));
+
+    // The intent was synced before any file came; whatever a power cut takes of what follows,
+    // the next publish knows every file.
+    let intended = before.len() + after[before.len()..].iter().position(|&byte| byte == b'\n').unwrap() + 1;
+    for length in intended..after.len() {
+        fs::write(&path, &after[..length]).unwrap();
+        assert!(!is_current(folder, new.list().digest()), "{length}");
+        let report = new.publish(folder).unwrap();
+        assert_eq!((report.written, report.removed), (0, 0), "{length}");
+        assert!(is_current(folder, new.list().digest()), "{length}");
+        assert_eq!(visible(folder), new.visible());
+    }
+
+    // A copy of the folder by hard links keeps its own record.
+    fs::write(&path, &after).unwrap();
+    let copy = root.path().join("copy");
+    fs::hard_link(&path, &copy).unwrap();
+    old.publish(folder).unwrap();
+    assert_eq!(fs::read(&copy).unwrap(), after);
+    fs::remove_file(&copy).unwrap();
+    for n in 0..20 {
+        let package = if n % 2 == 0 { &new } else { &old };
+        package.publish(folder).unwrap();
+        assert!(is_current(folder, package.list().digest()));
+    }
+    let lines = fs::read(&path).unwrap().iter().filter(|&&byte| byte == b'\n').count();
+    assert!(lines < 2 * 21, "it does not grow for ever: {lines}");
 }
 
 #[test]
@@ -225,14 +289,15 @@ fn what_cannot_fit_is_told_before_anything_is_written() {
     let folder = scratch();
     let old = Package::new(&[("360p", &[1])]);
     old.publish(folder.path()).unwrap();
-    let mut files = old.list();
+    let mut files = old.list().files().to_vec();
     files[0].size = u64::MAX / 2;
     files[1].size = u64::MAX - 1;
+    let files = FileList::new(files).unwrap();
     let never = |_: &PublishFile| -> io::Result<Box<dyn Read>> { panic!("asked for content") };
     let error = publish(folder.path(), &files, &never).unwrap_err();
     assert!(matches!(error, PublishError::NoSpace { needed: u64::MAX, .. }), "{error}");
     assert!(error.hint().is_some());
-    assert!(is_current(folder.path(), list_digest(&old.list())));
+    assert!(is_current(folder.path(), old.list().digest()));
 }
 
 #[test]
