@@ -133,6 +133,39 @@ fn a_damaged_cache_heals() {
     assert_eq!(project.output(), before);
 }
 
+/// Spans are wound on a reel; what of it is lost is decoded again, and no other.
+#[test]
+fn a_damaged_reel_of_spans_is_mended_alone() {
+    let project = Project::new();
+    let (clip, film) = (common::clip(BUNNY_5S), project.path("film.mkv"));
+    let small = ["-an", "-vf", "scale=160:90", "-c:v", "ffv1", "-g", "12"];
+    common::ffmpeg(&[&["-i", clip.to_str().unwrap()], &small[..], &[film.to_str().unwrap()]].concat());
+    project.write("ladder.toml", ladder("film.mkv", "[[rung]]\nname = \"a\"\nheight = 90\n"));
+    let first = project.build();
+    assert_eq!(first.ran("decode"), 11, "{}", first.summary());
+    let before = project.output();
+    for step in ["chunk", "decode/reel/1", "decode/2"] {
+        damage(&project, step);
+    }
+    fs::remove_dir_all(project.path("out")).unwrap();
+    let build = project.build();
+    assert_eq!((build.ran("decode"), build.ran("encode")), (1, 0), "{}", build.summary());
+    assert_eq!(project.output(), before);
+    assert_eq!(project.build().ran_at_all(), 0);
+}
+
+/// Flips a bit in the cached result of a step.
+fn damage(project: &Project, step: &str) {
+    let explained = project.rivet().args(["explain", "ladder.toml", step, "--json"]).output().unwrap();
+    let explained: serde_json::Value = serde_json::from_slice(&explained.stdout).unwrap();
+    let blob = explained[0]["result"]["blobs"][0].as_str().unwrap();
+    let path = project.path("cache/rivet/v1/blobs").join(&blob[..2]).join(blob);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+}
+
 /// A window of sound that is lost is made again, and no other.
 #[test]
 fn a_damaged_window_of_sound_is_mended_alone() {
@@ -141,14 +174,7 @@ fn a_damaged_window_of_sound_is_mended_alone() {
     assert!(first.ran("audio") >= 2);
     let before = project.output();
     for step in ["audio/stereo/2", "audio/stereo/2/mux"] {
-        let explained = project.rivet().args(["explain", "ladder.toml", step, "--json"]).output().unwrap();
-        let explained: serde_json::Value = serde_json::from_slice(&explained.stdout).unwrap();
-        let blob = explained[0]["result"]["blobs"][0].as_str().unwrap();
-        let path = project.path("cache/rivet/v1/blobs").join(&blob[..2]).join(blob);
-        let mut bytes = fs::read(&path).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(&path, bytes).unwrap();
+        damage(&project, step);
     }
     fs::remove_dir_all(project.path("out")).unwrap();
     let build = project.build_with(&["--jobs", "8"]);

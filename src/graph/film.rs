@@ -98,10 +98,26 @@ impl Timing {
 }
 
 impl Film {
-    /// Puts the spans together and cuts the film. `None` when there is not one frame.
-    pub fn assemble(track: &Arc<VideoTrack>, spans: &[DecodedSpan], policy: &ChunkPolicy) -> Option<Film> {
-        let expected = Assembler::new(track, *policy).and_then(|assembler| assembler.all(spans));
-        expected.or_else(|| Assembler::of_decoded(track, spans, *policy)?.all(spans))
+    /// Puts the spans together and cuts the film. They come in rows, each of which `load` returns by
+    /// its number. `None` when there is not one frame.
+    pub fn assemble<E>(
+        track: &Arc<VideoTrack>,
+        rows: usize,
+        load: &dyn Fn(usize) -> Result<Vec<DecodedSpan>, E>,
+        policy: &ChunkPolicy,
+    ) -> Result<Option<Film>, E> {
+        if let Some(assembler) = Assembler::new(track, *policy)
+            && let Some(film) = assembler.all((0..rows).map(load))?
+        {
+            return Ok(Some(film));
+        }
+        // Not the frames that the time stamps tell of: all are looked at before the first is placed.
+        let rows: Vec<Vec<DecodedSpan>> = (0..rows).map(load).collect::<Result<_, E>>()?;
+        let spans: Vec<DecodedSpan> = rows.into_iter().flatten().collect();
+        match Assembler::of_decoded(track, &spans, *policy) {
+            Some(assembler) => assembler.all([Ok(spans)]),
+            None => Ok(None),
+        }
     }
 
     /// Ticks that the film lasts.
@@ -267,12 +283,20 @@ impl Assembler {
         })
     }
 
-    fn all(mut self, spans: &[DecodedSpan]) -> Option<Film> {
+    /// The film of these rows of spans, if they are the ones that were expected.
+    fn all<E>(
+        mut self,
+        rows: impl IntoIterator<Item = Result<Vec<DecodedSpan>, E>>,
+    ) -> Result<Option<Film>, E> {
         let mut chunks = Vec::new();
-        for span in spans {
-            self.add(span)?;
-            chunks.extend(std::iter::from_fn(|| self.next_chunk()));
+        for row in rows {
+            for span in row? {
+                if self.add(&span).is_none() {
+                    return Ok(None);
+                }
+                chunks.extend(std::iter::from_fn(|| self.next_chunk()));
+            }
         }
-        self.is_complete().then_some(Film { timing: self.timing, chunks })
+        Ok(self.is_complete().then_some(Film { timing: self.timing, chunks }))
     }
 }

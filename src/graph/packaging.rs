@@ -3,8 +3,9 @@
 //! player of the old one may still ask for; playlists keep their names.
 
 use petgraph::graph::NodeIndex;
+use rayon::prelude::*;
 
-use crate::cache::BlobRef;
+use crate::cache::{BlobRef, Digest};
 use crate::media::OPUS_RATE;
 use crate::package::{
     self, Bandwidth, FileList, HlsError, MediaPlaylist, MultivariantPlaylist, PlaylistSegment, PublishFile,
@@ -15,6 +16,7 @@ use super::error::StepError;
 use super::event::{TitleSummary, TrackSummary};
 use super::film::{Piece, Timing};
 use super::prepare::blob;
+use super::recipe::Recipe;
 use super::title::{Graph, Title};
 use super::track::Medium;
 
@@ -41,6 +43,41 @@ struct Segments {
     /// Ticks.
     durations: Vec<u64>,
     timescale: u32,
+}
+
+/// What a media playlist is made of.
+pub struct Playlist {
+    init: BlobRef,
+    segments: Segments,
+    target_duration: u64,
+}
+
+impl Playlist {
+    pub fn recipe(&self, medium: &str) -> Recipe {
+        let Segments { blobs, durations, timescale } = &self.segments;
+        let listed = blobs
+            .iter()
+            .zip(durations)
+            .flat_map(|(blob, duration)| blob.digest.0.into_iter().chain(duration.to_le_bytes()));
+        let listed = Digest::of(&listed.collect::<Vec<u8>>());
+        Recipe::media_playlist(medium, self.init.digest, self.target_duration, *timescale, listed)
+    }
+
+    pub fn text(&self) -> Result<String, StepError> {
+        let segments = &self.segments;
+        let listed = segments.blobs.iter().zip(&segments.durations).enumerate();
+        let listed: Vec<PlaylistSegment> = listed
+            .map(|(n, (blob, &duration))| {
+                Ok(PlaylistSegment { path: path(segment_name(n + 1, blob))?, duration })
+            })
+            .collect::<Result<_, StepError>>()?;
+        Ok(package::media_playlist(&MediaPlaylist {
+            timescale: segments.timescale,
+            target_duration: self.target_duration,
+            init: &path(init_name(&self.init))?,
+            segments: &listed,
+        }))
+    }
 }
 
 impl Segments {
@@ -87,35 +124,24 @@ impl Title {
     }
 
     /// The one target duration of all the title's playlists, in seconds.
-    fn target_duration(&self) -> Result<u64, StepError> {
-        let mut longest = 1;
-        for track in 0..self.tracks.len() {
-            let durations = self.durations(track);
-            longest = longest.max(package::target_duration(self.timescale(track)?, durations));
-        }
-        Ok(longest)
+    pub fn find_target_duration(&self) -> u64 {
+        let ticks = self.chunks.iter().map(Piece::duration);
+        let video =
+            self.timing.as_ref().map_or(1, |timing| package::target_duration(timing.timescale, ticks));
+        let heard = self.sounds.iter().filter_map(|sound| sound.heard.as_ref());
+        let audio = heard
+            .map(|(_, windows)| package::target_duration(OPUS_RATE, windows.iter().map(Piece::duration)));
+        audio.fold(video, u64::max)
     }
 
     /// The playlist of one track.
-    pub fn media_playlist(&self, graph: &Graph, track: usize) -> Result<String, StepError> {
+    pub fn media_playlist(&self, graph: &Graph, track: usize) -> Result<Playlist, StepError> {
         let init = self.blob_of(graph, self.track(track)?.init)?;
-        let segments = self.segments(track)?;
-        let listed = segments.blobs.iter().zip(&segments.durations).enumerate();
-        let listed: Vec<PlaylistSegment> = listed
-            .map(|(n, (blob, &duration))| {
-                Ok(PlaylistSegment { path: path(segment_name(n + 1, blob))?, duration })
-            })
-            .collect::<Result<_, StepError>>()?;
-        Ok(package::media_playlist(&MediaPlaylist {
-            timescale: segments.timescale,
-            target_duration: self.target_duration()?,
-            init: &path(init_name(&init))?,
-            segments: &listed,
-        }))
+        Ok(Playlist { init, segments: self.segments(track)?, target_duration: self.target_duration })
     }
 
     pub fn multivariant(&self) -> Result<String, StepError> {
-        let target = self.target_duration()?;
+        let target = self.target_duration;
         let mut variants = Vec::new();
         let mut audio = Vec::new();
         for (number, track) in self.tracks.iter().enumerate() {
@@ -152,27 +178,34 @@ impl Title {
 
     /// Every file of the output folder.
     pub fn files(&self, graph: &Graph) -> Result<FileList, StepError> {
-        let mut files = Vec::new();
-        let mut add = |name: String, blob: BlobRef, role: Role| {
-            files.push(PublishFile { path: path(name)?, size: blob.size, digest: blob.digest.into(), role });
-            Ok::<(), StepError>(())
+        let file = |name: String, blob: BlobRef, role: Role| {
+            Ok(PublishFile { path: path(name)?, size: blob.size, digest: blob.digest.into(), role })
         };
+        let mut tracks = Vec::new();
         for (number, track) in self.tracks.iter().enumerate() {
-            let folder = &track.name;
-            let init = self.blob_of(graph, track.init)?;
-            add(format!("{folder}/{}", init_name(&init)), init, Role::Media)?;
-            for (number, segment) in self.segments(number)?.blobs.into_iter().enumerate() {
-                add(format!("{folder}/{}", segment_name(number + 1, &segment)), segment, Role::Media)?;
-            }
-            add(format!("{folder}/{PLAYLIST}"), self.blob_of(graph, track.playlist)?, Role::Playlist)?;
+            let (init, playlist) = (self.blob_of(graph, track.init)?, self.blob_of(graph, track.playlist)?);
+            tracks.push((&track.name, init, self.segments(number)?.blobs, playlist));
         }
-        add(ENTRY.to_owned(), self.blob_of(graph, self.multivariant)?, Role::Entry)?;
+        let of_track = |(folder, init, segments, playlist): (&String, BlobRef, Vec<BlobRef>, BlobRef)| {
+            let init = [(format!("{folder}/{}", init_name(&init)), init, Role::Media)];
+            let segments = segments.into_iter().enumerate().map(|(number, segment)| {
+                (format!("{folder}/{}", segment_name(number + 1, &segment)), segment, Role::Media)
+            });
+            let playlist = [(format!("{folder}/{PLAYLIST}"), playlist, Role::Playlist)];
+            let all = init.into_iter().chain(segments).chain(playlist);
+            all.map(|(name, blob, role)| file(name, blob, role)).collect()
+        };
+        let by_track: Vec<Vec<PublishFile>> =
+            tracks.into_par_iter().map(of_track).collect::<Result<_, StepError>>()?;
+        let mut files = Vec::with_capacity(by_track.iter().map(Vec::len).sum::<usize>() + 1);
+        by_track.into_iter().for_each(|of_track| files.extend(of_track));
+        files.push(file(ENTRY.to_owned(), self.blob_of(graph, self.multivariant)?, Role::Entry)?);
         FileList::new(files).map_err(StepError::Publish)
     }
 
     /// What was published, for the closing summary. `encoded` tells whether a node ran.
     pub fn summary(&self, encoded: &dyn Fn(NodeIndex) -> bool) -> Result<TitleSummary, StepError> {
-        let target = self.target_duration()?;
+        let target = self.target_duration;
         let mut rungs = Vec::new();
         let mut audio = Vec::new();
         for (number, track) in self.tracks.iter().enumerate() {

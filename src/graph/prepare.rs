@@ -115,9 +115,23 @@ pub fn prepare(graph: &Graph, title: &Title, step: Step, tools: &Tools) -> Resul
             let digest = track.spans.get(span).ok_or_else(early)?.digest;
             later(Recipe::decode(track, Digest(digest.0), &decoder_of(track, tools)))
         }
+        Step::SpanReel { reel } => {
+            let track = &title.index()?.video;
+            let range = title.span_reels.get(reel).ok_or_else(early)?.spans.clone();
+            let spans = track.spans.get(range.clone()).ok_or_else(early)?;
+            let digests = spans.iter().map(|span| Digest(span.digest.0));
+            let recipe = Recipe::span_reel(track, digests, &decoder_of(track, tools));
+            let mut blobs = Vec::with_capacity(range.len());
+            for node in title.decode.get(range).ok_or_else(early)? {
+                let Some(decoded) = node.and_then(|node| graph[node].result()) else { return later(recipe) };
+                blobs.push(blob(decoded)?);
+            }
+            ready(recipe, Box::new(move |worker| work::wind_spans(worker, &blobs)))
+        }
         Step::Chunk => {
             let track = Arc::new(title.index()?.video.clone());
-            let decoded = title.decode.iter().map(|&node| result(node)).collect::<Result<Vec<_>, _>>()?;
+            let reels = title.span_reels.iter().map(|reel| result(reel.node));
+            let decoded = reels.collect::<Result<Vec<_>, _>>()?;
             let recipe = Recipe::chunk(decoded.iter().map(|r| r.digest()), timing(&track)?, &title.policy);
             if let Some(film) = title.cutting.as_ref().and_then(|cutting| cutting.film()) {
                 return ready(recipe, Box::new(move |worker| work::store_film(worker, film)));
@@ -237,9 +251,18 @@ pub fn prepare(graph: &Graph, title: &Title, step: Step, tools: &Tools) -> Resul
             }
         },
         Step::Playlist { track } => {
-            playlist(title.track(track)?.medium_name(), title.media_playlist(graph, track)?)
+            let playlist = title.media_playlist(graph, track)?;
+            ready(
+                playlist.recipe(title.track(track)?.medium_name()),
+                Box::new(move |worker| work::store_bytes(worker, playlist.text()?.as_bytes())),
+            )
         }
-        Step::Multivariant => playlist("multivariant", title.multivariant()?),
+        // Writing it takes less than looking it up, so its text is its own key.
+        Step::Multivariant => {
+            let text = title.multivariant()?;
+            let recipe = Recipe::multivariant_playlist(Digest::of(text.as_bytes()));
+            ready(recipe, Box::new(move |worker| work::store_bytes(worker, text.as_bytes())))
+        }
     }
 }
 
@@ -250,12 +273,6 @@ fn early() -> StepError {
 
 fn decoder_of(track: &VideoTrack, tools: &Tools) -> String {
     format!("{} {}", tools.decoder, track.codec)
-}
-
-/// Writing a playlist takes less than looking it up, so its text is its own key.
-fn playlist(which: &str, text: String) -> Result<Prepared, StepError> {
-    let recipe = Recipe::manifest(which, Digest::of(text.as_bytes()));
-    Ok(Prepared { recipe, job: Some(Box::new(move |worker| work::store_bytes(worker, text.as_bytes()))) })
 }
 
 fn signed(value: u64) -> i64 {

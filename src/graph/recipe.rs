@@ -15,8 +15,9 @@ use super::chunking::{ChunkMode, ChunkPolicy};
 /// Bump a step's version when the bytes that it makes of the same fields change.
 mod version {
     pub const INDEX: u32 = 1;
-    pub const DECODE: u32 = 1;
+    pub const DECODE: u32 = 2;
     pub const SOUND: u32 = 3;
+    pub const SPAN_REEL: u32 = 1;
     pub const CHUNK: u32 = 3;
     pub const ENCODE: u32 = 1;
     pub const AUDIO: u32 = 2;
@@ -27,7 +28,8 @@ mod version {
     pub const TITLE: u32 = 2;
 
     /// All of them: a title's whole result depends on every step.
-    pub const ALL: [u32; 10] = [INDEX, DECODE, SOUND, CHUNK, ENCODE, AUDIO, REEL, CONTRACT, MUX, MANIFEST];
+    pub const ALL: [u32; 11] =
+        [INDEX, DECODE, SPAN_REEL, SOUND, CHUNK, ENCODE, AUDIO, REEL, CONTRACT, MUX, MANIFEST];
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +151,15 @@ impl Recipe {
             .text("decoder", decoder)
     }
 
+    /// Spans that follow one another, decoded.
+    pub fn span_reel(track: &VideoTrack, spans: impl IntoIterator<Item = Digest>, decoder: &str) -> Recipe {
+        Recipe::new("decode reel", version::SPAN_REEL)
+            .number("decode version", version::DECODE)
+            .digest("codec parameters", Digest(track.parameters))
+            .list("packets", spans)
+            .text("decoder", decoder)
+    }
+
     /// The windows of an audio track's PCM, mixed to `channels`, against the start of the picture.
     pub fn sound(
         packets: Digest,
@@ -171,7 +182,7 @@ impl Recipe {
     /// Where the film is cut. `timing` stands for time stamps and claimed frame rates.
     pub fn chunk(decoded: impl IntoIterator<Item = Digest>, timing: Digest, policy: &ChunkPolicy) -> Recipe {
         Recipe::new("chunk", version::CHUNK)
-            .list("decoded spans", decoded)
+            .list("decoded reels", decoded)
             .digest("timing", timing)
             .policy(policy)
     }
@@ -296,9 +307,25 @@ impl Recipe {
             .text("language", language)
     }
 
-    /// A playlist: `content` stands for everything that it lists.
-    pub fn manifest(which: &str, content: Digest) -> Recipe {
-        Recipe::new("manifest", version::MANIFEST).text("playlist", which).digest("lists", content)
+    /// A track's playlist: `segments` stands for what it lists and how long each is.
+    pub fn media_playlist(
+        medium: &str,
+        init: Digest,
+        target: u64,
+        timescale: u32,
+        segments: Digest,
+    ) -> Recipe {
+        Recipe::new("manifest", version::MANIFEST)
+            .text("playlist", medium)
+            .digest("initialisation segment", init)
+            .number("target duration (s)", i64::try_from(target).unwrap_or(i64::MAX))
+            .number("timescale", timescale)
+            .digest("segments", segments)
+    }
+
+    /// The multivariant playlist: `content` stands for everything that it lists.
+    pub fn multivariant_playlist(content: Digest) -> Recipe {
+        Recipe::new("manifest", version::MANIFEST).text("playlist", "multivariant").digest("lists", content)
     }
 
     /// A title's whole result: the digest of the ladder without its paths, and of the source.

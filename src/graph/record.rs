@@ -187,6 +187,7 @@ pub(super) fn ran(graph: &Graph, titles: &[Title], runs: &[(NodeIndex, Run)]) ->
     fn row(step: Step) -> Row {
         match step {
             Step::DecodeSpan { span } => (step.stage(), 0, Some(span)),
+            Step::SpanReel { reel } => (step.stage(), 0, Some(reel)),
             Step::Encode { track, piece } | Step::Audio { track, piece } | Step::Segment { track, piece } => {
                 (step.stage(), track, Some(piece))
             }
@@ -309,6 +310,6 @@ impl Title {
             Step::Audio { track, .. } => self.rendition(track).ok().map(|(_, sound)| sound.node),
             _ => None,
         };
-        decode.unwrap_or_default().iter().copied().chain(sound)
+        decode.unwrap_or_default().iter().flatten().copied().chain(sound)
     }
 }

@@ -16,6 +16,10 @@ pub enum Step {
     DecodeSpan {
         span: usize,
     },
+    /// A run of decoded spans, looked up as one.
+    SpanReel {
+        reel: usize,
+    },
     /// The PCM of one way of mixing one audio track.
     DecodeSound {
         sound: usize,
@@ -63,7 +67,7 @@ impl Step {
             Step::Encode { .. } => Kind::Encode,
             Step::Audio { .. } => Kind::Audio,
             Step::Contract { .. } => Kind::Contract,
-            Step::Reel { .. } => Kind::Reel,
+            Step::SpanReel { .. } | Step::Reel { .. } => Kind::Reel,
             Step::Init { .. } | Step::Segment { .. } => Kind::Mux,
             Step::Playlist { .. } | Step::Multivariant => Kind::Manifest,
             Step::Publish => Kind::Publish,
@@ -77,16 +81,17 @@ impl Step {
             Step::Source => 0,
             Step::Index => 1,
             Step::DecodeSpan { .. } => 2,
-            Step::Chunk => 3,
-            Step::DecodeSound { .. } => 4,
-            Step::Encode { .. } | Step::Audio { .. } => 5,
-            Step::Segment { .. } => 6,
-            Step::Reel { .. } => 7,
-            Step::Contract { .. } => 8,
-            Step::Init { .. } => 9,
-            Step::Playlist { .. } => 10,
-            Step::Multivariant => 11,
-            Step::Publish => 12,
+            Step::SpanReel { .. } => 3,
+            Step::Chunk => 4,
+            Step::DecodeSound { .. } => 5,
+            Step::Encode { .. } | Step::Audio { .. } => 6,
+            Step::Segment { .. } => 7,
+            Step::Reel { .. } => 8,
+            Step::Contract { .. } => 9,
+            Step::Init { .. } => 10,
+            Step::Playlist { .. } => 11,
+            Step::Multivariant => 12,
+            Step::Publish => 13,
         }
     }
 }
@@ -128,6 +133,11 @@ pub enum State {
 impl Node {
     pub fn new(title: usize, step: Step, missing: usize) -> Node {
         Node { title, step, state: State::Waiting, missing, key: None, last: None, repairs: 0 }
+    }
+
+    /// Whether its inputs are done, and what becomes of it has not been decided.
+    pub fn is_fresh(&self) -> bool {
+        matches!(self.state, State::Waiting) && self.missing == 0
     }
 
     pub fn result(&self) -> Option<&Arc<ActionResult>> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::cache::Digest;
@@ -17,11 +18,11 @@ use super::chunking::{ChunkMode, ChunkPolicy};
 use super::cutting::Cutting;
 use super::error::StepError;
 use super::event::Kind;
-use super::film::{Piece, Timing};
+use super::film::{DecodedSpan, Piece, Timing};
 use super::frames::FrameSource;
 use super::rung::RungPlan;
 use super::step::{Node, Step};
-use super::track::{Medium, PieceNodes, REEL, Reel, Rendition, Track};
+use super::track::{Medium, PieceNodes, REEL, Reel, Rendition, SpanReel, Track};
 use super::work::{Readers, SoundFacts, SoundSource};
 
 pub type Graph = DiGraph<Node, ()>;
@@ -39,6 +40,8 @@ pub struct Title {
     pub readers: Option<Arc<Readers>>,
     /// While it is cut as it is decoded.
     pub cutting: Option<Box<Cutting>>,
+    /// The reel of spans that was read last, while it is cut.
+    pub unwound: Option<(usize, Vec<DecodedSpan>)>,
     /// Whether it can be cut only when all of it has been decoded.
     pub cut_at_end: bool,
     pub timing: Option<Timing>,
@@ -49,9 +52,12 @@ pub struct Title {
     pub frames: Option<Arc<FrameSource>>,
     pub tracks: Vec<Track>,
     pub sounds: Vec<Sound>,
-    /// By span.
-    pub decode: Vec<NodeIndex>,
+    /// By span; none where its reel was found.
+    pub decode: Vec<Option<NodeIndex>>,
+    pub span_reels: Vec<SpanReel>,
     pub multivariant: Option<NodeIndex>,
+    /// Of all playlists, in seconds; known when the package is grown.
+    pub target_duration: u64,
     /// What is to be published, while that is being looked at.
     pub to_publish: Option<Arc<FileList>>,
 }
@@ -88,6 +94,7 @@ impl Title {
             index: None,
             readers: None,
             cutting: None,
+            unwound: None,
             cut_at_end: false,
             timing: None,
             chunks: Vec::new(),
@@ -96,7 +103,9 @@ impl Title {
             tracks: Vec::new(),
             sounds: Vec::new(),
             decode: Vec::new(),
+            span_reels: Vec::new(),
             multivariant: None,
+            target_duration: 0,
             to_publish: None,
         }
     }
@@ -108,6 +117,7 @@ impl Title {
             Step::Source => "source".to_owned(),
             Step::Index => "index".to_owned(),
             Step::DecodeSpan { span } => format!("decode/{}", span + 1),
+            Step::SpanReel { reel } => format!("decode/reel/{}", reel + 1),
             Step::DecodeSound { sound } => format!("decode/sound/{}", sound + 1),
             Step::Chunk => "chunk".to_owned(),
             Step::Encode { track: t, piece } | Step::Audio { track: t, piece } => {
@@ -123,22 +133,80 @@ impl Title {
         }
     }
 
-    /// Once the tracks of the source are known: a decode step a span, and the chunk step.
-    pub fn grow_spans(&mut self, graph: &mut Graph, index: Arc<Index>) {
+    /// Once the tracks of the source are known, by step `told_by`: the reels of spans, and the
+    /// chunk step.
+    pub fn grow_spans(&mut self, graph: &mut Graph, index: Arc<Index>, told_by: NodeIndex) {
         let track = Arc::new(index.video.clone());
         self.readers = Some(Arc::new(Readers::new(&self.source, track)));
-        for span in 0..index.video.spans.len() {
-            self.decode.push(add(graph, self.number, Step::DecodeSpan { span }, &[]));
+        let count = index.video.spans.len();
+        self.decode = vec![None; count];
+        for (reel, first) in (0..count).step_by(REEL).enumerate() {
+            let node = add(graph, self.number, Step::SpanReel { reel }, &[told_by]);
+            let spans = first..count.min(first + REEL);
+            self.span_reels.push(SpanReel { node, spans, expanded: false });
         }
-        add(graph, self.number, Step::Chunk, &self.decode);
+        let reels: Vec<NodeIndex> = self.span_reels.iter().map(|reel| reel.node).collect();
+        add(graph, self.number, Step::Chunk, &reels);
         self.index = Some(index);
     }
 
     /// Takes back the spans, and returns the nodes that nobody needs any more.
     pub fn ungrow_spans(&mut self, graph: &Graph) -> Vec<NodeIndex> {
-        let decode = std::mem::take(&mut self.decode);
-        let chunk = decode.first().into_iter().flat_map(|&node| graph.neighbors(node));
-        chunk.chain(decode.iter().copied()).collect()
+        self.unwound = None;
+        let reels = std::mem::take(&mut self.span_reels);
+        let chunk = reels.first().into_iter().flat_map(|reel| graph.neighbors(reel.node));
+        let spans = std::mem::take(&mut self.decode).into_iter().flatten();
+        chunk.chain(reels.iter().map(|reel| reel.node)).chain(spans).collect()
+    }
+
+    /// Steps for all that is on a reel, as its inputs.
+    pub fn expand(&mut self, graph: &mut Graph, reel: Step) {
+        match reel {
+            Step::Reel { track, reel } => self.expand_reel(graph, track, reel),
+            Step::SpanReel { reel } => self.expand_span_reel(graph, reel),
+            _ => {}
+        }
+    }
+
+    pub fn is_expanded(&self, reel: Step) -> bool {
+        match reel {
+            Step::Reel { track, reel } => self.tracks[track].reels[reel].expanded,
+            Step::SpanReel { reel } => self.span_reels[reel].expanded,
+            _ => false,
+        }
+    }
+
+    /// What a reel stands for as long as that has no nodes of its own: how many steps of each kind.
+    pub fn unseen_on(&self, reel: Step) -> Vec<(Kind, u64)> {
+        match reel {
+            Step::Reel { track, reel } => {
+                let track = &self.tracks[track];
+                let pieces = track.reels.get(reel).and_then(|reel| track.pieces.get(reel.pieces.clone()));
+                let unseen = pieces.unwrap_or_default().iter().filter(|nodes| nodes.encode.is_none());
+                let unseen = unseen.count() as u64;
+                let encode = if track.rung().is_some() { Kind::Encode } else { Kind::Audio };
+                vec![(encode, unseen), (Kind::Mux, unseen)]
+            }
+            Step::SpanReel { reel } => {
+                let spans = self.span_reels.get(reel).and_then(|reel| self.decode.get(reel.spans.clone()));
+                let unseen = spans.unwrap_or_default().iter().filter(|node| node.is_none()).count();
+                vec![(Kind::Decode, unseen as u64)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn expand_span_reel(&mut self, graph: &mut Graph, reel: usize) {
+        let SpanReel { node, spans, expanded } = &mut self.span_reels[reel];
+        *expanded = true;
+        // Nothing else comes before it.
+        let told_by: Vec<NodeIndex> = graph.neighbors_directed(*node, Direction::Incoming).collect();
+        graph[*node].missing = spans.len();
+        for span in spans.clone() {
+            let decode = add(graph, self.number, Step::DecodeSpan { span }, &told_by);
+            graph.add_edge(decode, *node, ());
+            self.decode[span] = Some(decode);
+        }
     }
 
     /// Once it is known when frames are shown: the tracks, and a step for each sound. Returns
@@ -268,8 +336,7 @@ impl Title {
         }
     }
 
-    /// Steps for all pieces of a reel, as its inputs.
-    pub fn expand_reel(&mut self, graph: &mut Graph, track: usize, reel: usize) {
+    fn expand_reel(&mut self, graph: &mut Graph, track: usize, reel: usize) {
         let Reel { node, pieces, .. } = &self.tracks[track].reels[reel];
         let (node, pieces) = (*node, pieces.clone());
         let mut missing = 0;
@@ -293,6 +360,7 @@ impl Title {
     /// Contracts, initialisation segments, playlists, and publishing.
     pub fn grow_package(&mut self, graph: &mut Graph) {
         let number = self.number;
+        self.target_duration = self.find_target_duration();
         let mut playlists = Vec::new();
         let mut listed = Vec::new();
         let mut files = Vec::new();
@@ -337,7 +405,11 @@ impl Title {
             (Kind::Chunk, 1),
             (Kind::Encode, pieces(true)),
             (Kind::Audio, pieces(false)),
-            (Kind::Reel, self.tracks.iter().map(|track| track.reels.len() as u64).sum()),
+            (
+                Kind::Reel,
+                (self.tracks.iter().map(|track| track.reels.len()).sum::<usize>() + self.span_reels.len())
+                    as u64,
+            ),
             (Kind::Contract, rungs),
             (Kind::Mux, pieces(true) + pieces(false) + tracks),
             (Kind::Manifest, tracks + 1),

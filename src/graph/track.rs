@@ -1,10 +1,10 @@
 //! A track of a title as it is made: a rung or an audio rendition, its pieces' nodes, and the
 //! reels that they are wound on.
 //!
-//! A reel is a run of up to [`REEL`] segments of one track. It is looked up before any of its
-//! segments: where nothing in it has changed, that one look stands for hundreds, and nodes for
-//! its encodes and segments are never made. A film of ten hours on eight rungs is 144,000
-//! encodes, and 1,128 reels.
+//! A reel is a run of up to [`REEL`] segments of one track, or of decoded spans. It is looked up
+//! before any of them: where nothing in it has changed, that one look stands for hundreds, and
+//! nodes for its encodes and segments, or decodes, are never made. A film of ten hours on eight
+//! rungs is 144,000 encodes, and 1,128 reels.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::package::Language;
 
 use super::rung::RungPlan;
 
-/// Segments of a reel.
+/// Segments of a reel, or decoded spans.
 pub const REEL: usize = 128;
 
 pub struct Track {
@@ -59,6 +59,14 @@ pub struct Reel {
     pub expanded: bool,
     /// Its segments, once they are known.
     pub segments: Option<Arc<Vec<BlobRef>>>,
+}
+
+/// A reel of decoded spans.
+pub struct SpanReel {
+    pub node: NodeIndex,
+    pub spans: Range<usize>,
+    /// Whether its spans have nodes.
+    pub expanded: bool,
 }
 
 /// What a reel's result says beside its list of segments.

@@ -80,6 +80,7 @@ pub fn view(
             }
             Step::Reel { track, .. } => (String::new(), format!("{}/reel", title.tracks[track].label())),
             Step::DecodeSpan { .. } => (String::new(), "decode".to_owned()),
+            Step::SpanReel { .. } => (String::new(), "decode/reel".to_owned()),
             _ => (String::new(), label.clone()),
         };
         numbers[id.index()] = Some(view.nodes.len());

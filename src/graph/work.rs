@@ -40,7 +40,7 @@ pub struct Worker {
 }
 
 /// A step ready to run, with its inputs.
-pub type Job = Box<dyn FnOnce(&Worker) -> Result<Made, StepError> + Send>;
+pub type Job = Box<dyn FnOnce(&Worker) -> Result<Made, StepError> + Send + Sync>;
 
 /// Several steps in one go. Each one's result is handed over, by its number, as it comes.
 pub type Batch = Box<dyn FnOnce(&Worker, &mut dyn FnMut(usize, Made)) -> Result<(), StepError> + Send>;
@@ -255,6 +255,12 @@ pub fn decode_span(
     Ok(Made { result, payload: Payload::Span(Box::new(decoded), frames) })
 }
 
+/// Files what a row of spans decodes to as one.
+pub fn wind_spans(worker: &Worker, spans: &[BlobRef]) -> Result<Made, StepError> {
+    let decoded = spans.iter().map(|blob| worker.load(blob)).collect::<Result<Vec<DecodedSpan>, _>>()?;
+    Ok(plain(worker.store(&encoded(&decoded)?, Vec::new())?))
+}
+
 /// Where the sound of a rendition comes from.
 #[derive(Clone)]
 pub struct SoundSource {
@@ -269,12 +275,12 @@ pub struct SoundSource {
 pub fn cut_film(
     worker: &Worker,
     track: &Arc<VideoTrack>,
-    spans: &[BlobRef],
+    reels: &[BlobRef],
     policy: &ChunkPolicy,
     path: &Path,
 ) -> Result<Made, StepError> {
-    let decoded = spans.iter().map(|blob| worker.load(blob)).collect::<Result<Vec<DecodedSpan>, _>>()?;
-    let film = Film::assemble(track, &decoded, policy).ok_or_else(|| MediaError::Damaged {
+    let film = Film::assemble(track, reels.len(), &|reel| worker.load(&reels[reel]), policy)?;
+    let film = film.ok_or_else(|| MediaError::Damaged {
         path: path.to_owned(),
         detail: "not one of its pictures could be decoded".to_owned(),
     })?;

@@ -14,7 +14,7 @@ use ffmpeg::{ChannelLayout, Dictionary, Packet, codec, frame};
 use ffmpeg_next as ffmpeg;
 
 use super::opus::{OPUS_FRAME, OPUS_RATE};
-use super::scan::AudioHasher;
+use super::scan::{AudioHasher, digest};
 use super::{AudioTrack, MediaError, Rational, ffi};
 
 /// Sound that is this far from where it should be is moved, in 48 kHz samples (10 ms).
@@ -74,7 +74,7 @@ pub fn decode_audio(
         let sent = match packet.read(&mut input) {
             Ok(()) if packet.stream() != track.stream => continue,
             Ok(()) => {
-                hasher.add(&packet);
+                hasher.add(packet.pts(), &digest(&packet));
                 if let Some(stamp) = packet.pts() {
                     end = end.max(to_samples(stamp.saturating_add(packet.duration()), base));
                 }

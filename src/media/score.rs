@@ -13,8 +13,27 @@ const ROWS: usize = 18;
 /// of its two chroma planes. Enough to tell one picture from the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
+    #[serde(with = "as_bytes")]
     luma: Vec<u16>,
     chroma: [u16; 2],
+}
+
+/// Numbers as their bytes, the low ones first: read at once rather than one by one.
+mod as_bytes {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(numbers: &[u16], to: S) -> Result<S::Ok, S::Error> {
+        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        to.serialize_bytes(&bytes)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u16>, D::Error> {
+        let (pairs, rest) = <&[u8]>::deserialize(from)?.as_chunks();
+        if !rest.is_empty() {
+            return Err(D::Error::custom("half a number"));
+        }
+        Ok(pairs.iter().map(|&pair| u16::from_le_bytes(pair)).collect())
+    }
 }
 
 impl Signature {

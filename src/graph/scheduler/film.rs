@@ -13,6 +13,7 @@ use crate::graph::film::{DecodedSpan, Film, Timing};
 use crate::graph::frames::ChunkFrames;
 use crate::graph::ready::Demand;
 use crate::graph::step::{State, Step};
+use crate::graph::track::REEL;
 use crate::graph::work::{Made, Payload};
 
 use super::Scheduler;
@@ -151,15 +152,8 @@ impl Scheduler<'_> {
             let Some(span) = title.cutting.as_ref().and_then(|cutting| cutting.wants()) else {
                 return Ok(());
             };
-            // A span that was decoded by an earlier build lies in the cache.
-            let node = title.decode.get(span).copied();
-            let Some(State::Done { result, origin: Origin::Cached }) =
-                node.map(|node| &self.graph[node].state)
-            else {
-                return Ok(());
-            };
-            let blob = result.blobs.first().map(|blob| self.worker.cache.blob(blob)).transpose()?.flatten();
-            let Some(decoded) = blob.and_then(|bytes| postcard::from_bytes(&bytes).ok()) else {
+            let Some(cached) = self.cached_span(number, span) else { return Ok(()) };
+            let Some(decoded) = cached else {
                 // Lost: the chunk step will have it made again.
                 self.stop_cutting(number);
                 return Ok(());
@@ -168,6 +162,27 @@ impl Scheduler<'_> {
                 cutting.arrive(span, decoded, None);
             }
         }
+    }
+
+    /// A span that was decoded by an earlier build, if it was: out of its reel, or by itself.
+    /// `Some(None)` where the cache has lost it.
+    fn cached_span(&mut self, number: usize, span: usize) -> Option<Option<DecodedSpan>> {
+        let title = &self.titles[number];
+        let reel = title.span_reels.get(span / REEL)?;
+        let node = title.decode.get(span).copied().flatten().unwrap_or(reel.node);
+        let State::Done { result, origin: Origin::Cached } = &self.graph[node].state else { return None };
+        let load = || self.worker.cache.blob(result.blobs.first()?).ok()?;
+        if node != reel.node {
+            return Some(load().and_then(|bytes| postcard::from_bytes(&bytes).ok()));
+        }
+        let place = span - reel.spans.start;
+        if let Some((_, spans)) = title.unwound.as_ref().filter(|(unwound, _)| *unwound == span / REEL) {
+            return Some(spans.get(place).cloned());
+        }
+        let spans: Option<Vec<DecodedSpan>> = load().and_then(|bytes| postcard::from_bytes(&bytes).ok());
+        let found = spans.as_ref().and_then(|spans| spans.get(place).cloned());
+        self.titles[number].unwound = spans.map(|spans| (span / REEL, spans));
+        Some(found)
     }
 
     /// Encodes of a chunk whose frames are at hand.
@@ -205,6 +220,7 @@ impl Scheduler<'_> {
         let title = &mut self.titles[number];
         // With many titles open files would run out.
         title.readers = None;
+        title.unwound = None;
         if let Some(mut cutting) = title.cutting.take() {
             let frames = cutting.drop_frames();
             self.let_go_of(number, frames);

@@ -40,11 +40,7 @@ impl Scheduler<'_> {
                 self.graph.add_edge(id, node, ());
             }
             Payload::Index(index) if self.titles[title].index.is_none() => {
-                self.titles[title].grow_spans(&mut self.graph, index);
-                let spans = &self.titles[title].decode;
-                for &node in spans {
-                    self.graph.add_edge(id, node, ());
-                }
+                self.titles[title].grow_spans(&mut self.graph, index, id);
             }
             Payload::Span(decoded, frames) if origin == Origin::Ran => {
                 self.take_span(title, step, *decoded, frames)?;

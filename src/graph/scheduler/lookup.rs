@@ -3,31 +3,69 @@
 use std::sync::Arc;
 
 use petgraph::graph::NodeIndex;
+use rayon::prelude::*;
 
-use crate::cache::{ActionResult, BlobRef, Cache};
+use crate::cache::{ActionKey, ActionResult, BlobRef, Cache};
 use crate::package::is_current;
 
 use super::{Scheduler, no_run};
 use crate::graph::error::StepError;
 use crate::graph::event::Origin;
-use crate::graph::prepare::{self, Prepared, prepare, publish_job, source_job};
+use crate::graph::prepare::{self, Prepared, Tools, prepare, publish_job, source_job};
 use crate::graph::step::{Node, State, Step};
+use crate::graph::title::{Graph, Title};
 use crate::graph::track::ReelFacts;
-use crate::graph::work::{self, EncodeFacts, Made, Payload, SoundFacts, facts};
+use crate::graph::work::{self, EncodeFacts, Made, Payload, SoundFacts, Worker, facts};
+
+/// Steps that are looked up together, by all cores.
+const BATCH: usize = 256;
+
+/// What a look at a step and at the cache has brought, before anything follows from it.
+struct Inspected {
+    prepared: Prepared,
+    key: ActionKey,
+    /// What is filed under the key, if it was to be looked for and can be believed.
+    found: Result<Option<Made>, StepError>,
+}
 
 impl Scheduler<'_> {
-    /// Looks a step up, and queues it if its result is not there.
-    pub(super) fn look_up(&mut self, id: NodeIndex) {
+    /// Looks up all steps that are fresh, and what becomes fresh thereby.
+    pub(super) fn look_up_fresh(&mut self) {
+        while !self.fresh.is_empty() {
+            let batch = self.fresh.split_off(self.fresh.len().saturating_sub(BATCH));
+            let inspected: Vec<_> = {
+                let view = View {
+                    graph: &self.graph,
+                    titles: &self.titles,
+                    worker: &self.worker,
+                    tools: &self.tools,
+                    expand: self.settings.expand,
+                };
+                batch.par_iter().rev().map(|&id| view.inspect(id)).collect()
+            };
+            for (id, inspected) in batch.into_iter().rev().zip(inspected) {
+                self.look_up(id, inspected);
+            }
+        }
+    }
+
+    /// Lets a step be done, or queues it if its result is not there.
+    fn look_up(&mut self, id: NodeIndex, inspected: Option<Result<Inspected, StepError>>) {
         let Node { title, step, .. } = self.graph[id];
         // It may have been skipped, or an input lost, since it became fresh.
-        if !matches!(self.graph[id].state, State::Waiting) || self.graph[id].missing > 0 {
+        if !self.graph[id].is_fresh() {
             return;
         }
-        let looked_up = match step {
-            Step::Source => self.look_up_source(id),
-            Step::Publish => self.look_up_publish(id),
-            Step::Reel { track, reel } => self.look_up_reel(id, track, reel),
-            _ => self.look_up_cached(id),
+        let looked_up = match (step, inspected) {
+            (Step::Source, _) => self.look_up_source(id),
+            (Step::Publish, _) => self.look_up_publish(id),
+            (Step::SpanReel { .. } | Step::Reel { .. }, inspected)
+                if !self.titles[title].is_expanded(step) =>
+            {
+                inspected.transpose().and_then(|inspected| self.look_up_reel(id, inspected))
+            }
+            (_, Some(inspected)) => inspected.and_then(|inspected| self.look_up_cached(id, inspected)),
+            (_, None) => Err(StepError::internal("a step that was not looked at")),
         };
         if let Err(error) = looked_up {
             self.fail(id, error);
@@ -91,27 +129,25 @@ impl Scheduler<'_> {
         Ok(())
     }
 
-    /// A reel is looked up before its pieces; only where it is not there do they get nodes.
-    fn look_up_reel(&mut self, id: NodeIndex, track: usize, reel: usize) -> Result<(), StepError> {
-        let Node { title, repairs, .. } = self.graph[id];
-        let expanded = self.titles[title].tracks[track].reels[reel].expanded;
-        if !expanded && repairs == 0 && !self.settings.expand {
-            let recipe = prepare(&self.graph, &self.titles[title], self.graph[id].step, &self.tools)?.recipe;
-            let key = recipe.key();
+    /// A reel is looked up before what is on it; only where it is not there does that get nodes.
+    fn look_up_reel(&mut self, id: NodeIndex, inspected: Option<Inspected>) -> Result<(), StepError> {
+        let Node { title, step, .. } = self.graph[id];
+        if let Some(Inspected { key, found, .. }) = inspected {
             self.graph[id].key = Some(key);
-            if let Some(made) = self.find(id, &key)? {
+            self.looked_up += 1;
+            if let Some(made) = found? {
+                self.found += 1;
                 self.complete(id, made, Origin::Cached, no_run());
                 return Ok(());
             }
         }
-        if !expanded {
-            let before = self.graph.node_count();
-            self.titles[title].expand_reel(&mut self.graph, track, reel);
-            self.take_in(before);
-            self.settle_reel(id);
-        }
-        if matches!(self.graph[id].state, State::Waiting) && self.graph[id].missing == 0 {
-            return self.look_up_cached(id);
+        let before = self.graph.node_count();
+        self.titles[title].expand(&mut self.graph, step);
+        self.take_in(before);
+        self.settle_reel(id);
+        if self.graph[id].is_fresh() {
+            // All that is on it is there already.
+            self.fresh.push(id);
         }
         Ok(())
     }
@@ -131,10 +167,9 @@ impl Scheduler<'_> {
         }
     }
 
-    fn look_up_cached(&mut self, id: NodeIndex) -> Result<(), StepError> {
+    fn look_up_cached(&mut self, id: NodeIndex, inspected: Inspected) -> Result<(), StepError> {
         let Node { title, step, repairs, .. } = self.graph[id];
-        let Prepared { recipe, job } = prepare(&self.graph, &self.titles[title], step, &self.tools)?;
-        let key = recipe.key();
+        let Inspected { prepared: Prepared { recipe, job }, key, found } = inspected;
         tracing::debug!(node = self.titles[title].label(step), kind = recipe.kind(), %key, fields = ?recipe.fields());
         self.graph[id].key = Some(key);
         if let Some(&owner) = self.in_flight.get(&key) {
@@ -142,10 +177,9 @@ impl Scheduler<'_> {
             self.followers.entry(owner).or_default().push(id);
             return Ok(());
         }
-        // What was lost once is not looked up again: its entry may still be there.
-        if repairs == 0
-            && let Some(made) = self.find(id, &key)?
-        {
+        self.looked_up += u64::from(repairs == 0);
+        if let Some(made) = found? {
+            self.found += 1;
             self.complete(id, made, Origin::Cached, no_run());
             return Ok(());
         }
@@ -162,20 +196,44 @@ impl Scheduler<'_> {
         self.graph[id].state = State::Queued(job);
         Ok(())
     }
+}
+
+/// What of a scheduler many threads may look at.
+struct View<'a> {
+    graph: &'a Graph,
+    titles: &'a [Title],
+    worker: &'a Worker,
+    tools: &'a Tools,
+    expand: bool,
+}
+
+impl View<'_> {
+    /// `None` where there is no key, or none to be looked up.
+    fn inspect(&self, id: NodeIndex) -> Option<Result<Inspected, StepError>> {
+        let node = &self.graph[id];
+        let title = &self.titles[node.title];
+        let is_reel = matches!(node.step, Step::SpanReel { .. } | Step::Reel { .. });
+        let unseen = is_reel && !title.is_expanded(node.step) && (self.expand || node.repairs > 0);
+        if unseen || !node.is_fresh() || matches!(node.step, Step::Source | Step::Publish) {
+            return None;
+        }
+        Some(prepare(self.graph, title, node.step, self.tools).map(|prepared| {
+            let key = prepared.recipe.key();
+            // What was lost once is not looked up again: its entry may still be there.
+            let found = if node.repairs == 0 { self.find(title, node.step, &key) } else { Ok(None) };
+            Inspected { prepared, key, found }
+        }))
+    }
 
     /// What is filed under a key, if it can be believed.
-    fn find(&mut self, id: NodeIndex, key: &crate::cache::ActionKey) -> Result<Option<Made>, StepError> {
-        let Node { title, step, .. } = self.graph[id];
-        self.looked_up += 1;
+    fn find(&self, title: &Title, step: Step, key: &ActionKey) -> Result<Option<Made>, StepError> {
         let Some(entry) = self.worker.cache.action(key)? else { return Ok(None) };
         let Some(payload) = self.accept(title, step, &entry.result)? else { return Ok(None) };
-        self.found += 1;
         Ok(Some(Made { result: entry.result, payload }))
     }
 
     /// Looks over a cached result before it is believed: `None` makes it a miss.
-    fn accept(&self, title: usize, step: Step, result: &ActionResult) -> Result<Option<Payload>, StepError> {
-        let title = &self.titles[title];
+    fn accept(&self, title: &Title, step: Step, result: &ActionResult) -> Result<Option<Payload>, StepError> {
         let found =
             |blob: Result<BlobRef, StepError>| blob.and_then(|blob| Ok(self.worker.cache.blob(&blob)?));
         Ok(match step {

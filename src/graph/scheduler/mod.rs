@@ -27,7 +27,7 @@ use outcome::CountOf;
 pub use outcome::Outcome;
 
 use super::error::StepError;
-use super::event::{Event, FailureReport, Kind, Origin, Run};
+use super::event::{Event, FailureReport, Origin, Run};
 use super::prepare::Tools;
 use super::ready::{Demand, Id, ReadyQueue};
 use super::step::{Node, State, Step};
@@ -128,9 +128,7 @@ impl<'a> Scheduler<'a> {
             self.fresh.push(self.graph.add_node(Node::new(title, Step::Source, 0)));
         }
         loop {
-            while let Some(node) = self.fresh.pop() {
-                self.look_up(node);
-            }
+            self.look_up_fresh();
             for chunk in std::mem::take(&mut self.settled) {
                 self.ready.review(chunk);
             }
@@ -214,8 +212,11 @@ impl<'a> Scheduler<'a> {
             Origin::Ran => counts.ran += 1,
             Origin::Cached => counts.cached += 1,
         }
-        if let (Step::Reel { track, reel }, Origin::Cached) = (step, origin) {
-            self.count_pieces(title, track, reel);
+        if origin == Origin::Cached {
+            // A reel that was found stands for what is on it.
+            for (kind, unseen) in self.titles[title].unseen_on(step) {
+                self.outcome.counts.entry(kind).or_default().cached += unseen;
+            }
         }
         let result = Arc::new(made.result);
         self.graph[id].last = Some(Arc::clone(&result));
@@ -246,31 +247,6 @@ impl<'a> Scheduler<'a> {
         if let Err(error) = self.grow(id, title, step, origin, made.payload) {
             self.fail_dependents(id, error);
         }
-    }
-
-    /// A reel that was found stands for its encodes and segments.
-    fn count_pieces(&mut self, title: usize, track: usize, reel: usize) {
-        let (encode, unseen) = self.unseen_pieces(title, track, reel);
-        for kind in [encode, Kind::Mux] {
-            self.outcome.counts.entry(kind).or_default().cached += unseen;
-        }
-    }
-
-    fn uncount_pieces(&mut self, title: usize, track: usize, reel: usize) {
-        let (encode, unseen) = self.unseen_pieces(title, track, reel);
-        for kind in [encode, Kind::Mux] {
-            let counts = self.outcome.counts.entry(kind).or_default();
-            counts.cached = counts.cached.saturating_sub(unseen);
-        }
-    }
-
-    /// How many of a reel's pieces have no nodes of their own, and what kind their encodes are.
-    fn unseen_pieces(&self, title: usize, track: usize, reel: usize) -> (Kind, u64) {
-        let track = &self.titles[title].tracks[track];
-        let pieces = track.reels.get(reel).map_or(0..0, |reel| reel.pieces.clone());
-        let unseen = track.pieces.get(pieces).unwrap_or_default();
-        let unseen = unseen.iter().filter(|nodes| nodes.encode.is_none()).count() as u64;
-        (if track.rung().is_some() { Kind::Encode } else { Kind::Audio }, unseen)
     }
 
     /// In a dry run: a step would run, and all that depends on it would follow. `counts` is the

@@ -27,7 +27,7 @@ impl Scheduler<'_> {
         let title = &mut self.titles[number];
         let Some(index) = title.index.as_ref().filter(|index| index.video.spans.len() > 1) else {
             // A span of the track as it was cut before.
-            return !title.decode.contains(&id);
+            return !title.decode.contains(&Some(id));
         };
         let index = Arc::new(media::Index { video: index.video.as_one_span(), ..(**index).clone() });
         for old in title.ungrow_spans(&self.graph) {
@@ -37,7 +37,10 @@ impl Scheduler<'_> {
         let title = &mut self.titles[number];
         title.cut_at_end = false;
         let before = self.graph.node_count();
-        title.grow_spans(&mut self.graph, Arc::clone(&index));
+        let index_step =
+            |node: &NodeIndex| self.graph[*node].title == number && self.graph[*node].step == Step::Index;
+        let Some(told_by) = self.graph.node_indices().find(index_step) else { return false };
+        title.grow_spans(&mut self.graph, Arc::clone(&index), told_by);
         self.take_in(before);
         self.remember_index(number, &index);
         true
@@ -119,10 +122,6 @@ impl Scheduler<'_> {
         let lost = |blob: &BlobRef| !matches!(self.worker.cache.blob(blob), Ok(Some(_)));
         let lost: Vec<usize> =
             pieces.zip(segments.iter()).filter(|(_, blob)| lost(blob)).map(|(piece, _)| piece).collect();
-        if !expanded && matches!(self.graph[node].state, State::Done { origin: Origin::Cached, .. }) {
-            // Its pieces will be counted one by one.
-            self.uncount_pieces(title, track, reel);
-        }
         self.make_again(wanted_by, node);
         if !expanded {
             return;
@@ -147,6 +146,14 @@ impl Scheduler<'_> {
         match origin {
             Origin::Ran => counts.ran -= 1,
             Origin::Cached => counts.cached -= 1,
+        }
+        if origin == Origin::Cached {
+            // What is on a reel will be counted one by one.
+            let Node { title, step, .. } = self.graph[maker];
+            for (kind, unseen) in self.titles[title].unseen_on(step) {
+                let counts = self.outcome.counts.entry(kind).or_default();
+                counts.cached = counts.cached.saturating_sub(unseen);
+            }
         }
         let node = &mut self.graph[maker];
         node.state = State::Waiting;

@@ -39,7 +39,7 @@ pub struct FileList {
 impl FileList {
     /// Puts `files` in order, and refuses those that cannot be a folder's content.
     pub fn new(mut files: Vec<PublishFile>) -> Result<FileList, PublishError> {
-        files.sort_by(|a, b| a.path.cmp(&b.path));
+        files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         check(&files)?;
         let mut digest = ListDigest::default();
         for file in &files {
