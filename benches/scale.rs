@@ -214,6 +214,8 @@ fn main() {
             let name = format!("changed-{n}");
             film(&folder.join(format!("{name}.mkv")), Some(100 + n * 50));
             ladder(folder, &format!("{name}.toml"), &format!("{name}.mkv"));
+            // A file that changed a moment ago is waited for.
+            std::thread::sleep(Duration::from_millis(300));
             let cost = build(&format!("{name}.toml"));
             assert!(cost.output.contains(&format!(" {RUNGS} ")), "one chunk a rung: {}", cost.output);
             cost

@@ -550,7 +550,7 @@ mod tests {
                 > u128::from(policy.target * 2 / 3) * u128::from(self.timescale);
             match candidates.max_by(better).filter(|_| long) {
                 Some(at) => [self.parts(piece.start..at, policy), self.parts(at..piece.end, policy)].concat(),
-                None => vec![piece.start as u64..piece.end as u64],
+                None => std::iter::once(piece.start as u64..piece.end as u64).collect(),
             }
         }
 
