@@ -443,7 +443,7 @@ mod tests {
 
     use super::*;
 
-    const POLICY: ChunkPolicy = ChunkPolicy { mode: ChunkMode::Content, target: 2000, min: 200, max: 4000 };
+    const POLICY: ChunkPolicy = ChunkPolicy { mode: ChunkMode::Content, target: 2000, min: 300, max: 4000 };
     const FPS: u32 = 25;
 
     fn frame(score: u32, content: u64) -> CutFrame {

@@ -18,6 +18,10 @@ const DEFAULT_TARGET: Millis = Millis(2_000);
 /// player slow to start.
 const BOUNDS: RangeInclusive<Millis> = Millis(100)..=Millis(120_000);
 
+/// A segment of a quarter of a second and less is passed over by hls.js when it changes the rung just
+/// before it (`maxFragLookUpTolerance`), which leaves a hole in the picture.
+const PLAYABLE: Millis = Millis(300);
+
 /// A length, and where the spec says it.
 struct Said {
     length: Millis,
@@ -63,7 +67,7 @@ fn content(target: Millis, min: Option<Millis>, max: Option<Millis>) -> SegmentP
     SegmentPolicy {
         mode: SegmentMode::Content,
         target,
-        min: min.unwrap_or(Millis(target.0 / 10).max(*BOUNDS.start())),
+        min: min.unwrap_or(Millis((target.0 / 10).max(PLAYABLE.0.min(target.0 / 2)))),
         max: max.unwrap_or(Millis(target.0 * 2).min(*BOUNDS.end())),
     }
 }
@@ -160,7 +164,9 @@ mod tests {
     fn what_is_not_said_follows_from_the_target() {
         let content = SegmentMode::Content;
         assert_eq!(ladder(SPEC).segments.target, Millis(2_000));
-        assert_eq!(lengths(""), (content, [200, 2_000, 4_000]));
+        assert_eq!(lengths(""), (content, [300, 2_000, 4_000]));
+        assert_eq!(lengths("target = '1s'"), (content, [300, 1_000, 2_000]));
+        assert_eq!(lengths("target = '500ms'"), (content, [250, 500, 1_000]));
         assert_eq!(lengths("target = '6s'"), (content, [600, 6_000, 12_000]));
         assert_eq!(lengths("target = '200ms'"), (content, [100, 200, 400]));
         assert_eq!(lengths("target = '1m'"), (content, [6_000, 60_000, 120_000]));
