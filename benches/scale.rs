@@ -45,6 +45,10 @@ impl Executor for Copies {
         "copies of one chunk".to_owned()
     }
 
+    fn encoder(&self) -> &'static str {
+        self.rav1e.encoder()
+    }
+
     fn slots(&self) -> usize {
         self.rav1e.slots()
     }
@@ -79,7 +83,7 @@ fn build(folder: &Path, spec: &str) {
     let cache = Arc::new(LocalCache::open(&folder.join("cache")).expect("a cache"));
     let jobs = graph::default_jobs();
     let executor = Copies { rav1e: Rav1e::new(jobs).expect("rav1e starts"), made: Mutex::default() };
-    let options = graph::Options { executor: Some(Arc::new(executor)), ..graph::Options::default() };
+    let options = graph::Options { executors: Some(vec![Arc::new(executor)]), ..graph::Options::default() };
     let summary = graph::build(&ladder, cache, &options, Arc::default(), &|_| {}).expect("it builds");
     assert!(summary.succeeded(), "{:?}", summary.failures);
     let encodes = summary.nodes[&graph::Kind::Encode];

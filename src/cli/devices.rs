@@ -1,8 +1,7 @@
 //! `rivet devices`.
 
 use clap::Args;
-use rivet::executors::{Executor, Rav1e};
-use rivet::{graph, media};
+use rivet::{executors, graph, media};
 
 use super::{Exit, complain, print};
 
@@ -11,24 +10,25 @@ use super::{Exit, complain, print};
 pub struct DevicesArgs {}
 
 pub fn run(_: &DevicesArgs) -> Exit {
-    let jobs = graph::default_jobs();
-    let rav1e = match Rav1e::new(jobs) {
-        Ok(rav1e) => rav1e,
+    let found = match executors::found_here(graph::default_jobs()) {
+        Ok(found) => found,
         Err(failure) => {
             complain(failure, None);
             return Exit::Failed;
         }
     };
     print("encoders");
-    print(format_args!(
-        "  {:<8} {:<16} CPU, {} {}; AV1 4:2:0, 8 and 10 bit",
-        rav1e.name(),
-        rav1e.identity(),
-        rav1e.slots(),
-        if rav1e.slots() == 1 { "slot" } else { "slots" },
-    ));
-    print(format_args!("  {:<8} {:<16} CPU; Opus, mono and stereo", "opus", media::opus_library()));
+    for executor in found {
+        print(format_args!(
+            "  {:<8} {:<40} CPU, {} {}; AV1 4:2:0, 8 and 10 bit",
+            executor.name(),
+            executor.identity(),
+            executor.slots(),
+            if executor.slots() == 1 { "slot" } else { "slots" },
+        ));
+    }
+    print(format_args!("  {:<8} {:<40} CPU; Opus, mono and stereo", "opus", media::opus_library()));
     print("decoders");
-    print(format_args!("  {:<25} CPU; {}", media::decoder_library(), media::decodable_codecs().join(", ")));
+    print(format_args!("  {:<49} CPU; {}", media::decoder_library(), media::decodable_codecs().join(", ")));
     Exit::Done
 }

@@ -2,8 +2,11 @@
 //! happened, in which a failure says whose it is; it is handed its frames and knows nothing of
 //! keys or caches. Every encode is held against the rung's [`Contract`] at its first packet.
 
+mod collect;
 mod contract;
+mod ffi;
 mod rav1e;
+mod svt_av1;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +18,7 @@ use crate::media::{Frame, PictureFormat};
 
 pub use contract::{Contract, ContractError};
 pub use rav1e::Rav1e;
+pub use svt_av1::SvtAv1;
 
 /// The pictures of a chunk, as decoded. They need not all be in memory at once.
 pub trait Pictures: Sync {
@@ -52,6 +56,20 @@ pub enum EncoderSettings {
         /// Tiles of a picture: they change the bytes, and let idle cores help with one chunk.
         tiles: u32,
     },
+    SvtAv1 {
+        /// SVT-AV1's own scale: 0 (slowest) to 13.
+        preset: u8,
+    },
+}
+
+impl EncoderSettings {
+    /// The encoder's name, as the spec spells it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            EncoderSettings::Rav1e { .. } => "rav1e",
+            EncoderSettings::SvtAv1 { .. } => "svt-av1",
+        }
+    }
 }
 
 /// A closed sequence: it starts with a key frame and refers to nothing outside.
@@ -87,6 +105,8 @@ pub enum Blame {
     Source,
     /// The encoder or the machine.
     Machine,
+    /// The encoder: its stream cannot be one of the rung's.
+    Contract,
     /// Nobody: the build was told to stop.
     Cancelled,
 }
@@ -94,6 +114,19 @@ pub enum Blame {
 impl Failure {
     pub fn machine(message: impl Into<String>) -> Failure {
         Failure { blame: Blame::Machine, message: message.into() }
+    }
+
+    /// A header that cannot be read is the machine's fault; one that says something else is not.
+    fn contract(encoder: &str, error: &ContractError) -> Failure {
+        let blame = match error {
+            ContractError::Broken(_) => Blame::Contract,
+            ContractError::Unreadable(_) | ContractError::NoLevel { .. } => Blame::Machine,
+        };
+        Failure { blame, message: format!("{encoder}: {error}") }
+    }
+
+    fn not_mine(encoder: &str) -> Failure {
+        Failure::machine(format!("internal error: settings of another encoder were given to {encoder}"))
     }
 }
 
@@ -111,8 +144,18 @@ pub trait Executor: Send + Sync {
     /// Everything about the encoder itself that can change its bytes.
     fn identity(&self) -> String;
 
+    /// The encoder that it runs, as the spec names it.
+    fn encoder(&self) -> &'static str;
+
     /// Jobs that it can do at a time.
     fn slots(&self) -> usize;
 
     fn encode(&self, job: &EncodeJob<'_>) -> Report;
+}
+
+/// The encoders of this machine, each with as many slots. How many there are changes no byte.
+pub fn found_here(slots: usize) -> Result<Vec<Arc<dyn Executor>>, Failure> {
+    let mut found: Vec<Arc<dyn Executor>> = vec![Arc::new(Rav1e::new(slots)?)];
+    found.extend(SvtAv1::find(slots).map(|svt_av1| Arc::new(svt_av1) as Arc<dyn Executor>));
+    Ok(found)
 }

@@ -11,8 +11,8 @@ use rav1e::config::{Config, EncoderConfig};
 use rav1e::prelude::{EncoderStatus, FrameType, Pixel};
 use rayon::ThreadPool;
 
+use super::collect::Collector;
 use super::{Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, Report};
-use crate::media::av1::{sequence_header_obu, to_sample};
 use crate::media::{Colour, Scaler};
 
 /// The version that `Cargo.lock` pins; a new one makes new keys.
@@ -45,6 +45,10 @@ impl Executor for Rav1e {
         IDENTITY.to_owned()
     }
 
+    fn encoder(&self) -> &'static str {
+        "rav1e"
+    }
+
     fn slots(&self) -> usize {
         self.pool.current_num_threads()
     }
@@ -65,7 +69,9 @@ impl Executor for Rav1e {
 }
 
 fn configure(settings: &EncodeSettings, level_idx: u8) -> Result<EncoderConfig, Failure> {
-    let EncoderSettings::Rav1e { speed, tiles } = settings.encoder;
+    let EncoderSettings::Rav1e { speed, tiles } = settings.encoder else {
+        return Err(Failure::not_mine("rav1e"));
+    };
     let mut config = EncoderConfig::with_speed_preset(speed);
     let picture = &settings.picture;
     config.width = picture.width as usize;
@@ -179,9 +185,8 @@ fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Res
         message: format!("rav1e does not take these settings: {error}"),
     })?;
     let mut scaler = Scaler::new(job.settings.picture);
-    let count = job.pictures.count();
     let mut frames = job.pictures.open();
-    let mut chunk = EncodedChunk { sequence_header: Vec::new(), units: Vec::with_capacity(count) };
+    let mut chunk = Collector::new(job, "rav1e", false);
     loop {
         if (job.cancelled)() {
             return Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() });
@@ -189,7 +194,7 @@ fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Res
         // Work is stolen packet by packet, so no job waits long beneath another.
         match pool.install(|| context.receive_packet()) {
             Ok(packet) => {
-                accept(job, &mut chunk, &packet.data, packet.input_frameno, packet.frame_type)?;
+                chunk.take(&packet.data, packet.input_frameno, packet.frame_type == FrameType::KEY)?;
             }
             Err(EncoderStatus::NeedMoreData) => match frames.next().transpose()? {
                 None => context.flush(),
@@ -212,40 +217,7 @@ fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Res
             Err(status) => return Err(Failure::machine(format!("rav1e: {status}"))),
         }
     }
-    if chunk.units.len() != count {
-        return Err(Failure::machine(format!("rav1e made {} packets of {count} frames", chunk.units.len())));
-    }
-    Ok(chunk)
-}
-
-/// Takes one temporal unit; at the first one the contract is checked.
-fn accept(
-    job: &EncodeJob<'_>,
-    chunk: &mut EncodedChunk,
-    unit: &[u8],
-    number: u64,
-    kind: FrameType,
-) -> Result<(), Failure> {
-    let garbled =
-        |error: &dyn std::fmt::Display| Failure::machine(format!("rav1e made an unreadable packet: {error}"));
-    if number != chunk.units.len() as u64 {
-        return Err(Failure::machine(format!(
-            "rav1e returned frame {number} in place {}",
-            chunk.units.len()
-        )));
-    }
-    if chunk.units.is_empty() {
-        let header = sequence_header_obu(unit).map_err(|error| garbled(&error))?;
-        let header = header.ok_or_else(|| Failure::machine("rav1e's first packet has no sequence header"))?;
-        job.contract.check(header).map_err(|error| Failure::machine(error.to_string()))?;
-        chunk.sequence_header = header.to_vec();
-    } else if kind == FrameType::KEY {
-        return Err(Failure::machine(format!(
-            "rav1e put a key frame at frame {number} of a closed sequence"
-        )));
-    }
-    chunk.units.push(to_sample(unit).map_err(|error| garbled(&error))?);
-    Ok(())
+    chunk.finish()
 }
 
 #[cfg(test)]

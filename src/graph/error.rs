@@ -15,6 +15,8 @@ pub enum StepError {
     Publish(PublishError),
     #[error("{0}")]
     Encode(Failure),
+    #[error("rung {rung}: none of its encoders is on this machine: {encoders}")]
+    NoEncoder { rung: String, encoders: String },
     /// The spec asks for what this source does not have or allow.
     #[error("{0}")]
     Spec(String),
@@ -39,6 +41,11 @@ impl StepError {
             StepError::Media(error) => error.hint().map(str::to_owned),
             StepError::Cache(error) => error.hint().map(str::to_owned),
             StepError::Publish(error) => error.hint().map(|hint| hint.to_string()),
+            StepError::NoEncoder { .. } => Some(
+                "`rivet devices` lists what is here; name another `encoder`, or several in order of preference, \
+                 e.g. [\"svt-av1\", \"rav1e\"]"
+                    .to_owned(),
+            ),
             StepError::Internal(_) => {
                 Some("this is a bug in rivet; please report it with the command and the spec".to_owned())
             }

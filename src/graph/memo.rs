@@ -45,7 +45,9 @@ impl TitleMemo {
 fn recipe(ladder: &Ladder, source: Digest, tools: &Tools) -> Recipe {
     // All of the ladder but where things lie. The text is only ever compared with itself.
     let text = format!("{:?} {:?} {:?} {:?}", ladder.segments, ladder.rungs, ladder.audio, ladder.package);
-    Recipe::title(Digest::of(text.as_bytes()), source, &tools.summary())
+    let encoders =
+        ladder.rungs.iter().flat_map(|rung| &rung.encoders).map(|encoder| encoder.name()).collect();
+    Recipe::title(Digest::of(text.as_bytes()), source, &tools.summary(&encoders))
 }
 
 /// The memo of a title whose output folder is as it was left. A damaged or missing memo, or a

@@ -43,7 +43,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
 
 use crate::cache::LocalCache;
-use crate::executors::{Executor, Rav1e};
+use crate::executors::{self, Executor};
 use crate::media::{self, Scaler};
 use crate::spec::Ladder;
 
@@ -74,19 +74,19 @@ pub struct Options {
     pub keep_going: bool,
     /// Tell how busy the build is, too, as [`Event::Gauges`].
     pub gauges: bool,
-    /// What encodes, in place of rav1e. Its identity is in the keys.
-    pub executor: Option<Arc<dyn Executor>>,
+    /// What encodes, in place of what this machine has. Their identities are in the keys.
+    pub executors: Option<Vec<Arc<dyn Executor>>>,
 }
 
 impl Default for Options {
-    /// All of this machine, with rav1e.
+    /// All of this machine.
     fn default() -> Options {
         Options {
             jobs: default_jobs(),
             memory: default_memory(),
             keep_going: false,
             gauges: false,
-            executor: None,
+            executors: None,
         }
     }
 }
@@ -138,7 +138,7 @@ fn settings(options: &Options) -> Settings {
         unpublished: false,
         sources: None,
         gauges: false,
-        executor: options.executor.clone(),
+        executors: options.executors.clone(),
     }
 }
 
@@ -162,19 +162,20 @@ fn schedule_with<'a>(
     tools: Option<Tools>,
 ) -> Result<Scheduler<'a>, StepError> {
     media::init();
-    let executor = match &settings.executor {
-        Some(executor) => Arc::clone(executor),
-        None => Arc::new(Rav1e::new(settings.jobs).map_err(StepError::Encode)?),
+    let executors = match &settings.executors {
+        Some(executors) => executors.clone(),
+        None => executors::found_here(settings.jobs).map_err(StepError::Encode)?,
     };
+    let identities = executors.iter().map(|one| (one.encoder().to_owned(), one.identity()));
     let tools = tools.unwrap_or_else(|| Tools {
         demuxer: media::demuxer_library(),
         decoder: media::decoder_library(),
         scaler: Scaler::identity(),
         resampler: media::resampler_identity(),
-        encoder: executor.identity(),
+        encoders: identities.collect(),
         opus: media::opus_library().to_owned(),
     });
     let host = limits::host_name();
-    let worker = Arc::new(work::Worker { cache, executor, decoded: Arc::default(), host, cancelled });
+    let worker = Arc::new(work::Worker { cache, executors, decoded: Arc::default(), host, cancelled });
     Scheduler::new(ladder, worker, tools, settings, observe)
 }

@@ -214,7 +214,7 @@ impl Title {
             let ran = track.pieces.iter().filter_map(|nodes| nodes.encode).filter(|&node| encoded(node));
             let (size, codecs) = match &track.medium {
                 Medium::Video(rung) => {
-                    let picture = &rung.settings.picture;
+                    let picture = &rung.picture;
                     (Some((picture.width, picture.height)), rung.contract.header().codecs())
                 }
                 Medium::Audio(_) => (None, "opus".to_owned()),

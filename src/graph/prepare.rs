@@ -1,12 +1,14 @@
 //! From a step whose inputs are done to its recipe, which gives its key, and the job that runs
 //! when nothing is filed under that key.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use petgraph::graph::NodeIndex;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Digest};
+use crate::executors::EncodeSettings;
 use crate::media::{self, OPUS_PRE_SKIP, VideoTrack};
 use crate::package::{self, CmafError};
 
@@ -28,15 +30,18 @@ pub struct Tools {
     pub decoder: String,
     pub scaler: String,
     pub resampler: String,
-    pub encoder: String,
+    /// By the name that the spec has for it.
+    pub encoders: BTreeMap<String, String>,
     pub opus: String,
 }
 
 impl Tools {
-    pub fn summary(&self) -> String {
-        [&self.demuxer, &self.decoder, &self.scaler, &self.resampler, &self.encoder, &self.opus]
-            .map(String::as_str)
-            .join("; ")
+    /// All that can matter to a ladder with these encoders.
+    pub fn summary(&self, encoders: &BTreeSet<&str>) -> String {
+        let libraries = [&self.demuxer, &self.decoder, &self.scaler, &self.resampler, &self.opus];
+        let encoders = self.encoders.iter().filter(|(name, _)| encoders.contains(name.as_str()));
+        let all = libraries.into_iter().chain(encoders.map(|(_, identity)| identity));
+        all.map(String::as_str).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -72,9 +77,14 @@ pub fn decode_job(title: &Title, span: usize, jobs: usize, keep: bool) -> Result
     Ok(Box::new(move |worker| work::decode_span(worker, &readers, span, threads, keep)))
 }
 
-pub fn encode_job(title: &Title, track: usize, frames: Arc<ChunkFrames>) -> Result<Job, StepError> {
+pub fn encode_job(
+    title: &Title,
+    track: usize,
+    choice: usize,
+    frames: Arc<ChunkFrames>,
+) -> Result<Job, StepError> {
     let plan = Arc::clone(title.rung(track)?);
-    Ok(Box::new(move |worker| work::encode_chunk(worker, &frames, &plan)))
+    Ok(Box::new(move |worker| work::encode_chunk(worker, &frames, &plan, choice)))
 }
 
 /// The job of windows of one sound, each given by track and piece. Returns it with the order in
@@ -155,6 +165,7 @@ pub fn prepare(graph: &Graph, title: &Title, step: Step, tools: &Tools) -> Resul
                 Box::new(move |worker| sound::decode_sound(worker, &source, &policy)),
             )
         }
+        // Of an encode, the way that is preferred.
         Step::Encode { track, piece } | Step::Audio { track, piece } => {
             later(title.encode_recipe(track, title.piece(track, piece)?.identity, tools)?)
         }
@@ -324,23 +335,44 @@ impl Title {
         Ok(Place { number, start: piece.start, durations: piece.durations.clone() })
     }
 
-    /// How a track encodes a piece of this identity.
-    pub fn encode_recipe(&self, track: usize, identity: Digest, tools: &Tools) -> Result<Recipe, StepError> {
-        Ok(match &self.track(track)?.medium {
-            Medium::Video(plan) => {
-                Recipe::encode(identity, &plan.settings, &plan.contract, &tools.encoder, &tools.scaler)
-            }
+    /// The ways in which a track may encode a piece of this identity, in order of preference.
+    pub fn encode_recipes(
+        &self,
+        track: usize,
+        identity: Digest,
+        tools: &Tools,
+    ) -> Result<Vec<Recipe>, StepError> {
+        let plan = match &self.track(track)?.medium {
+            Medium::Video(plan) => plan,
             Medium::Audio(rendition) => {
                 let (_, sound) = self.rendition(track)?;
-                Recipe::audio(identity, sound.source.channels, rendition.bitrate, &tools.opus)
+                return Ok(vec![Recipe::audio(
+                    identity,
+                    sound.source.channels,
+                    rendition.bitrate,
+                    &tools.opus,
+                )]);
             }
-        })
+        };
+        let recipe = |settings: &EncodeSettings| {
+            let encoder = tools.encoders.get(settings.encoder.name());
+            let encoder = encoder.ok_or_else(|| StepError::internal("an encoder that is not here"))?;
+            Ok(Recipe::encode(identity, settings, &plan.contract, encoder, &tools.scaler))
+        };
+        plan.choices.iter().map(recipe).collect()
+    }
+
+    /// The one that is preferred.
+    pub fn encode_recipe(&self, track: usize, identity: Digest, tools: &Tools) -> Result<Recipe, StepError> {
+        let first = self.encode_recipes(track, identity, tools)?.into_iter().next();
+        first.ok_or_else(|| StepError::internal("a rung without an encoder"))
     }
 
     fn reel_recipe(&self, track: usize, reel: usize, tools: &Tools) -> Result<Recipe, StepError> {
         let range = self.track(track)?.reels.get(reel).ok_or_else(early)?.pieces.clone();
         let number = range.start as u32 + 1;
-        let settings = self.encode_recipe(track, Digest([0; 32]), tools)?.key();
+        let choices = self.encode_recipes(track, Digest([0; 32]), tools)?;
+        let settings = choices.iter().map(Recipe::key);
         let mut pieces = blake3::Hasher::new();
         for piece in self.pieces(track).get(range.clone()).ok_or_else(early)? {
             pieces.update(&piece.identity.0).update(&piece.start.to_le_bytes());

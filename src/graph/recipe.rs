@@ -219,6 +219,7 @@ impl Recipe {
             .contract(contract);
         match &settings.encoder {
             EncoderSettings::Rav1e { speed, tiles } => recipe.number("speed", *speed).number("tiles", *tiles),
+            EncoderSettings::SvtAv1 { preset } => recipe.number("preset", *preset),
         }
     }
 
@@ -258,11 +259,19 @@ impl Recipe {
             .text("encoder", encoder)
     }
 
-    /// The segments of a reel. `encode` is the key of a track's encodes but for what they encode,
+    /// The segments of a reel. `encode` are the keys of a track's encodes but for what they encode,
     /// `pieces` stands for what each is, when it starts and how long its frames last.
-    pub fn reel(encode: ActionKey, medium: &str, number: u32, pieces: Digest, count: u32) -> Recipe {
-        Recipe::new("reel", version::REEL)
-            .digest("encode settings", encode.0)
+    pub fn reel(
+        encode: impl IntoIterator<Item = ActionKey>,
+        medium: &str,
+        number: u32,
+        pieces: Digest,
+        count: u32,
+    ) -> Recipe {
+        let reel = Recipe::new("reel", version::REEL);
+        encode
+            .into_iter()
+            .fold(reel, |reel, choice| reel.digest("encode settings", choice.0))
             .number("mux version", version::MUX)
             .text("medium", medium)
             .number("first sequence number", number)
@@ -381,6 +390,8 @@ mod tests {
         vary(&|s| s.crf = 33);
         vary(&|s| s.encoder = EncoderSettings::Rav1e { speed: 9, tiles: 1 });
         vary(&|s| s.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 2 });
+        vary(&|s| s.encoder = EncoderSettings::SvtAv1 { preset: 10 });
+        vary(&|s| s.encoder = EncoderSettings::SvtAv1 { preset: 9 });
         vary(&|s| s.picture.width = 642);
         vary(&|s| s.picture.height = 362);
         vary(&|s| s.picture.bit_depth = 10);

@@ -10,8 +10,11 @@ use super::error::StepError;
 #[derive(Clone, Debug)]
 pub struct RungPlan {
     pub name: String,
-    pub settings: EncodeSettings,
+    pub picture: PictureFormat,
     pub contract: Contract,
+    /// The ways in which its chunks may be encoded, in order of preference: those of the spec whose
+    /// encoders are here. At least one.
+    pub choices: Vec<EncodeSettings>,
 }
 
 /// Luma samples of a tile: smaller tiles cost bytes, larger ones leave cores idle.
@@ -19,21 +22,34 @@ const SAMPLES_PER_TILE: u64 = 400_000;
 const MOST_TILES: u64 = 16;
 
 impl RungPlan {
-    pub fn new(rung: &spec::Rung, track: &VideoTrack, rate: Rational) -> Result<RungPlan, StepError> {
+    /// `is_here` tells whether this machine has an encoder.
+    pub fn new(
+        rung: &spec::Rung,
+        track: &VideoTrack,
+        rate: Rational,
+        is_here: &dyn Fn(&str) -> bool,
+    ) -> Result<RungPlan, StepError> {
         let (width, height) = size(rung, track)?;
         let bit_depth = rung.bit_depth.map_or(if track.bit_depth > 8 { 10 } else { 8 }, spec::BitDepth::bits);
         let picture =
             PictureFormat { width, height, bit_depth, rotation: track.rotation, colour: track.colour };
         let contract = Contract::new(&picture, rate)
             .map_err(|error| StepError::Spec(format!("rung {}: {error}", rung.name)))?;
-        let encoder = match rung.encoder {
+        let knobs = |encoder: &spec::Encoder| match encoder {
             spec::Encoder::Rav1e => {
                 let tiles = rung.rav1e.tiles.unwrap_or_else(|| tiles(width, height));
                 EncoderSettings::Rav1e { speed: rung.rav1e.speed, tiles }
             }
+            spec::Encoder::SvtAv1 => EncoderSettings::SvtAv1 { preset: rung.svt_av1.preset },
         };
-        let settings = EncodeSettings { picture, crf: rung.crf.get(), encoder };
-        Ok(RungPlan { name: rung.name.clone(), settings, contract })
+        let here = rung.encoders.iter().filter(|encoder| is_here(encoder.name()));
+        let settings = |encoder| EncodeSettings { picture, crf: rung.crf.get(), encoder: knobs(encoder) };
+        let choices: Vec<EncodeSettings> = here.map(settings).collect();
+        if choices.is_empty() {
+            let names: Vec<&str> = rung.encoders.iter().map(|encoder| encoder.name()).collect();
+            return Err(StepError::NoEncoder { rung: rung.name.clone(), encoders: names.join(", ") });
+        }
+        Ok(RungPlan { name: rung.name.clone(), picture, contract, choices })
     }
 }
 

@@ -107,6 +107,8 @@ pub struct Node {
     pub last: Option<Arc<ActionResult>>,
     /// How often its result was lost and it had to run again.
     pub repairs: u8,
+    /// Of an encode, which of its rung's choices it tries.
+    pub choice: usize,
 }
 
 pub enum State {
@@ -132,7 +134,7 @@ pub enum State {
 
 impl Node {
     pub fn new(title: usize, step: Step, missing: usize) -> Node {
-        Node { title, step, state: State::Waiting, missing, key: None, last: None, repairs: 0 }
+        Node { title, step, state: State::Waiting, missing, key: None, last: None, repairs: 0, choice: 0 }
     }
 
     /// Whether its inputs are done, and what becomes of it has not been decided.

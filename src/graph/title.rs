@@ -217,10 +217,11 @@ impl Title {
         timing: Timing,
         threads: usize,
         decoded: &Arc<AtomicU64>,
+        is_here: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<String>, StepError> {
         let index = self.index.clone().ok_or_else(|| StepError::internal("a film without an index"))?;
         for rung in &self.spec_rungs {
-            let plan = RungPlan::new(rung, &index.video, timing.frame_rate)?;
+            let plan = RungPlan::new(rung, &index.video, timing.frame_rate, is_here)?;
             self.tracks.push(Track::new(&plan.name.clone(), Medium::Video(Arc::new(plan))));
         }
         let mut warnings = Vec::new();

@@ -6,6 +6,7 @@
 //! nodes for its encodes and segments, or decodes, are never made. A film of ten hours on eight
 //! rungs is 144,000 encodes, and 1,128 reels.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -29,6 +30,10 @@ pub struct Track {
     pub contract: Option<NodeIndex>,
     pub init: Option<NodeIndex>,
     pub playlist: Option<NodeIndex>,
+    /// Choices of a rung that will not be tried any more, by number, and why.
+    pub retired: Vec<(usize, String)>,
+    /// How often each has failed.
+    pub failures: BTreeMap<usize, u32>,
 }
 
 pub enum Medium {
@@ -86,6 +91,8 @@ impl Track {
             contract: None,
             init: None,
             playlist: None,
+            retired: Vec::new(),
+            failures: BTreeMap::new(),
         }
     }
 
@@ -101,6 +108,12 @@ impl Track {
             Medium::Video(_) => None,
             Medium::Audio(plan) => Some(plan),
         }
+    }
+
+    /// The first choice of a rung from `first` on that may be tried.
+    pub fn choice(&self, first: usize) -> Option<usize> {
+        let choices = self.rung().map_or(0, |plan| plan.choices.len());
+        (first..choices).find(|choice| !self.retired.iter().any(|(retired, _)| retired == choice))
     }
 
     /// All segments, in order; `None` until every reel is done.

@@ -31,7 +31,7 @@ use super::track::ReelFacts;
 /// What every step may use.
 pub struct Worker {
     pub cache: Arc<LocalCache>,
-    pub executor: Arc<dyn Executor>,
+    pub executors: Vec<Arc<dyn Executor>>,
     /// Pictures decoded so far.
     pub decoded: Arc<AtomicU64>,
     /// The machine's name, for people to read.
@@ -61,6 +61,8 @@ pub enum Payload {
     Film(Arc<Film>),
     Sound(SoundFacts, Vec<Piece>),
     Reel(Arc<Vec<BlobRef>>),
+    /// A chunk, by this executor.
+    Encoded(&'static str),
     /// The output folder is as it should be.
     Published,
 }
@@ -291,16 +293,27 @@ pub fn store_film(worker: &Worker, film: Film) -> Result<Made, StepError> {
     Ok(Made { result, payload: Payload::Film(Arc::new(film)) })
 }
 
-pub fn encode_chunk(worker: &Worker, frames: &ChunkFrames, rung: &RungPlan) -> Result<Made, StepError> {
+/// Encodes a chunk in one of the ways that its rung allows.
+pub fn encode_chunk(
+    worker: &Worker,
+    frames: &ChunkFrames,
+    rung: &RungPlan,
+    choice: usize,
+) -> Result<Made, StepError> {
+    let settings = rung.choices.get(choice).ok_or_else(|| StepError::internal("no such choice"))?;
+    let mut executors = worker.executors.iter();
+    let executor = executors
+        .find(|executor| executor.encoder() == settings.encoder.name())
+        .ok_or_else(|| StepError::internal("an encoder that is not here"))?;
     let cancelled = || worker.is_cancelled();
     let chunk = frames.with(&cancelled, |pictures| {
-        let job =
-            EncodeJob { pictures, settings: &rung.settings, contract: &rung.contract, cancelled: &cancelled };
-        worker.executor.encode(&job).outcome.map_err(StepError::Encode)
+        let job = EncodeJob { pictures, settings, contract: &rung.contract, cancelled: &cancelled };
+        executor.encode(&job).outcome.map_err(StepError::Encode)
     })?;
     let facts =
         EncodeFacts { sequence_header: chunk.sequence_header.clone(), frames: chunk.units.len() as u32 };
-    Ok(plain(worker.store(&encoded(&chunk)?, encoded(&facts)?)?))
+    let result = worker.store(&encoded(&chunk)?, encoded(&facts)?)?;
+    Ok(Made { result, payload: Payload::Encoded(executor.name()) })
 }
 
 /// Holds every distinct sequence header of a rung against its contract. The result is the one

@@ -114,6 +114,40 @@ impl<'t> Entry<'t> {
         Err(problems.report(problem))
     }
 
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.value, DeValue::Array(_))
+    }
+
+    /// A list of such words, none twice. `what` each of them is, and what it would mean if there
+    /// were none, in words for messages.
+    pub(super) fn choices<T>(&self, what: &str, empty: &str, problems: &mut Problems) -> Read<Vec<T>>
+    where
+        T: Choice + PartialEq + Display,
+    {
+        let elements = self.elements(problems)?;
+        if elements.is_empty() {
+            return Err(problems.report(self.problem("is an empty list", empty).help(self.example())));
+        }
+        let mut seen: Vec<(T, Span)> = Vec::new();
+        let choices: Vec<Read<T>> = elements
+            .into_iter()
+            .map(|element| {
+                let choice: T = element.choice(problems)?;
+                if let Some((_, first)) = seen.iter().find(|(other, _)| *other == choice) {
+                    return Err(problems.report(
+                        Diagnostic::new(format!("the {what} `{choice}` is given twice"))
+                            .at(element.span, "this is the second")
+                            .and(first.clone(), "this is the first")
+                            .help("leave one out"),
+                    ));
+                }
+                seen.push((choice, element.span));
+                Ok(choice)
+            })
+            .collect();
+        choices.into_iter().collect()
+    }
+
     /// The elements of a list, as values of the same key.
     pub(super) fn elements(&self, problems: &mut Problems) -> Read<Vec<Entry<'t>>> {
         let DeValue::Array(elements) = self.value else {
@@ -194,7 +228,7 @@ mod tests {
         refused("crf = 1979-05-27", &["this is a date or a time"]);
         refused("crf = [32]", &["this is a list"]);
         refused("crf = { is = 32 }", &["this is a table"]);
-        refused("encoder = ['rav1e']", &["`encoder` in `[[rung]]` must be a string"]);
+        refused("encoder = [1]", &["`encoder` in `[[rung]]` must be a string"]);
         has(
             &invalid(&format!("video = 'rav1e'\n{SPEC}")),
             &["`video` at the top level must be a table", "for example: `[video]`"],

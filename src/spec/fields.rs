@@ -167,7 +167,7 @@ mod tests {
         refused("bit-depth = 8", &["did you mean `bit_depth`?"]);
         refused("tiles = 4", &["help: it belongs in `[encoder.rav1e]`"]);
         refused("bitrate = '2M'", &["help: it belongs in `[[audio]]`"]);
-        refused("fps = 30", &["help: known here: `name`, `width`, `height`, `encoder`, `speed`, `crf`"]);
+        refused("fps = 30", &["help: known here: `name`, `width`, `height`, `encoder`, `speed`, `preset`"]);
         refused("[rung.rav1e]\nspeed = 1", &["unknown table `rav1e` in `[[rung]]`"]);
         refused("[rung.audio]\nname = 'a'", &["it is a table of its own, `[[audio]]`"]);
         refused(

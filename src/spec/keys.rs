@@ -39,7 +39,7 @@ impl Table {
 
 /// Every table, in the order in which a spec is usually written; of the title, its usual form.
 pub(super) static TABLES: &[&Table] =
-    &[&ROOT, &TITLE, &SEGMENTS, &VIDEO, &ENCODER, &RAV1E, &RUNG, &AUDIO, &PACKAGE, &CACHE];
+    &[&ROOT, &TITLE, &SEGMENTS, &VIDEO, &ENCODER, &RAV1E, &SVT_AV1, &RUNG, &AUDIO, &PACKAGE, &CACHE];
 
 const fn key(name: &'static str, example: &'static str) -> Key {
     Key { name, example }
@@ -85,6 +85,7 @@ pub(super) static SEGMENTS: Table = Table {
 const PICTURE_KEYS: &[Key] = &[
     key("encoder", r#"encoder = "rav1e""#),
     key("speed", "speed = 9"),
+    key("preset", "preset = 8"),
     key("crf", "crf = 32"),
     key("bit_depth", "bit_depth = 10"),
     key("color", r#"color = "source""#),
@@ -92,10 +93,16 @@ const PICTURE_KEYS: &[Key] = &[
 
 pub(super) static VIDEO: Table = Table { header: "[video]", keys: &[PICTURE_KEYS] };
 
-pub(super) static ENCODER: Table = Table { header: "[encoder]", keys: &[&[key("rav1e", "[encoder.rav1e]")]] };
+pub(super) static ENCODER: Table = Table {
+    header: "[encoder]",
+    keys: &[&[key("rav1e", "[encoder.rav1e]"), key("svt-av1", "[encoder.svt-av1]")]],
+};
 
 pub(super) static RAV1E: Table =
     Table { header: "[encoder.rav1e]", keys: &[&[key("speed", "speed = 9"), key("tiles", "tiles = 4")]] };
+
+pub(super) static SVT_AV1: Table =
+    Table { header: "[encoder.svt-av1]", keys: &[&[key("preset", "preset = 8")]] };
 
 pub(super) static RUNG: Table = Table {
     header: "[[rung]]",

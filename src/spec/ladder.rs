@@ -68,16 +68,21 @@ pub struct Rung {
     pub width: Option<u32>,
     /// Luma samples, even, 16 to 8192. `None` follows from the width and the display shape.
     pub height: Option<u32>,
-    pub encoder: Encoder,
+    /// In order of preference; at least one, none twice.
+    pub encoders: Vec<Encoder>,
     pub crf: Crf,
     /// `None`: as the source.
     pub bit_depth: Option<BitDepth>,
     pub rav1e: Rav1eOptions,
+    pub svt_av1: SvtAv1Options,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Encoder {
+    /// Always there.
     Rav1e,
+    /// There where the installed FFmpeg has it.
+    SvtAv1,
 }
 
 /// Constant rate factor on AV1's own scale, 0 (best) to 63 (smallest). Each encoder maps it to
@@ -133,6 +138,19 @@ pub struct Rav1eOptions {
 impl Default for Rav1eOptions {
     fn default() -> Self {
         Rav1eOptions { speed: 9, tiles: None }
+    }
+}
+
+/// What only SVT-AV1 knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SvtAv1Options {
+    /// SVT-AV1's own scale: 0 (slowest, best) to 13 (fastest).
+    pub preset: u8,
+}
+
+impl Default for SvtAv1Options {
+    fn default() -> Self {
+        SvtAv1Options { preset: 8 }
     }
 }
 
@@ -202,7 +220,7 @@ macro_rules! spelled {
 }
 
 spelled!(SegmentMode { Content = "content", Fixed = "fixed" } planned []);
-spelled!(Encoder { Rav1e = "rav1e" } planned ["svt-av1", "nvenc"]);
+spelled!(Encoder { Rav1e = "rav1e", SvtAv1 = "svt-av1" } planned ["nvenc"]);
 spelled!(AudioCodec { Opus = "opus" } planned []);
 spelled!(PackageFormat { Hls = "hls" } planned ["dash", "mp4"]);
 

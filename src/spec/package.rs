@@ -1,48 +1,22 @@
 //! Reads `[package]`: which formats are published. How they are written is elsewhere.
 
-use super::entry::Entry;
 use super::fields::Fields;
 use super::keys;
 use super::ladder::{Package, PackageFormat};
-use super::problems::{Diagnostic, Problems, Read, Span};
+use super::problems::{Problems, Read};
 
 pub(super) fn read(root: &mut Fields<'_>, problems: &mut Problems) -> Read<Package> {
     let Some(mut fields) = root.table("package", &keys::PACKAGE, problems)? else {
         return Ok(default());
     };
-    let formats = fields.optional("formats", |entry| formats(&entry, problems));
+    let formats =
+        fields.optional("formats", |entry| entry.choices("format", "nothing would be published", problems));
     fields.finish(problems);
     Ok(formats?.map_or_else(default, |formats| Package { formats }))
 }
 
 fn default() -> Package {
     Package { formats: vec![PackageFormat::Hls] }
-}
-
-fn formats(entry: &Entry<'_>, problems: &mut Problems) -> Read<Vec<PackageFormat>> {
-    let elements = entry.elements(problems)?;
-    if elements.is_empty() {
-        return Err(problems
-            .report(entry.problem("is an empty list", "nothing would be published").help(entry.example())));
-    }
-    let mut seen: Vec<(PackageFormat, Span)> = Vec::new();
-    let formats: Vec<Read<PackageFormat>> = elements
-        .into_iter()
-        .map(|element| {
-            let format: PackageFormat = element.choice(problems)?;
-            if let Some((_, first)) = seen.iter().find(|(other, _)| *other == format) {
-                return Err(problems.report(
-                    Diagnostic::new(format!("the format `{format}` is given twice"))
-                        .at(element.span, "this is the second")
-                        .and(first.clone(), "this is the first")
-                        .help("leave one out"),
-                ));
-            }
-            seen.push((format, element.span));
-            Ok(format)
-        })
-        .collect();
-    formats.into_iter().collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Reads `[video]`, `[encoder.rav1e]` and every `[[rung]]`, and merges them: a rung inherits what
+//! Reads `[video]`, the encoders' own tables and every `[[rung]]`, and merges them: a rung inherits what
 //! it does not say. It does not work out sizes or bit depths that follow from the source.
 
 use std::ops::RangeInclusive;
@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use super::entry::{Choice, Entry};
 use super::fields::Fields;
 use super::keys;
-use super::ladder::{BitDepth, Crf, Encoder, Rav1eOptions, Rung};
+use super::ladder::{BitDepth, Crf, Encoder, Rav1eOptions, Rung, SvtAv1Options};
 use super::names::Names;
 use super::problems::{Diagnostic, Problems, Read};
 
@@ -14,6 +14,7 @@ use super::problems::{Diagnostic, Problems, Read};
 const SIDE: RangeInclusive<u32> = 16..=8192;
 const SPEED: RangeInclusive<u8> = 0..=10;
 const TILES: RangeInclusive<u32> = 1..=64;
+const PRESET: RangeInclusive<u8> = 0..=13;
 
 /// The only thing that `color` can be for now, so that nothing needs to keep it.
 #[derive(Clone, Copy)]
@@ -27,21 +28,23 @@ impl Choice for AsSource {
 /// What `[video]` sets for every rung, and a rung for itself. `None`: not said here.
 #[derive(Default)]
 struct Picture {
-    encoder: Option<Encoder>,
+    encoders: Option<Vec<Encoder>>,
     speed: Option<u8>,
+    preset: Option<u8>,
     crf: Option<Crf>,
     bit_depth: Option<BitDepth>,
 }
 
 impl Picture {
     fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Read<Picture> {
-        let encoder = fields.optional("encoder", |entry| entry.choice(problems));
+        let encoders = fields.optional("encoder", |entry| encoders(&entry, problems));
         let speed = fields.optional("speed", |entry| entry.integer(SPEED, problems));
+        let preset = fields.optional("preset", |entry| entry.integer(PRESET, problems));
         let crf = fields.optional("crf", |entry| crf(&entry, problems));
         let bit_depth = fields.optional("bit_depth", |entry| bit_depth(&entry, problems));
         let color = fields.optional("color", |entry| entry.choice::<AsSource>(problems));
         color?;
-        Ok(Picture { encoder: encoder?, speed: speed?, crf: crf?, bit_depth: bit_depth? })
+        Ok(Picture { encoders: encoders?, speed: speed?, preset: preset?, crf: crf?, bit_depth: bit_depth? })
     }
 }
 
@@ -53,11 +56,12 @@ struct Draft {
     picture: Picture,
 }
 
-/// What `[encoder.rav1e]` says.
+/// What the encoders' own tables say.
 #[derive(Default)]
-struct Rav1eTable {
+struct Tables {
     speed: Option<u8>,
     tiles: Option<u32>,
+    preset: Option<u8>,
 }
 
 pub(super) fn read<'t>(
@@ -66,26 +70,29 @@ pub(super) fn read<'t>(
     problems: &mut Problems,
 ) -> Read<Vec<Rung>> {
     let video = video(root, problems);
-    let rav1e = encoder(root, problems);
+    let tables = tables(root, problems);
     let drafts = drafts(root, names, problems);
-    let (video, rav1e) = (video?, rav1e?);
-    Ok(drafts?.into_iter().map(|draft| merge(draft, &video, &rav1e)).collect())
+    let (video, tables) = (video?, tables?);
+    Ok(drafts?.into_iter().map(|draft| merge(draft, &video, &tables)).collect())
 }
 
 /// The nearest to the rung that says something is right; the encoder's own table is farthest.
-fn merge(rung: Draft, video: &Picture, rav1e: &Rav1eTable) -> Rung {
+fn merge(rung: Draft, video: &Picture, tables: &Tables) -> Rung {
     let own = rung.picture;
-    let default = Rav1eOptions::default();
+    let (rav1e, svt_av1) = (Rav1eOptions::default(), SvtAv1Options::default());
     Rung {
         name: rung.name,
         width: rung.width,
         height: rung.height,
-        encoder: own.encoder.or(video.encoder).unwrap_or(Encoder::Rav1e),
+        encoders: own.encoders.or(video.encoders.clone()).unwrap_or_else(|| vec![Encoder::Rav1e]),
         crf: own.crf.or(video.crf).unwrap_or_default(),
         bit_depth: own.bit_depth.or(video.bit_depth),
         rav1e: Rav1eOptions {
-            speed: own.speed.or(video.speed).or(rav1e.speed).unwrap_or(default.speed),
-            tiles: rav1e.tiles.or(default.tiles),
+            speed: own.speed.or(video.speed).or(tables.speed).unwrap_or(rav1e.speed),
+            tiles: tables.tiles.or(rav1e.tiles),
+        },
+        svt_av1: SvtAv1Options {
+            preset: own.preset.or(video.preset).or(tables.preset).unwrap_or(svt_av1.preset),
         },
     }
 }
@@ -101,19 +108,34 @@ fn video(root: &mut Fields<'_>, problems: &mut Problems) -> Read<Picture> {
 }
 
 /// `[encoder]`, which holds a table for each encoder.
-fn encoder(root: &mut Fields<'_>, problems: &mut Problems) -> Read<Rav1eTable> {
+fn tables(root: &mut Fields<'_>, problems: &mut Problems) -> Read<Tables> {
     let Some(mut fields) = root.table("encoder", &keys::ENCODER, problems)? else {
-        return Ok(Rav1eTable::default());
+        return Ok(Tables::default());
     };
-    let table = fields.table("rav1e", &keys::RAV1E, problems);
+    let rav1e = fields.table("rav1e", &keys::RAV1E, problems);
+    let svt_av1 = fields.table("svt-av1", &keys::SVT_AV1, problems);
     fields.finish(problems);
-    let Some(mut fields) = table? else {
-        return Ok(Rav1eTable::default());
-    };
-    let speed = fields.optional("speed", |entry| entry.integer(SPEED, problems));
-    let tiles = fields.optional("tiles", |entry| entry.integer(TILES, problems));
-    fields.finish(problems);
-    Ok(Rav1eTable { speed: speed?, tiles: tiles? })
+    let mut tables = Tables::default();
+    if let Some(mut fields) = rav1e? {
+        let speed = fields.optional("speed", |entry| entry.integer(SPEED, problems));
+        let tiles = fields.optional("tiles", |entry| entry.integer(TILES, problems));
+        fields.finish(problems);
+        (tables.speed, tables.tiles) = (speed?, tiles?);
+    }
+    if let Some(mut fields) = svt_av1? {
+        let preset = fields.optional("preset", |entry| entry.integer(PRESET, problems));
+        fields.finish(problems);
+        tables.preset = preset?;
+    }
+    Ok(tables)
+}
+
+/// One encoder, or several in order of preference.
+fn encoders(entry: &Entry<'_>, problems: &mut Problems) -> Read<Vec<Encoder>> {
+    match entry.is_list() {
+        true => entry.choices("encoder", "nothing would be encoded", problems),
+        false => Ok(vec![entry.choice(problems)?]),
+    }
 }
 
 fn drafts<'t>(root: &mut Fields<'t>, names: &mut Names<'t>, problems: &mut Problems) -> Read<Vec<Draft>> {
@@ -207,10 +229,11 @@ mod tests {
                 name: "720p".to_owned(),
                 width: None,
                 height: Some(720),
-                encoder: Encoder::Rav1e,
+                encoders: vec![Encoder::Rav1e],
                 crf: Crf::new(32).unwrap(),
                 bit_depth: None,
                 rav1e: Rav1eOptions { speed: 9, tiles: None },
+                svt_av1: SvtAv1Options { preset: 8 },
             }
         );
         let wide = ladder(&spec("", "width = 1280")).rungs.remove(0);
@@ -242,6 +265,22 @@ mod tests {
         let inline = format!("encoder.rav1e = {{ tiles = 2 }}\n{}", spec("", "height = 720"));
         assert_eq!(ladder(&inline).rungs[0].rav1e.tiles, Some(2));
         assert_eq!(rung("[encoder]", "").rav1e, Rav1eOptions::default());
+    }
+
+    #[test]
+    fn encoders_come_in_order_of_preference() {
+        use Encoder::{Rav1e, SvtAv1};
+        assert_eq!(rung("", "encoder = 'svt-av1'").encoders, [SvtAv1]);
+        assert_eq!(rung("", "encoder = ['svt-av1', 'rav1e']").encoders, [SvtAv1, Rav1e]);
+        assert_eq!(rung("[video]\nencoder = ['svt-av1', 'rav1e']\n", "").encoders, [SvtAv1, Rav1e]);
+        assert_eq!(rung("[video]\nencoder = ['svt-av1', 'rav1e']\n", "encoder = 'rav1e'").encoders, [Rav1e]);
+        refused("encoder = []", &["`encoder` in `[[rung]]` is an empty list", "nothing would be encoded"]);
+        refused("encoder = ['rav1e', 'rav1e']", &["the encoder `rav1e` is given twice", "leave one out"]);
+        assert_eq!(rung("", "").svt_av1.preset, 8);
+        assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n", "").svt_av1.preset, 4);
+        assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n[video]\npreset = 5\n", "").svt_av1.preset, 5);
+        assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n", "preset = 13").svt_av1.preset, 13);
+        refused("preset = 14", &["`preset` in `[[rung]]` must be from 0 to 13", "this is too large"]);
     }
 
     #[test]
@@ -317,21 +356,19 @@ mod tests {
 
     #[test]
     fn encoders_to_come_are_told_from_unknown_ones() {
-        for planned in ["svt-av1", "nvenc"] {
-            refused(
-                &format!("encoder = '{planned}'"),
-                &[
-                    &format!("error: `{planned}` is not available in this version of rivet"),
-                    "for `encoder` in `[[rung]]`",
-                    "help: available: `rav1e`",
-                ],
-            );
-        }
+        refused(
+            "encoder = 'nvenc'",
+            &[
+                "error: `nvenc` is not available in this version of rivet",
+                "for `encoder` in `[[rung]]`",
+                "help: available: `rav1e` or `svt-av1`",
+            ],
+        );
         refused(
             "encoder = 'raw1e'",
-            &["`encoder` in `[[rung]]` must be `rav1e`", "did you mean `\"rav1e\"`?"],
+            &["`encoder` in `[[rung]]` must be `rav1e` or `svt-av1`", "did you mean `\"rav1e\"`?"],
         );
-        refused("encoder = 'x264'", &["must be `rav1e`", "for example: `encoder = \"rav1e\"`"]);
+        refused("encoder = 'x264'", &["must be `rav1e` or `svt-av1`", "for example: `encoder = \"rav1e\"`"]);
         refused("color = 'bt709'", &["`color` in `[[rung]]` must be `source`"]);
     }
 }

@@ -100,7 +100,14 @@ impl Scheduler<'_> {
                         self.ready.encode_ended((title, piece), demand);
                         continue;
                     }
-                    match encode_job(&self.titles[title], track, frames) {
+                    let choice = self.graph[id].choice;
+                    if self.titles[title].tracks[track].choice(choice) != Some(choice) {
+                        // Its encoder has been retired meanwhile.
+                        self.ready.encode_ended((title, piece), demand);
+                        self.look_again(id);
+                        continue;
+                    }
+                    match encode_job(&self.titles[title], track, choice, frames) {
                         Ok(job) => {
                             self.demands.insert(id, (demand, false));
                             return Some((vec![id], Work::One(job)));
@@ -170,7 +177,7 @@ fn demand(titles: &[Title], graph: &Graph, jobs: usize, node: NodeIndex) -> Dema
         }
         Step::Encode { track, piece } => {
             let encoder = title.tracks.get(track).and_then(|track| track.rung()).map_or(0, |rung| {
-                let picture = &rung.settings.picture;
+                let picture = &rung.picture;
                 let sample = picture.bytes_per_sample() as u64;
                 u64::from(picture.width) * u64::from(picture.height) * 3 / 2 * sample * ENCODER_FRAMES
             });

@@ -105,14 +105,17 @@ impl Scheduler<'_> {
         let frames: u64 = timing.span_frames.iter().map(|&frames| u64::from(frames)).sum();
         let seconds = timing.seconds(duration);
         let title = &mut self.titles[number];
-        let warnings =
-            title.grow_tracks(&mut self.graph, timing, self.settings.jobs.min(8), &self.worker.decoded)?;
+        let is_here = |encoder: &str| self.tools.encoders.contains_key(encoder);
+        let (threads, decoded) = (self.settings.jobs.min(8), &self.worker.decoded);
+        let warnings = title.grow_tracks(&mut self.graph, timing, threads, decoded, &is_here)?;
         for message in warnings {
             (self.observe)(&Event::Warning { title: title.name.clone(), message });
         }
-        let pictures = title.tracks.iter().filter_map(|track| track.rung()).map(|rung| {
-            u64::from(rung.settings.picture.width) * u64::from(rung.settings.picture.height) * frames
-        });
+        let pictures = title
+            .tracks
+            .iter()
+            .filter_map(|track| track.rung())
+            .map(|rung| u64::from(rung.picture.width) * u64::from(rung.picture.height) * frames);
         (self.observe)(&Event::Film {
             title: title.name.clone(),
             rungs: title.tracks.iter().filter(|track| track.rung().is_some()).count() as u64,

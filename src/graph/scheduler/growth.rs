@@ -24,7 +24,7 @@ impl Scheduler<'_> {
     ) -> Result<(), StepError> {
         let before = self.graph.node_count();
         match payload {
-            Payload::None => {}
+            Payload::None | Payload::Encoded(_) => {}
             Payload::Source(digest) if self.titles[title].digest.is_none() => {
                 self.titles[title].digest = Some(digest);
                 let whole = !self.settings.expand && !self.settings.unpublished;
@@ -109,7 +109,7 @@ impl Scheduler<'_> {
         };
         let title = &self.titles[title];
         let chunk = title.chunks.get(piece)?;
-        let picture = &title.tracks.get(track)?.rung()?.settings.picture;
+        let picture = &title.tracks.get(track)?.rung()?.picture;
         let samples = u64::from(picture.width) * u64::from(picture.height) * u64::from(chunk.frames);
         Some(EncodeWork { seconds: title.timing.as_ref()?.seconds(chunk.duration()), samples })
     }

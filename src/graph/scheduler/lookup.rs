@@ -24,6 +24,8 @@ const BATCH: usize = 256;
 struct Inspected {
     prepared: Prepared,
     key: ActionKey,
+    /// Of an encode, the choice that it will try.
+    choice: usize,
     /// What is filed under the key, if it was to be looked for and can be believed.
     found: Result<Option<Made>, StepError>,
 }
@@ -169,9 +171,10 @@ impl Scheduler<'_> {
 
     fn look_up_cached(&mut self, id: NodeIndex, inspected: Inspected) -> Result<(), StepError> {
         let Node { title, step, repairs, .. } = self.graph[id];
-        let Inspected { prepared: Prepared { recipe, job }, key, found } = inspected;
+        let Inspected { prepared: Prepared { recipe, job }, key, choice, found } = inspected;
         tracing::debug!(node = self.titles[title].label(step), kind = recipe.kind(), %key, fields = ?recipe.fields());
         self.graph[id].key = Some(key);
+        self.graph[id].choice = choice;
         if let Some(&owner) = self.in_flight.get(&key) {
             self.graph[id].state = State::Following;
             self.followers.entry(owner).or_default().push(id);
@@ -217,12 +220,40 @@ impl View<'_> {
         if unseen || !node.is_fresh() || matches!(node.step, Step::Source | Step::Publish) {
             return None;
         }
-        Some(prepare(self.graph, title, node.step, self.tools).map(|prepared| {
-            let key = prepared.recipe.key();
-            // What was lost once is not looked up again: its entry may still be there.
-            let found = if node.repairs == 0 { self.find(title, node.step, &key) } else { Ok(None) };
-            Inspected { prepared, key, found }
-        }))
+        Some(match node.step {
+            Step::Encode { track, piece } => self.inspect_encode(node, track, piece),
+            step => prepare(self.graph, title, step, self.tools).map(|prepared| {
+                let key = prepared.recipe.key();
+                // What was lost once is not looked up again: its entry may still be there.
+                let found = if node.repairs == 0 { self.find(title, step, &key) } else { Ok(None) };
+                Inspected { prepared, key, choice: 0, found }
+            }),
+        })
+    }
+
+    /// What any of a rung's encoders has made will do.
+    fn inspect_encode(&self, node: &Node, track: usize, piece: usize) -> Result<Inspected, StepError> {
+        let title = &self.titles[node.title];
+        let identity = title.piece(track, piece)?.identity;
+        let mut recipes = title.encode_recipes(track, identity, self.tools)?;
+        let mut choice = title.track(track)?.choice(node.choice);
+        let mut found = Ok(None);
+        if node.repairs == 0 {
+            for (number, recipe) in recipes.iter().enumerate() {
+                found = self.find(title, node.step, &recipe.key());
+                if !matches!(found, Ok(None)) {
+                    choice = Some(number);
+                    break;
+                }
+            }
+        }
+        let choice = choice.ok_or_else(|| {
+            let reasons = title.tracks[track].retired.iter().map(|(_, reason)| reason.as_str());
+            StepError::Spec(format!("no encoder is left: {}", reasons.collect::<Vec<_>>().join("; ")))
+        })?;
+        let recipe = recipes.swap_remove(choice);
+        let key = recipe.key();
+        Ok(Inspected { prepared: Prepared { recipe, job: None }, key, choice, found })
     }
 
     /// What is filed under a key, if it can be believed.

@@ -50,8 +50,8 @@ pub struct Settings {
     pub sources: Option<HashMap<String, Digest>>,
     /// Tell of queue and memory, too.
     pub gauges: bool,
-    /// What encodes, in place of rav1e.
-    pub executor: Option<Arc<dyn Executor>>,
+    /// What encodes, in place of what this machine has.
+    pub executors: Option<Vec<Arc<dyn Executor>>>,
 }
 
 pub struct Scheduler<'a> {
@@ -194,6 +194,7 @@ impl<'a> Scheduler<'a> {
             }
             Err(StepError::Media(MediaError::Incomplete { .. } | MediaError::Damaged { .. }))
                 if self.respan(id) => {}
+            Err(StepError::Encode(failure)) if self.give_back(id, &failure) => {}
             Err(StepError::Lost(blob)) => self.repair(id, blob),
             Err(StepError::Beside) => self.skip(id),
             Err(error) if error.is_cancelled() => self.stopping = true,

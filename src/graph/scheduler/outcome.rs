@@ -83,7 +83,7 @@ impl Scheduler<'_> {
         let title = &self.titles[number];
         let would_run = |node: NodeIndex| matches!(self.graph[node].state, State::WouldRun);
         let tracks = title.tracks.iter().enumerate().map(|(number, track)| {
-            let size = track.rung().map(|rung| (rung.settings.picture.width, rung.settings.picture.height));
+            let size = track.rung().map(|rung| (rung.picture.width, rung.picture.height));
             let rate = match track.rung() {
                 Some(_) => title.timing.as_ref().map_or(1, |timing| timing.timescale),
                 None => crate::media::OPUS_RATE,

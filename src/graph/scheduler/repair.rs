@@ -7,16 +7,19 @@ use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 
 use crate::cache::{ActionEntry, BlobRef, Cache, Cost};
+use crate::executors::{Blame, Failure};
 use crate::media;
 
 use super::Scheduler;
 use crate::graph::error::StepError;
-use crate::graph::event::{Kind, Origin};
+use crate::graph::event::{Event, Kind, Origin};
 use crate::graph::step::{Node, State, Step};
 use crate::graph::work;
 
 /// A step whose result is lost this often is not met by chance.
 const MOST_REPAIRS: u8 = 3;
+/// Nor is an encoder that fails this often on a rung.
+const MOST_FAILURES: u32 = 3;
 
 impl Scheduler<'_> {
     /// A span that does not decode by itself may mean that the stream cannot be entered where it
@@ -44,6 +47,53 @@ impl Scheduler<'_> {
         self.take_in(before);
         self.remember_index(number, &index);
         true
+    }
+
+    /// Has a chunk encoded in another way when one has failed, if its rung allows another. One that
+    /// cannot make the rung's stream, or fails again and again, is not tried on this rung any more.
+    pub(super) fn give_back(&mut self, id: NodeIndex, failure: &Failure) -> bool {
+        let Node { title: number, step: Step::Encode { track, .. }, choice, .. } = self.graph[id] else {
+            return false;
+        };
+        let title = &mut self.titles[number];
+        let label = title.label(self.graph[id].step);
+        let made = &mut title.tracks[track];
+        let failures = made.failures.entry(choice).or_default();
+        *failures += 1;
+        let retires = match failure.blame {
+            Blame::Cancelled | Blame::Source => return false,
+            Blame::Contract | Blame::Spec => true,
+            Blame::Machine => *failures >= MOST_FAILURES,
+        };
+        let known = made.retired.iter().any(|(retired, _)| *retired == choice);
+        if retires && !known {
+            made.retired.push((choice, failure.message.clone()));
+        }
+        let Some(next) = made.choice(choice + 1).or_else(|| made.choice(0).filter(|&other| other != choice))
+        else {
+            return false;
+        };
+        let named = |choice: usize| {
+            made.rung().and_then(|plan| plan.choices.get(choice)).map_or("?", |one| one.encoder.name())
+        };
+        let mut message = format!("{label} goes to {}: {}", named(next), failure.message);
+        if retires && !known {
+            message += &format!("; {} encodes no more of rung {}", named(choice), made.name);
+        }
+        (self.observe)(&Event::Warning { title: title.name.clone(), message });
+        let node = &mut self.graph[id];
+        (node.choice, node.state) = (next, State::Waiting);
+        self.fresh.push(id);
+        true
+    }
+
+    /// A queued step's key has changed.
+    pub(super) fn look_again(&mut self, id: NodeIndex) {
+        if let Some(key) = self.graph[id].key {
+            self.in_flight.remove(&key);
+        }
+        self.graph[id].state = State::Waiting;
+        self.fresh.push(id);
     }
 
     /// Nobody wants a step any more. One that runs is left to end.

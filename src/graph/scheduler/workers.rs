@@ -11,7 +11,7 @@ use petgraph::graph::NodeIndex;
 use crate::cache::{ActionEntry, ActionKey, Cache, Cost};
 use crate::graph::error::StepError;
 use crate::graph::event::{Kind, Run};
-use crate::graph::work::{self, Batch, Job, Made, Worker};
+use crate::graph::work::{self, Batch, Job, Made, Payload, Worker};
 
 /// What a slot is given to do.
 pub(super) struct Task {
@@ -135,7 +135,7 @@ impl Filer {
                     wall_ms: u64::try_from(run.wall.as_millis()).unwrap_or(u64::MAX),
                     made_at: now(),
                     kind: kind.name().to_owned(),
-                    by: self.by(kind),
+                    by: self.by(&made.payload),
                 };
                 self.worker.cache.put_action(&key, &ActionEntry { result: made.result.clone(), cost })?;
             }
@@ -145,9 +145,9 @@ impl Filer {
     }
 
     /// What did it, for people to read.
-    fn by(&self, kind: Kind) -> String {
-        match kind {
-            Kind::Encode => format!("{} on {}", self.worker.executor.name(), self.worker.host),
+    fn by(&self, payload: &Payload) -> String {
+        match payload {
+            Payload::Encoded(executor) => format!("{executor} on {}", self.worker.host),
             _ => self.worker.host.clone(),
         }
     }

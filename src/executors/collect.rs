@@ -1,0 +1,72 @@
+//! Takes an encoder's packets one by one and makes a chunk of them: what an encoder hands out is
+//! held against what was asked for here, and nowhere else.
+
+use super::{EncodeJob, EncodedChunk, Failure};
+use crate::media::av1::{self, sequence_header_obu, to_sample};
+
+/// A chunk in the making.
+pub struct Collector<'a> {
+    job: &'a EncodeJob<'a>,
+    encoder: &'static str,
+    /// Whether the encoder cannot be told a level, so that one that is too low is put right.
+    sets_own_level: bool,
+    chunk: EncodedChunk,
+}
+
+impl<'a> Collector<'a> {
+    pub fn new(job: &'a EncodeJob<'a>, encoder: &'static str, sets_own_level: bool) -> Collector<'a> {
+        let units = Vec::with_capacity(job.pictures.count());
+        let chunk = EncodedChunk { sequence_header: Vec::new(), units };
+        Collector { job, encoder, sets_own_level, chunk }
+    }
+
+    /// Takes the next temporal unit: that of frame `number`, counted from 0. The first one's
+    /// sequence header must keep the contract, and only the first may be a key frame.
+    pub fn take(&mut self, unit: &[u8], number: u64, is_key: bool) -> Result<(), Failure> {
+        let encoder = self.encoder;
+        let garbled = |error: &dyn std::fmt::Display| {
+            Failure::machine(format!("{encoder} made an unreadable packet: {error}"))
+        };
+        let place = self.chunk.units.len();
+        if number != place as u64 {
+            return Err(Failure::machine(format!("{encoder} returned frame {number} in place {place}")));
+        }
+        if place > 0 && is_key {
+            return Err(Failure::machine(format!(
+                "{encoder} put a key frame at frame {number} of a closed sequence"
+            )));
+        }
+        let header = sequence_header_obu(unit).map_err(|error| garbled(&error))?;
+        let contract = self.job.contract;
+        let sample = match header {
+            None if place == 0 => {
+                return Err(Failure::machine(format!("{encoder}'s first packet has no sequence header")));
+            }
+            None => to_sample(unit).map_err(|error| garbled(&error))?,
+            Some(header) => {
+                let raised = match self.sets_own_level {
+                    true => av1::with_level(header, contract.header()).map_err(|error| garbled(&error))?,
+                    false => None,
+                };
+                let header = raised.as_deref().unwrap_or(header);
+                contract.check(header).map_err(|error| Failure::contract(encoder, &error))?;
+                if place == 0 {
+                    self.chunk.sequence_header = header.to_vec();
+                }
+                let unit = av1::with_header(unit, header).map_err(|error| garbled(&error))?;
+                to_sample(&unit).map_err(|error| garbled(&error))?
+            }
+        };
+        self.chunk.units.push(sample);
+        Ok(())
+    }
+
+    /// The chunk, if a packet has come for every frame.
+    pub fn finish(self) -> Result<EncodedChunk, Failure> {
+        let (made, count) = (self.chunk.units.len(), self.job.pictures.count());
+        if made != count {
+            return Err(Failure::machine(format!("{} made {made} packets of {count} frames", self.encoder)));
+        }
+        Ok(self.chunk)
+    }
+}

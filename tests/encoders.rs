@@ -1,0 +1,268 @@
+//! Encoders beside each other: what each makes keeps the rung's contract by others' eyes, any of a
+//! rung's encoders will do, and one that fails is no reason for a build to fail.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::{BUNNY_5S, FLOWER, Project, ladder};
+use rivet::cache::LocalCache;
+use rivet::executors::{self, Blame, EncodeJob, Executor, Failure, Rav1e, Report};
+use rivet::graph::{self, Event, Kind};
+
+const RUNGS: &str = "[encoder.svt-av1]\npreset = 12\n[segments]\ntarget = \"1s\"\n\
+                     [[rung]]\nname = \"a\"\nheight = 180\n[[rung]]\nname = \"b\"\nheight = 90\nbit_depth = 10\n";
+
+fn project(clip: &str, encoder: &str) -> Project {
+    let project = Project::new();
+    project.copy_clip(clip, "clip.mp4");
+    write(&project, encoder);
+    project
+}
+
+fn write(project: &Project, encoder: &str) {
+    project.write("ladder.toml", ladder("clip.mp4", &format!("[video]\nencoder = {encoder}\n{RUNGS}")));
+}
+
+/// A rung, joined, as dav1d decodes it with every check that it has; and as ffprobe sees it.
+fn decoded(project: &Project, rung: &str) -> (u64, serde_json::Value) {
+    let joined = project.path(&format!("{rung}.mp4"));
+    common::join_track(&project.path("out").join(rung), &joined);
+    let ivf = project.path(&format!("{rung}.ivf"));
+    common::ffmpeg(&["-i", joined.to_str().unwrap(), "-c", "copy", ivf.to_str().unwrap()]);
+    let yuv = project.path(&format!("{rung}.yuv"));
+    let arguments = ["-i", ivf.to_str().unwrap(), "-o", yuv.to_str().unwrap(), "--quiet", "--strict", "1"];
+    common::quietly("dav1d", arguments);
+    let streams = common::ffprobe(&joined, &["-count_frames", "-show_streams"]);
+    (fs::metadata(yuv).unwrap().len(), streams["streams"][0].clone())
+}
+
+#[test]
+fn svt_av1_keeps_the_contract_by_others_eyes() {
+    for (clip, frames) in [(BUNNY_5S, 132), (FLOWER, 150)] {
+        let project = project(clip, "\"svt-av1\"");
+        let build = project.build();
+        assert!(build.ran("encode") > 6);
+        for (rung, height, bytes) in [("a", 180, 1), ("b", 90, 2)] {
+            let (yuv, stream) = decoded(&project, rung);
+            assert_eq!(stream["nb_read_frames"], frames.to_string(), "{stream}");
+            let (width, rung_height) =
+                (stream["width"].as_u64().unwrap(), stream["height"].as_u64().unwrap());
+            assert_eq!(rung_height, height);
+            let chroma = width.div_ceil(2) * height.div_ceil(2);
+            assert_eq!(yuv, frames * bytes * (width * height + 2 * chroma), "{stream}");
+            // What the container says is what every segment's own header says.
+            let announced = stream["level"].as_u64();
+            for (name, content) in common::files_under(&project.path("out").join(rung)) {
+                if name.ends_with(".m4s") {
+                    let header = header_of(&content);
+                    assert_eq!(Some(u64::from(header.seq_level_idx)), announced, "{name}");
+                }
+            }
+        }
+        assert_eq!(project.build().ran_at_all(), 0);
+    }
+}
+
+/// The sequence header of a segment's first sample.
+fn header_of(segment: &[u8]) -> rivet::media::av1::SequenceHeader {
+    let mdat = segment.windows(4).position(|bytes| bytes == b"mdat").expect("an mdat box") + 4;
+    let header = rivet::media::av1::sequence_header_obu(&segment[mdat..]).unwrap().expect("a header");
+    rivet::media::av1::SequenceHeader::parse(header).unwrap()
+}
+
+#[test]
+fn svt_av1_is_as_deterministic_as_rav1e() {
+    let build = |jobs: &str| {
+        let project = project(BUNNY_5S, "\"svt-av1\"");
+        project.build_with(&["--jobs", jobs]);
+        project.output()
+    };
+    let one = build("1");
+    assert_eq!(one, build("2"));
+    assert_eq!(one, build("7"));
+}
+
+#[test]
+fn what_any_of_a_rungs_encoders_made_will_do() {
+    let project = project(BUNNY_5S, "\"rav1e\"");
+    let first = project.build();
+    let before = project.output();
+    // Nothing of it is SVT-AV1's.
+    write(&project, "\"svt-av1\"");
+    assert_eq!(project.build().ran("encode"), first.ran("encode"));
+    let other = project.output();
+    assert_ne!(before, other);
+    // Both are in the cache: the one that is preferred comes first.
+    for (encoders, expected) in [("[\"svt-av1\", \"rav1e\"]", &other), ("[\"rav1e\", \"svt-av1\"]", &before)]
+    {
+        write(&project, encoders);
+        let build = project.build();
+        assert_eq!(build.ran("encode"), 0, "{}", build.summary());
+        assert_eq!(&project.output(), expected);
+    }
+    // A knob that only an encoder has which is not asked for changes nothing.
+    let text = fs::read_to_string(project.path("ladder.toml")).unwrap();
+    write(&project, "\"rav1e\"");
+    project.build();
+    project.write("ladder.toml", text.replace("[\"rav1e\", \"svt-av1\"]", "\"rav1e\"").replace("12", "11"));
+    assert_eq!(project.build().ran("encode"), 0);
+}
+
+#[test]
+fn pictures_that_one_encoder_does_not_take_go_to_the_next() {
+    let rungs = "[video]\nencoder = [\"svt-av1\", \"rav1e\"]\n[[rung]]\nname = \"tiny\"\nheight = 36\n";
+    let project = Project::new();
+    project.copy_clip(BUNNY_5S, "clip.mp4");
+    project.write("ladder.toml", ladder("clip.mp4", rungs));
+    let build = project.build();
+    assert!(build.ran("encode") > 0);
+    assert!(build.stderr.contains("goes to rav1e: svt-av1 takes no pictures of 64x36"), "{}", build.stderr);
+    assert!(build.stderr.contains("svt-av1 encodes no more of rung tiny"), "{}", build.stderr);
+    project
+        .write("ladder.toml", ladder("clip.mp4", &rungs.replace("[\"svt-av1\", \"rav1e\"]", "\"svt-av1\"")));
+    let alone = project.try_build(&[]);
+    assert_eq!(alone.status, 1);
+    assert!(alone.stderr.contains("tiny/1: svt-av1 takes no pictures of 64x36"), "{}", alone.stderr);
+}
+
+/// What an encoder does that cannot be trusted.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// Streams of another depth than was agreed.
+    OtherDepth,
+    /// The `n`th attempt fails.
+    Nth(usize),
+    /// It never works.
+    Always,
+    /// Its last packet is missing.
+    Short,
+}
+
+/// Stands in for SVT-AV1, and is rav1e with a fault.
+struct Faulty {
+    rav1e: Rav1e,
+    fault: Fault,
+    attempts: AtomicUsize,
+}
+
+impl Executor for Faulty {
+    fn name(&self) -> &'static str {
+        "faulty"
+    }
+
+    fn encoder(&self) -> &'static str {
+        "svt-av1"
+    }
+
+    fn identity(&self) -> String {
+        "faulty 1".to_owned()
+    }
+
+    fn slots(&self) -> usize {
+        self.rav1e.slots()
+    }
+
+    fn encode(&self, job: &EncodeJob<'_>) -> Report {
+        let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
+        let mut settings = job.settings.clone();
+        settings.encoder = executors::EncoderSettings::Rav1e { speed: 10, tiles: 1 };
+        if matches!(self.fault, Fault::OtherDepth) {
+            settings.picture.bit_depth = 18 - settings.picture.bit_depth;
+        }
+        let fails = match self.fault {
+            Fault::Nth(nth) => attempt == nth,
+            Fault::Always => true,
+            Fault::OtherDepth | Fault::Short => false,
+        };
+        let outcome = if fails {
+            Err(Failure { blame: Blame::Machine, message: "the device is gone".to_owned() })
+        } else {
+            self.rav1e.encode(&EncodeJob { settings: &settings, ..*job }).outcome
+        };
+        let outcome = outcome.and_then(|chunk| match self.fault {
+            Fault::Short => Err(Failure::machine(format!("{} packets are missing", chunk.units.len()))),
+            _ => Ok(chunk),
+        });
+        Report { outcome, wall: Duration::ZERO, executor: self.name() }
+    }
+}
+
+/// A build in this process with a faulty encoder, and with rav1e beside it or not. Returns its
+/// warnings, its failures, and how often the faulty one was tried.
+fn build(folder: &Path, fault: Fault, encoders: &str) -> (Vec<String>, Vec<String>, usize, u64) {
+    fs::copy(common::clip(BUNNY_5S), folder.join("clip.mp4")).unwrap();
+    let text = ladder("clip.mp4", &format!("[video]\nencoder = {encoders}\n{RUNGS}"));
+    fs::write(folder.join("ladder.toml"), text).unwrap();
+    let spec = rivet::spec::load(&folder.join("ladder.toml")).unwrap();
+    let cache = Arc::new(LocalCache::open(&folder.join("cache")).unwrap());
+    let faulty = Arc::new(Faulty { rav1e: Rav1e::new(2).unwrap(), fault, attempts: AtomicUsize::new(0) });
+    let options = graph::Options {
+        executors: Some(vec![faulty.clone(), Arc::new(Rav1e::new(2).unwrap())]),
+        ..graph::Options::default()
+    };
+    let warnings = std::cell::RefCell::new(Vec::new());
+    let summary = graph::build(&spec, cache, &options, Arc::default(), &|event| {
+        if let Event::Warning { message, .. } = event {
+            warnings.borrow_mut().push(message.clone());
+        }
+    });
+    let summary = summary.unwrap();
+    let failures = summary.failures.iter().map(|failure| format!("{}: {}", failure.node, failure.message));
+    let encodes = summary.nodes[&Kind::Encode].ran;
+    (warnings.into_inner(), failures.collect(), faulty.attempts.load(Ordering::Relaxed), encodes)
+}
+
+#[test]
+fn an_encoder_that_breaks_the_contract_is_retired_and_fails_no_build() {
+    let folder = tempfile::tempdir().unwrap();
+    let (warnings, failures, attempts, encodes) =
+        build(folder.path(), Fault::OtherDepth, "[\"svt-av1\", \"rav1e\"]");
+    assert_eq!(failures, [] as [&str; 0]);
+    assert!(encodes > 10);
+    // Two slots may each have begun before the first told.
+    assert!((2..=4).contains(&attempts), "{attempts}: each rung tried it");
+    let told = warnings.iter().filter(|text| text.contains("encodes no more of rung")).count();
+    assert_eq!(told, 2, "{warnings:?}");
+    assert!(warnings.iter().any(|text| text.contains("bit_depth is 10 where 8 was agreed")), "{warnings:?}");
+    assert!(warnings.iter().any(|text| text.contains("bit_depth is 8 where 10 was agreed")), "{warnings:?}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let (_, failures, ..) = build(folder.path(), Fault::OtherDepth, "\"svt-av1\"");
+    assert!(!failures.is_empty());
+    for failure in failures {
+        assert!(failure.starts_with("a/") || failure.starts_with("b/"), "{failure}");
+        assert!(failure.contains("breaks the rung's contract: bit_depth is "), "{failure}");
+    }
+}
+
+#[test]
+fn an_encoder_that_fails_once_costs_one_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    let (warnings, failures, attempts, encodes) =
+        build(folder.path(), Fault::Nth(3), "[\"svt-av1\", \"rav1e\"]");
+    assert_eq!(failures, [] as [&str; 0]);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].ends_with("goes to rav1e: the device is gone"), "{warnings:?}");
+    assert_eq!(attempts as u64, encodes, "all but the one that failed were its own");
+}
+
+#[test]
+fn an_encoder_that_always_fails_is_retired() {
+    for fault in [Fault::Always, Fault::Short] {
+        let folder = tempfile::tempdir().unwrap();
+        let (warnings, failures, attempts, encodes) = build(folder.path(), fault, "[\"svt-av1\", \"rav1e\"]");
+        assert_eq!(failures, [] as [&str; 0]);
+        assert!(encodes > 10);
+        assert!((6..=8).contains(&attempts), "{attempts}: three times on each rung");
+        assert_eq!(warnings.len(), attempts, "{warnings:?}");
+        // And nothing of it was kept.
+        let (warnings, failures, attempts, encodes) =
+            build(folder.path(), Fault::Nth(usize::MAX), "[\"rav1e\"]");
+        assert_eq!((warnings.len(), failures.len(), attempts, encodes), (0, 0, 0, 0));
+    }
+}
