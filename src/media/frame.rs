@@ -62,14 +62,22 @@ impl Frame {
         hasher.update(name.as_bytes()).update(&[0]);
         hasher.update(&self.0.width().to_le_bytes());
         hasher.update(&self.0.height().to_le_bytes());
+        /// BLAKE3 is many times as fast on much at once as on a row.
+        const AT_ONCE: usize = 64 * 1024;
+        let mut rows = Vec::with_capacity(2 * AT_ONCE);
         for number in 0..4 {
             let Some(plane) = self.plane(number) else {
                 continue;
             };
             for row in 0..plane.rows {
-                hasher.update(plane.row(row));
+                rows.extend_from_slice(plane.row(row));
+                if rows.len() >= AT_ONCE {
+                    hasher.update(&rows);
+                    rows.clear();
+                }
             }
         }
+        hasher.update(&rows);
         if let Some(palette) = ffi::palette(&self.0) {
             hasher.update(&palette);
         }
