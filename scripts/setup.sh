@@ -130,6 +130,7 @@ need_browser() {
 need_test() {
     need_tool ffmpeg ffmpeg # makes inputs, decodes outputs; brings ffprobe
     need_tool dav1d dav1d   # a second opinion on every AV1 stream
+    need_tool aomdec aom-tools # and a third
     need_node
     need_browser
 }
@@ -216,7 +217,7 @@ check_debian() {
 check_elsewhere() {
     check_rust
     local tools=(pkg-config gcc g++ make nasm cmake) library tool
-    [[ "$mode" != test ]] || tools+=(ffmpeg ffprobe dav1d node npm)
+    [[ "$mode" != test ]] || tools+=(ffmpeg ffprobe dav1d aomdec node npm)
     [[ "$mode" != bench ]] || tools+=(ffmpeg ninja b3sum)
     for tool in "${tools[@]}"; do
         have "$tool" || absent+=("$tool")
@@ -225,7 +226,7 @@ check_elsewhere() {
     say "needed: a C and C++ compiler, make, nasm, cmake, pkg-config, libclang,"
     say "        and the headers of FFmpeg 5 or newer: ${libraries[*]}"
     if [[ "$mode" == test ]]; then
-        say "tests:  ffmpeg, dav1d, Node.js $min_node or newer with npm, Chromium or Google Chrome"
+        say "tests:  ffmpeg, dav1d, aomdec, Node.js $min_node or newer with npm, Chromium or Google Chrome"
         find_browser || absent+=("chromium")
     fi
     ((${#absent[@]} == 0)) || say "not found on PATH: ${absent[*]}"

@@ -28,7 +28,8 @@ fn write(project: &Project, encoder: &str) {
     project.write("ladder.toml", ladder("clip.mp4", &format!("[video]\nencoder = {encoder}\n{RUNGS}")));
 }
 
-/// A rung, joined, as dav1d decodes it with every check that it has; and as ffprobe sees it.
+/// How many bytes of pictures a rung has as dav1d, with every check that it has, and aomdec decode it;
+/// and what ffprobe sees in it.
 fn decoded(project: &Project, rung: &str) -> (u64, serde_json::Value) {
     let joined = project.path(&format!("{rung}.mp4"));
     common::join_track(&project.path("out").join(rung), &joined);
@@ -37,6 +38,11 @@ fn decoded(project: &Project, rung: &str) -> (u64, serde_json::Value) {
     let yuv = project.path(&format!("{rung}.yuv"));
     let arguments = ["-i", ivf.to_str().unwrap(), "-o", yuv.to_str().unwrap(), "--quiet", "--strict", "1"];
     common::quietly("dav1d", arguments);
+    // The reference decoder writes the same bytes.
+    let reference = project.path(&format!("{rung}-reference.yuv"));
+    let arguments = ["--rawvideo", "-o", reference.to_str().unwrap(), ivf.to_str().unwrap()];
+    common::quietly("aomdec", arguments);
+    assert_eq!(fs::read(&reference).unwrap(), fs::read(&yuv).unwrap(), "{rung}: dav1d and aomdec agree");
     let streams = common::ffprobe(&joined, &["-count_frames", "-show_streams"]);
     (fs::metadata(yuv).unwrap().len(), streams["streams"][0].clone())
 }
