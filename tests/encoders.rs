@@ -81,6 +81,26 @@ fn header_of(segment: &[u8]) -> rivet::media::av1::SequenceHeader {
     rivet::media::av1::SequenceHeader::parse(header).unwrap()
 }
 
+/// A level limits the bit rate, too, which constant quality does not know beforehand.
+#[test]
+fn more_bits_than_a_level_allows_are_told() {
+    let project = Project::new();
+    project.copy_clip(BUNNY_5S, "clip.mp4");
+    let rungs = |crf: u8| {
+        format!(
+            "[video]\nencoder = \"svt-av1\"\npreset = 12\n[[rung]]\nname = \"fine\"\nheight = 180\ncrf = {crf}\n\
+             [[rung]]\nname = \"coarse\"\nheight = 180\ncrf = 50\n"
+        )
+    };
+    project.write("ladder.toml", ladder("clip.mp4", &rungs(1)));
+    let build = project.build();
+    assert!(build.stderr.contains("rung fine: its busiest stretch has "), "{}", build.stderr);
+    assert!(build.stderr.contains("more than the 1.5 Mbit/s that AV1 level 2.0 allows"), "{}", build.stderr);
+    assert!(!build.stderr.contains("rung coarse"), "{}", build.stderr);
+    project.write("ladder.toml", ladder("clip.mp4", &rungs(40)));
+    assert!(!project.build().stderr.contains("busiest"));
+}
+
 #[test]
 fn svt_av1_is_as_deterministic_as_rav1e() {
     let build = |jobs: &str| {

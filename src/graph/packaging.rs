@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::cache::{BlobRef, Digest};
 use crate::media::OPUS_RATE;
+use crate::media::av1::LEVELS;
 use crate::package::{
     self, Bandwidth, FileList, HlsError, MediaPlaylist, MultivariantPlaylist, PlaylistSegment, PublishFile,
     RelPath, Role, SegmentSize, Variant, VideoRange,
@@ -201,6 +202,27 @@ impl Title {
         by_track.into_iter().for_each(|of_track| files.extend(of_track));
         files.push(file(ENTRY.to_owned(), self.blob_of(graph, self.multivariant)?, Role::Entry)?);
         FileList::new(files).map_err(StepError::Publish)
+    }
+
+    /// Warnings for rungs whose busiest stretch has more bits than their level allows. At constant
+    /// quality that is not known before they are encoded, when the level is agreed on.
+    pub fn above_their_levels(&self, summary: &TitleSummary) -> Vec<String> {
+        let mbits = |bits: u64| format!("{:.1} Mbit/s", bits as f64 / 1e6);
+        let rungs = self.tracks.iter().filter_map(|track| track.rung()).zip(&summary.rungs);
+        let above = rungs.filter_map(|(rung, made)| {
+            let level = LEVELS.iter().find(|level| level.idx == rung.contract.level_idx())?;
+            (made.peak > level.max_bitrate).then(|| {
+                format!(
+                    "rung {}: its busiest stretch has {}, more than the {} that AV1 level {} allows, which is \
+                     that of its size and rate; decoders in hardware may not keep up: raise its `crf`",
+                    made.name,
+                    mbits(made.peak),
+                    mbits(level.max_bitrate),
+                    level.name
+                )
+            })
+        });
+        above.collect()
     }
 
     /// What was published, for the closing summary. `encoded` tells whether a node ran.

@@ -6,7 +6,7 @@ use petgraph::graph::NodeIndex;
 
 use super::Scheduler;
 use crate::graph::error::StepError;
-use crate::graph::event::{Counts, FailureReport, Kind, Origin, Run, TitleSummary};
+use crate::graph::event::{Counts, Event, FailureReport, Kind, Origin, Run, TitleSummary};
 use crate::graph::memo::{self, TitleMemo};
 use crate::graph::plan::{TitlePlan, TrackPlan};
 use crate::graph::step::State;
@@ -69,6 +69,9 @@ impl Scheduler<'_> {
         {
             let memo = TitleMemo::new(title.step_counts(), files, summary.clone());
             memo::keep(&self.worker, self.ladder, digest, &self.tools, &memo)?;
+        }
+        for message in title.above_their_levels(&summary) {
+            (self.observe)(&Event::Warning { title: title.name.clone(), message });
         }
         let outlook = self.outlook(number);
         self.outcome.titles.push(TitlePlan { up_to_date: true, ..outlook });
