@@ -6,6 +6,7 @@ mod cache;
 mod devices;
 mod explain;
 mod graph;
+mod init;
 mod log;
 mod plan;
 
@@ -40,6 +41,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Init(init::InitArgs),
     Build(build::BuildArgs),
     Plan(plan::PlanArgs),
     Explain(explain::ExplainArgs),
@@ -138,6 +140,7 @@ pub fn main() -> ExitCode {
         .with_target(false)
         .init();
     let exit = match cli.command {
+        Command::Init(args) => init::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Explain(args) => explain::run(&args),
@@ -189,7 +192,7 @@ fn load(path: &Path) -> Result<Ladder, Exit> {
             }
             LoadError::Io { ref source, .. } => complain(
                 format_args!("{error}: {source}"),
-                Some("name a spec: rivet build LADDER; the repository's examples/ladders has one to start from"),
+                Some("name a spec: rivet build LADDER; `rivet init SOURCE` writes one to start from"),
             ),
         }
         Exit::Usage

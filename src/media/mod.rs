@@ -5,7 +5,7 @@
 //! [`Index`]: the tracks, and for the pictures the [`Span`]s, stretches that decode by
 //! themselves. A [`PacketReader`] fetches the packets of a span again, and a [`SpanDecoder`]
 //! turns them into [`Frame`]s in presentation order. Sound goes through [`decode_audio`] to
-//! 48 kHz PCM and through [`encode_window`] to packets.
+//! 48 kHz PCM and through [`encode_window`] to packets. [`probe`] only looks at a file's head.
 
 pub mod av1;
 
@@ -34,6 +34,6 @@ pub use index::{AudioTrack, Index, Rotation, Span, SpanDigest, VideoTrack};
 pub use opus::{Blocks, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, encode_window, opus_library};
 pub use reader::{PacketReader, SpanPackets};
 pub use scale::{Picture, PictureFormat, Scaler};
-pub use scan::scan;
+pub use scan::{probe, scan};
 pub use score::{Signature, cut_score};
 pub use timing::{FrameTimes, Rational};

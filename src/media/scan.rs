@@ -41,25 +41,39 @@ struct Seen {
     digest: [u8; 32],
 }
 
-/// Reads the whole file and returns its index. `cancelled` is asked now and then.
-pub fn scan(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaError> {
-    let mut input = ffi::open(path)?;
-    let damaged = |detail: String| MediaError::Damaged { path: path.to_owned(), detail };
+/// The tracks of a file as its head tells of them: none of their packets are read, so nothing of
+/// what [`scan`] finds out by that is there.
+pub fn probe(path: &Path) -> Result<(VideoTrack, Vec<AudioTrack>), MediaError> {
+    let (_, video, audio) = tracks(path)?;
+    Ok((video, audio.into_iter().map(|(track, _)| track).collect()))
+}
+
+/// An open file, its pictures, and its sound.
+type Tracks = (Input, VideoTrack, Vec<(AudioTrack, AudioHasher)>);
+
+fn tracks(path: &Path) -> Result<Tracks, MediaError> {
+    let input = ffi::open(path)?;
     let stream = input
         .streams()
         .best(Type::Video)
         .filter(|stream| !stream.disposition().contains(ffmpeg::format::stream::Disposition::ATTACHED_PIC))
         .ok_or_else(|| MediaError::NoVideo { path: path.to_owned() })?;
-    let video = stream.index();
     let video_parameters = ffi::parameters(&stream);
     check_picture(path, &video_parameters)?;
-    let mut track = describe(&stream, &video_parameters);
-    let mut audio: Vec<(AudioTrack, AudioHasher)> = input
+    let track = describe(&stream, &video_parameters);
+    let audio = input
         .streams()
         .filter(|stream| stream.parameters().medium() == Type::Audio)
         .filter_map(|stream| describe_audio(&stream))
         .collect();
+    Ok((input, track, audio))
+}
 
+/// Reads the whole file and returns its index. `cancelled` is asked now and then.
+pub fn scan(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaError> {
+    let (mut input, mut track, mut audio) = tracks(path)?;
+    let video = track.stream;
+    let damaged = |detail: String| MediaError::Damaged { path: path.to_owned(), detail };
     let file_size = std::fs::metadata(path).map(|meta| meta.len()).unwrap_or(0);
     if let Some(detail) = ffi::beyond_the_end(&mut input, file_size) {
         return Err(damaged(detail));

@@ -26,6 +26,7 @@ mod outputs;
 mod package;
 mod paths;
 mod problems;
+mod propose;
 mod segments;
 mod suggest;
 mod syntax;
@@ -45,8 +46,9 @@ use std::path::{Path, PathBuf};
 pub use errors::SpecErrors;
 pub use ladder::{
     AudioCodec, AudioRendition, BitDepth, CacheSpec, Crf, Encoder, Ladder, Package, PackageFormat,
-    Rav1eOptions, Rung, SegmentMode, SegmentPolicy, Title,
+    Rav1eOptions, Rung, SegmentMode, SegmentPolicy, SvtAv1Options, Title,
 };
+pub use propose::{Proposal, propose};
 pub use units::{BitsPerSecond, Millis, UnitError};
 
 use paths::Place;

@@ -1,0 +1,129 @@
+//! Writes a spec for a source that has none: a place to start from, with a word on each choice.
+
+use std::fmt::Write;
+
+use super::ladder::Encoder;
+
+/// What a spec is to be written for.
+#[derive(Clone, Debug)]
+pub struct Proposal<'a> {
+    /// As the spec shall name it.
+    pub source: &'a str,
+    /// Where the stream shall go, within the spec's folder.
+    pub output: &'a str,
+    /// The source's picture as shown, in square samples.
+    pub width: u32,
+    pub height: u32,
+    /// Whether there is sound.
+    pub sound: bool,
+    pub encoder: Encoder,
+}
+
+/// The short sides of rungs that players and people expect.
+const SIDES: [u32; 7] = [2160, 1440, 1080, 720, 480, 360, 240];
+/// No proposal has more rungs.
+const MOST_RUNGS: usize = 5;
+
+/// The text of a spec.
+pub fn propose(proposal: &Proposal<'_>) -> String {
+    let mut text = String::new();
+    let mut line = |words: std::fmt::Arguments<'_>| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{words}");
+    };
+    let Proposal { width, height, .. } = *proposal;
+    line(format_args!(
+        "# Build it with `rivet build`; see what would run with `rivet plan`. Every key: docs/spec.md."
+    ));
+    line(format_args!("\n[title]"));
+    line(format_args!("source = {}", quoted(proposal.source)));
+    line(format_args!("output = {}    # rivet owns this folder", quoted(proposal.output)));
+    line(format_args!("\n[segments]"));
+    line(format_args!("target = \"2s\"    # \"6s\" needs a third fewer bytes, and makes edits dearer"));
+    line(format_args!("\n[video]"));
+    match proposal.encoder {
+        Encoder::SvtAv1 => {
+            line(format_args!(
+                "encoder = \"svt-av1\"    # \"rav1e\" is on every machine, and ten times as slow"
+            ));
+            line(format_args!("preset = 8             # 0 (slow, smaller files) to 13"));
+        }
+        Encoder::Rav1e => {
+            line(format_args!(
+                "encoder = \"rav1e\"    # \"svt-av1\", where FFmpeg has it, is ten times as fast"
+            ));
+            line(format_args!("speed = 9            # 0 (slow, smaller files) to 10"));
+        }
+    }
+    line(format_args!("crf = 32               # 0 (best) to 63 (smallest)"));
+    line(format_args!(
+        "\n# The source is {width}x{height}; the other side of each rung follows from its shape."
+    ));
+    // A picture that stands is named by its width, as one that lies is by its height.
+    let (short, key) = if width < height { (width, "width") } else { (height, "height") };
+    let mut sides: Vec<u32> = SIDES.into_iter().filter(|&side| side <= short).take(MOST_RUNGS).collect();
+    if sides.is_empty() {
+        sides.push((short / 2 * 2).max(16));
+    }
+    for side in sides {
+        line(format_args!("\n[[rung]]\nname = \"{side}p\"\n{key} = {side}"));
+    }
+    if proposal.sound {
+        line(format_args!("\n[[audio]]\nname = \"main\"\nbitrate = \"128k\"    # Opus"));
+    }
+    text
+}
+
+/// As a string of TOML.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::spec::parse;
+
+    fn proposal(width: u32, height: u32) -> Proposal<'static> {
+        Proposal {
+            source: "a \"b\".mp4",
+            output: "dist/a",
+            width,
+            height,
+            sound: true,
+            encoder: Encoder::SvtAv1,
+        }
+    }
+
+    fn sides(width: u32, height: u32) -> Vec<(Option<u32>, Option<u32>)> {
+        let text = propose(&proposal(width, height));
+        let ladder = parse(&text, Path::new("/here/ladder.toml")).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        ladder.rungs.iter().map(|rung| (rung.width, rung.height)).collect()
+    }
+
+    #[test]
+    fn rungs_fit_the_picture() {
+        let high = |sides: &[u32]| sides.iter().map(|&side| (None, Some(side))).collect::<Vec<_>>();
+        assert_eq!(sides(1920, 1080), high(&[1080, 720, 480, 360, 240]));
+        assert_eq!(sides(3840, 2160), high(&[2160, 1440, 1080, 720, 480]));
+        assert_eq!(sides(1280, 719), high(&[480, 360, 240]));
+        assert_eq!(sides(1080, 1920)[..2], [(Some(1080), None), (Some(720), None)]);
+        assert_eq!(sides(161, 91), high(&[90]));
+        assert_eq!(sides(4, 4), high(&[16]));
+    }
+
+    #[test]
+    fn what_is_there_is_written_down() {
+        let text = propose(&proposal(1280, 720));
+        let ladder = parse(&text, Path::new("/here/ladder.toml")).unwrap();
+        assert_eq!(ladder.titles[0].source, Path::new("/here/a \"b\".mp4"));
+        assert_eq!(ladder.titles[0].output, Path::new("/here/dist/a"));
+        assert_eq!(ladder.rungs[0].encoders, [Encoder::SvtAv1]);
+        assert_eq!(ladder.audio.len(), 1);
+        let plain = Proposal { sound: false, encoder: Encoder::Rav1e, ..proposal(1280, 720) };
+        let ladder = parse(&propose(&plain), Path::new("/here/ladder.toml")).unwrap();
+        assert_eq!((ladder.audio.len(), &ladder.rungs[0].encoders[..]), (0, &[Encoder::Rav1e][..]));
+    }
+}
