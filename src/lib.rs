@@ -21,3 +21,4 @@ pub mod graph;
 pub mod media;
 pub mod package;
 pub mod spec;
+pub mod workers;

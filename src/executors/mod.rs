@@ -91,13 +91,13 @@ pub struct Report {
 }
 
 /// Why a job failed, and on whose account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     pub blame: Blame,
     pub message: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Blame {
     /// The spec asks for what the encoder cannot do.
     Spec,
@@ -117,7 +117,7 @@ impl Failure {
     }
 
     /// A header that cannot be read is the machine's fault; one that says something else is not.
-    fn contract(encoder: &str, error: &ContractError) -> Failure {
+    pub(crate) fn contract(encoder: &str, error: &ContractError) -> Failure {
         let blame = match error {
             ContractError::Broken(_) => Blame::Contract,
             ContractError::Unreadable(_) | ContractError::NoLevel { .. } => Blame::Machine,

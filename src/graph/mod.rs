@@ -44,8 +44,9 @@ use std::time::{Instant, SystemTime};
 
 use crate::cache::LocalCache;
 use crate::executors::{self, Executor};
-use crate::media::{self, Scaler};
+use crate::media::{self, CountingDecoder, Decoder, DecodesHere, Scaler};
 use crate::spec::Ladder;
+use crate::workers::{WorkerDecoder, WorkerExecutor, WorkerOptions, WorkerPool};
 
 pub use check::{Check, Difference, check};
 pub use error::StepError;
@@ -76,6 +77,8 @@ pub struct Options {
     pub gauges: bool,
     /// What encodes, in place of what this machine has. Their identities are in the keys.
     pub executors: Option<Vec<Arc<dyn Executor>>>,
+    /// Processes to encode and decode in; `None`: this one.
+    pub workers: Option<WorkerOptions>,
 }
 
 impl Default for Options {
@@ -87,6 +90,7 @@ impl Default for Options {
             keep_going: false,
             gauges: false,
             executors: None,
+            workers: None,
         }
     }
 }
@@ -105,6 +109,7 @@ pub fn build(
     let settings = Settings { gauges: options.gauges, ..settings(options) };
     let mut scheduler = schedule(ladder, cache, settings, cancelled, observe)?;
     scheduler.run();
+    scheduler.end_workers();
     let outcome = std::mem::take(&mut scheduler.outcome);
     let mut nodes: std::collections::BTreeMap<Kind, Counts> =
         Kind::ALL.into_iter().map(|kind| (kind, Counts::default())).collect();
@@ -139,6 +144,7 @@ fn settings(options: &Options) -> Settings {
         sources: None,
         gauges: false,
         executors: options.executors.clone(),
+        workers: options.workers.clone(),
     }
 }
 
@@ -162,9 +168,20 @@ fn schedule_with<'a>(
     tools: Option<Tools>,
 ) -> Result<Scheduler<'a>, StepError> {
     media::init();
-    let executors = match &settings.executors {
-        Some(executors) => executors.clone(),
-        None => executors::found_here(settings.jobs).map_err(StepError::Encode)?,
+    let pool = settings.workers.clone();
+    let pool = pool.map(|options| Arc::new(WorkerPool::new(options, Arc::clone(&cancelled))));
+    let executors = match (&settings.executors, &pool) {
+        (Some(executors), _) => executors.clone(),
+        (None, None) => executors::found_here(settings.jobs).map_err(StepError::Encode)?,
+        (None, Some(pool)) => {
+            let found = executors::found_here(settings.jobs).map_err(StepError::Encode)?;
+            let apart = |inner| WorkerExecutor::new(inner, Arc::clone(pool), settings.jobs);
+            found.into_iter().map(|inner| Arc::new(apart(inner)) as Arc<dyn Executor>).collect()
+        }
+    };
+    let decoder: Arc<dyn Decoder> = match &pool {
+        Some(pool) => Arc::new(WorkerDecoder::new(Arc::clone(pool))),
+        None => Arc::new(DecodesHere),
     };
     let identities = executors.iter().map(|one| (one.encoder().to_owned(), one.identity()));
     let tools = tools.unwrap_or_else(|| Tools {
@@ -176,6 +193,7 @@ fn schedule_with<'a>(
         opus: media::opus_library().to_owned(),
     });
     let host = limits::host_name();
-    let worker = Arc::new(work::Worker { cache, executors, decoded: Arc::default(), host, cancelled });
+    let decoder = Arc::new(CountingDecoder::new(decoder));
+    let worker = Arc::new(work::Worker { cache, executors, decoder, pool, host, cancelled });
     Scheduler::new(ladder, worker, tools, settings, observe)
 }

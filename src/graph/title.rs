@@ -4,13 +4,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::cache::Digest;
-use crate::media::{AudioTrack, Index};
+use crate::media::{AudioTrack, Decoder, Index};
 use crate::package::{FileList, Language};
 use crate::spec::{self, Ladder};
 
@@ -216,7 +215,7 @@ impl Title {
         graph: &mut Graph,
         timing: Timing,
         threads: usize,
-        decoded: &Arc<AtomicU64>,
+        decoder: Arc<dyn Decoder>,
         is_here: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<String>, StepError> {
         let index = self.index.clone().ok_or_else(|| StepError::internal("a film without an index"))?;
@@ -255,13 +254,8 @@ impl Title {
             self.tracks.push(Track::new(&wanted.name, Medium::Audio(Arc::new(rendition))));
         }
         let track = Arc::new(index.video.clone());
-        self.frames = Some(Arc::new(FrameSource::new(
-            &self.source,
-            track,
-            &timing.span_frames,
-            threads,
-            Arc::clone(decoded),
-        )));
+        self.frames =
+            Some(Arc::new(FrameSource::new(&self.source, track, decoder, &timing.span_frames, threads)));
         self.timing = Some(timing);
         Ok(warnings)
     }

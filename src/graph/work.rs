@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, LocalCache};
 use crate::executors::{EncodeJob, EncodedChunk, Executor};
 use crate::media::{
-    self, AudioTrack, Index, MediaError, PacketReader, Rational, Signature, SpanDecoder, VideoTrack,
-    cut_score,
+    self, AudioTrack, CountingDecoder, DecodeOptions, Decoder, Index, MediaError, PacketReader, Rational,
+    Signature, VideoTrack, cut_score,
 };
 use crate::package;
+use crate::workers::WorkerPool;
 
 use super::chunking::ChunkPolicy;
 use super::cutting::Frames;
@@ -32,8 +33,9 @@ use super::track::ReelFacts;
 pub struct Worker {
     pub cache: Arc<LocalCache>,
     pub executors: Vec<Arc<dyn Executor>>,
-    /// Pictures decoded so far.
-    pub decoded: Arc<AtomicU64>,
+    pub decoder: Arc<CountingDecoder>,
+    /// The processes that encode and decode, if it is not this one.
+    pub pool: Option<Arc<WorkerPool>>,
     /// The machine's name, for people to read.
     pub host: String,
     pub cancelled: Arc<AtomicBool>,
@@ -232,26 +234,27 @@ pub fn decode_span(
     let mut reader = readers.take(first)?;
     let packets = reader.read_span(span)?;
     readers.give_back(reader);
-    let mut decoder = SpanDecoder::new(packets, threads)?;
+    let options = DecodeOptions { threads, frames: keep, at_once: true };
+    let mut decoding = worker.decoder.open(packets, &options)?;
     let mut decoded = DecodedSpan::default();
     let mut before: Option<Signature> = None;
     let mut first = None;
     let mut frames = keep.then(Vec::new);
-    while let Some(next) = decoder.next_frame()? {
+    while let Some(next) = decoding.next_picture()? {
         if worker.is_cancelled() {
             return Err(StepError::Cancelled);
         }
-        worker.decoded.fetch_add(1, Ordering::Relaxed);
-        let signature = Signature::of(&next.frame);
-        let score = before.as_ref().map_or(0, |before| cut_score(before, &signature));
-        decoded.frames.push(FrameFacts { rank: next.rank, digest: next.frame.digest(), score });
-        first.get_or_insert_with(|| signature.clone());
-        before = Some(signature);
+        let score = before.as_ref().map_or(0, |before| cut_score(before, &next.signature));
+        decoded.frames.push(FrameFacts { rank: next.rank, digest: next.digest, score });
+        first.get_or_insert_with(|| next.signature.clone());
+        before = Some(next.signature);
         if let Some(frames) = &mut frames {
-            frames.push(Arc::new(next.frame));
+            frames.extend(next.frame.map(Arc::new));
         }
     }
     decoded.ends = first.zip(before);
+    // One that hands over no frames was not asked for them, or cannot: they are decoded again later.
+    let frames = frames.filter(|frames| frames.len() == decoded.frames.len());
     let result = worker.store(&encoded(&decoded)?, Vec::new())?;
     Ok(Made { result, payload: Payload::Span(Box::new(decoded), frames) })
 }

@@ -69,7 +69,7 @@ fn shows_every_packet(id: codec::Id) -> bool {
 impl SpanDecoder {
     /// `threads` never changes the frames, only how soon they come.
     pub fn new(span: SpanPackets, threads: usize) -> Result<SpanDecoder, MediaError> {
-        let SpanPackets { path, parameters, mut packets, ranks, is_first } = span;
+        let SpanPackets { path, parameters, mut packets, ranks, is_first, .. } = span;
         let starts_with_key = packets.first().is_some_and(|packet| packet.is_key());
         // Packed MPEG-4 streams hold packets of a few bytes that stand for no picture.
         let mut expected = 0;

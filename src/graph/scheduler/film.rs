@@ -106,8 +106,9 @@ impl Scheduler<'_> {
         let seconds = timing.seconds(duration);
         let title = &mut self.titles[number];
         let is_here = |encoder: &str| self.tools.encoders.contains_key(encoder);
-        let (threads, decoded) = (self.settings.jobs.min(8), &self.worker.decoded);
-        let warnings = title.grow_tracks(&mut self.graph, timing, threads, decoded, &is_here)?;
+        let threads = self.settings.jobs.min(8);
+        let decoder = Arc::clone(&self.worker.decoder);
+        let warnings = title.grow_tracks(&mut self.graph, timing, threads, decoder, &is_here)?;
         for message in warnings {
             (self.observe)(&Event::Warning { title: title.name.clone(), message });
         }

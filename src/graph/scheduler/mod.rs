@@ -12,7 +12,6 @@ mod workers;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use petgraph::Direction;
@@ -22,6 +21,7 @@ use crate::cache::{ActionKey, Digest};
 use crate::executors::Executor;
 use crate::media::MediaError;
 use crate::spec::Ladder;
+use crate::workers::WorkerOptions;
 
 use outcome::CountOf;
 pub use outcome::Outcome;
@@ -52,6 +52,8 @@ pub struct Settings {
     pub gauges: bool,
     /// What encodes, in place of what this machine has.
     pub executors: Option<Vec<Arc<dyn Executor>>>,
+    /// Processes to encode and decode in; `None`: this one.
+    pub workers: Option<WorkerOptions>,
 }
 
 pub struct Scheduler<'a> {
@@ -119,7 +121,14 @@ impl<'a> Scheduler<'a> {
 
     /// Pictures decoded so far, those counted twice that were decoded twice.
     pub fn decoded_frames(&self) -> u64 {
-        self.worker.decoded.load(Ordering::Relaxed)
+        self.worker.decoder.pictures()
+    }
+
+    /// Ends the processes that have encoded and decoded, so that what they took is known.
+    pub fn end_workers(&self) {
+        if let Some(pool) = &self.worker.pool {
+            pool.end_idle();
+        }
     }
 
     /// Runs to the end. What came of it is in `outcome`.

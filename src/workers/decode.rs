@@ -1,0 +1,156 @@
+//! Decoding in worker processes. A span whose worker is lost is decoded again by another; what had
+//! come of it is passed over.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::media::{DecodeOptions, DecodedPicture, Decoder, Decoding, MediaError, PackedSpan, SpanPackets};
+
+use super::carrier::Receiver;
+use super::pool::WorkerPool;
+use super::process::{Loss, UNEXPECTED, WorkerProcess};
+use super::protocol::{CarriedPicture, DecodeRequest, Reply, Request};
+
+/// Pictures that are asked for at a time where not all of them are taken at once.
+const AHEAD: u32 = 8;
+/// Workers that are tried before a span is given up: what ends each of them is no chance.
+const MOST_ATTEMPTS: u32 = 3;
+
+pub struct WorkerDecoder {
+    pool: Arc<WorkerPool>,
+}
+
+impl WorkerDecoder {
+    pub fn new(pool: Arc<WorkerPool>) -> WorkerDecoder {
+        WorkerDecoder { pool }
+    }
+}
+
+impl Decoder for WorkerDecoder {
+    fn open(&self, span: SpanPackets, options: &DecodeOptions) -> Result<Box<dyn Decoding>, MediaError> {
+        Ok(Box::new(WorkerDecoding {
+            pool: Arc::clone(&self.pool),
+            span: span.pack(),
+            options: *options,
+            attempts: 0,
+            told: 0,
+            session: None,
+            ended: false,
+        }))
+    }
+}
+
+struct WorkerDecoding {
+    pool: Arc<WorkerPool>,
+    span: PackedSpan,
+    options: DecodeOptions,
+    attempts: u32,
+    /// Pictures that were handed out.
+    told: u64,
+    session: Option<Session>,
+    ended: bool,
+}
+
+/// A span in one worker.
+struct Session {
+    process: WorkerProcess,
+    receiver: Receiver,
+    /// Pictures that were asked for and have not come.
+    due: u32,
+    /// Pictures that have come and were handed out before, by another worker.
+    to_pass: u64,
+    pictures: VecDeque<DecodedPicture>,
+}
+
+enum Next {
+    Picture(DecodedPicture),
+    End(Result<(), MediaError>),
+}
+
+impl Decoding for WorkerDecoding {
+    fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
+        while !self.ended {
+            match self.attempt() {
+                Ok(Next::Picture(picture)) => {
+                    self.told += 1;
+                    return Ok(Some(picture));
+                }
+                Ok(Next::End(result)) => {
+                    self.ended = true;
+                    if let Some(session) = self.session.take() {
+                        self.pool.give_back(session.process);
+                    }
+                    result?;
+                }
+                Err(Loss::Cancelled) => return Err(MediaError::Cancelled),
+                Err(Loss::Gone(what)) => {
+                    self.session = None;
+                    self.attempts += 1;
+                    if self.attempts == MOST_ATTEMPTS {
+                        return Err(MediaError::Library { operation: "decoding".into(), reason: what });
+                    }
+                    tracing::warn!("{}: decoding is tried again: {what}", self.span.path.display());
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl WorkerDecoding {
+    fn attempt(&mut self) -> Result<Next, Loss> {
+        let patience = self.pool.patience();
+        let session = match &mut self.session {
+            Some(session) => session,
+            empty => {
+                let mut process = self.pool.take()?;
+                let request = DecodeRequest {
+                    span: self.span.clone(),
+                    threads: self.options.threads,
+                    frames: self.options.frames,
+                };
+                process.send(&Request::Decode(Box::new(request)), &[], patience)?;
+                let (receiver, pictures) = (Receiver::default(), VecDeque::new());
+                empty.insert(Session { process, receiver, due: 0, to_pass: self.told, pictures })
+            }
+        };
+        loop {
+            if let Some(picture) = session.pictures.pop_front() {
+                return Ok(Next::Picture(picture));
+            }
+            if session.due == 0 {
+                session.due = if self.options.at_once { u32::MAX } else { AHEAD };
+                session.process.send(&Request::More(session.due), &[], patience)?;
+            }
+            match session.process.answer(patience)? {
+                (Reply::Decoded(pictures), handles) => session.take(pictures, handles)?,
+                (Reply::DecodeEnded(result), _) => return Ok(Next::End(result)),
+                _ => return Err(unexpected()),
+            }
+        }
+    }
+}
+
+impl Session {
+    fn take(&mut self, pictures: Vec<CarriedPicture>, handles: Vec<OwnedFd>) -> Result<(), Loss> {
+        let mut handles = handles.into_iter();
+        for CarriedPicture { rank, digest, signature, frame } in pictures {
+            let frame = match frame {
+                Some(carried) => Some(self.receiver.frame(&carried, &mut handles).ok_or_else(unexpected)?),
+                None => None,
+            };
+            self.due = self.due.saturating_sub(1);
+            if self.to_pass > 0 {
+                self.to_pass -= 1;
+            } else {
+                self.pictures.push_back(DecodedPicture { rank, digest, signature, frame });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unexpected() -> Loss {
+    Loss::Gone(UNEXPECTED.to_owned())
+}
