@@ -107,6 +107,8 @@ pub enum Blame {
     Machine,
     /// The encoder: its stream cannot be one of the rung's.
     Contract,
+    /// Nobody: a device has no room for another job now.
+    Refused,
     /// Nobody: the build was told to stop.
     Cancelled,
 }
@@ -149,6 +151,11 @@ pub trait Executor: Send + Sync {
 
     /// Jobs that it can do at a time.
     fn slots(&self) -> usize;
+
+    /// Whether it works on a device of its own, beside the CPUs.
+    fn is_device(&self) -> bool {
+        false
+    }
 
     fn encode(&self, job: &EncodeJob<'_>) -> Report;
 }

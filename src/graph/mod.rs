@@ -38,6 +38,7 @@ mod track;
 mod view;
 mod work;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
@@ -111,7 +112,7 @@ pub fn build(
     scheduler.run();
     scheduler.end_workers();
     let outcome = std::mem::take(&mut scheduler.outcome);
-    let mut nodes: std::collections::BTreeMap<Kind, Counts> =
+    let mut nodes: BTreeMap<Kind, Counts> =
         Kind::ALL.into_iter().map(|kind| (kind, Counts::default())).collect();
     nodes.extend(outcome.counts);
     let summary = Summary {
@@ -183,13 +184,20 @@ fn schedule_with<'a>(
         Some(pool) => Arc::new(WorkerDecoder::new(Arc::clone(pool))),
         None => Arc::new(DecodesHere),
     };
-    let identities = executors.iter().map(|one| (one.encoder().to_owned(), one.identity()));
+    let mut encoders: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for executor in &executors {
+        let (known, identity) =
+            (encoders.entry(executor.encoder().to_owned()).or_default(), executor.identity());
+        if !known.contains(&identity) {
+            known.push(identity);
+        }
+    }
     let tools = tools.unwrap_or_else(|| Tools {
         demuxer: media::demuxer_library(),
         decoder: media::decoder_library(),
         scaler: Scaler::identity(),
         resampler: media::resampler_identity(),
-        encoders: identities.collect(),
+        encoders,
         opus: media::opus_library().to_owned(),
     });
     let host = limits::host_name();

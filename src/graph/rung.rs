@@ -14,7 +14,15 @@ pub struct RungPlan {
     pub contract: Contract,
     /// The ways in which its chunks may be encoded, in order of preference: those of the spec whose
     /// encoders are here. At least one.
-    pub choices: Vec<EncodeSettings>,
+    pub choices: Vec<Choice>,
+}
+
+/// A way to encode a chunk.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    pub settings: EncodeSettings,
+    /// Who the encoder is, for keys.
+    pub identity: String,
 }
 
 /// Luma samples of a tile: smaller tiles cost bytes, larger ones leave cores idle.
@@ -22,12 +30,12 @@ const SAMPLES_PER_TILE: u64 = 400_000;
 const MOST_TILES: u64 = 16;
 
 impl RungPlan {
-    /// `is_here` tells whether this machine has an encoder.
+    /// `here` tells who of an encoder's name is on this machine: none, one, or GPUs of several kinds.
     pub fn new(
         rung: &spec::Rung,
         track: &VideoTrack,
         rate: Rational,
-        is_here: &dyn Fn(&str) -> bool,
+        here: &dyn Fn(&str) -> Vec<String>,
     ) -> Result<RungPlan, StepError> {
         let (width, height) = size(rung, track)?;
         let bit_depth = rung.bit_depth.map_or(if track.bit_depth > 8 { 10 } else { 8 }, spec::BitDepth::bits);
@@ -42,9 +50,12 @@ impl RungPlan {
             }
             spec::Encoder::SvtAv1 => EncoderSettings::SvtAv1 { preset: rung.svt_av1.preset },
         };
-        let here = rung.encoders.iter().filter(|encoder| is_here(encoder.name()));
-        let settings = |encoder| EncodeSettings { picture, crf: rung.crf.get(), encoder: knobs(encoder) };
-        let choices: Vec<EncodeSettings> = here.map(settings).collect();
+        let choices = rung.encoders.iter().flat_map(|encoder| {
+            let settings = EncodeSettings { picture, crf: rung.crf.get(), encoder: knobs(encoder) };
+            let identities = here(encoder.name()).into_iter();
+            identities.map(move |identity| Choice { settings: settings.clone(), identity })
+        });
+        let choices: Vec<Choice> = choices.collect();
         if choices.is_empty() {
             let names: Vec<&str> = rung.encoders.iter().map(|encoder| encoder.name()).collect();
             return Err(StepError::NoEncoder { rung: rung.name.clone(), encoders: names.join(", ") });

@@ -216,11 +216,11 @@ impl Title {
         timing: Timing,
         threads: usize,
         decoder: Arc<dyn Decoder>,
-        is_here: &dyn Fn(&str) -> bool,
+        here: &dyn Fn(&str) -> Vec<String>,
     ) -> Result<Vec<String>, StepError> {
         let index = self.index.clone().ok_or_else(|| StepError::internal("a film without an index"))?;
         for rung in &self.spec_rungs {
-            let plan = RungPlan::new(rung, &index.video, timing.frame_rate, is_here)?;
+            let plan = RungPlan::new(rung, &index.video, timing.frame_rate, here)?;
             self.tracks.push(Track::new(&plan.name.clone(), Medium::Video(Arc::new(plan))));
         }
         let mut warnings = Vec::new();

@@ -64,7 +64,7 @@ pub enum Payload {
     Sound(SoundFacts, Vec<Piece>),
     Reel(Arc<Vec<BlobRef>>),
     /// A chunk, by this executor.
-    Encoded(&'static str),
+    Encoded(String),
     /// The output folder is as it should be.
     Published,
 }
@@ -296,18 +296,17 @@ pub fn store_film(worker: &Worker, film: Film) -> Result<Made, StepError> {
     Ok(Made { result, payload: Payload::Film(Arc::new(film)) })
 }
 
-/// Encodes a chunk in one of the ways that its rung allows.
+/// Encodes a chunk in one of the ways that its rung allows, by one of the executors.
 pub fn encode_chunk(
     worker: &Worker,
     frames: &ChunkFrames,
     rung: &RungPlan,
     choice: usize,
+    executor: usize,
 ) -> Result<Made, StepError> {
-    let settings = rung.choices.get(choice).ok_or_else(|| StepError::internal("no such choice"))?;
-    let mut executors = worker.executors.iter();
-    let executor = executors
-        .find(|executor| executor.encoder() == settings.encoder.name())
-        .ok_or_else(|| StepError::internal("an encoder that is not here"))?;
+    let missing = || StepError::internal("an encoder that is not here");
+    let settings = &rung.choices.get(choice).ok_or_else(missing)?.settings;
+    let executor = worker.executors.get(executor).ok_or_else(missing)?;
     let cancelled = || worker.is_cancelled();
     let chunk = frames.with(&cancelled, |pictures| {
         let job = EncodeJob { pictures, settings, contract: &rung.contract, cancelled: &cancelled };
@@ -316,7 +315,7 @@ pub fn encode_chunk(
     let facts =
         EncodeFacts { sequence_header: chunk.sequence_header.clone(), frames: chunk.units.len() as u32 };
     let result = worker.store(&encoded(&chunk)?, encoded(&facts)?)?;
-    Ok(Made { result, payload: Payload::Encoded(executor.name()) })
+    Ok(Made { result, payload: Payload::Encoded(executor.name().to_owned()) })
 }
 
 /// Holds every distinct sequence header of a rung against its contract. The result is the one

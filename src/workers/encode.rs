@@ -99,6 +99,10 @@ impl Executor for WorkerExecutor {
         self.inner.slots()
     }
 
+    fn is_device(&self) -> bool {
+        self.inner.is_device()
+    }
+
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
         let start = Instant::now();
         Report { outcome: self.run(job), wall: start.elapsed(), executor: self.name() }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
+use rustix::process::{Pid, Signal};
 
 use super::channel::{Channel, Wait};
 use super::protocol::{Greeting, Reply, Request};
@@ -171,8 +172,12 @@ impl WorkerProcess {
     }
 
     fn end(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
+        // It may have ended by itself. What it has started, as a command that runs it elsewhere
+        // does, is in its group.
+        if let Ok(None) = self.child.try_wait() {
+            let _ = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
     }
 }

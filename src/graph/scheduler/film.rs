@@ -105,10 +105,10 @@ impl Scheduler<'_> {
         let frames: u64 = timing.span_frames.iter().map(|&frames| u64::from(frames)).sum();
         let seconds = timing.seconds(duration);
         let title = &mut self.titles[number];
-        let is_here = |encoder: &str| self.tools.encoders.contains_key(encoder);
+        let here = |encoder: &str| self.tools.encoders.get(encoder).cloned().unwrap_or_default();
         let threads = self.settings.jobs.min(8);
         let decoder = Arc::clone(&self.worker.decoder);
-        let warnings = title.grow_tracks(&mut self.graph, timing, threads, decoder, &is_here)?;
+        let warnings = title.grow_tracks(&mut self.graph, timing, threads, decoder, &here)?;
         for message in warnings {
             (self.observe)(&Event::Warning { title: title.name.clone(), message });
         }

@@ -8,6 +8,7 @@ mod growth;
 mod lookup;
 mod outcome;
 mod repair;
+mod slots;
 mod workers;
 
 use std::collections::{HashMap, HashSet};
@@ -33,7 +34,8 @@ use super::ready::{Demand, Id, ReadyQueue};
 use super::step::{Node, State, Step};
 use super::title::{Graph, Title};
 use super::work::{Made, Worker};
-use workers::{Message, Workers};
+use slots::{Slots, Way};
+use workers::{Message, Next, Workers};
 
 pub struct Settings {
     pub jobs: usize,
@@ -56,6 +58,13 @@ pub struct Settings {
     pub workers: Option<WorkerOptions>,
 }
 
+/// What a step that runs has taken, besides its slot.
+enum Taken {
+    /// Memory, and whether the frames are kept.
+    Decode(Demand, bool),
+    Encode(Demand, Way),
+}
+
 pub struct Scheduler<'a> {
     pub(super) graph: Graph,
     pub(super) titles: Vec<Title>,
@@ -68,15 +77,15 @@ pub struct Scheduler<'a> {
     /// Nodes whose inputs are done and that have not been looked up.
     fresh: Vec<NodeIndex>,
     ready: ReadyQueue,
-    /// What running decodes and encodes take, and whether a decode's frames are kept.
-    demands: HashMap<NodeIndex, (Demand, bool)>,
+    /// What running decodes and encodes take.
+    taken: HashMap<NodeIndex, Taken>,
+    slots: Slots,
     /// Chunks whose frames may turn out not to be needed.
     settled: Vec<Id>,
     in_flight: HashMap<ActionKey, NodeIndex>,
     /// In a dry run, the keys of steps that would run.
     would_run_keys: HashSet<ActionKey>,
     followers: HashMap<NodeIndex, Vec<NodeIndex>>,
-    running: usize,
     stopping: bool,
     looked_up: u64,
     found: u64,
@@ -91,7 +100,8 @@ impl<'a> Scheduler<'a> {
         settings: Settings,
         observe: &'a dyn Fn(&Event),
     ) -> Result<Scheduler<'a>, StepError> {
-        let workers = Workers::start(settings.jobs, &worker)?;
+        let slots = Slots::new(settings.jobs, &worker.executors);
+        let workers = Workers::start(slots.most(), &worker)?;
         let titles =
             ladder.titles.iter().enumerate().map(|(n, title)| Title::new(ladder, n, title)).collect();
         let ready = ReadyQueue::new(settings.memory);
@@ -106,12 +116,12 @@ impl<'a> Scheduler<'a> {
             workers,
             fresh: Vec::new(),
             ready,
-            demands: HashMap::new(),
+            taken: HashMap::new(),
+            slots,
             settled: Vec::new(),
             in_flight: HashMap::new(),
             would_run_keys: HashSet::new(),
             followers: HashMap::new(),
-            running: 0,
             stopping: false,
             looked_up: 0,
             found: 0,
@@ -142,17 +152,20 @@ impl<'a> Scheduler<'a> {
                 self.ready.review(chunk);
             }
             self.dispatch();
-            if self.running == 0 {
+            // A device that had no room is asked again, even where nothing else goes on.
+            let again = self.slots.asked_again().filter(|_| !self.stopping && self.ready.len() > 0);
+            if self.slots.taken() == 0 && again.is_none() {
                 // Dispatching may have failed a step and thereby freed nothing new.
                 if self.fresh.is_empty() {
                     break;
                 }
                 continue;
             }
-            match self.workers.next() {
-                Some(Message::Made { node, made, run }) => self.finish(node, made, run),
-                Some(Message::Free) => self.running -= 1,
-                None => break,
+            match self.workers.next(again) {
+                Next::Message(Message::Made { node, made, run }) => self.finish(node, made, run),
+                Next::Message(Message::Free(slot)) => self.slots.release(slot),
+                Next::Nothing => {}
+                Next::Gone => break,
             }
         }
         self.outcome.interrupted = self.worker.is_cancelled();
@@ -175,10 +188,21 @@ impl<'a> Scheduler<'a> {
 
     fn finish(&mut self, id: NodeIndex, made: Result<Made, StepError>, run: Run) {
         let Node { title, step, key, .. } = self.graph[id];
-        if let Some((demand, kept)) = self.demands.remove(&id) {
-            match step {
-                Step::Encode { piece, .. } => self.ready.encode_ended((title, piece), demand),
-                _ => self.decode_ended(title, demand, kept, &made),
+        let mut way = None;
+        match self.taken.remove(&id) {
+            Some(Taken::Encode(demand, taken)) => {
+                way = Some(taken);
+                if let Step::Encode { piece, .. } = step {
+                    self.ready.encode_ended((title, piece), demand);
+                }
+            }
+            Some(Taken::Decode(demand, kept)) => self.decode_ended(title, demand, kept, &made),
+            None => {}
+        }
+        if let (Some(way), Ok(_), Step::Encode { track, .. }) = (way, &made, step) {
+            self.slots.succeeded(way, id);
+            if let Some(track) = self.titles[title].tracks.get_mut(track) {
+                track.failures.remove(&way.executor);
             }
         }
         if let Some(key) = key {
@@ -203,7 +227,7 @@ impl<'a> Scheduler<'a> {
             }
             Err(StepError::Media(MediaError::Incomplete { .. } | MediaError::Damaged { .. }))
                 if self.respan(id) => {}
-            Err(StepError::Encode(failure)) if self.give_back(id, &failure) => {}
+            Err(StepError::Encode(failure)) if way.is_some_and(|way| self.give_back(id, way, &failure)) => {}
             Err(StepError::Lost(blob)) => self.repair(id, blob),
             Err(StepError::Beside) => self.skip(id),
             Err(error) if error.is_cancelled() => self.stopping = true,

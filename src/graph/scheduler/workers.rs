@@ -2,12 +2,13 @@
 //! another pool's work runs other jobs of its own pool meanwhile, and an encode would stand still
 //! beneath another.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use petgraph::graph::NodeIndex;
 
+use super::slots::Slot;
 use crate::cache::{ActionEntry, ActionKey, Cache, Cost};
 use crate::graph::error::StepError;
 use crate::graph::event::{Kind, Run};
@@ -18,6 +19,8 @@ pub(super) struct Task {
     /// The steps, and the keys under which their results are filed.
     pub nodes: Vec<(NodeIndex, Kind, Option<ActionKey>)>,
     pub work: Work,
+    /// The slot that it takes.
+    pub slot: Slot,
 }
 
 pub(super) enum Work {
@@ -33,7 +36,16 @@ pub(super) enum Message {
         run: Run,
     },
     /// A slot has come free.
-    Free,
+    Free(Slot),
+}
+
+/// What there is to hear.
+pub(super) enum Next {
+    Message(Message),
+    /// Nothing until it was time to look again.
+    Nothing,
+    /// There are no threads any more.
+    Gone,
 }
 
 pub(super) struct Workers {
@@ -72,8 +84,17 @@ impl Workers {
         let _ = self.tasks.send(task);
     }
 
-    pub(super) fn next(&self) -> Option<Message> {
-        self.messages.recv().ok()
+    /// Waits for the next message, but not beyond `until`.
+    pub(super) fn next(&self, until: Option<Instant>) -> Next {
+        let received = match until {
+            None => self.messages.recv().map_err(RecvTimeoutError::from),
+            Some(until) => self.messages.recv_timeout(until.saturating_duration_since(Instant::now())),
+        };
+        match received {
+            Ok(message) => Next::Message(message),
+            Err(RecvTimeoutError::Timeout) => Next::Nothing,
+            Err(RecvTimeoutError::Disconnected) => Next::Gone,
+        }
     }
 }
 
@@ -119,7 +140,7 @@ impl Filer {
             }
         }
         // The receiver only goes when the build is over.
-        let _ = self.sender.send(Message::Free);
+        let _ = self.sender.send(Message::Free(task.slot));
     }
 
     fn file(

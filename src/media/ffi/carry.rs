@@ -79,7 +79,7 @@ pub(in crate::media) unsafe fn frame_over<M: AsRef<[u8]> + Send + Sync + 'static
         let video = frame::Video::wrap(raw);
         let owner = Arc::into_raw(Arc::clone(memory)).cast_mut().cast::<c_void>();
         let start = bytes.as_ptr().cast_mut();
-        let flags = ffi::AV_BUFFER_FLAG_READONLY as i32;
+        let flags = ffi::AV_BUFFER_FLAG_READONLY;
         let buffer = ffi::av_buffer_create(start, bytes.len(), Some(let_go::<M>), owner, flags);
         if buffer.is_null() {
             drop(Arc::from_raw(owner.cast::<M>().cast_const()));
