@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use common::{BUNNY_5S, Build, Project, ladder};
 
-const RUNGS: &str = "[[rung]]\nname = \"a\"\nheight = 72\n[[rung]]\nname = \"b\"\nheight = 54\nbit_depth = 10\n";
+const RUNGS: &str =
+    "[[rung]]\nname = \"a\"\nheight = 72\n[[rung]]\nname = \"b\"\nheight = 54\nbit_depth = 10\n";
 const RIVET: &str = env!("CARGO_BIN_EXE_rivet");
 
 fn project() -> Project {
@@ -114,7 +115,12 @@ fn a_worker_that_never_works_fails_the_build_with_its_last_words() {
     let missing = project.try_build(&["--worker", "/nowhere/rivet worker", "--cache-dir", "other"]);
     assert_eq!(missing.status, 1);
     assert!(missing.stderr.contains("could not be started (/nowhere/rivet)"), "{}", missing.stderr);
-    let other = project.try_build(&["--worker", "echo hello, and nothing that a worker says", "--cache-dir", "other"]);
+    let other = project.try_build(&[
+        "--worker",
+        "echo hello, and nothing that a worker says",
+        "--cache-dir",
+        "other",
+    ]);
     assert_eq!(other.status, 1);
     assert!(other.stderr.contains("its worker process cannot be understood"), "{}", other.stderr);
 }
@@ -125,7 +131,9 @@ fn workers(project: &Project) -> Vec<String> {
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let folder = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
-        if String::from_utf8_lossy(&line).contains("worker\0") && folder == project.root().canonicalize().unwrap() {
+        if String::from_utf8_lossy(&line).contains("worker\0")
+            && folder == project.root().canonicalize().unwrap()
+        {
             found.push(entry.file_name().to_string_lossy().into_owned());
         }
     }

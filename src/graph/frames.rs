@@ -4,11 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::executors::{Blame, Failure, Pictures};
 use crate::media::{
-    DecodeOptions, DecodedPicture, Decoder, Decoding, Frame, FrameDigest, MediaError, PacketReader,
+    Codecs, Counted, DecodeOptions, DecodedPicture, Decoding, Frame, FrameDigest, MediaError, PacketReader,
     VideoTrack,
 };
 
@@ -19,7 +20,9 @@ use super::film::{ChunkIdentity, Piece};
 pub struct FrameSource {
     path: PathBuf,
     track: Arc<VideoTrack>,
-    decoder: Arc<dyn Decoder>,
+    codecs: Arc<dyn Codecs>,
+    /// Pictures decoded so far, here and elsewhere.
+    decoded: Arc<AtomicU64>,
     /// The first frame of each span.
     span_starts: Vec<u64>,
     threads: usize,
@@ -39,7 +42,7 @@ struct Turns {
 /// An open decoder in the middle of the film.
 struct Cursor {
     reader: PacketReader,
-    decoding: Option<Box<dyn Decoding>>,
+    decoding: Option<Counted>,
     span: usize,
     /// The film's frame that comes next.
     next: u64,
@@ -64,7 +67,7 @@ impl FrameSource {
     pub fn new(
         path: &Path,
         track: Arc<VideoTrack>,
-        decoder: Arc<dyn Decoder>,
+        (codecs, decoded): (Arc<dyn Codecs>, Arc<AtomicU64>),
         span_frames: &[u32],
         threads: usize,
     ) -> FrameSource {
@@ -80,7 +83,8 @@ impl FrameSource {
         FrameSource {
             path: path.to_owned(),
             track,
-            decoder,
+            codecs,
+            decoded,
             span_starts,
             threads,
             frame_bytes,
@@ -158,7 +162,8 @@ impl FrameSource {
             if cursor.decoding.is_none() {
                 let packets = cursor.reader.read_span(cursor.span)?;
                 let options = DecodeOptions { threads: self.threads, frames: true, at_once: false };
-                cursor.decoding = Some(self.decoder.open(packets, &options)?);
+                let decoding = self.codecs.open(packets, &options)?;
+                cursor.decoding = Some(Counted::new(decoding, &self.decoded));
             }
             let decoded = match &mut cursor.decoding {
                 Some(decoding) => decoding.next_picture()?,

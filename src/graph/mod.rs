@@ -45,9 +45,9 @@ use std::time::{Instant, SystemTime};
 
 use crate::cache::LocalCache;
 use crate::executors::{self, Executor};
-use crate::media::{self, CountingDecoder, Decoder, DecodesHere, Scaler};
+use crate::media::{self, Codecs, CodecsHere, Scaler};
 use crate::spec::Ladder;
-use crate::workers::{WorkerDecoder, WorkerExecutor, WorkerOptions, WorkerPool};
+use crate::workers::{WorkerCodecs, WorkerExecutor, WorkerOptions, WorkerPool};
 
 pub use check::{Check, Difference, check};
 pub use error::StepError;
@@ -180,9 +180,9 @@ fn schedule_with<'a>(
             found.into_iter().map(|inner| Arc::new(apart(inner)) as Arc<dyn Executor>).collect()
         }
     };
-    let decoder: Arc<dyn Decoder> = match &pool {
-        Some(pool) => Arc::new(WorkerDecoder::new(Arc::clone(pool))),
-        None => Arc::new(DecodesHere),
+    let codecs: Arc<dyn Codecs> = match &pool {
+        Some(pool) => Arc::new(WorkerCodecs::new(Arc::clone(pool))),
+        None => Arc::new(CodecsHere),
     };
     let mut encoders: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for executor in &executors {
@@ -201,7 +201,7 @@ fn schedule_with<'a>(
         opus: media::opus_library().to_owned(),
     });
     let host = limits::host_name();
-    let decoder = Arc::new(CountingDecoder::new(decoder));
-    let worker = Arc::new(work::Worker { cache, executors, decoder, pool, host, cancelled });
+    let decoded = Arc::default();
+    let worker = Arc::new(work::Worker { cache, executors, codecs, decoded, pool, host, cancelled });
     Scheduler::new(ladder, worker, tools, settings, observe)
 }

@@ -4,12 +4,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::cache::Digest;
-use crate::media::{AudioTrack, Decoder, Index};
+use crate::media::{AudioTrack, Codecs, Index, SoundSource};
 use crate::package::{FileList, Language};
 use crate::spec::{self, Ladder};
 
@@ -22,7 +23,7 @@ use super::frames::FrameSource;
 use super::rung::RungPlan;
 use super::step::{Node, Step};
 use super::track::{Medium, PieceNodes, REEL, Reel, Rendition, SpanReel, Track};
-use super::work::{Readers, SoundFacts, SoundSource};
+use super::work::{Readers, SoundFacts};
 
 pub type Graph = DiGraph<Node, ()>;
 
@@ -215,7 +216,7 @@ impl Title {
         graph: &mut Graph,
         timing: Timing,
         threads: usize,
-        decoder: Arc<dyn Decoder>,
+        codecs: (Arc<dyn Codecs>, Arc<AtomicU64>),
         here: &dyn Fn(&str) -> Vec<String>,
     ) -> Result<Vec<String>, StepError> {
         let index = self.index.clone().ok_or_else(|| StepError::internal("a film without an index"))?;
@@ -255,7 +256,7 @@ impl Title {
         }
         let track = Arc::new(index.video.clone());
         self.frames =
-            Some(Arc::new(FrameSource::new(&self.source, track, decoder, &timing.span_frames, threads)));
+            Some(Arc::new(FrameSource::new(&self.source, track, codecs, &timing.span_frames, threads)));
         self.timing = Some(timing);
         Ok(warnings)
     }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, LocalCache};
 use crate::executors::{EncodeJob, EncodedChunk, Executor};
 use crate::media::{
-    self, AudioTrack, CountingDecoder, DecodeOptions, Decoder, Index, MediaError, PacketReader, Rational,
-    Signature, VideoTrack, cut_score,
+    Codecs, Counted, DecodeOptions, Decoding, Index, MediaError, PacketReader, Signature, VideoTrack,
+    cut_score,
 };
 use crate::package;
 use crate::workers::WorkerPool;
@@ -33,7 +33,9 @@ use super::track::ReelFacts;
 pub struct Worker {
     pub cache: Arc<LocalCache>,
     pub executors: Vec<Arc<dyn Executor>>,
-    pub decoder: Arc<CountingDecoder>,
+    pub codecs: Arc<dyn Codecs>,
+    /// Pictures decoded so far; those count twice that were decoded twice.
+    pub decoded: Arc<AtomicU64>,
     /// The processes that encode and decode, if it is not this one.
     pub pool: Option<Arc<WorkerPool>>,
     /// The machine's name, for people to read.
@@ -175,7 +177,7 @@ pub fn hash_file(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Digest, St
 }
 
 pub fn scan_source(worker: &Worker, path: &Path, digest: Digest) -> Result<Made, StepError> {
-    let index = media::scan(path, &|| worker.is_cancelled())?;
+    let index = worker.codecs.scan(path, &|| worker.is_cancelled())?;
     // What was indexed is filed under the digest, so it must still be the file that has it.
     if known_source(&worker.cache, path) != Some(digest) {
         return Err(MediaError::Changed { path: path.to_owned() }.into());
@@ -235,7 +237,7 @@ pub fn decode_span(
     let packets = reader.read_span(span)?;
     readers.give_back(reader);
     let options = DecodeOptions { threads, frames: keep, at_once: true };
-    let mut decoding = worker.decoder.open(packets, &options)?;
+    let mut decoding = Counted::new(worker.codecs.open(packets, &options)?, &worker.decoded);
     let mut decoded = DecodedSpan::default();
     let mut before: Option<Signature> = None;
     let mut first = None;
@@ -263,17 +265,6 @@ pub fn decode_span(
 pub fn wind_spans(worker: &Worker, spans: &[BlobRef]) -> Result<Made, StepError> {
     let decoded = spans.iter().map(|blob| worker.load(blob)).collect::<Result<Vec<DecodedSpan>, _>>()?;
     Ok(plain(worker.store(&encoded(&decoded)?, Vec::new())?))
-}
-
-/// Where the sound of a rendition comes from.
-#[derive(Clone)]
-pub struct SoundSource {
-    pub path: PathBuf,
-    pub track: AudioTrack,
-    /// 1 or 2.
-    pub channels: u8,
-    /// Start of the picture, in units of the second.
-    pub origin: (i64, Rational),
 }
 
 pub fn cut_film(

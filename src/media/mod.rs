@@ -10,9 +10,9 @@
 pub mod av1;
 
 mod audio;
+mod codecs;
 mod colour;
 mod decode;
-mod decoding;
 mod error;
 mod ffi;
 mod frame;
@@ -28,9 +28,11 @@ mod slab;
 mod timing;
 
 pub use audio::{AudioSink, decode_audio, resampler_identity};
+pub use codecs::{
+    Codecs, CodecsHere, Counted, DecodeOptions, DecodedPicture, Decoding, SoundSource, SoundWindow,
+};
 pub use colour::Colour;
 pub use decode::{DecodedFrame, SpanDecoder, decodable_codecs, video_decoder_name};
-pub use decoding::{CountingDecoder, DecodeOptions, DecodedPicture, Decoder, DecodesHere, Decoding};
 pub use error::MediaError;
 pub use ffi::{decoder_library, demuxer_library, init};
 pub use frame::{Frame, FrameDigest};

@@ -1,10 +1,14 @@
 //! What a build and a worker process say to each other. A worker speaks first; then it does one job
 //! at a time, and says nothing unasked but that it is alive.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::executors::{Contract, EncodeSettings, EncodedChunk, Failure};
-use crate::media::{self, FrameDigest, MediaError, PackedSpan, Shape, Signature};
+use crate::media::{
+    self, FrameDigest, Index, MediaError, PackedSpan, Shape, Signature, SoundSource, SoundWindow,
+};
 
 /// The first word of a worker. A build only works with its equal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +40,9 @@ pub(super) enum Request {
     Decode(Box<DecodeRequest>),
     /// So many more pictures are wanted of the span that is being decoded.
     More(u32),
+    Scan(PathBuf),
+    Sound(Box<SoundSource>),
+    EncodeSound(Box<SoundWindow>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,6 +79,11 @@ pub(super) enum Reply {
     Decoded(Vec<CarriedPicture>),
     /// A span has ended, or cannot be decoded.
     DecodeEnded(Result<(), MediaError>),
+    Scanned(Result<Box<Index>, MediaError>),
+    /// The next samples of a sound.
+    Samples(Vec<i32>),
+    SoundEnded(Result<i64, MediaError>),
+    SoundEncoded(Result<Vec<Vec<u8>>, MediaError>),
 }
 
 #[derive(Serialize, Deserialize)]

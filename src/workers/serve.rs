@@ -10,8 +10,8 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::executors::{self, EncodeJob, EncodedChunk, Executor, Failure, Pictures};
 use crate::media::{
-    self, DecodeOptions, DecodedPicture, Decoder, DecodesHere, Frame, MediaError, Shape, SlabWriter,
-    TrackParameters,
+    self, Codecs, CodecsHere, DecodeOptions, DecodedPicture, Frame, MediaError, Shape, SlabWriter,
+    SoundSource, TrackParameters,
 };
 
 use super::carrier::{Parcel, Receiver, Sender};
@@ -20,8 +20,34 @@ use super::protocol::{CarriedPicture, DecodeRequest, EncodeRequest, Greeting, Re
 
 /// Pictures in one message.
 const BATCH: u32 = 16;
+/// Samples of sound in one message, about.
+const SAMPLES: usize = 1 << 18;
 /// How often a long job says that it is alive.
 const PULSE: Duration = Duration::from_secs(1);
+
+/// Says that a job goes on, now and then, when the job asks whether it is to stop. It never is: the
+/// build ends this process when it has had enough.
+struct Pulse<'a> {
+    channel: &'a Channel,
+    last: Mutex<Instant>,
+}
+
+impl Pulse<'_> {
+    fn new(channel: &Channel) -> Pulse<'_> {
+        Pulse { channel, last: Mutex::new(Instant::now()) }
+    }
+
+    /// Whether to stop.
+    fn beat(&self) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.elapsed() >= PULSE {
+            *last = Instant::now();
+            // A build that is gone ends this process.
+            let _ = self.channel.send(&Reply::Alive, &[], &Blocks);
+        }
+        false
+    }
+}
 
 /// Serves the build at the other end of standard input and output. With `shares_memory` both are one
 /// Unix socket, and pictures stay in memory that both sides see.
@@ -44,6 +70,19 @@ pub fn serve(shares_memory: bool) -> io::Result<()> {
             Request::Decode(request) => {
                 let outcome = server.decode(*request)?;
                 server.reply(&Reply::DecodeEnded(outcome), &Parcel::default())?;
+            }
+            Request::Scan(path) => {
+                let pulse = Pulse::new(&server.channel);
+                let index = CodecsHere.scan(&path, &|| pulse.beat());
+                server.reply(&Reply::Scanned(index.map(Box::new)), &Parcel::default())?;
+            }
+            Request::Sound(sound) => {
+                let outcome = server.sound(&sound)?;
+                server.reply(&Reply::SoundEnded(outcome), &Parcel::default())?;
+            }
+            Request::EncodeSound(window) => {
+                let packets = CodecsHere.encode_sound(*window);
+                server.reply(&Reply::SoundEncoded(packets), &Parcel::default())?;
             }
             Request::Pictures(_) | Request::More(_) => return Err(out_of_turn()),
         }
@@ -96,24 +135,32 @@ impl Server {
 
     fn encode(&mut self, request: &EncodeRequest) -> Result<EncodedChunk, Failure> {
         let executor = self.executor(request)?;
-        let pulse = Mutex::new(Instant::now());
+        let pulse = Pulse::new(&self.channel);
         let pictures = Sent { channel: &self.channel, count: request.count };
         let job = EncodeJob {
             pictures: &pictures,
             settings: &request.settings,
             contract: &request.contract,
-            // The build ends this process when it is to stop; that it is asked shows life.
-            cancelled: &|| {
-                let mut last = pulse.lock().unwrap_or_else(PoisonError::into_inner);
-                if last.elapsed() >= PULSE {
-                    *last = Instant::now();
-                    // A build that is gone ends this process.
-                    let _ = self.channel.send(&Reply::Alive, &[], &Blocks);
-                }
-                false
-            },
+            cancelled: &|| pulse.beat(),
         };
         executor.encode(&job).outcome
+    }
+
+    /// An error is one of the conversation; what is wrong with the sound is within.
+    fn sound(&self, sound: &SoundSource) -> io::Result<Result<i64, MediaError>> {
+        let mut told = Ok(());
+        let mut room: Vec<i32> = Vec::with_capacity(SAMPLES);
+        let mut send = |samples: Vec<i32>| {
+            told = self.channel.send(&Reply::Samples(samples), &[], &Blocks);
+            if told.is_ok() { Ok(()) } else { Err(MediaError::Cancelled) }
+        };
+        let pulse = Pulse::new(&self.channel);
+        let outcome = CodecsHere.sound(sound, &|| pulse.beat(), &mut |samples| {
+            room.extend_from_slice(samples);
+            if room.len() >= SAMPLES { send(std::mem::take(&mut room)) } else { Ok(()) }
+        });
+        let outcome = outcome.and_then(|offset| send(room).map(|()| offset));
+        told.map(|()| outcome)
     }
 
     /// An error is one of the conversation; what is wrong with the span is within.
@@ -128,7 +175,7 @@ impl Server {
         let Some(parameters) = &self.parameters else { return Err(out_of_turn()) };
         let count = span.len();
         let options = DecodeOptions { threads, frames, at_once: true };
-        let opened = span.unpack(parameters).and_then(|span| DecodesHere.open(span, &options));
+        let opened = span.unpack(parameters).and_then(|span| CodecsHere.open(span, &options));
         let mut decoding = match opened {
             Ok(decoding) => decoding,
             Err(error) => return Ok(Err(error)),

@@ -107,8 +107,8 @@ impl Scheduler<'_> {
         let title = &mut self.titles[number];
         let here = |encoder: &str| self.tools.encoders.get(encoder).cloned().unwrap_or_default();
         let threads = self.settings.jobs.min(8);
-        let decoder = Arc::clone(&self.worker.decoder);
-        let warnings = title.grow_tracks(&mut self.graph, timing, threads, decoder, &here)?;
+        let codecs = (Arc::clone(&self.worker.codecs), Arc::clone(&self.worker.decoded));
+        let warnings = title.grow_tracks(&mut self.graph, timing, threads, codecs, &here)?;
         for message in warnings {
             (self.observe)(&Event::Warning { title: title.name.clone(), message });
         }

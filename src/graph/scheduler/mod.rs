@@ -13,6 +13,7 @@ mod workers;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use petgraph::Direction;
@@ -131,7 +132,7 @@ impl<'a> Scheduler<'a> {
 
     /// Pictures decoded so far, those counted twice that were decoded twice.
     pub fn decoded_frames(&self) -> u64 {
-        self.worker.decoder.pictures()
+        self.worker.decoded.load(Ordering::Relaxed)
     }
 
     /// Ends the processes that have encoded and decoded, so that what they took is known.

@@ -1,11 +1,15 @@
-//! Decoding in worker processes. A span whose worker is lost is decoded again by another; what had
-//! come of it is passed over.
+//! Codecs in worker processes. What a lost worker was at is done again by another; what had come of
+//! it is passed over.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::media::{DecodeOptions, DecodedPicture, Decoder, Decoding, MediaError, PackedSpan, SpanPackets};
+use crate::media::{
+    AudioSink, Codecs, DecodeOptions, DecodedPicture, Decoding, Index, MediaError, PackedSpan, SoundSource,
+    SoundWindow, SpanPackets,
+};
 
 use super::carrier::Receiver;
 use super::pool::WorkerPool;
@@ -17,17 +21,84 @@ const AHEAD: u32 = 8;
 /// Workers that are tried before a span is given up: what ends each of them is no chance.
 const MOST_ATTEMPTS: u32 = 3;
 
-pub struct WorkerDecoder {
+pub struct WorkerCodecs {
     pool: Arc<WorkerPool>,
 }
 
-impl WorkerDecoder {
-    pub fn new(pool: Arc<WorkerPool>) -> WorkerDecoder {
-        WorkerDecoder { pool }
+impl WorkerCodecs {
+    pub fn new(pool: Arc<WorkerPool>) -> WorkerCodecs {
+        WorkerCodecs { pool }
+    }
+
+    /// Has a worker do a job, and another if that one is lost. `take` gets each reply, and whether
+    /// it is an attempt's first, until it has what came of it.
+    fn call<T>(
+        &self,
+        operation: &'static str,
+        request: &Request,
+        take: &mut dyn FnMut(Reply, bool) -> Taken<T>,
+    ) -> Result<T, MediaError> {
+        let mut reason = String::new();
+        for _ in 0..MOST_ATTEMPTS {
+            match self.attempt(request, take) {
+                Ok(outcome) => return outcome,
+                Err(Loss::Cancelled) => return Err(MediaError::Cancelled),
+                Err(Loss::Gone(what)) => {
+                    tracing::warn!("{operation} is tried again: {what}");
+                    reason = what;
+                }
+            }
+        }
+        Err(MediaError::Library { operation: operation.into(), reason })
+    }
+
+    fn attempt<T>(
+        &self,
+        request: &Request,
+        take: &mut dyn FnMut(Reply, bool) -> Taken<T>,
+    ) -> Result<Result<T, MediaError>, Loss> {
+        let patience = self.pool.patience();
+        let mut process = self.pool.take()?;
+        process.send(request, &[], patience)?;
+        let mut first = true;
+        loop {
+            let (reply, _) = process.answer(patience)?;
+            match take(reply, first) {
+                Taken::More => first = false,
+                Taken::All(outcome) => {
+                    self.pool.give_back(process);
+                    return Ok(outcome);
+                }
+                // What else it would say is not waited for.
+                Taken::Enough(error) => return Ok(Err(error)),
+                Taken::Unexpected => return Err(unexpected()),
+            }
+        }
     }
 }
 
-impl Decoder for WorkerDecoder {
+/// What a reply was.
+enum Taken<T> {
+    /// One of several.
+    More,
+    /// The last.
+    All(Result<T, MediaError>),
+    /// One after which no more are wanted.
+    Enough(MediaError),
+    Unexpected,
+}
+
+impl Codecs for WorkerCodecs {
+    fn scan(&self, path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaError> {
+        if cancelled() {
+            return Err(MediaError::Cancelled);
+        }
+        self.call("reading the source", &Request::Scan(path.to_owned()), &mut |reply, _| match reply {
+            Reply::Scanned(index) => Taken::All(index.map(|index| *index)),
+            _ => Taken::Unexpected,
+        })
+    }
+
     fn open(&self, span: SpanPackets, options: &DecodeOptions) -> Result<Box<dyn Decoding>, MediaError> {
         Ok(Box::new(WorkerDecoding {
             pool: Arc::clone(&self.pool),
@@ -38,6 +109,43 @@ impl Decoder for WorkerDecoder {
             session: None,
             ended: false,
         }))
+    }
+
+    fn sound(
+        &self,
+        sound: &SoundSource,
+        cancelled: &dyn Fn() -> bool,
+        sink: &mut AudioSink<'_>,
+    ) -> Result<i64, MediaError> {
+        // Samples that were handed on, and those of them that this attempt has yet to repeat.
+        let (mut told, mut to_pass) = (0usize, 0usize);
+        self.call("decoding sound", &Request::Sound(Box::new(sound.clone())), &mut |reply, first| {
+            if first {
+                to_pass = told;
+            }
+            match reply {
+                Reply::Samples(_) if cancelled() => Taken::Enough(MediaError::Cancelled),
+                Reply::Samples(samples) => {
+                    let passed = to_pass.min(samples.len());
+                    to_pass -= passed;
+                    told += samples.len() - passed;
+                    match sink(&samples[passed..]) {
+                        Ok(()) => Taken::More,
+                        Err(error) => Taken::Enough(error),
+                    }
+                }
+                Reply::SoundEnded(offset) => Taken::All(offset),
+                _ => Taken::Unexpected,
+            }
+        })
+    }
+
+    fn encode_sound(&self, window: SoundWindow) -> Result<Vec<Vec<u8>>, MediaError> {
+        let request = Request::EncodeSound(Box::new(window));
+        self.call("encoding sound", &request, &mut |reply, _| match reply {
+            Reply::SoundEncoded(packets) => Taken::All(packets),
+            _ => Taken::Unexpected,
+        })
     }
 }
 
