@@ -38,7 +38,7 @@ fn try_run(args: &InitArgs) -> Result<(), Exit> {
         complain(failure, None);
         Exit::Failed
     })?;
-    let fastest = found.iter().any(|executor| executor.encoder() == Encoder::SvtAv1.name());
+    let svt_av1 = found.iter().any(|executor| executor.encoder() == Encoder::SvtAv1.name());
     let (width, height) = shown(&video);
     let stem = args.source.file_stem().and_then(|stem| stem.to_str()).unwrap_or("stream");
     let text = propose(&Proposal {
@@ -47,7 +47,7 @@ fn try_run(args: &InitArgs) -> Result<(), Exit> {
         width,
         height,
         sound: !audio.is_empty(),
-        encoder: if fastest { Encoder::SvtAv1 } else { Encoder::Rav1e },
+        svt_av1,
     });
     if args.output == Path::new("-") {
         print(text.trim_end());

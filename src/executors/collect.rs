@@ -8,7 +8,8 @@ use crate::media::av1::{self, sequence_header_obu, to_sample};
 pub struct Collector<'a> {
     job: &'a EncodeJob<'a>,
     encoder: &'static str,
-    /// Whether the encoder cannot be told a level, so that one that is too low is put right.
+    /// Whether the encoder cannot be told a level, and perhaps not what colours mean, so that what it
+    /// says is put right where that stays true.
     sets_own_level: bool,
     chunk: EncodedChunk,
 }
@@ -44,16 +45,15 @@ impl<'a> Collector<'a> {
             }
             None => to_sample(unit).map_err(|error| garbled(&error))?,
             Some(header) => {
-                let raised = match self.sets_own_level {
-                    true => av1::with_level(header, contract.header()).map_err(|error| garbled(&error))?,
-                    false => None,
+                let header = match self.sets_own_level {
+                    true => av1::with_agreed(header, contract.header()).map_err(|error| garbled(&error))?,
+                    false => header.to_vec(),
                 };
-                let header = raised.as_deref().unwrap_or(header);
-                contract.check(header).map_err(|error| Failure::contract(encoder, &error))?;
+                contract.check(&header).map_err(|error| Failure::contract(encoder, &error))?;
+                let unit = av1::with_header(unit, &header).map_err(|error| garbled(&error))?;
                 if place == 0 {
-                    self.chunk.sequence_header = header.to_vec();
+                    self.chunk.sequence_header = header;
                 }
-                let unit = av1::with_header(unit, header).map_err(|error| garbled(&error))?;
                 to_sample(&unit).map_err(|error| garbled(&error))?
             }
         };

@@ -8,6 +8,7 @@ mod ffi;
 mod rav1e;
 mod svt_av1;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,14 +61,27 @@ pub enum EncoderSettings {
         /// SVT-AV1's own scale: 0 (slowest) to 13.
         preset: u8,
     },
+    Nvenc {
+        /// NVIDIA's own scale: 1 (fastest) to 7 (best).
+        preset: u8,
+    },
+    /// Another AV1 encoder of the installed FFmpeg.
+    Ffmpeg {
+        /// FFmpeg's name for it, e.g. `libaom-av1`.
+        encoder: String,
+        /// The encoder's own options, by FFmpeg's names for them.
+        options: BTreeMap<String, String>,
+    },
 }
 
 impl EncoderSettings {
     /// The encoder's name, as the spec spells it.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             EncoderSettings::Rav1e { .. } => "rav1e",
             EncoderSettings::SvtAv1 { .. } => "svt-av1",
+            EncoderSettings::Nvenc { .. } => "nvenc",
+            EncoderSettings::Ffmpeg { encoder, .. } => encoder,
         }
     }
 }

@@ -220,6 +220,13 @@ impl Recipe {
         match &settings.encoder {
             EncoderSettings::Rav1e { speed, tiles } => recipe.number("speed", *speed).number("tiles", *tiles),
             EncoderSettings::SvtAv1 { preset } => recipe.number("preset", *preset),
+            EncoderSettings::Nvenc { preset } => recipe.number("nvenc.preset", *preset),
+            // Sorted by their names, each with its value in one field: both are anybody's words, but
+            // no name holds the sign between them.
+            EncoderSettings::Ffmpeg { encoder, options } => options
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .fold(recipe.text("ffmpeg encoder", encoder), |recipe, option| recipe.text("option", option)),
         }
     }
 
@@ -372,6 +379,11 @@ mod tests {
         }
     }
 
+    fn ffmpegs(encoder: &str, options: &[(&str, &str)]) -> EncoderSettings {
+        let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        EncoderSettings::Ffmpeg { encoder: encoder.to_owned(), options: options.collect() }
+    }
+
     fn key(chunk: &[u8], settings: &EncodeSettings, rate: u64, encoder: &str, scaler: &str) -> ActionKey {
         let contract = Contract::new(&settings.picture, Rational { num: rate, den: 1 }).unwrap();
         Recipe::encode(Digest::of(chunk), settings, &contract, encoder, scaler).key()
@@ -392,6 +404,14 @@ mod tests {
         vary(&|s| s.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 2 });
         vary(&|s| s.encoder = EncoderSettings::SvtAv1 { preset: 10 });
         vary(&|s| s.encoder = EncoderSettings::SvtAv1 { preset: 9 });
+        vary(&|s| s.encoder = EncoderSettings::Nvenc { preset: 10 });
+        vary(&|s| s.encoder = EncoderSettings::Nvenc { preset: 9 });
+        vary(&|s| s.encoder = ffmpegs("libaom-av1", &[]));
+        vary(&|s| s.encoder = ffmpegs("av1_qsv", &[]));
+        vary(&|s| s.encoder = ffmpegs("libaom-av1", &[("cpu-used", "8")]));
+        vary(&|s| s.encoder = ffmpegs("libaom-av1", &[("cpu-used", "7")]));
+        vary(&|s| s.encoder = ffmpegs("libaom-av1", &[("cpu", "8")]));
+        vary(&|s| s.encoder = ffmpegs("libaom-av1", &[("cpu-used", "8"), ("tune", "ssim")]));
         vary(&|s| s.picture.width = 642);
         vary(&|s| s.picture.height = 362);
         vary(&|s| s.picture.bit_depth = 10);

@@ -49,6 +49,11 @@ impl RungPlan {
                 EncoderSettings::Rav1e { speed: rung.rav1e.speed, tiles }
             }
             spec::Encoder::SvtAv1 => EncoderSettings::SvtAv1 { preset: rung.svt_av1.preset },
+            spec::Encoder::Nvenc => EncoderSettings::Nvenc { preset: rung.nvenc.preset },
+            spec::Encoder::Ffmpeg(encoder) => {
+                let options = rung.ffmpeg.get(encoder).cloned().unwrap_or_default();
+                EncoderSettings::Ffmpeg { encoder: encoder.clone(), options }
+            }
         };
         let choices = rung.encoders.iter().flat_map(|encoder| {
             let settings = EncodeSettings { picture, crf: rung.crf.get(), encoder: knobs(encoder) };

@@ -20,6 +20,7 @@ pub(super) trait Choice: Copy + 'static {
 }
 
 /// A key that is there, and its value.
+#[derive(Clone)]
 pub(super) struct Entry<'t> {
     pub(super) table: &'static Table,
     pub(super) key: &'static Key,
@@ -124,6 +125,20 @@ impl<'t> Entry<'t> {
     where
         T: Choice + PartialEq + Display,
     {
+        self.distinct(what, empty, problems, Entry::choice)
+    }
+
+    /// A list, none of it twice, of what `read` makes of its elements.
+    pub(super) fn distinct<T>(
+        &self,
+        what: &str,
+        empty: &str,
+        problems: &mut Problems,
+        read: impl Fn(&Entry<'t>, &mut Problems) -> Read<T>,
+    ) -> Read<Vec<T>>
+    where
+        T: Clone + PartialEq + Display,
+    {
         let elements = self.elements(problems)?;
         if elements.is_empty() {
             return Err(problems.report(self.problem("is an empty list", empty).help(self.example())));
@@ -132,7 +147,7 @@ impl<'t> Entry<'t> {
         let choices: Vec<Read<T>> = elements
             .into_iter()
             .map(|element| {
-                let choice: T = element.choice(problems)?;
+                let choice: T = read(&element, problems)?;
                 if let Some((_, first)) = seen.iter().find(|(other, _)| *other == choice) {
                     return Err(problems.report(
                         Diagnostic::new(format!("the {what} `{choice}` is given twice"))
@@ -141,7 +156,7 @@ impl<'t> Entry<'t> {
                             .help("leave one out"),
                     ));
                 }
-                seen.push((choice, element.span));
+                seen.push((choice.clone(), element.span));
                 Ok(choice)
             })
             .collect();
@@ -195,7 +210,7 @@ fn within<T: Into<i128> + Copy>(value: i128, range: &RangeInclusive<T>) -> bool 
 }
 
 /// What a value is, in the words of a person.
-fn kind(value: &DeValue<'_>) -> &'static str {
+pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",

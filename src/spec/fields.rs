@@ -15,12 +15,22 @@ pub(super) struct Fields<'t> {
     entries: &'t DeTable<'t>,
     /// Only to hold the reader against the list in `keys`.
     asked: Vec<&'static str>,
+    /// Keys that are in no list and were read all the same.
+    free: Vec<&'t str>,
+}
+
+/// A key that is in no list.
+pub(super) struct FreeKey<'t> {
+    pub(super) name: &'t str,
+    pub(super) span: Span,
+    pub(super) value: &'t DeValue<'t>,
+    pub(super) value_span: Span,
 }
 
 impl<'t> Fields<'t> {
     /// `span` is where the table stands, for what is missing from it.
     pub(super) fn new(table: &'static Table, span: Span, entries: &'t DeTable<'t>) -> Fields<'t> {
-        Fields { table, span, entries, asked: Vec::new() }
+        Fields { table, span, entries, asked: Vec::new(), free: Vec::new() }
     }
 
     pub(super) fn span(&self) -> Span {
@@ -40,6 +50,26 @@ impl<'t> Fields<'t> {
             value: value.get_ref(),
             span: value.span(),
         })
+    }
+
+    /// The keys that are not in `keys` and whose names are right by another rule, in the order of
+    /// the file, each with its place and its value.
+    pub(super) fn free(&mut self, is_right: impl Fn(&str) -> bool) -> Vec<FreeKey<'t>> {
+        let listed = self.table;
+        let mut free: Vec<FreeKey<'t>> = self
+            .entries
+            .iter()
+            .map(|(key, value)| FreeKey {
+                name: key.get_ref(),
+                span: key.span(),
+                value: value.get_ref(),
+                value_span: value.span(),
+            })
+            .filter(|key| listed.key(key.name).is_none() && is_right(key.name))
+            .collect();
+        free.sort_by_key(|key| key.span.start);
+        self.free.extend(free.iter().map(|key| key.name));
+        free
     }
 
     /// What `read` makes of a key, if it is there.
@@ -104,7 +134,7 @@ impl<'t> Fields<'t> {
         );
         for (key, value) in self.entries {
             let name: &str = key.get_ref();
-            if self.table.key(name).is_some() {
+            if self.table.key(name).is_some() || self.free.contains(&name) {
                 continue;
             }
             let kind = match value.get_ref() {

@@ -39,7 +39,7 @@ impl Table {
 
 /// Every table, in the order in which a spec is usually written; of the title, its usual form.
 pub(super) static TABLES: &[&Table] =
-    &[&ROOT, &TITLE, &SEGMENTS, &VIDEO, &ENCODER, &RAV1E, &SVT_AV1, &RUNG, &AUDIO, &PACKAGE, &CACHE];
+    &[&ROOT, &TITLE, &SEGMENTS, &VIDEO, &ENCODER, &RAV1E, &SVT_AV1, &NVENC, &RUNG, &AUDIO, &PACKAGE, &CACHE];
 
 const fn key(name: &'static str, example: &'static str) -> Key {
     Key { name, example }
@@ -93,9 +93,14 @@ const PICTURE_KEYS: &[Key] = &[
 
 pub(super) static VIDEO: Table = Table { header: "[video]", keys: &[PICTURE_KEYS] };
 
+/// Beside these it holds tables whose names and keys are FFmpeg's; see `ffmpeg`.
 pub(super) static ENCODER: Table = Table {
     header: "[encoder]",
-    keys: &[&[key("rav1e", "[encoder.rav1e]"), key("svt-av1", "[encoder.svt-av1]")]],
+    keys: &[&[
+        key("rav1e", "[encoder.rav1e]"),
+        key("svt-av1", "[encoder.svt-av1]"),
+        key("nvenc", "[encoder.nvenc]"),
+    ]],
 };
 
 pub(super) static RAV1E: Table =
@@ -103,6 +108,8 @@ pub(super) static RAV1E: Table =
 
 pub(super) static SVT_AV1: Table =
     Table { header: "[encoder.svt-av1]", keys: &[&[key("preset", "preset = 8")]] };
+
+pub(super) static NVENC: Table = Table { header: "[encoder.nvenc]", keys: &[&[key("preset", "preset = 5")]] };
 
 pub(super) static RUNG: Table = Table {
     header: "[[rung]]",

@@ -1,6 +1,7 @@
 //! The plain types of a checked spec: what the rest of rivet knows of `ladder.toml`.
 //! They hold no spans, no TOML and no defaults still to be filled in; they may not do anything.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -75,15 +76,48 @@ pub struct Rung {
     pub bit_depth: Option<BitDepth>,
     pub rav1e: Rav1eOptions,
     pub svt_av1: SvtAv1Options,
+    pub nvenc: NvencOptions,
+    /// What the spec says to those of `encoders` that are FFmpeg's, by their names. One that it
+    /// says nothing to is not here.
+    pub ffmpeg: BTreeMap<String, FfmpegOptions>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Encoder {
     /// Always there.
     Rav1e,
     /// There where the installed FFmpeg has it.
     SvtAv1,
+    /// NVIDIA's, by the driver's own library.
+    Nvenc,
+    /// Any other AV1 encoder of the installed FFmpeg, by FFmpeg's name for it, e.g. `libaom-av1`.
+    /// Whether there is one is not known here.
+    Ffmpeg(String),
 }
+
+impl Encoder {
+    /// Those that rivet has names of its own for.
+    pub(super) const OWN: [Encoder; 3] = [Encoder::Rav1e, Encoder::SvtAv1, Encoder::Nvenc];
+
+    /// As the spec spells it.
+    pub fn name(&self) -> &str {
+        match self {
+            Encoder::Rav1e => "rav1e",
+            Encoder::SvtAv1 => "svt-av1",
+            Encoder::Nvenc => "nvenc",
+            Encoder::Ffmpeg(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// An encoder's own options, by FFmpeg's names for them, with values as FFmpeg reads them.
+pub type FfmpegOptions = BTreeMap<String, String>;
 
 /// Constant rate factor on AV1's own scale, 0 (best) to 63 (smallest). Each encoder maps it to
 /// its native scale.
@@ -154,6 +188,19 @@ impl Default for SvtAv1Options {
     }
 }
 
+/// What only NVENC knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NvencOptions {
+    /// NVIDIA's own scale: 1 (fastest) to 7 (slowest, best).
+    pub preset: u8,
+}
+
+impl Default for NvencOptions {
+    fn default() -> Self {
+        NvencOptions { preset: 5 }
+    }
+}
+
 /// One audio rendition.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AudioRendition {
@@ -220,7 +267,6 @@ macro_rules! spelled {
 }
 
 spelled!(SegmentMode { Content = "content", Fixed = "fixed" } planned []);
-spelled!(Encoder { Rav1e = "rav1e", SvtAv1 = "svt-av1" } planned ["nvenc"]);
 spelled!(AudioCodec { Opus = "opus" } planned []);
 spelled!(PackageFormat { Hls = "hls" } planned ["dash", "mp4"]);
 
@@ -250,6 +296,7 @@ mod tests {
     #[test]
     fn choices_are_shown_as_the_spec_spells_them() {
         assert_eq!(Encoder::Rav1e.to_string(), "rav1e");
+        assert_eq!(Encoder::Ffmpeg("av1_qsv".to_owned()).to_string(), "av1_qsv");
         assert_eq!(SegmentMode::Content.to_string(), "content");
         assert_eq!(BitDepth::Ten.to_string(), "10");
     }

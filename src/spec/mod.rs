@@ -8,16 +8,18 @@
 //!                                              all of them, underlined in the text: SpecErrors
 //! ```
 //!
-//! One file reads one table: `title`, `segments`, `video` (with the rungs), `audio`, `package`,
-//! `cache`. What they share: `keys` says which keys there are, `fields` takes them from a table
+//! One file reads one table: `title`, `segments`, `video` (with the rungs), `encoder` (with `ffmpeg`
+//! for the tables of FFmpeg's encoders), `audio`, `package`, `cache`. What they share: `keys` says which keys there are, `fields` takes them from a table
 //! and `entry` checks their types, `problems` collects what is wrong, `names` and `outputs` hold the
 //! rules that span tables.
 
 mod audio;
 mod cache;
 mod document;
+mod encoder;
 mod entry;
 mod errors;
+mod ffmpeg;
 mod fields;
 mod keys;
 mod ladder;
@@ -45,8 +47,8 @@ use std::path::{Path, PathBuf};
 
 pub use errors::SpecErrors;
 pub use ladder::{
-    AudioCodec, AudioRendition, BitDepth, CacheSpec, Crf, Encoder, Ladder, Package, PackageFormat,
-    Rav1eOptions, Rung, SegmentMode, SegmentPolicy, SvtAv1Options, Title,
+    AudioCodec, AudioRendition, BitDepth, CacheSpec, Crf, Encoder, FfmpegOptions, Ladder, NvencOptions,
+    Package, PackageFormat, Rav1eOptions, Rung, SegmentMode, SegmentPolicy, SvtAv1Options, Title,
 };
 pub use propose::{Proposal, propose};
 pub use units::{BitsPerSecond, Millis, UnitError};

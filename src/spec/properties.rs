@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::testing::{SPEC, read};
-use super::{Ladder, SegmentMode};
+use super::{Encoder, Ladder, Rung, SegmentMode};
 
 /// A spec that uses every key.
 const FULL: &str = r#"# Äpfel, for a line that is not ASCII
@@ -28,6 +28,14 @@ color = "source"
 [encoder.rav1e]
 speed = 9
 tiles = 4
+[encoder.svt-av1]
+preset = 10
+[encoder.nvenc]
+preset = 6
+[encoder.libaom-av1]
+cpu-used = 8
+tune = "ssim"
+enable-cdef = true
 [[rung]]
 name = "720p"
 width = 1280
@@ -36,6 +44,12 @@ height = 720
 name = "360p"
 height = 360
 crf = 36
+encoder = ["nvenc", "svt-av1", "libaom-av1", "av1_vaapi", "rav1e"]
+[[rung]]
+name = "240p"
+height = 240
+encoder = "nvenc"
+preset = 4
 [[audio]]
 name = "main"
 codec = "opus"
@@ -79,6 +93,14 @@ const PIECES: &[&str] = &[
     "name",
     "name = \"a\"\n",
     "speed = 5\n",
+    "preset = 8\n",
+    "[encoder.av1_qsv]\n",
+    "[encoder]\n",
+    "\"nvenc\"",
+    "\"libsvtav1\"",
+    "[\"av1_amf\", \"svt-av1\"]",
+    "libaom-av1",
+    "cpu-used = 8\n",
     "crf",
     "mode = \"fixed\"\n",
     "-1",
@@ -181,6 +203,8 @@ fn keeps_its_promises(ladder: &Ladder) -> Result<(), TestCaseError> {
             prop_assert!((16..=8192).contains(&side) && side % 2 == 0);
         }
         prop_assert!(rung.crf.get() <= 63 && rung.rav1e.speed <= 10);
+        prop_assert!(rung.svt_av1.preset <= 13 && (1..=7).contains(&rung.nvenc.preset));
+        keeps_encoders_apart(rung)?;
     }
     let names = ladder.rungs.iter().map(|rung| &rung.name);
     let names = names.chain(ladder.audio.iter().map(|audio| &audio.name));
@@ -195,6 +219,28 @@ fn keeps_its_promises(ladder: &Ladder) -> Result<(), TestCaseError> {
     names.dedup();
     prop_assert_eq!(names.len(), count);
     prop_assert!(!ladder.package.formats.is_empty());
+    Ok(())
+}
+
+/// No encoder is named twice, FFmpeg's have names that FFmpeg could have, and options are only there
+/// for encoders that may be used, with nothing in them that ends a C string.
+fn keeps_encoders_apart(rung: &Rung) -> Result<(), TestCaseError> {
+    let names: Vec<&str> = rung.encoders.iter().map(Encoder::name).collect();
+    prop_assert!(!names.is_empty());
+    for (place, encoder) in rung.encoders.iter().enumerate() {
+        prop_assert!(!names[..place].contains(&encoder.name()));
+        if let Encoder::Ffmpeg(name) = encoder {
+            prop_assert!(name.starts_with("lib") || name.starts_with("av1_"));
+            prop_assert!(name.is_ascii() && !["libsvtav1", "librav1e"].contains(&&**name));
+        }
+    }
+    for (encoder, options) in &rung.ffmpeg {
+        prop_assert!(names.contains(&&**encoder));
+        for (name, value) in options {
+            prop_assert!(name.is_ascii() && !name.is_empty() && !name.contains(['\0', '=', ':']));
+            prop_assert!(!value.contains('\0') && name != "crf" && name != "g");
+        }
+    }
     Ok(())
 }
 
@@ -225,7 +271,7 @@ proptest! {
     }
 
     #[test]
-    fn any_value_of_any_key_is_answered(line in 0usize..64, value in prop::sample::select(PIECES)) {
+    fn any_value_of_any_key_is_answered(line in 0usize..80, value in prop::sample::select(PIECES)) {
         let lines: Vec<&str> = FULL.lines().collect();
         let line = line % lines.len();
         let mut text = lines.clone();

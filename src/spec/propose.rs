@@ -2,8 +2,6 @@
 
 use std::fmt::Write;
 
-use super::ladder::Encoder;
-
 /// What a spec is to be written for.
 #[derive(Clone, Debug)]
 pub struct Proposal<'a> {
@@ -16,7 +14,8 @@ pub struct Proposal<'a> {
     pub height: u32,
     /// Whether there is sound.
     pub sound: bool,
-    pub encoder: Encoder,
+    /// Whether SVT-AV1 is there to encode with.
+    pub svt_av1: bool,
 }
 
 /// The short sides of rungs that players and people expect.
@@ -41,14 +40,14 @@ pub fn propose(proposal: &Proposal<'_>) -> String {
     line(format_args!("\n[segments]"));
     line(format_args!("target = \"2s\"    # \"6s\" needs a third fewer bytes, and makes edits dearer"));
     line(format_args!("\n[video]"));
-    match proposal.encoder {
-        Encoder::SvtAv1 => {
+    match proposal.svt_av1 {
+        true => {
             line(format_args!(
                 "encoder = \"svt-av1\"    # \"rav1e\" is on every machine, and ten times as slow"
             ));
             line(format_args!("preset = 8             # 0 (slow, smaller files) to 13"));
         }
-        Encoder::Rav1e => {
+        false => {
             line(format_args!(
                 "encoder = \"rav1e\"    # \"svt-av1\", where FFmpeg has it, is ten times as fast"
             ));
@@ -84,17 +83,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::spec::parse;
+    use crate::spec::{Encoder, parse};
 
     fn proposal(width: u32, height: u32) -> Proposal<'static> {
-        Proposal {
-            source: "a \"b\".mp4",
-            output: "dist/a",
-            width,
-            height,
-            sound: true,
-            encoder: Encoder::SvtAv1,
-        }
+        Proposal { source: "a \"b\".mp4", output: "dist/a", width, height, sound: true, svt_av1: true }
     }
 
     fn sides(width: u32, height: u32) -> Vec<(Option<u32>, Option<u32>)> {
@@ -122,7 +114,7 @@ mod tests {
         assert_eq!(ladder.titles[0].output, Path::new("/here/dist/a"));
         assert_eq!(ladder.rungs[0].encoders, [Encoder::SvtAv1]);
         assert_eq!(ladder.audio.len(), 1);
-        let plain = Proposal { sound: false, encoder: Encoder::Rav1e, ..proposal(1280, 720) };
+        let plain = Proposal { sound: false, svt_av1: false, ..proposal(1280, 720) };
         let ladder = parse(&propose(&plain), Path::new("/here/ladder.toml")).unwrap();
         assert_eq!((ladder.audio.len(), &ladder.rungs[0].encoders[..]), (0, &[Encoder::Rav1e][..]));
     }

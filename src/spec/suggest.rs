@@ -18,6 +18,20 @@ pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c s
         .map(|(_, candidate)| candidate)
 }
 
+/// The candidate that `word` is but for one slip, or for how its parts are joined. For words that
+/// may also be right though nobody here has heard of them.
+pub(super) fn one_slip_from<'c>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'c str> + Clone,
+) -> Option<&'c str> {
+    let is_known = candidates.clone().into_iter().any(|candidate| candidate == word);
+    if is_known || word.len() > LONGEST {
+        return None;
+    }
+    let folded_word = folded(word);
+    candidates.into_iter().find(|candidate| distance(&folded_word, &folded(candidate)) <= 1)
+}
+
 /// Case, and how words are joined, are not what a person gets wrong about a key's meaning.
 fn folded(word: &str) -> Vec<char> {
     word.chars().filter(|c| !matches!(c, '-' | '_' | ' ')).flat_map(char::to_lowercase).collect()
@@ -80,6 +94,17 @@ mod tests {
         assert_eq!(nearest("BitDepth", keys), Some("bit_depth"));
         assert_eq!(nearest("cfr", keys), Some("crf"));
         assert_eq!(nearest("HLS", ["hls"]), Some("hls"));
+    }
+
+    #[test]
+    fn one_slip_is_told_from_another_word() {
+        let names = ["libaom-av1", "av1_mf", "av1_amf"];
+        assert_eq!(one_slip_from("libaom_av1", names), Some("libaom-av1"));
+        assert_eq!(one_slip_from("libam-av1", names), Some("libaom-av1"));
+        assert_eq!(one_slip_from("av1_mf", names), None);
+        assert_eq!(one_slip_from("av1_amf", names), None);
+        assert_eq!(one_slip_from("libfoo-av1", names), None);
+        assert_eq!(one_slip_from("av1_oh", names), None);
     }
 
     #[test]

@@ -1,20 +1,18 @@
-//! Reads `[video]`, the encoders' own tables and every `[[rung]]`, and merges them: a rung inherits what
-//! it does not say. It does not work out sizes or bit depths that follow from the source.
+//! Reads `[video]` and every `[[rung]]`, and merges them with the encoders' own tables: a rung inherits
+//! what it does not say. It does not work out sizes or bit depths that follow from the source.
 
 use std::ops::RangeInclusive;
 
+use super::encoder::{self, NVENC_PRESET, SPEED, SVT_AV1_PRESET, Tables};
 use super::entry::{Choice, Entry};
 use super::fields::Fields;
 use super::keys;
-use super::ladder::{BitDepth, Crf, Encoder, Rav1eOptions, Rung, SvtAv1Options};
+use super::ladder::{BitDepth, Crf, Encoder, NvencOptions, Rav1eOptions, Rung, SvtAv1Options};
 use super::names::Names;
-use super::problems::{Diagnostic, Problems, Read};
+use super::problems::{Diagnostic, Problems, Read, Reported, Span};
 
 /// The largest picture of AV1's level 6, 8192 x 4352, is no wider (AV1 Annex A.3, MaxPicSize).
 const SIDE: RangeInclusive<u32> = 16..=8192;
-const SPEED: RangeInclusive<u8> = 0..=10;
-const TILES: RangeInclusive<u32> = 1..=64;
-const PRESET: RangeInclusive<u8> = 0..=13;
 
 /// The only thing that `color` can be for now, so that nothing needs to keep it.
 #[derive(Clone, Copy)]
@@ -27,19 +25,27 @@ impl Choice for AsSource {
 
 /// What `[video]` sets for every rung, and a rung for itself. `None`: not said here.
 #[derive(Default)]
-struct Picture {
+struct Picture<'t> {
     encoders: Option<Vec<Encoder>>,
     speed: Option<u8>,
-    preset: Option<u8>,
+    preset: Option<Preset<'t>>,
     crf: Option<Crf>,
     bit_depth: Option<BitDepth>,
 }
 
-impl Picture {
-    fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Read<Picture> {
-        let encoders = fields.optional("encoder", |entry| encoders(&entry, problems));
+/// A `preset`, with its place: whose it is follows from the encoders of the rung that it comes to.
+struct Preset<'t> {
+    value: u8,
+    entry: Entry<'t>,
+}
+
+impl<'t> Picture<'t> {
+    fn read(fields: &mut Fields<'t>, problems: &mut Problems) -> Read<Picture<'t>> {
+        let encoders = fields.optional("encoder", |entry| encoder::encoders(&entry, problems));
         let speed = fields.optional("speed", |entry| entry.integer(SPEED, problems));
-        let preset = fields.optional("preset", |entry| entry.integer(PRESET, problems));
+        let preset = fields.optional("preset", |entry| {
+            Ok(Preset { value: entry.integer(SVT_AV1_PRESET, problems)?, entry })
+        });
         let crf = fields.optional("crf", |entry| crf(&entry, problems));
         let bit_depth = fields.optional("bit_depth", |entry| bit_depth(&entry, problems));
         let color = fields.optional("color", |entry| entry.choice::<AsSource>(problems));
@@ -49,19 +55,11 @@ impl Picture {
 }
 
 /// What a rung says, before `[video]` is merged into it.
-struct Draft {
+struct Draft<'t> {
     name: String,
     width: Option<u32>,
     height: Option<u32>,
-    picture: Picture,
-}
-
-/// What the encoders' own tables say.
-#[derive(Default)]
-struct Tables {
-    speed: Option<u8>,
-    tiles: Option<u32>,
-    preset: Option<u8>,
+    picture: Picture<'t>,
 }
 
 pub(super) fn read<'t>(
@@ -70,21 +68,34 @@ pub(super) fn read<'t>(
     problems: &mut Problems,
 ) -> Read<Vec<Rung>> {
     let video = video(root, problems);
-    let tables = tables(root, problems);
+    let tables = encoder::tables(root, problems);
     let drafts = drafts(root, names, problems);
     let (video, tables) = (video?, tables?);
-    Ok(drafts?.into_iter().map(|draft| merge(draft, &video, &tables)).collect())
+    let mut told = Vec::new();
+    let rungs: Vec<Read<Rung>> =
+        drafts?.into_iter().map(|draft| merge(draft, &video, &tables, &mut told, problems)).collect();
+    rungs.into_iter().collect()
 }
 
-/// The nearest to the rung that says something is right; the encoder's own table is farthest.
-fn merge(rung: Draft, video: &Picture, tables: &Tables) -> Rung {
+/// The nearest to the rung that says something is right; the encoder's own table is farthest. `told`
+/// holds presets that were found wrong for an earlier rung.
+fn merge(
+    rung: Draft<'_>,
+    video: &Picture<'_>,
+    tables: &Tables,
+    told: &mut Vec<(Span, Reported)>,
+    problems: &mut Problems,
+) -> Read<Rung> {
     let own = rung.picture;
-    let (rav1e, svt_av1) = (Rav1eOptions::default(), SvtAv1Options::default());
-    Rung {
+    let encoders = own.encoders.or(video.encoders.clone()).unwrap_or_else(|| vec![Encoder::Rav1e]);
+    let presets = presets(own.preset.as_ref().or(video.preset.as_ref()), &encoders, told, problems)?;
+    let (rav1e, svt_av1, nvenc) =
+        (Rav1eOptions::default(), SvtAv1Options::default(), NvencOptions::default());
+    let ffmpeg = tables.ffmpeg.iter().filter(|(name, _)| encoders.iter().any(|one| one.name() == *name));
+    Ok(Rung {
         name: rung.name,
         width: rung.width,
         height: rung.height,
-        encoders: own.encoders.or(video.encoders.clone()).unwrap_or_else(|| vec![Encoder::Rav1e]),
         crf: own.crf.or(video.crf).unwrap_or_default(),
         bit_depth: own.bit_depth.or(video.bit_depth),
         rav1e: Rav1eOptions {
@@ -92,13 +103,53 @@ fn merge(rung: Draft, video: &Picture, tables: &Tables) -> Rung {
             tiles: tables.tiles.or(rav1e.tiles),
         },
         svt_av1: SvtAv1Options {
-            preset: own.preset.or(video.preset).or(tables.preset).unwrap_or(svt_av1.preset),
+            preset: presets.svt_av1.or(tables.svt_av1_preset).unwrap_or(svt_av1.preset),
         },
+        nvenc: NvencOptions { preset: presets.nvenc.or(tables.nvenc_preset).unwrap_or(nvenc.preset) },
+        ffmpeg: ffmpeg.map(|(name, options)| (name.clone(), options.clone())).collect(),
+        encoders,
+    })
+}
+/// Whose a `preset` is.
+#[derive(Default)]
+struct Presets {
+    svt_av1: Option<u8>,
+    nvenc: Option<u8>,
+}
+
+/// A preset is SVT-AV1's, but NVENC's where that is the one that the rung may use. For a rung that
+/// may use either it would be a guess: their scales run in opposite directions.
+fn presets(
+    preset: Option<&Preset<'_>>,
+    encoders: &[Encoder],
+    told: &mut Vec<(Span, Reported)>,
+    problems: &mut Problems,
+) -> Read<Presets> {
+    let Some(Preset { value, entry }) = preset else { return Ok(Presets::default()) };
+    let problem = match (encoders.contains(&Encoder::SvtAv1), encoders.contains(&Encoder::Nvenc)) {
+        (_, false) => return Ok(Presets { svt_av1: Some(*value), nvenc: None }),
+        (false, true) if NVENC_PRESET.contains(value) => {
+            return Ok(Presets { svt_av1: None, nvenc: Some(*value) });
+        }
+        (false, true) => entry
+            .problem("must be from 1 to 7 for nvenc", "this is not on NVIDIA's scale")
+            .help("1 is the fastest, 7 the best"),
+        (true, true) => {
+            entry.problem("could be svt-av1's or nvenc's", "a rung that this is for may use both").help(
+                "their scales differ: say `preset` in `[encoder.svt-av1]` and in `[encoder.nvenc]` instead",
+            )
+        }
+    };
+    if let Some((_, reported)) = told.iter().find(|(span, _)| *span == entry.span) {
+        return Err(*reported);
     }
+    let reported = problems.report(problem);
+    told.push((entry.span.clone(), reported));
+    Err(reported)
 }
 
 /// `[video]`
-fn video(root: &mut Fields<'_>, problems: &mut Problems) -> Read<Picture> {
+fn video<'t>(root: &mut Fields<'t>, problems: &mut Problems) -> Read<Picture<'t>> {
     let Some(mut fields) = root.table("video", &keys::VIDEO, problems)? else {
         return Ok(Picture::default());
     };
@@ -107,38 +158,7 @@ fn video(root: &mut Fields<'_>, problems: &mut Problems) -> Read<Picture> {
     picture
 }
 
-/// `[encoder]`, which holds a table for each encoder.
-fn tables(root: &mut Fields<'_>, problems: &mut Problems) -> Read<Tables> {
-    let Some(mut fields) = root.table("encoder", &keys::ENCODER, problems)? else {
-        return Ok(Tables::default());
-    };
-    let rav1e = fields.table("rav1e", &keys::RAV1E, problems);
-    let svt_av1 = fields.table("svt-av1", &keys::SVT_AV1, problems);
-    fields.finish(problems);
-    let mut tables = Tables::default();
-    if let Some(mut fields) = rav1e? {
-        let speed = fields.optional("speed", |entry| entry.integer(SPEED, problems));
-        let tiles = fields.optional("tiles", |entry| entry.integer(TILES, problems));
-        fields.finish(problems);
-        (tables.speed, tables.tiles) = (speed?, tiles?);
-    }
-    if let Some(mut fields) = svt_av1? {
-        let preset = fields.optional("preset", |entry| entry.integer(PRESET, problems));
-        fields.finish(problems);
-        tables.preset = preset?;
-    }
-    Ok(tables)
-}
-
-/// One encoder, or several in order of preference.
-fn encoders(entry: &Entry<'_>, problems: &mut Problems) -> Read<Vec<Encoder>> {
-    match entry.is_list() {
-        true => entry.choices("encoder", "nothing would be encoded", problems),
-        false => Ok(vec![entry.choice(problems)?]),
-    }
-}
-
-fn drafts<'t>(root: &mut Fields<'t>, names: &mut Names<'t>, problems: &mut Problems) -> Read<Vec<Draft>> {
+fn drafts<'t>(root: &mut Fields<'t>, names: &mut Names<'t>, problems: &mut Problems) -> Read<Vec<Draft<'t>>> {
     let tables = root.tables("rung", &keys::RUNG, problems)?;
     if tables.is_empty() {
         return Err(problems.report(
@@ -146,12 +166,13 @@ fn drafts<'t>(root: &mut Fields<'t>, names: &mut Names<'t>, problems: &mut Probl
                 .help("add at least one:\n[[rung]]\nname = \"720p\"\nheight = 720"),
         ));
     }
-    let drafts: Vec<Read<Draft>> = tables.into_iter().map(|fields| draft(fields, names, problems)).collect();
+    let drafts: Vec<Read<Draft<'t>>> =
+        tables.into_iter().map(|fields| draft(fields, names, problems)).collect();
     drafts.into_iter().collect()
 }
 
 /// `[[rung]]`
-fn draft<'t>(mut fields: Fields<'t>, names: &mut Names<'t>, problems: &mut Problems) -> Read<Draft> {
+fn draft<'t>(mut fields: Fields<'t>, names: &mut Names<'t>, problems: &mut Problems) -> Read<Draft<'t>> {
     let name = match fields.required("name", problems) {
         Ok(entry) => names.folder_name(&entry, problems),
         Err(reported) => Err(reported),
@@ -205,6 +226,8 @@ fn bit_depth(entry: &Entry<'_>, problems: &mut Problems) -> Read<BitDepth> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::spec::testing::{HEAD, has, invalid, ladder};
 
@@ -234,6 +257,8 @@ mod tests {
                 bit_depth: None,
                 rav1e: Rav1eOptions { speed: 9, tiles: None },
                 svt_av1: SvtAv1Options { preset: 8 },
+                nvenc: NvencOptions { preset: 5 },
+                ffmpeg: BTreeMap::new(),
             }
         );
         let wide = ladder(&spec("", "width = 1280")).rungs.remove(0);
@@ -268,19 +293,45 @@ mod tests {
     }
 
     #[test]
-    fn encoders_come_in_order_of_preference() {
-        use Encoder::{Rav1e, SvtAv1};
-        assert_eq!(rung("", "encoder = 'svt-av1'").encoders, [SvtAv1]);
-        assert_eq!(rung("", "encoder = ['svt-av1', 'rav1e']").encoders, [SvtAv1, Rav1e]);
-        assert_eq!(rung("[video]\nencoder = ['svt-av1', 'rav1e']\n", "").encoders, [SvtAv1, Rav1e]);
-        assert_eq!(rung("[video]\nencoder = ['svt-av1', 'rav1e']\n", "encoder = 'rav1e'").encoders, [Rav1e]);
-        refused("encoder = []", &["`encoder` in `[[rung]]` is an empty list", "nothing would be encoded"]);
-        refused("encoder = ['rav1e', 'rav1e']", &["the encoder `rav1e` is given twice", "leave one out"]);
+    fn the_nearest_preset_counts() {
         assert_eq!(rung("", "").svt_av1.preset, 8);
         assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n", "").svt_av1.preset, 4);
         assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n[video]\npreset = 5\n", "").svt_av1.preset, 5);
         assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n", "preset = 13").svt_av1.preset, 13);
         refused("preset = 14", &["`preset` in `[[rung]]` must be from 0 to 13", "this is too large"]);
+    }
+
+    #[test]
+    fn a_preset_is_that_of_the_rungs_encoder() {
+        let presets = |before: &str, lines: &str| {
+            let rung = rung(before, lines);
+            (rung.svt_av1.preset, rung.nvenc.preset)
+        };
+        assert_eq!(presets("", "encoder = 'nvenc'\npreset = 7"), (8, 7));
+        assert_eq!(presets("", "encoder = ['nvenc', 'rav1e']\npreset = 1"), (8, 1));
+        assert_eq!(presets("", "encoder = 'svt-av1'\npreset = 7"), (7, 5));
+        assert_eq!(presets("", "preset = 7"), (7, 5));
+        let tables = "[encoder.svt-av1]\npreset = 10\n[encoder.nvenc]\npreset = 3\n";
+        assert_eq!(presets(tables, "encoder = ['nvenc', 'svt-av1']"), (10, 3));
+        assert_eq!(presets(tables, "encoder = 'nvenc'\npreset = 6"), (10, 6));
+        for wrong in [0, 8, 13] {
+            refused(
+                &format!("encoder = 'nvenc'\npreset = {wrong}"),
+                &["`preset` in `[[rung]]` must be from 1 to 7 for nvenc", "not on NVIDIA's scale"],
+            );
+        }
+        refused(
+            "encoder = ['nvenc', 'svt-av1']\npreset = 5",
+            &[
+                "`preset` in `[[rung]]` could be svt-av1's or nvenc's",
+                "say `preset` in `[encoder.svt-av1]` and in `[encoder.nvenc]` instead",
+            ],
+        );
+        // One that comes to several rungs is one mistake.
+        let video = "[video]\npreset = 5\nencoder = ['nvenc', 'svt-av1']\n";
+        let text = invalid(&spec(video, "height = 720\n[[rung]]\nname = 'b'\nheight = 90"));
+        has(&text, &["`preset` in `[video]` could be"]);
+        assert_eq!(text.matches("error:").count(), 1, "{text}");
     }
 
     #[test]
@@ -355,20 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn encoders_to_come_are_told_from_unknown_ones() {
-        refused(
-            "encoder = 'nvenc'",
-            &[
-                "error: `nvenc` is not available in this version of rivet",
-                "for `encoder` in `[[rung]]`",
-                "help: available: `rav1e` or `svt-av1`",
-            ],
-        );
-        refused(
-            "encoder = 'raw1e'",
-            &["`encoder` in `[[rung]]` must be `rav1e` or `svt-av1`", "did you mean `\"rav1e\"`?"],
-        );
-        refused("encoder = 'x264'", &["must be `rav1e` or `svt-av1`", "for example: `encoder = \"rav1e\"`"]);
+    fn colours_are_the_sources() {
         refused("color = 'bt709'", &["`color` in `[[rung]]` must be `source`"]);
     }
 }

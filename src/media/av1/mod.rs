@@ -5,16 +5,18 @@
 //! that ISO-BMFF stores, [`is_random_access_point`] says whether that sample may be marked sync.
 //! [`sequence_header_obu`] finds the header that goes into `av1C`, and [`SequenceHeader`] holds
 //! what of it may not change within a track. [`level_for`] gives the level before anything is
-//! encoded, [`with_level`] writes it into the header of an encoder that cannot be told one.
+//! encoded, [`with_agreed`] writes it, and what colours mean, into the header of an encoder that cannot
+//! be told.
 
+mod agreed;
+mod header_bits;
 mod level;
 mod obu;
-mod relevel;
 mod sequence_header;
 
+pub use agreed::{with_agreed, with_header};
 pub use level::{LEVELS, Level, level_for, level_name};
 pub use obu::{Obu, ObuError, ObuType, Obus, is_random_access_point, obus, sequence_header_obu, to_sample};
-pub use relevel::{with_header, with_level};
 pub use sequence_header::{FieldDifference, SequenceHeader, SequenceHeaderError};
 
 #[cfg(test)]

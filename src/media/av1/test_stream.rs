@@ -35,6 +35,19 @@ pub(crate) fn encode(encoder: &str, options: &str, frames: usize, pixel_format: 
     units.into_iter().zip(keys).map(|(data, key)| Unit { data, key }).collect()
 }
 
+/// The bytes of all pictures of a stream of temporal units, as the `ffmpeg` program decodes them.
+pub(crate) fn decode(stream: &[u8]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, pictures) = (folder.path().join("stream.obu"), folder.path().join("pictures.yuv"));
+    std::fs::write(&path, stream).unwrap();
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-xerror", "-nostdin", "-i"]).arg(&path);
+    run(command.args(["-f", "rawvideo"]).arg(&pictures));
+    let pictures = std::fs::read(pictures).unwrap();
+    assert!(!pictures.is_empty());
+    pictures
+}
+
 fn key_frames(path: &Path) -> Vec<bool> {
     let mut probe = Command::new("ffprobe");
     probe.args(["-v", "error", "-show_entries", "packet=flags", "-of", "csv=p=0"]).arg(path);
