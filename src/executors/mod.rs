@@ -5,6 +5,9 @@
 mod collect;
 mod contract;
 mod ffi;
+#[cfg(feature = "nvidia")]
+mod nvenc;
+mod quality;
 mod rav1e;
 mod svt_av1;
 
@@ -17,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use crate::media::{Frame, PictureFormat};
 
 pub use contract::{Contract, ContractError};
+#[cfg(feature = "nvidia")]
+pub use nvenc::{Nvenc, nvenc_report};
 pub use rav1e::Rav1e;
 pub use svt_av1::SvtAv1;
 
@@ -60,6 +65,10 @@ pub enum EncoderSettings {
         /// SVT-AV1's own scale: 0 (slowest) to 13.
         preset: u8,
     },
+    Nvenc {
+        /// NVIDIA's own scale: 1 (fastest) to 7 (best).
+        preset: u8,
+    },
 }
 
 impl EncoderSettings {
@@ -68,6 +77,7 @@ impl EncoderSettings {
         match self {
             EncoderSettings::Rav1e { .. } => "rav1e",
             EncoderSettings::SvtAv1 { .. } => "svt-av1",
+            EncoderSettings::Nvenc { .. } => "nvenc",
         }
     }
 }
@@ -86,8 +96,8 @@ pub struct EncodedChunk {
 pub struct Report {
     pub outcome: Result<EncodedChunk, Failure>,
     pub wall: Duration,
-    /// The executor that did the job.
-    pub executor: &'static str,
+    /// The name of the executor that did the job.
+    pub executor: String,
 }
 
 /// Why a job failed, and on whose account.
@@ -105,6 +115,9 @@ pub enum Blame {
     Source,
     /// The encoder or the machine.
     Machine,
+    /// Nobody: the device has no room for another job beside those that it is at. The same job may
+    /// succeed once one of them has ended, and so will fewer of them at a time.
+    Refused,
     /// The encoder: its stream cannot be one of the rung's.
     Contract,
     /// Nobody: the build was told to stop.
@@ -138,8 +151,8 @@ impl fmt::Display for Failure {
 
 /// Runs encode jobs.
 pub trait Executor: Send + Sync {
-    /// Short and stable, e.g. `rav1e`.
-    fn name(&self) -> &'static str;
+    /// Short and stable, e.g. `rav1e`, or `nvenc:1` for the second GPU's.
+    fn name(&self) -> &str;
 
     /// Everything about the encoder itself that can change its bytes.
     fn identity(&self) -> String;

@@ -220,6 +220,7 @@ impl Recipe {
         match &settings.encoder {
             EncoderSettings::Rav1e { speed, tiles } => recipe.number("speed", *speed).number("tiles", *tiles),
             EncoderSettings::SvtAv1 { preset } => recipe.number("preset", *preset),
+            EncoderSettings::Nvenc { preset } => recipe.number("nvenc.preset", *preset),
         }
     }
 
@@ -392,6 +393,8 @@ mod tests {
         vary(&|s| s.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 2 });
         vary(&|s| s.encoder = EncoderSettings::SvtAv1 { preset: 10 });
         vary(&|s| s.encoder = EncoderSettings::SvtAv1 { preset: 9 });
+        vary(&|s| s.encoder = EncoderSettings::Nvenc { preset: 10 });
+        vary(&|s| s.encoder = EncoderSettings::Nvenc { preset: 9 });
         vary(&|s| s.picture.width = 642);
         vary(&|s| s.picture.height = 362);
         vary(&|s| s.picture.bit_depth = 10);

@@ -61,8 +61,8 @@ pub enum Payload {
     Film(Arc<Film>),
     Sound(SoundFacts, Vec<Piece>),
     Reel(Arc<Vec<BlobRef>>),
-    /// A chunk, by this executor.
-    Encoded(&'static str),
+    /// A chunk, by the executor of this name.
+    Encoded(String),
     /// The output folder is as it should be.
     Published,
 }
@@ -313,7 +313,7 @@ pub fn encode_chunk(
     let facts =
         EncodeFacts { sequence_header: chunk.sequence_header.clone(), frames: chunk.units.len() as u32 };
     let result = worker.store(&encoded(&chunk)?, encoded(&facts)?)?;
-    Ok(Made { result, payload: Payload::Encoded(executor.name()) })
+    Ok(Made { result, payload: Payload::Encoded(executor.name().to_owned()) })
 }
 
 /// Holds every distinct sequence header of a rung against its contract. The result is the one

@@ -63,7 +63,7 @@ impl Scheduler<'_> {
         let retires = match failure.blame {
             Blame::Cancelled | Blame::Source => return false,
             Blame::Contract | Blame::Spec => true,
-            Blame::Machine => *failures >= MOST_FAILURES,
+            Blame::Machine | Blame::Refused => *failures >= MOST_FAILURES,
         };
         let known = made.retired.iter().any(|(retired, _)| *retired == choice);
         if retires && !known {
