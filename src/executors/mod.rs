@@ -5,6 +5,9 @@
 mod collect;
 mod contract;
 mod ffi;
+#[cfg(feature = "nvidia")]
+mod nvenc;
+mod quality;
 mod rav1e;
 mod svt_av1;
 
@@ -18,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::media::{Frame, PictureFormat};
 
 pub use contract::{Contract, ContractError};
+#[cfg(feature = "nvidia")]
+pub use nvenc::{Nvenc, nvenc_report};
 pub use rav1e::Rav1e;
 pub use svt_av1::SvtAv1;
 
@@ -100,8 +105,8 @@ pub struct EncodedChunk {
 pub struct Report {
     pub outcome: Result<EncodedChunk, Failure>,
     pub wall: Duration,
-    /// The executor that did the job.
-    pub executor: &'static str,
+    /// The name of the executor that did the job.
+    pub executor: String,
 }
 
 /// Why a job failed, and on whose account.
@@ -119,10 +124,11 @@ pub enum Blame {
     Source,
     /// The encoder or the machine.
     Machine,
+    /// Nobody: the device has no room for another job beside those that it is at. The same job may
+    /// succeed once one of them has ended, and so will fewer of them at a time.
+    Refused,
     /// The encoder: its stream cannot be one of the rung's.
     Contract,
-    /// Nobody: a device has no room for another job now.
-    Refused,
     /// Nobody: the build was told to stop.
     Cancelled,
 }
@@ -154,8 +160,8 @@ impl fmt::Display for Failure {
 
 /// Runs encode jobs.
 pub trait Executor: Send + Sync {
-    /// Short and stable, e.g. `rav1e`.
-    fn name(&self) -> &'static str;
+    /// Short and stable, e.g. `rav1e`, or `nvenc:1` for the second GPU's.
+    fn name(&self) -> &str;
 
     /// Everything about the encoder itself that can change its bytes.
     fn identity(&self) -> String;

@@ -38,7 +38,7 @@ impl SvtAv1 {
 }
 
 impl Executor for SvtAv1 {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         NAME
     }
 
@@ -56,7 +56,7 @@ impl Executor for SvtAv1 {
 
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
         let start = Instant::now();
-        Report { outcome: run(job), wall: start.elapsed(), executor: NAME }
+        Report { outcome: run(job), wall: start.elapsed(), executor: NAME.to_owned() }
     }
 }
 

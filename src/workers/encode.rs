@@ -83,7 +83,7 @@ impl WorkerExecutor {
 }
 
 impl Executor for WorkerExecutor {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         self.inner.name()
     }
 
@@ -105,6 +105,6 @@ impl Executor for WorkerExecutor {
 
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
         let start = Instant::now();
-        Report { outcome: self.run(job), wall: start.elapsed(), executor: self.name() }
+        Report { outcome: self.run(job), wall: start.elapsed(), executor: self.name().to_owned() }
     }
 }
