@@ -11,13 +11,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Modules import downward: `graph`, `executors`, `package`, `media`, `cache`, and the
+//! Modules import downward: `graph`, `executors`, `package`, `media`, `cache`, `nvidia`, and the
 //! plain types of `spec`. `media` and `package` know nothing of keys, caches or nodes; `cache`
-//! knows nothing of video.
+//! and `nvidia` know nothing of films.
 
 pub mod cache;
 pub mod executors;
 pub mod graph;
 pub mod media;
+#[cfg(feature = "nvidia")]
+pub mod nvidia;
 pub mod package;
 pub mod spec;

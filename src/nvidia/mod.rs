@@ -1,0 +1,21 @@
+//! NVIDIA's GPUs, through the driver's own libraries, which are loaded when the program runs. It is
+//! the lowest layer: it knows nothing of films, of keys or of what its pictures are for.
+//!
+//! [`gpus`] lists what is there. All work is done in a GPU's [`Context`], which a thread makes
+//! current while it calls; [`DeviceBuffer`] is the GPU's memory. Where there is no driver, each of
+//! these says so in an [`NvidiaError`]. Nothing here panics over a library that is not there, or is
+//! not what it should be.
+
+mod context;
+mod driver;
+mod error;
+mod gpu;
+mod library;
+mod memory;
+
+pub use context::{Context, Current};
+pub use driver::{DevicePointer, Driver, RawContext, driver};
+pub use error::NvidiaError;
+pub use gpu::{Gpu, driver_version, gpus};
+pub use library::{Library, OVERRIDE};
+pub use memory::{DeviceBuffer, PinnedBuffer};
