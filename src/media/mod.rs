@@ -15,13 +15,20 @@ mod decode;
 mod error;
 mod ffi;
 mod frame;
+mod gpu;
 mod index;
+#[cfg(feature = "nvidia")]
+mod nvdec;
+#[cfg(not(feature = "nvidia"))]
+#[path = "no_nvdec.rs"]
+mod nvdec;
 mod opus;
 mod reader;
 mod rotate;
 mod scale;
 mod scan;
 mod score;
+mod software;
 mod timing;
 
 pub use audio::{AudioSink, decode_audio, resampler_identity};
@@ -30,6 +37,7 @@ pub use decode::{DecodedFrame, SpanDecoder, decodable_codecs, video_decoder_name
 pub use error::MediaError;
 pub use ffi::{decoder_library, demuxer_library, init};
 pub use frame::{Frame, FrameDigest};
+pub use gpu::{GpuCodec, GpuDecoder, GpuTrouble, gpu_decoders};
 pub use index::{AudioTrack, Index, Rotation, Span, SpanDigest, VideoTrack};
 pub use opus::{Blocks, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, encode_window, opus_library};
 pub use reader::{PacketReader, SpanPackets};

@@ -17,18 +17,22 @@ pub enum NvidiaError {
     #[error("{call} failed: {name}")]
     Call { call: &'static str, name: String },
     /// The GPU works and does not do this.
-    #[error("the GPU cannot do this: {0}")]
+    #[error("not on this GPU: {0}")]
     Unsupported(String),
+    /// A stream, or a picture of it, cannot be decoded without errors.
+    #[error("the GPU could not decode the stream without errors")]
+    Damaged,
+    /// Whoever took the results wants no more of them.
+    #[error("stopped")]
+    Stopped,
+    /// A defect of this program's own.
+    #[error("internal error: a panic while the driver was calling")]
+    Panicked,
 }
 
 impl NvidiaError {
     /// Whether the machine just has no driver, and nothing is broken.
     pub fn is_no_driver(&self) -> bool {
         matches!(self, NvidiaError::NoDriver { .. })
-    }
-
-    /// Whether the GPU works and only does not do what was asked.
-    pub fn is_unsupported(&self) -> bool {
-        matches!(self, NvidiaError::Unsupported(_))
     }
 }
