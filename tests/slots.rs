@@ -86,7 +86,8 @@ impl Executor for Device {
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
         let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
-        let refused = || Failure { blame: rivet::executors::Blame::Refused, message: "no session".to_owned() };
+        let refused =
+            || Failure { blame: rivet::executors::Blame::Refused, message: "no session".to_owned() };
         let mut settings = job.settings.clone();
         settings.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 1 };
         let outcome = match self.fault {

@@ -194,7 +194,8 @@ pub(super) fn positive(num: i32, den: i32) -> Option<Rational> {
     Rational::new(u64::try_from(num).ok()?, u64::try_from(den).ok()?)
 }
 
-fn pixel_format(number: i32) -> ffmpeg::format::Pixel {
+/// FFmpeg's format of that number; none where it knows no such format.
+pub(super) fn pixel_format(number: i32) -> ffmpeg::format::Pixel {
     // SAFETY: av_pix_fmt_desc_get_id returns a valid enumeration value for a valid descriptor;
     // the number becomes an enumeration only after the library has confirmed that it knows it.
     // Formats beyond the binding's enumeration do not arise: it is made from the same headers.

@@ -16,7 +16,13 @@ mod decode;
 mod error;
 mod ffi;
 mod frame;
+mod gpu;
 mod index;
+#[cfg(feature = "nvidia")]
+mod nvdec;
+#[cfg(not(feature = "nvidia"))]
+#[path = "no_nvdec.rs"]
+mod nvdec;
 mod opus;
 mod packed;
 mod reader;
@@ -25,6 +31,7 @@ mod scale;
 mod scan;
 mod score;
 mod slab;
+mod software;
 mod timing;
 
 pub use audio::{AudioSink, decode_audio, resampler_identity};
@@ -36,6 +43,7 @@ pub use decode::{DecodedFrame, SpanDecoder, decodable_codecs, video_decoder_name
 pub use error::MediaError;
 pub use ffi::{decoder_library, demuxer_library, init};
 pub use frame::{Frame, FrameDigest};
+pub use gpu::{GpuCodec, GpuDecoder, GpuTrouble, gpu_decoders};
 pub use index::{AudioTrack, Index, Rotation, Span, SpanDigest, VideoTrack};
 pub use opus::{Blocks, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, encode_window, opus_library};
 pub use packed::{PackedSpan, TrackParameters};

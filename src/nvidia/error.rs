@@ -17,8 +17,17 @@ pub enum NvidiaError {
     #[error("{call} failed: {name}")]
     Call { call: &'static str, name: String },
     /// The GPU works and does not do this.
-    #[error("the GPU cannot do this: {0}")]
+    #[error("not on this GPU: {0}")]
     Unsupported(String),
+    /// A stream, or a picture of it, cannot be decoded without errors.
+    #[error("the GPU could not decode the stream without errors")]
+    Damaged,
+    /// Whoever took the results wants no more of them.
+    #[error("stopped")]
+    Stopped,
+    /// A defect of this program's own.
+    #[error("internal error: a panic while the driver was calling")]
+    Panicked,
 }
 
 impl NvidiaError {
