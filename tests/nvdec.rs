@@ -76,7 +76,7 @@ fn compare(path: &Path, gpu: &GpuDecoder) -> Vec<GpuTrouble> {
 }
 
 fn decodes(gpu: &GpuDecoder, name: &str, bit_depth: u8) -> bool {
-    gpu.codecs.iter().any(|codec| (codec.name, codec.bit_depth) == (name, bit_depth))
+    gpu.codecs.iter().any(|codec| (&*codec.name, codec.bit_depth) == (name, bit_depth))
 }
 
 #[test]

@@ -84,6 +84,9 @@ struct MachineArgs {
     /// Encode and decode in this process rather than in workers: one that crashes then ends the build
     #[arg(long, conflicts_with_all = ["worker", "worker_timeout"])]
     in_process: bool,
+    /// Decode on the CPU alone. What GPUs decode is the same
+    #[arg(long)]
+    no_gpu_decoding: bool,
     /// Start workers with this command, which may run them elsewhere, e.g. "ssh render7 rivet worker"
     /// [default: this program]
     #[arg(long, value_name = "COMMAND", value_parser = words)]
@@ -128,6 +131,7 @@ impl MachineArgs {
             memory: self.memory.unwrap_or_else(rivet::graph::default_memory),
             keep_going,
             workers: self.workers(),
+            gpu_decoding: !self.no_gpu_decoding,
             ..rivet::graph::Options::default()
         }
     }

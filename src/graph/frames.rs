@@ -161,7 +161,8 @@ impl FrameSource {
         loop {
             if cursor.decoding.is_none() {
                 let packets = cursor.reader.read_span(cursor.span)?;
-                let options = DecodeOptions { threads: self.threads, frames: true, at_once: false };
+                let options =
+                    DecodeOptions { threads: self.threads, frames: true, ..DecodeOptions::default() };
                 let decoding = self.codecs.open(packets, &options)?;
                 cursor.decoding = Some(Counted::new(decoding, &self.decoded));
             }

@@ -80,6 +80,8 @@ pub struct Options {
     pub executors: Option<Vec<Arc<dyn Executor>>>,
     /// Processes to encode and decode in; `None`: this one.
     pub workers: Option<WorkerOptions>,
+    /// Whether GPUs may decode, which they only do in processes of their own. Never changes a byte.
+    pub gpu_decoding: bool,
 }
 
 impl Default for Options {
@@ -92,6 +94,7 @@ impl Default for Options {
             gauges: false,
             executors: None,
             workers: None,
+            gpu_decoding: true,
         }
     }
 }
@@ -146,6 +149,7 @@ fn settings(options: &Options) -> Settings {
         gauges: false,
         executors: options.executors.clone(),
         workers: options.workers.clone(),
+        gpu_decoding: options.gpu_decoding,
     }
 }
 

@@ -70,10 +70,15 @@ pub fn decode_threads(track: &VideoTrack, jobs: usize) -> usize {
 }
 
 /// The job of a span whose frames are kept, or not.
-pub fn decode_job(title: &Title, span: usize, jobs: usize, keep: bool) -> Result<Job, StepError> {
+pub fn decode_job(
+    title: &Title,
+    span: usize,
+    (jobs, gpu): (usize, Option<String>),
+    keep: bool,
+) -> Result<Job, StepError> {
     let readers = Arc::clone(title.readers.as_ref().ok_or_else(early)?);
     let threads = decode_threads(&title.index()?.video, jobs);
-    Ok(Box::new(move |worker| work::decode_span(worker, &readers, span, threads, keep)))
+    Ok(Box::new(move |worker| work::decode_span(worker, &readers, span, (threads, gpu), keep)))
 }
 
 pub fn encode_job(

@@ -59,12 +59,18 @@ pub struct Demand {
 
 /// What a slot is looking for.
 pub struct Wanted<'a> {
-    /// It takes nothing but encodes.
-    pub only_encodes: bool,
+    /// What it takes nothing else but; `None` where it takes anything.
+    pub only: Option<Only>,
     /// Others wait for frames: decoding comes before encodes.
     pub decode_first: bool,
-    /// Whether an encode is for this slot.
+    /// Whether an encode, or a span to decode, is for this slot.
     pub takes: &'a dyn Fn(NodeIndex) -> bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Only {
+    Encodes,
+    Decodes,
 }
 
 /// What the queue says to do next.
@@ -132,7 +138,7 @@ impl ReadyQueue {
         demand: impl Fn(NodeIndex) -> Demand,
         open: impl FnOnce(Id, bool) -> Arc<ChunkFrames>,
     ) -> Option<Next> {
-        if !wanted.only_encodes {
+        if wanted.only.is_none() {
             if let Some((_, Reverse(node))) = self.steps.pop() {
                 return Some(Next::Step(node));
             }
@@ -140,10 +146,14 @@ impl ReadyQueue {
                 return Some(Next::Sound(nodes));
             }
             if wanted.decode_first
-                && let Some(next) = self.next_decode(&demand).filter(|next| !matches!(next, Next::LetGo))
+                && let Some(next) =
+                    self.next_decode(wanted, &demand).filter(|next| !matches!(next, Next::LetGo))
             {
                 return Some(next);
             }
+        }
+        if wanted.only == Some(Only::Decodes) {
+            return self.next_decode(wanted, &demand);
         }
         let place =
             |encodes: &[(u64, NodeIndex)]| encodes.iter().rposition(|&(_, node)| (wanted.takes)(node));
@@ -151,8 +161,8 @@ impl ReadyQueue {
         if let Some((chunk, place)) = at_hand {
             return self.next_encode(chunk, place, demand, open);
         }
-        if !wanted.only_encodes
-            && let Some(next) = self.next_decode(&demand)
+        if wanted.only.is_none()
+            && let Some(next) = self.next_decode(wanted, &demand)
         {
             return Some(next);
         }
@@ -217,8 +227,8 @@ impl ReadyQueue {
         }
     }
 
-    fn next_decode(&mut self, demand: &impl Fn(NodeIndex) -> Demand) -> Option<Next> {
-        let (&span, &node) = self.decodes.first_key_value()?;
+    fn next_decode(&mut self, wanted: &Wanted<'_>, demand: &impl Fn(NodeIndex) -> Demand) -> Option<Next> {
+        let (&span, &node) = self.decodes.iter().find(|&(_, &node)| (wanted.takes)(node))?;
         let Demand { frames, decoder, .. } = demand(node);
         let busy = self.encoding + self.decoding > 0;
         let fits = |bytes: u64| self.used.saturating_add(bytes) <= self.budget;

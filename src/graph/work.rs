@@ -60,8 +60,9 @@ pub enum Payload {
     None,
     Source(Digest),
     Index(Arc<Index>),
-    /// A span, with its frames if they were to be kept.
-    Span(Box<DecodedSpan>, Frames),
+    /// A span, with its frames if they were to be kept, and why the GPU that should decode it is
+    /// better not asked again.
+    Span(Box<DecodedSpan>, Frames, Option<String>),
     Film(Arc<Film>),
     Sound(SoundFacts, Vec<Piece>),
     Reel(Arc<Vec<BlobRef>>),
@@ -224,19 +225,20 @@ impl Readers {
     }
 }
 
-/// Decodes a span; `keep` tells whether its frames are handed over, too.
+/// Decodes a span, on a GPU or with so many threads; `keep` tells whether its frames are handed
+/// over, too.
 pub fn decode_span(
     worker: &Worker,
     readers: &Readers,
     span: usize,
-    threads: usize,
+    (threads, gpu): (usize, Option<String>),
     keep: bool,
 ) -> Result<Made, StepError> {
     let first = readers.track.spans.get(span).map_or(0, |span| span.first);
     let mut reader = readers.take(first)?;
     let packets = reader.read_span(span)?;
     readers.give_back(reader);
-    let options = DecodeOptions { threads, frames: keep, at_once: true };
+    let options = DecodeOptions { threads, frames: keep, at_once: true, gpu };
     let mut decoding = Counted::new(worker.codecs.open(packets, &options)?, &worker.decoded);
     let mut decoded = DecodedSpan::default();
     let mut before: Option<Signature> = None;
@@ -258,7 +260,7 @@ pub fn decode_span(
     // One that hands over no frames was not asked for them, or cannot: they are decoded again later.
     let frames = frames.filter(|frames| frames.len() == decoded.frames.len());
     let result = worker.store(&encoded(&decoded)?, Vec::new())?;
-    Ok(Made { result, payload: Payload::Span(Box::new(decoded), frames) })
+    Ok(Made { result, payload: Payload::Span(Box::new(decoded), frames, decoding.gpu_failure()) })
 }
 
 /// Files what a row of spans decodes to as one.

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AudioSink, AudioTrack, Frame, FrameDigest, Index, MediaError, Rational, Signature, SpanDecoder,
-    SpanPackets, decode_audio, encode_window, scan,
+    AudioSink, AudioTrack, Frame, FrameDigest, GpuTrouble, Index, MediaError, Rational, Signature,
+    SpanDecoder, SpanPackets, decode_audio, encode_window, scan,
 };
 
 /// A picture, and what was seen of it.
@@ -23,19 +23,26 @@ pub struct DecodedPicture {
 }
 
 /// How to decode a span. Nothing of it changes a picture.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct DecodeOptions {
     pub threads: usize,
     /// Whether the pictures themselves are wanted, and not only what was seen of them.
     pub frames: bool,
     /// Whether all of them will be taken at once, so that there is room for them.
     pub at_once: bool,
+    /// The UUID of a GPU that shall decode it, where that can.
+    pub gpu: Option<String>,
 }
 
 /// A span on its way through a decoder.
 pub trait Decoding: Send {
     /// The next of the span's own pictures in presentation order; `None` after the last.
     fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError>;
+
+    /// Why the GPU that should decode it is better not asked again.
+    fn gpu_failure(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Where the sound of a rendition comes from.
@@ -78,7 +85,7 @@ pub trait Codecs: Send + Sync {
     fn encode_sound(&self, window: SoundWindow) -> Result<Vec<Vec<u8>>, MediaError>;
 }
 
-/// Those of this process, on the CPU.
+/// Those of this process, on the CPU: no GPU is asked.
 pub struct CodecsHere;
 
 impl Codecs for CodecsHere {
@@ -88,7 +95,7 @@ impl Codecs for CodecsHere {
 
     fn open(&self, span: SpanPackets, options: &DecodeOptions) -> Result<Box<dyn Decoding>, MediaError> {
         let decoder = SpanDecoder::new(span, options.threads)?;
-        Ok(Box::new(Here { decoder, frames: options.frames }))
+        Ok(Box::new(DecodingHere::new(decoder, options.frames)))
     }
 
     fn sound(
@@ -105,12 +112,27 @@ impl Codecs for CodecsHere {
     }
 }
 
-struct Here {
+/// A span that is decoded in this process.
+pub struct DecodingHere {
     decoder: SpanDecoder,
     frames: bool,
 }
 
-impl Decoding for Here {
+impl DecodingHere {
+    /// `frames`: whether the pictures themselves are wanted.
+    pub fn new(decoder: SpanDecoder, frames: bool) -> DecodingHere {
+        DecodingHere { decoder, frames }
+    }
+}
+
+impl Decoding for DecodingHere {
+    fn gpu_failure(&self) -> Option<String> {
+        match self.decoder.gpu_trouble() {
+            Some(GpuTrouble::Failed(reason)) => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
     fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
         let Some(decoded) = self.decoder.next_frame()? else { return Ok(None) };
         Ok(Some(DecodedPicture {
@@ -139,5 +161,9 @@ impl Decoding for Counted {
         let next = self.inner.next_picture()?;
         self.pictures.fetch_add(u64::from(next.is_some()), Ordering::Relaxed);
         Ok(next)
+    }
+
+    fn gpu_failure(&self) -> Option<String> {
+        self.inner.gpu_failure()
     }
 }

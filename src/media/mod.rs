@@ -36,14 +36,15 @@ mod timing;
 
 pub use audio::{AudioSink, decode_audio, resampler_identity};
 pub use codecs::{
-    Codecs, CodecsHere, Counted, DecodeOptions, DecodedPicture, Decoding, SoundSource, SoundWindow,
+    Codecs, CodecsHere, Counted, DecodeOptions, DecodedPicture, Decoding, DecodingHere, SoundSource,
+    SoundWindow,
 };
 pub use colour::Colour;
 pub use decode::{DecodedFrame, SpanDecoder, decodable_codecs, video_decoder_name};
 pub use error::MediaError;
 pub use ffi::{decoder_library, demuxer_library, init};
 pub use frame::{Frame, FrameDigest};
-pub use gpu::{GpuCodec, GpuDecoder, GpuTrouble, gpu_decoders};
+pub use gpu::{GpuAbout, GpuCodec, GpuDecoder, GpuTrouble, gpu_decoder, gpu_decoders};
 pub use index::{AudioTrack, Index, Rotation, Span, SpanDigest, VideoTrack};
 pub use opus::{Blocks, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, encode_window, opus_library};
 pub use packed::{PackedSpan, TrackParameters};

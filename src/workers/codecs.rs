@@ -12,9 +12,9 @@ use crate::media::{
 };
 
 use super::carrier::Receiver;
-use super::pool::WorkerPool;
+use super::pool::{Role, WorkerPool};
 use super::process::{Loss, UNEXPECTED, WorkerProcess};
-use super::protocol::{CarriedPicture, DecodeRequest, Reply, Request};
+use super::protocol::{CarriedPicture, DecodeRequest, GpuFailure, Reply, Request};
 
 /// Pictures that are asked for at a time where not all of them are taken at once.
 const AHEAD: u32 = 8;
@@ -58,7 +58,7 @@ impl WorkerCodecs {
         take: &mut dyn FnMut(Reply, bool) -> Taken<T>,
     ) -> Result<Result<T, MediaError>, Loss> {
         let patience = self.pool.patience();
-        let mut process = self.pool.take()?;
+        let mut process = self.pool.take(&Role::Cpu)?;
         process.send(request, &[], patience)?;
         let mut first = true;
         loop {
@@ -66,7 +66,7 @@ impl WorkerCodecs {
             match take(reply, first) {
                 Taken::More => first = false,
                 Taken::All(outcome) => {
-                    self.pool.give_back(process);
+                    self.pool.give_back(Role::Cpu, process);
                     return Ok(outcome);
                 }
                 // What else it would say is not waited for.
@@ -103,7 +103,8 @@ impl Codecs for WorkerCodecs {
         Ok(Box::new(WorkerDecoding {
             pool: Arc::clone(&self.pool),
             span: span.pack(),
-            options: *options,
+            options: options.clone(),
+            gpu_failure: None,
             attempts: 0,
             told: 0,
             session: None,
@@ -153,6 +154,8 @@ struct WorkerDecoding {
     pool: Arc<WorkerPool>,
     span: PackedSpan,
     options: DecodeOptions,
+    /// Why the GPU that should decode it is better not asked again.
+    gpu_failure: GpuFailure,
     attempts: u32,
     /// Pictures that were handed out.
     told: u64,
@@ -173,7 +176,7 @@ struct Session {
 
 enum Next {
     Picture(DecodedPicture),
-    End(Result<(), MediaError>),
+    End(Result<(), MediaError>, GpuFailure),
 }
 
 impl Decoding for WorkerDecoding {
@@ -184,16 +187,23 @@ impl Decoding for WorkerDecoding {
                     self.told += 1;
                     return Ok(Some(picture));
                 }
-                Ok(Next::End(result)) => {
+                Ok(Next::End(result, gpu_failure)) => {
                     self.ended = true;
+                    self.gpu_failure = self.gpu_failure.take().or(gpu_failure);
+                    let role = self.role();
                     if let Some(session) = self.session.take() {
-                        self.pool.give_back(session.process);
+                        self.pool.give_back(role, session.process);
                     }
                     result?;
                 }
                 Err(Loss::Cancelled) => return Err(MediaError::Cancelled),
                 Err(Loss::Gone(what)) => {
                     self.session = None;
+                    if self.options.gpu.take().is_some() {
+                        // What is wrong with a GPU is not the span's fault.
+                        self.gpu_failure = Some(what);
+                        continue;
+                    }
                     self.attempts += 1;
                     if self.attempts == MOST_ATTEMPTS {
                         return Err(MediaError::Library { operation: "decoding".into(), reason: what });
@@ -204,19 +214,28 @@ impl Decoding for WorkerDecoding {
         }
         Ok(None)
     }
+
+    fn gpu_failure(&self) -> Option<String> {
+        self.gpu_failure.clone()
+    }
 }
 
 impl WorkerDecoding {
+    fn role(&self) -> Role {
+        self.options.gpu.clone().map_or(Role::Cpu, Role::Device)
+    }
+
     fn attempt(&mut self) -> Result<Next, Loss> {
-        let patience = self.pool.patience();
+        let (patience, role) = (self.pool.patience(), self.role());
         let session = match &mut self.session {
             Some(session) => session,
             empty => {
-                let mut process = self.pool.take()?;
+                let mut process = self.pool.take(&role)?;
                 let request = DecodeRequest {
                     span: self.span.clone(),
                     threads: self.options.threads,
                     frames: self.options.frames,
+                    gpu: self.options.gpu.clone(),
                 };
                 process.send(&Request::Decode(Box::new(request)), &[], patience)?;
                 let (receiver, pictures) = (Receiver::default(), VecDeque::new());
@@ -233,7 +252,7 @@ impl WorkerDecoding {
             }
             match session.process.answer(patience)? {
                 (Reply::Decoded(pictures), handles) => session.take(pictures, handles)?,
-                (Reply::DecodeEnded(result), _) => return Ok(Next::End(result)),
+                (Reply::DecodeEnded(result, gpu), _) => return Ok(Next::End(result, gpu)),
                 _ => return Err(unexpected()),
             }
         }

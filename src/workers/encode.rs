@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::executors::{Blame, EncodeJob, EncodedChunk, Executor, Failure, Report};
 
 use super::carrier::{Parcel, Sender};
-use super::pool::WorkerPool;
+use super::pool::{Role, WorkerPool};
 use super::process::{Loss, UNEXPECTED, WorkerProcess};
 use super::protocol::{EncodeRequest, Reply, Request};
 
@@ -24,10 +24,14 @@ impl WorkerExecutor {
         WorkerExecutor { inner, pool, threads }
     }
 
+    fn role(&self) -> Role {
+        if self.inner.is_device() { Role::Device(self.inner.name().to_owned()) } else { Role::Cpu }
+    }
+
     fn run(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
-        let mut process = self.pool.take().map_err(|loss| self.failure(loss))?;
+        let mut process = self.pool.take(&self.role()).map_err(|loss| self.failure(loss))?;
         let outcome = self.converse(&mut process, job)?;
-        self.pool.give_back(process);
+        self.pool.give_back(self.role(), process);
         let chunk = outcome?;
         // Whoever made it.
         job.contract.check(&chunk.sequence_header).map_err(|error| Failure::contract(self.name(), &error))?;

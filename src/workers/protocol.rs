@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::executors::{Contract, EncodeSettings, EncodedChunk, Failure};
 use crate::media::{
-    self, FrameDigest, Index, MediaError, PackedSpan, Shape, Signature, SoundSource, SoundWindow,
+    self, FrameDigest, GpuAbout, Index, MediaError, PackedSpan, Shape, Signature, SoundSource, SoundWindow,
 };
 
 /// The first word of a worker. A build only works with its equal.
@@ -40,6 +40,8 @@ pub(super) enum Request {
     Decode(Box<DecodeRequest>),
     /// So many more pictures are wanted of the span that is being decoded.
     More(u32),
+    /// Which GPUs there are that decode.
+    Gpus,
     Scan(PathBuf),
     Sound(Box<SoundSource>),
     EncodeSound(Box<SoundWindow>),
@@ -64,7 +66,12 @@ pub(super) struct DecodeRequest {
     pub threads: usize,
     /// Whether the pictures themselves are wanted.
     pub frames: bool,
+    /// The UUID of the GPU that shall decode it.
+    pub gpu: Option<String>,
 }
+
+/// Why a GPU is better not asked again.
+pub(super) type GpuFailure = Option<String>;
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum Reply {
@@ -78,7 +85,8 @@ pub(super) enum Reply {
     /// The span's next pictures.
     Decoded(Vec<CarriedPicture>),
     /// A span has ended, or cannot be decoded.
-    DecodeEnded(Result<(), MediaError>),
+    DecodeEnded(Result<(), MediaError>, GpuFailure),
+    Gpus(Result<Vec<GpuAbout>, MediaError>),
     Scanned(Result<Box<Index>, MediaError>),
     /// The next samples of a sound.
     Samples(Vec<i32>),

@@ -10,13 +10,13 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::executors::{self, EncodeJob, EncodedChunk, Executor, Failure, Pictures};
 use crate::media::{
-    self, Codecs, CodecsHere, DecodeOptions, DecodedPicture, Frame, MediaError, Shape, SlabWriter,
-    SoundSource, TrackParameters,
+    self, Codecs, CodecsHere, DecodedPicture, Decoding, DecodingHere, Frame, GpuDecoder, MediaError, Shape,
+    SlabWriter, SoundSource, SpanDecoder, TrackParameters,
 };
 
 use super::carrier::{Parcel, Receiver, Sender};
 use super::channel::{Blocks, Channel};
-use super::protocol::{CarriedPicture, DecodeRequest, EncodeRequest, Greeting, Reply, Request};
+use super::protocol::{CarriedPicture, DecodeRequest, EncodeRequest, GpuFailure, Greeting, Reply, Request};
 
 /// Pictures in one message.
 const BATCH: u32 = 16;
@@ -58,8 +58,12 @@ pub fn serve(shares_memory: bool) -> io::Result<()> {
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
     end_with(input.try_clone()?)?;
     media::init();
-    let mut server =
-        Server { channel: Channel::new(input, output, shares_memory), executors: None, parameters: None };
+    let mut server = Server {
+        channel: Channel::new(input, output, shares_memory),
+        executors: None,
+        parameters: None,
+        gpu: None,
+    };
     server.reply(&Reply::Greeting(Greeting::here()), &Parcel::default())?;
     while let Some((request, _)) = server.channel.receive(&Blocks)? {
         match request {
@@ -68,8 +72,13 @@ pub fn serve(shares_memory: bool) -> io::Result<()> {
                 server.reply(&Reply::Encoded(outcome), &Parcel::default())?;
             }
             Request::Decode(request) => {
-                let outcome = server.decode(*request)?;
-                server.reply(&Reply::DecodeEnded(outcome), &Parcel::default())?;
+                let (outcome, gpu_failure) = server.decode(*request)?;
+                server.reply(&Reply::DecodeEnded(outcome, gpu_failure), &Parcel::default())?;
+            }
+            Request::Gpus => {
+                let found = media::gpu_decoders();
+                let found = found.map(|gpus| gpus.iter().map(GpuDecoder::about).collect());
+                server.reply(&Reply::Gpus(found), &Parcel::default())?;
             }
             Request::Scan(path) => {
                 let pulse = Pulse::new(&server.channel);
@@ -115,6 +124,8 @@ struct Server {
     executors: Option<(usize, Vec<Arc<dyn Executor>>)>,
     /// Of the track that was decoded last.
     parameters: Option<TrackParameters>,
+    /// The one that it has decoded on.
+    gpu: Option<GpuDecoder>,
 }
 
 impl Server {
@@ -164,21 +175,31 @@ impl Server {
     }
 
     /// An error is one of the conversation; what is wrong with the span is within.
-    fn decode(&mut self, request: DecodeRequest) -> io::Result<Result<(), MediaError>> {
-        let DecodeRequest { span, threads, frames } = request;
+    fn decode(&mut self, request: DecodeRequest) -> io::Result<(Result<(), MediaError>, GpuFailure)> {
+        let DecodeRequest { span, threads, frames, gpu } = request;
         if !self.parameters.as_ref().is_some_and(|parameters| parameters.are_of(&span)) {
             match TrackParameters::of(&span) {
                 Ok(parameters) => self.parameters = Some(parameters),
-                Err(error) => return Ok(Err(error)),
+                Err(error) => return Ok((Err(error), None)),
             }
         }
+        let mut failure = None;
+        if let Some(uuid) = gpu.as_ref().filter(|_| self.gpu.is_none()) {
+            match media::gpu_decoder(uuid) {
+                Ok(found) => self.gpu = found,
+                Err(error) => failure = Some(error.to_string()),
+            }
+        }
+        let gpu = self.gpu.as_ref().filter(|found| gpu.as_ref() == Some(&found.uuid));
         let Some(parameters) = &self.parameters else { return Err(out_of_turn()) };
         let count = span.len();
-        let options = DecodeOptions { threads, frames, at_once: true };
-        let opened = span.unpack(parameters).and_then(|span| CodecsHere.open(span, &options));
+        let opened = span.unpack(parameters).and_then(|span| match gpu {
+            Some(gpu) => SpanDecoder::on_gpu(span, threads, gpu),
+            None => SpanDecoder::new(span, threads),
+        });
         let mut decoding = match opened {
-            Ok(decoding) => decoding,
-            Err(error) => return Ok(Err(error)),
+            Ok(decoder) => DecodingHere::new(decoder, frames),
+            Err(error) => return Ok((Err(error), failure)),
         };
         let mut sender = Sender::new(self.channel.shares());
         let mut room = Room { left: count, writer: None };
@@ -204,7 +225,7 @@ impl Server {
                 left -= pictures.len() as u32;
                 self.reply(&Reply::Decoded(pictures), &parcel)?;
                 if let Some(end) = end {
-                    return Ok(end);
+                    return Ok((end, failure.or_else(|| decoding.gpu_failure())));
                 }
             }
         }

@@ -11,7 +11,7 @@ use crate::graph::error::StepError;
 use crate::graph::event::Event;
 use crate::graph::frames::{self, ChunkFrames};
 use crate::graph::prepare::{self, decode_job, encode_job, windows_job};
-use crate::graph::ready::{Demand, Next, Wanted};
+use crate::graph::ready::{Demand, Next, Only, Wanted};
 use crate::graph::step::{Node, State, Step};
 use crate::graph::title::{Graph, Title};
 
@@ -26,6 +26,9 @@ impl Scheduler<'_> {
         }
         for device in self.slots.free_devices() {
             self.fill(Slot::Device(device));
+        }
+        for gpu in self.slots.free_gpus() {
+            self.fill(Slot::Decoder(gpu));
         }
         self.fill(Slot::Cpu);
         if self.slots.taken() == 0 && self.slots.asked_again().is_none() && !self.stopping {
@@ -49,11 +52,7 @@ impl Scheduler<'_> {
     /// Gives work to all free slots of a kind.
     fn fill(&mut self, slot: Slot) {
         loop {
-            let free = match slot {
-                Slot::Cpu => self.slots.has_free_cpu(),
-                Slot::Device(device) => self.slots.free_devices().contains(&device),
-            };
-            if self.stopping || !free {
+            if self.stopping || !self.slots.has_free(slot) {
                 return;
             }
             let Some((nodes, work)) = self.next_task(slot) else { return };
@@ -89,9 +88,13 @@ impl Scheduler<'_> {
         loop {
             let (titles, graph, jobs, slots) = (&self.titles, &self.graph, self.settings.jobs, &self.slots);
             let wanted = Wanted {
-                only_encodes: slot != Slot::Cpu,
+                only: match slot {
+                    Slot::Cpu => None,
+                    Slot::Device(_) => Some(Only::Encodes),
+                    Slot::Decoder(_) => Some(Only::Decodes),
+                },
                 decode_first,
-                takes: &|node| way(titles, graph, slots, node, slot).is_some(),
+                takes: &|node| takes(titles, graph, slots, node, slot),
             };
             let next = self.ready.next(
                 &wanted,
@@ -119,9 +122,11 @@ impl Scheduler<'_> {
                         continue;
                     }
                     let span = if let Step::DecodeSpan { span } = step { span } else { 0 };
-                    match decode_job(&self.titles[title], span, self.settings.jobs, keep) {
+                    let gpu = if let Slot::Decoder(gpu) = slot { Some(gpu) } else { None };
+                    let uuid = gpu.map(|gpu| self.slots.gpu(gpu).uuid.clone());
+                    match decode_job(&self.titles[title], span, (self.settings.jobs, uuid), keep) {
                         Ok(job) => {
-                            self.taken.insert(id, Taken::Decode(demand, keep));
+                            self.taken.insert(id, Taken::Decode(demand, keep, gpu));
                             return Some((vec![id], Work::One(job)));
                         }
                         Err(error) => {
@@ -217,6 +222,19 @@ fn open(title: &Title, chunk: usize, too_many: bool) -> Arc<ChunkFrames> {
             Arc::new(ChunkFrames::later(Arc::clone(source), chunk.clone(), too_many))
         }
         _ => unreachable!("encodes are queued after the chunk and the frame source are known"),
+    }
+}
+
+/// Whether a decode or an encode is for such a slot.
+fn takes(titles: &[Title], graph: &Graph, slots: &Slots, id: NodeIndex, slot: Slot) -> bool {
+    let Node { title, step, .. } = graph[id];
+    match (step, slot) {
+        (Step::DecodeSpan { .. }, Slot::Decoder(gpu)) => {
+            let track = titles[title].index.as_ref().map(|index| &index.video);
+            track.is_some_and(|track| slots.gpu(gpu).decodes(track))
+        }
+        (Step::DecodeSpan { .. }, slot) => slot == Slot::Cpu,
+        _ => way(titles, graph, slots, id, slot).is_some(),
     }
 }
 

@@ -29,7 +29,7 @@ impl Scheduler<'_> {
         made: &Result<Made, StepError>,
     ) {
         let frames = match made {
-            Ok(Made { payload: Payload::Span(_, Some(frames)), .. }) => frames.len() as u64,
+            Ok(Made { payload: Payload::Span(_, Some(frames), _), .. }) => frames.len() as u64,
             _ => 0,
         };
         self.ready.decode_ended(demand, kept, self.frame_bytes(title, frames));

@@ -9,6 +9,7 @@ use crate::cache::{ActionKey, ActionResult, BlobRef, Cache};
 use crate::package::is_current;
 
 use super::slots::Slots;
+use super::workers::Message;
 use super::{Scheduler, no_run};
 use crate::graph::error::StepError;
 use crate::graph::event::Origin;
@@ -85,13 +86,28 @@ impl Scheduler<'_> {
                     let work = self.encode_work(title, step).map_or(0, |work| work.samples);
                     self.ready.push_encode((title, piece), work, id);
                 }
-                Step::DecodeSpan { span } => self.ready.push_decode((title, span), id),
+                Step::DecodeSpan { span } => {
+                    self.ready.push_decode((title, span), id);
+                    self.seek_gpus();
+                }
                 Step::Audio { track, .. } => {
                     let sound = self.titles[title].rendition(track).map_or(0, |(plan, _)| plan.sound);
                     self.ready.push_window((title, sound), id);
                 }
                 _ => self.ready.push_step(step.stage(), id),
             }
+        }
+    }
+
+    /// Looks for GPUs that decode, the first time that there is something to decode, and beside what
+    /// goes on: it may take a second.
+    fn seek_gpus(&mut self) {
+        if std::mem::replace(&mut self.gpus_sought, true) || !self.settings.gpu_decoding {
+            return;
+        }
+        if let Some(pool) = &self.worker.pool {
+            let pool = Arc::clone(pool);
+            self.workers.beside(move || Message::Gpus(pool.gpus()));
         }
     }
 

@@ -21,7 +21,7 @@ use petgraph::graph::NodeIndex;
 
 use crate::cache::{ActionKey, Digest};
 use crate::executors::Executor;
-use crate::media::MediaError;
+use crate::media::{GpuAbout, MediaError};
 use crate::spec::Ladder;
 use crate::workers::WorkerOptions;
 
@@ -34,7 +34,7 @@ use super::prepare::Tools;
 use super::ready::{Demand, Id, ReadyQueue};
 use super::step::{Node, State, Step};
 use super::title::{Graph, Title};
-use super::work::{Made, Worker};
+use super::work::{Made, Payload, Worker};
 use slots::{Slots, Way};
 use workers::{Message, Next, Workers};
 
@@ -57,12 +57,14 @@ pub struct Settings {
     pub executors: Option<Vec<Arc<dyn Executor>>>,
     /// Processes to encode and decode in; `None`: this one.
     pub workers: Option<WorkerOptions>,
+    /// Whether GPUs may decode, in such a process.
+    pub gpu_decoding: bool,
 }
 
 /// What a step that runs has taken, besides its slot.
 enum Taken {
-    /// Memory, and whether the frames are kept.
-    Decode(Demand, bool),
+    /// Memory, whether the frames are kept, and the GPU that it is done on.
+    Decode(Demand, bool, Option<usize>),
     Encode(Demand, Way),
 }
 
@@ -87,6 +89,8 @@ pub struct Scheduler<'a> {
     /// In a dry run, the keys of steps that would run.
     would_run_keys: HashSet<ActionKey>,
     followers: HashMap<NodeIndex, Vec<NodeIndex>>,
+    /// Whether GPUs that decode have been looked for.
+    gpus_sought: bool,
     stopping: bool,
     looked_up: u64,
     found: u64,
@@ -123,6 +127,7 @@ impl<'a> Scheduler<'a> {
             in_flight: HashMap::new(),
             would_run_keys: HashSet::new(),
             followers: HashMap::new(),
+            gpus_sought: false,
             stopping: false,
             looked_up: 0,
             found: 0,
@@ -140,6 +145,33 @@ impl<'a> Scheduler<'a> {
         if let Some(pool) = &self.worker.pool {
             pool.end_idle();
         }
+    }
+
+    /// GPUs that decode have been found, or not.
+    fn take_gpus(&mut self, found: Result<Vec<GpuAbout>, String>) {
+        match found {
+            Ok(gpus) => {
+                for about in gpus {
+                    tracing::info!("{} decodes, with {} engines", about.name, about.engines);
+                    let slots = self.slots.add_gpu(about);
+                    if let Err(error) = self.workers.add(slots, &self.worker) {
+                        tracing::warn!("{error}");
+                    }
+                }
+            }
+            Err(reason) => self.warn(format!("no GPU decodes: {reason}")),
+        }
+    }
+
+    fn give_up_gpu(&mut self, gpu: usize, reason: &str) {
+        if self.slots.gpu_failed(gpu) {
+            self.warn(format!("{} decodes no more: {reason}", self.slots.gpu(gpu).name));
+        }
+    }
+
+    /// Tells something of no one title.
+    fn warn(&self, message: String) {
+        (self.observe)(&Event::Warning { title: String::new(), message });
     }
 
     /// Runs to the end. What came of it is in `outcome`.
@@ -165,6 +197,7 @@ impl<'a> Scheduler<'a> {
             match self.workers.next(again) {
                 Next::Message(Message::Made { node, made, run }) => self.finish(node, made, run),
                 Next::Message(Message::Free(slot)) => self.slots.release(slot),
+                Next::Message(Message::Gpus(found)) => self.take_gpus(found),
                 Next::Nothing => {}
                 Next::Gone => break,
             }
@@ -197,7 +230,12 @@ impl<'a> Scheduler<'a> {
                     self.ready.encode_ended((title, piece), demand);
                 }
             }
-            Some(Taken::Decode(demand, kept)) => self.decode_ended(title, demand, kept, &made),
+            Some(Taken::Decode(demand, kept, gpu)) => {
+                self.decode_ended(title, demand, kept, &made);
+                if let (Some(gpu), Ok(Made { payload: Payload::Span(.., Some(reason)), .. })) = (gpu, &made) {
+                    self.give_up_gpu(gpu, reason);
+                }
+            }
             None => {}
         }
         if let (Some(way), Ok(_), Step::Encode { track, .. }) = (way, &made, step) {

@@ -1,6 +1,6 @@
-//! What steps run on: the slots of the CPUs, which any step may take, and those of devices, which
-//! only take encodes. Here it is kept how many are taken, and which executors have proved to be of
-//! no use.
+//! What steps run on: the slots of the CPUs, which any step may take, those of devices, which only
+//! take encodes, and the decoders of GPUs, which only take spans. Here it is kept how many are taken,
+//! and which executors and GPUs have proved to be of no use.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use petgraph::graph::NodeIndex;
 use crate::executors::{EncodeSettings, Executor};
 use crate::graph::rung::Choice;
 use crate::graph::track::Track;
+use crate::media::GpuAbout;
 
 /// A slot's kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(super) enum Slot {
     Cpu,
     /// One of a device, by its executor's number.
     Device(usize),
+    /// One of a GPU's decoders, by the GPU's number.
+    Decoder(usize),
 }
 
 /// An executor that fails this often in a row, on whatever it is given, is not met by chance.
@@ -32,8 +35,15 @@ pub(super) struct Slots {
     cpus: usize,
     cpus_taken: usize,
     executors: Vec<ExecutorSlots>,
+    gpus: Vec<GpuSlots>,
     /// How often each executor has failed on an encode.
     attempts: HashMap<NodeIndex, HashMap<usize, u32>>,
+}
+
+struct GpuSlots {
+    about: GpuAbout,
+    taken: usize,
+    retired: bool,
 }
 
 struct ExecutorSlots {
@@ -71,7 +81,7 @@ impl Slots {
             retired: None,
         };
         let executors = executors.iter().map(slots).collect();
-        Slots { cpus, cpus_taken: 0, executors, attempts: HashMap::new() }
+        Slots { cpus, cpus_taken: 0, executors, gpus: Vec::new(), attempts: HashMap::new() }
     }
 
     /// All slots that can ever be taken at a time.
@@ -81,7 +91,39 @@ impl Slots {
     }
 
     pub(super) fn taken(&self) -> usize {
-        self.cpus_taken + self.devices().map(|(_, device)| device.taken).sum::<usize>()
+        let devices = self.devices().map(|(_, device)| device.taken);
+        let gpus = self.gpus.iter().map(|gpu| gpu.taken);
+        self.cpus_taken + devices.chain(gpus).sum::<usize>()
+    }
+
+    /// A GPU that decodes joins in. Returns how many slots it brings.
+    pub(super) fn add_gpu(&mut self, about: GpuAbout) -> usize {
+        let engines = about.engines as usize;
+        self.gpus.push(GpuSlots { about, taken: 0, retired: false });
+        engines
+    }
+
+    /// GPUs with a decoder that is free.
+    pub(super) fn free_gpus(&self) -> Vec<usize> {
+        let is_free = |gpu: &GpuSlots| !gpu.retired && gpu.taken < gpu.about.engines as usize;
+        (0..self.gpus.len()).filter(|&number| is_free(&self.gpus[number])).collect()
+    }
+
+    pub(super) fn gpu(&self, number: usize) -> &GpuAbout {
+        &self.gpus[number].about
+    }
+
+    /// A GPU or its driver has failed. Returns whether that is news.
+    pub(super) fn gpu_failed(&mut self, number: usize) -> bool {
+        !std::mem::replace(&mut self.gpus[number].retired, true)
+    }
+
+    pub(super) fn has_free(&self, slot: Slot) -> bool {
+        match slot {
+            Slot::Cpu => self.cpus_taken < self.cpus,
+            Slot::Device(number) => self.free_devices().contains(&number),
+            Slot::Decoder(number) => self.free_gpus().contains(&number),
+        }
     }
 
     fn devices(&self) -> impl Iterator<Item = (usize, &ExecutorSlots)> {
@@ -106,14 +148,11 @@ impl Slots {
         waiting.filter_map(|(_, device)| device.again).filter(|&again| again > now).min()
     }
 
-    pub(super) fn has_free_cpu(&self) -> bool {
-        self.cpus_taken < self.cpus
-    }
-
     pub(super) fn take(&mut self, slot: Slot) {
         match slot {
             Slot::Cpu => self.cpus_taken += 1,
             Slot::Device(number) => self.executors[number].taken += 1,
+            Slot::Decoder(number) => self.gpus[number].taken += 1,
         }
     }
 
@@ -121,6 +160,7 @@ impl Slots {
         match slot {
             Slot::Cpu => self.cpus_taken -= 1,
             Slot::Device(number) => self.executors[number].taken -= 1,
+            Slot::Decoder(number) => self.gpus[number].taken -= 1,
         }
     }
 
@@ -173,6 +213,7 @@ impl Slots {
         let fits = |way: &Way| match slot {
             Slot::Cpu => !self.executors[way.executor].executor.is_device(),
             Slot::Device(number) => way.executor == number,
+            Slot::Decoder(_) => false,
         };
         ways.into_iter().find(|(way, attempts)| *attempts == fewest && fits(way)).map(|(way, _)| way)
     }

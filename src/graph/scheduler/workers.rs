@@ -13,6 +13,7 @@ use crate::cache::{ActionEntry, ActionKey, Cache, Cost};
 use crate::graph::error::StepError;
 use crate::graph::event::{Kind, Run};
 use crate::graph::work::{self, Batch, Job, Made, Payload, Worker};
+use crate::media::GpuAbout;
 
 /// What a slot is given to do.
 pub(super) struct Task {
@@ -37,6 +38,8 @@ pub(super) enum Message {
     },
     /// A slot has come free.
     Free(Slot),
+    /// The GPUs that decode.
+    Gpus(Result<Vec<GpuAbout>, String>),
 }
 
 /// What there is to hear.
@@ -51,7 +54,10 @@ pub(super) enum Next {
 pub(super) struct Workers {
     /// To the threads, which end when this is dropped.
     tasks: Sender<Task>,
+    taken: Arc<Mutex<Receiver<Task>>>,
     messages: Receiver<Message>,
+    sender: Sender<Message>,
+    threads: usize,
     /// When the build began.
     pub epoch: Instant,
 }
@@ -61,10 +67,16 @@ impl Workers {
         let (tasks, taken) = channel::<Task>();
         let (sender, messages) = channel();
         let taken = Arc::new(Mutex::new(taken));
-        let epoch = Instant::now();
-        for slot in 0..slots {
-            let (worker, taken) = (Arc::clone(worker), Arc::clone(&taken));
-            let filer = Filer { worker, slot, epoch, sender: sender.clone() };
+        let mut workers = Workers { tasks, taken, messages, sender, threads: 0, epoch: Instant::now() };
+        workers.add(slots, worker)?;
+        Ok(workers)
+    }
+
+    /// Adds threads for more slots.
+    pub(super) fn add(&mut self, slots: usize, worker: &Arc<Worker>) -> Result<(), StepError> {
+        for slot in self.threads..self.threads + slots {
+            let (worker, taken) = (Arc::clone(worker), Arc::clone(&self.taken));
+            let filer = Filer { worker, slot, epoch: self.epoch, sender: self.sender.clone() };
             std::thread::Builder::new()
                 .name(format!("rivet-{slot}"))
                 .spawn(move || {
@@ -76,7 +88,20 @@ impl Workers {
                 })
                 .map_err(StepError::internal)?;
         }
-        Ok(Workers { tasks, messages, epoch })
+        self.threads += slots;
+        Ok(())
+    }
+
+    /// Has something done that is no step and takes no slot. A build does not wait for it.
+    pub(super) fn beside(&self, job: impl FnOnce() -> Message + Send + 'static) {
+        let sender = self.sender.clone();
+        let run = move || {
+            // The receiver only goes when the build is over.
+            let _ = sender.send(job());
+        };
+        if let Err(error) = std::thread::Builder::new().name("beside".to_owned()).spawn(run) {
+            tracing::warn!("{error}");
+        }
     }
 
     pub(super) fn give(&self, task: Task) {

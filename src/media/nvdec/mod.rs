@@ -49,22 +49,22 @@ const CANDIDATES: [(&str, Codec, u8); 9] = [
     ("AV1", Codec::Av1, 10),
 ];
 
-/// The GPUs of this machine that decode any of these.
-pub(super) fn find() -> Result<Vec<GpuDecoder>, GpuTrouble> {
-    match found() {
+/// The GPUs of this machine that decode any of these; `only` the one with this UUID.
+pub(super) fn find(only: Option<&str>) -> Result<Vec<GpuDecoder>, GpuTrouble> {
+    match found(only) {
         Err(error) if error.is_no_driver() => Ok(Vec::new()),
         found => found.map_err(trouble),
     }
 }
 
-fn found() -> Result<Vec<GpuDecoder>, NvidiaError> {
+fn found(only: Option<&str>) -> Result<Vec<GpuDecoder>, NvidiaError> {
     let mut found = Vec::new();
-    for gpu in gpus()? {
+    for gpu in gpus()?.into_iter().filter(|gpu| only.is_none_or(|uuid| gpu.uuid == uuid)) {
         let nvdec = Nvdec::open(&gpu)?;
         let (mut codecs, mut can) = (Vec::new(), Vec::new());
         for (name, codec, bit_depth) in CANDIDATES {
             if let Some(caps) = nvdec.caps(codec, bit_depth)? {
-                codecs.push(GpuCodec { name, bit_depth, max: caps.max });
+                codecs.push(GpuCodec { name: name.into(), bit_depth, max: caps.max });
                 can.push((codec, bit_depth, caps));
             }
         }
