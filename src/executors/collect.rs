@@ -53,7 +53,11 @@ impl<'a> Collector<'a> {
                     false => header.to_vec(),
                 };
                 contract.check(&header).map_err(|error| Failure::contract(encoder, &error))?;
-                let unit = av1::with_header(unit, &header).map_err(|error| garbled(&error))?;
+                let mut unit = av1::with_header(unit, &header).map_err(|error| garbled(&error))?;
+                let hdr = &self.job.settings.hdr;
+                if place == 0 && !hdr.is_empty() {
+                    unit = av1::with_hdr(&unit, hdr).map_err(|error| garbled(&error))?;
+                }
                 if place == 0 {
                     self.chunk.sequence_header = header;
                 }

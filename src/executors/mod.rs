@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::media::{Frame, PictureFormat};
+use crate::media::{Frame, HdrMetadata, PictureFormat};
 
 pub use contract::{Contract, ContractError};
 #[cfg(feature = "nvidia")]
@@ -48,6 +48,8 @@ pub struct EncodeJob<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncodeSettings {
     pub picture: PictureFormat,
+    /// Said in every chunk, where the source says it.
+    pub hdr: HdrMetadata,
     /// Constant quality on AV1's scale of 0 (best) to 63.
     pub crf: u8,
     pub encoder: EncoderSettings,

@@ -8,13 +8,13 @@ use std::fmt;
 
 use crate::cache::{ActionKey, Digest};
 use crate::executors::{Contract, EncodeSettings, EncoderSettings};
-use crate::media::{Colour, PictureFormat, Rational, Rotation, VideoTrack};
+use crate::media::{Colour, HdrMetadata, PictureFormat, Rational, Rotation, VideoTrack};
 
 use super::chunking::{ChunkMode, ChunkPolicy};
 
 /// Bump a step's version when the bytes that it makes of the same fields change.
 mod version {
-    pub const INDEX: u32 = 1;
+    pub const INDEX: u32 = 2;
     pub const DECODE: u32 = 2;
     pub const SOUND: u32 = 3;
     pub const SPAN_REEL: u32 = 1;
@@ -216,7 +216,8 @@ impl Recipe {
             .number("crf", settings.crf)
             .text("encoder", encoder)
             .text("scaler", scaler)
-            .contract(contract);
+            .contract(contract)
+            .hdr(&settings.hdr);
         match &settings.encoder {
             EncoderSettings::Rav1e { speed, tiles } => recipe.number("speed", *speed).number("tiles", *tiles),
             EncoderSettings::SvtAv1 { preset } => recipe.number("preset", *preset),
@@ -228,6 +229,22 @@ impl Recipe {
                 .map(|(name, value)| format!("{name}={value}"))
                 .fold(recipe.text("ffmpeg encoder", encoder), |recipe, option| recipe.text("option", option)),
         }
+    }
+
+    /// Nothing where there is none.
+    fn hdr(self, hdr: &HdrMetadata) -> Recipe {
+        let mut recipe = self;
+        if let Some(display) = &hdr.mastering {
+            for value in display.primaries.iter().chain([&display.white_point]).flatten() {
+                recipe = recipe.number("mastering display", *value);
+            }
+            recipe = recipe.number("max luminance", display.max_luminance);
+            recipe = recipe.number("min luminance", display.min_luminance);
+        }
+        if let Some(light) = &hdr.content_light {
+            recipe = recipe.number("max cll", light.max_cll).number("max fall", light.max_fall);
+        }
+        recipe
     }
 
     fn picture(self, picture: &PictureFormat) -> Recipe {
@@ -357,10 +374,12 @@ impl Recipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::{ContentLight, MasteringDisplay};
     use std::collections::HashSet;
 
     fn settings() -> EncodeSettings {
         EncodeSettings {
+            hdr: HdrMetadata::default(),
             picture: PictureFormat {
                 width: 640,
                 height: 360,
@@ -412,6 +431,22 @@ mod tests {
         vary(&|s| s.encoder = ffmpegs("libaom-av1", &[("cpu-used", "7")]));
         vary(&|s| s.encoder = ffmpegs("libaom-av1", &[("cpu", "8")]));
         vary(&|s| s.encoder = ffmpegs("libaom-av1", &[("cpu-used", "8"), ("tune", "ssim")]));
+        let display = MasteringDisplay {
+            primaries: [[1, 2], [3, 4], [5, 6]],
+            white_point: [7, 8],
+            max_luminance: 9,
+            min_luminance: 10,
+        };
+        vary(&|s| s.hdr.mastering = Some(display));
+        vary(&|s| {
+            s.hdr.mastering = Some(MasteringDisplay { primaries: [[1, 2], [3, 4], [5, 7]], ..display })
+        });
+        vary(&|s| s.hdr.mastering = Some(MasteringDisplay { white_point: [7, 9], ..display }));
+        vary(&|s| s.hdr.mastering = Some(MasteringDisplay { max_luminance: 10, ..display }));
+        vary(&|s| s.hdr.mastering = Some(MasteringDisplay { min_luminance: 9, ..display }));
+        vary(&|s| s.hdr.content_light = Some(ContentLight { max_cll: 1, max_fall: 2 }));
+        vary(&|s| s.hdr.content_light = Some(ContentLight { max_cll: 2, max_fall: 2 }));
+        vary(&|s| s.hdr.content_light = Some(ContentLight { max_cll: 1, max_fall: 3 }));
         vary(&|s| s.picture.width = 642);
         vary(&|s| s.picture.height = 362);
         vary(&|s| s.picture.bit_depth = 10);

@@ -56,7 +56,8 @@ impl RungPlan {
             }
         };
         let choices = rung.encoders.iter().flat_map(|encoder| {
-            let settings = EncodeSettings { picture, crf: rung.crf.get(), encoder: knobs(encoder) };
+            let settings =
+                EncodeSettings { picture, hdr: track.hdr, crf: rung.crf.get(), encoder: knobs(encoder) };
             let identities = here(encoder.name()).into_iter();
             identities.map(move |identity| Choice { settings: settings.clone(), identity })
         });

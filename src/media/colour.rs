@@ -20,4 +20,6 @@ pub struct Colour {
 impl Colour {
     pub const UNSPECIFIED: u8 = 2;
     pub const BT709: u8 = 1;
+    /// The transfer characteristics of SMPTE ST 2084, in which films in high dynamic range mostly are.
+    pub const PQ: u8 = 16;
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Colour, Rational, ffi};
+use super::{Colour, HdrMetadata, Rational, ffi};
 
 /// The tracks of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,7 @@ pub struct VideoTrack {
     /// Bits of a sample, 8 to 16.
     pub bit_depth: u8,
     pub colour: Colour,
+    pub hdr: HdrMetadata,
     pub time_base: Rational,
     /// Rates that the container claims, best first; time stamps have the last word.
     pub claimed_rates: Vec<Rational>,

@@ -17,6 +17,7 @@ mod error;
 mod ffi;
 mod frame;
 mod gpu;
+mod hdr;
 mod index;
 #[cfg(feature = "nvidia")]
 mod nvdec;
@@ -45,6 +46,7 @@ pub use error::MediaError;
 pub use ffi::{decoder_library, demuxer_library, init};
 pub use frame::{Frame, FrameDigest};
 pub use gpu::{GpuAbout, GpuCodec, GpuDecoder, GpuTrouble, gpu_decoder, gpu_decoders};
+pub use hdr::{ContentLight, HdrMetadata, MasteringDisplay};
 pub use index::{AudioTrack, Index, Rotation, Span, SpanDigest, VideoTrack};
 pub use opus::{Blocks, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, encode_window, opus_library};
 pub use packed::{PackedSpan, TrackParameters};

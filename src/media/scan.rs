@@ -4,16 +4,16 @@
 
 use std::path::Path;
 
-use ffmpeg::Packet;
 use ffmpeg::codec::packet::side_data;
 use ffmpeg::format::context::Input;
 use ffmpeg::media::Type;
+use ffmpeg::{Packet, codec, frame};
 use ffmpeg_next as ffmpeg;
 use rayon::prelude::*;
 
 use super::ffi::{self, Parameters};
 use super::index::{AudioTrack, Index, Span, SpanDigest, VideoTrack};
-use super::{MediaError, Rational};
+use super::{Colour, HdrMetadata, MediaError, Rational};
 
 /// A random-access point this soon after the last one starts a span only if its content says
 /// so (one in `ONE_IN`), so that a film of nothing but key frames is not cut into single frames,
@@ -69,10 +69,45 @@ fn tracks(path: &Path) -> Result<Tracks, MediaError> {
     Ok((input, track, audio))
 }
 
+/// Containers may leave it to the pictures to say how they were mastered: the first that can be
+/// decoded tells. A source of which none of the first can is looked at in earnest later.
+fn hdr_of_pictures(path: &Path, track: &VideoTrack) -> HdrMetadata {
+    /// Packets that are tried.
+    const MOST: usize = 64;
+    let look = || -> Option<HdrMetadata> {
+        let mut input = ffi::open(path).ok()?;
+        let context = codec::Context::from_parameters(input.stream(track.stream)?.parameters()).ok()?;
+        let mut decoder = context.decoder().video().ok()?;
+        let mut frame = frame::Video::empty();
+        let mut sent = 0;
+        while sent < MOST {
+            let mut packet = Packet::empty();
+            let read = packet.read(&mut input);
+            match read {
+                Ok(()) if packet.stream() != track.stream => continue,
+                Ok(()) => decoder.send_packet(&packet).ok()?,
+                Err(_) => decoder.send_eof().ok()?,
+            }
+            sent += 1;
+            if decoder.receive_frame(&mut frame).is_ok() {
+                return Some(ffi::hdr::of_frame(&frame));
+            }
+            read.ok()?;
+        }
+        None
+    };
+    look().unwrap_or_default()
+}
+
 /// Reads the whole file and returns its index. `cancelled` is asked now and then.
 pub fn scan(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaError> {
     let (mut input, mut track, mut audio) = tracks(path)?;
     let video = track.stream;
+    if track.colour.transfer == Colour::PQ
+        && (track.hdr.mastering.is_none() || track.hdr.content_light.is_none())
+    {
+        track.hdr = track.hdr.or(hdr_of_pictures(path, &track));
+    }
     let damaged = |detail: String| MediaError::Damaged { path: path.to_owned(), detail };
     let file_size = std::fs::metadata(path).map(|meta| meta.len()).unwrap_or(0);
     if let Some(detail) = ffi::beyond_the_end(&mut input, file_size) {
@@ -206,6 +241,7 @@ fn describe(stream: &ffmpeg::Stream<'_>, parameters: &Parameters) -> VideoTrack 
         pixel_format: parameters.pixel_format.descriptor().map_or("unknown", |d| d.name()).to_owned(),
         bit_depth: ffi::bit_depth(parameters.pixel_format),
         colour: parameters.colour,
+        hdr: ffi::hdr::of_stream(stream),
         time_base: time_base(stream),
         claimed_rates: [stream.avg_frame_rate(), stream.rate()].into_iter().filter_map(rate).collect(),
         stamps: Vec::new(),

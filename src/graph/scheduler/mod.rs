@@ -36,7 +36,7 @@ use super::step::{Node, State, Step};
 use super::title::{Graph, Title};
 use super::work::{Made, Payload, Worker};
 use slots::{Slots, Way};
-use workers::{Message, Next, Workers};
+use workers::{Message, Workers};
 
 pub struct Settings {
     pub jobs: usize,
@@ -195,11 +195,10 @@ impl<'a> Scheduler<'a> {
                 continue;
             }
             match self.workers.next(again) {
-                Next::Message(Message::Made { node, made, run }) => self.finish(node, made, run),
-                Next::Message(Message::Free(slot)) => self.slots.release(slot),
-                Next::Message(Message::Gpus(found)) => self.take_gpus(found),
-                Next::Nothing => {}
-                Next::Gone => break,
+                Some(Message::Made { node, made, run }) => self.finish(node, made, run),
+                Some(Message::Free(slot)) => self.slots.release(slot),
+                Some(Message::Gpus(found)) => self.take_gpus(found),
+                None => {}
             }
         }
         self.outcome.interrupted = self.worker.is_cancelled();

@@ -2,7 +2,7 @@
 //! another pool's work runs other jobs of its own pool meanwhile, and an encode would stand still
 //! beneath another.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -40,15 +40,6 @@ pub(super) enum Message {
     Free(Slot),
     /// The GPUs that decode.
     Gpus(Result<Vec<GpuAbout>, String>),
-}
-
-/// What there is to hear.
-pub(super) enum Next {
-    Message(Message),
-    /// Nothing until it was time to look again.
-    Nothing,
-    /// There are no threads any more.
-    Gone,
 }
 
 pub(super) struct Workers {
@@ -109,16 +100,11 @@ impl Workers {
         let _ = self.tasks.send(task);
     }
 
-    /// Waits for the next message, but not beyond `until`.
-    pub(super) fn next(&self, until: Option<Instant>) -> Next {
-        let received = match until {
-            None => self.messages.recv().map_err(RecvTimeoutError::from),
-            Some(until) => self.messages.recv_timeout(until.saturating_duration_since(Instant::now())),
-        };
-        match received {
-            Ok(message) => Next::Message(message),
-            Err(RecvTimeoutError::Timeout) => Next::Nothing,
-            Err(RecvTimeoutError::Disconnected) => Next::Gone,
+    /// Waits for the next message; `None` if it has not come by `until`.
+    pub(super) fn next(&self, until: Option<Instant>) -> Option<Message> {
+        match until {
+            None => self.messages.recv().ok(),
+            Some(until) => self.messages.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
         }
     }
 }
