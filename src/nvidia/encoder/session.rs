@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use nvidia_video_codec_sdk::sys::nvEncodeAPI::*;
 
+use super::EncodeError;
 use super::api::{
     Api, Functions, INCOMPATIBLE_CLIENT_KEY, NO_ENCODE_DEVICE, OUT_OF_MEMORY, Status, UNSUPPORTED_DEVICE,
     api, check,
 };
-use super::{EncodeError, RefusedCall};
 use crate::nvidia::Context;
 
 pub struct Session {
@@ -142,9 +142,4 @@ impl Drop for Session {
         // SAFETY: the session is open, and nothing uses it after this.
         let _ = self.status(|functions, session| unsafe { (functions.nvEncDestroyEncoder)(session) });
     }
-}
-
-/// What the driver answered that cannot be.
-pub fn impossible(call: &'static str, what: &str) -> EncodeError {
-    EncodeError::Call(RefusedCall { call, status: "no error".to_owned(), detail: what.to_owned() })
 }

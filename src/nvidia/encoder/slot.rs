@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use nvidia_video_codec_sdk::sys::nvEncodeAPI::*;
 
 use super::api::Status;
-use super::session::{Session, impossible};
+use super::session::Session;
 use super::{EncodeError, EncoderConfig, Packet};
 use crate::nvidia::{DeviceBuffer, PinnedBuffer};
 
@@ -60,13 +60,14 @@ impl Slot {
     }
 
     fn acquire(&mut self, session: &Session, config: &EncoderConfig) -> Result<(), EncodeError> {
-        let pitch = u32::try_from(self.memory.pitch());
+        let pitch = u32::try_from(self.memory.pitch())
+            .map_err(|_| EncodeError::Broken("rows of its memory are too far apart".to_owned()))?;
         let mut params = NV_ENC_REGISTER_RESOURCE {
             version: NV_ENC_REGISTER_RESOURCE_VER,
             resourceType: NV_ENC_INPUT_RESOURCE_TYPE::NV_ENC_INPUT_RESOURCE_TYPE_CUDADEVICEPTR,
             width: config.width,
             height: config.height,
-            pitch: pitch.map_err(|_| impossible("cuMemAllocPitch_v2", "rows are too far apart"))?,
+            pitch,
             resourceToRegister: self.memory.pointer() as *mut c_void,
             bufferFormat: config.format(),
             bufferUsage: NV_ENC_BUFFER_USAGE::NV_ENC_INPUT_IMAGE,

@@ -173,12 +173,12 @@ pub unsafe extern "C" fn preset_config(
     })
 }
 
-/// What a preset says where its client says nothing: not what suits a closed sequence. It has key
-/// frames now and then, a bit rate, and from P6 on look-ahead.
+/// What a preset says where its client says nothing: not what suits a closed sequence, nor every
+/// GPU. It has key frames now and then, a bit rate, B frames, and from P6 on look-ahead.
 fn fill(config: &mut NV_ENC_CONFIG, preset: i32) {
     config.profileGUID = NV_ENC_CODEC_PROFILE_AUTOSELECT_GUID;
     config.gopLength = 10;
-    config.frameIntervalP = 1 + (preset / 2).min(settings().b_frames);
+    config.frameIntervalP = 1 + preset / 2;
     config.frameFieldMode = NV_ENC_PARAMS_FRAME_FIELD_MODE::NV_ENC_PARAMS_FRAME_FIELD_MODE_FRAME;
     config.mvPrecision = NV_ENC_MV_PRECISION::NV_ENC_MV_PRECISION_QUARTER_PEL;
     let rate = &mut config.rcParams;

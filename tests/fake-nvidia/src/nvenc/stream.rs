@@ -33,6 +33,8 @@ pub struct Packet {
 
 pub struct Stream {
     encoder: Encoder,
+    /// Luma samples of a row.
+    width: usize,
     fault: Option<Fault>,
     /// Those that are made and were not taken.
     packets: VecDeque<Packet>,
@@ -77,14 +79,15 @@ impl Stream {
             8 => Encoder::Eight(config.new_context().ok()?),
             _ => Encoder::Ten(config.new_context().ok()?),
         };
-        Some(Stream { encoder, fault, packets: VecDeque::new(), made: 0 })
+        let width = format.width as usize;
+        Some(Stream { encoder, width, fault, packets: VecDeque::new(), made: 0 })
     }
 
     /// Takes a picture: planes without padding, samples of 8 bits in a byte and of 10 in two.
     pub fn send(&mut self, planes: &[Vec<u8>; 3], is_key: bool) {
         match &mut self.encoder {
-            Encoder::Eight(context) => send(context, planes, is_key),
-            Encoder::Ten(context) => send(context, planes, is_key),
+            Encoder::Eight(context) => send(context, planes, self.width, is_key),
+            Encoder::Ten(context) => send(context, planes, self.width, is_key),
         }
         self.collect();
     }
@@ -123,11 +126,12 @@ impl Stream {
     }
 }
 
-fn send<T: Pixel>(context: &mut Context<T>, planes: &[Vec<u8>; 3], is_key: bool) {
+fn send<T: Pixel>(context: &mut Context<T>, planes: &[Vec<u8>; 3], width: usize, is_key: bool) {
     let mut frame = context.new_frame();
     let size = size_of::<T>();
     for (plane, samples) in frame.planes.iter_mut().zip(planes) {
-        let stride = plane.cfg.width * size;
+        // rav1e's own rows may be longer.
+        let stride = (width >> plane.cfg.xdec) * size;
         plane.copy_from_raw_u8(samples, stride, size);
     }
     let frame_type_override = if is_key { FrameTypeOverride::Key } else { FrameTypeOverride::No };
