@@ -13,7 +13,7 @@
 //!
 //! Modules import downward: `graph`, `executors`, `package`, `media`, `cache`, and the
 //! plain types of `spec`. `media` and `package` know nothing of keys, caches or nodes; `cache`
-//! knows nothing of video.
+//! knows nothing of video. `suggest` finds the word that somebody meant, for all of them.
 
 pub mod cache;
 pub mod executors;
@@ -21,3 +21,5 @@ pub mod graph;
 pub mod media;
 pub mod package;
 pub mod spec;
+
+mod suggest;

@@ -5,6 +5,9 @@
 mod collect;
 mod contract;
 mod ffi;
+mod ffmpeg;
+mod find;
+mod quality;
 mod rav1e;
 mod svt_av1;
 
@@ -18,8 +21,9 @@ use serde::{Deserialize, Serialize};
 use crate::media::{Frame, PictureFormat};
 
 pub use contract::{Contract, ContractError};
+pub use ffmpeg::Ffmpeg;
+pub use find::{Found, Unusable, Wanted, found_here};
 pub use rav1e::Rav1e;
-pub use svt_av1::SvtAv1;
 
 /// The pictures of a chunk, as decoded. They need not all be in memory at once.
 pub trait Pictures: Sync {
@@ -150,6 +154,15 @@ impl fmt::Display for Failure {
     }
 }
 
+/// An option that an encoder does not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionFault {
+    /// As the spec names it.
+    pub option: String,
+    pub message: String,
+    pub hint: String,
+}
+
 /// Runs encode jobs.
 pub trait Executor: Send + Sync {
     /// Short and stable, e.g. `rav1e`.
@@ -164,12 +177,20 @@ pub trait Executor: Send + Sync {
     /// Jobs that it can do at a time.
     fn slots(&self) -> usize;
 
-    fn encode(&self, job: &EncodeJob<'_>) -> Report;
-}
+    /// What it runs on, for people to read.
+    fn place(&self) -> String {
+        "CPU".to_owned()
+    }
 
-/// The encoders of this machine, each with as many slots. How many there are changes no byte.
-pub fn found_here(slots: usize) -> Result<Vec<Arc<dyn Executor>>, Failure> {
-    let mut found: Vec<Arc<dyn Executor>> = vec![Arc::new(Rav1e::new(slots)?)];
-    found.extend(SvtAv1::find(slots).map(|svt_av1| Arc::new(svt_av1) as Arc<dyn Executor>));
-    Ok(found)
+    /// Bits a sample that it can encode.
+    fn bit_depths(&self) -> Vec<u8> {
+        vec![8, 10]
+    }
+
+    /// What is wrong with options of the encoder's own, as far as it can be told without encoding.
+    fn check(&self, _options: &BTreeMap<String, String>) -> Vec<OptionFault> {
+        Vec::new()
+    }
+
+    fn encode(&self, job: &EncodeJob<'_>) -> Report;
 }

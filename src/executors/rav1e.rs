@@ -12,6 +12,7 @@ use rav1e::prelude::{EncoderStatus, FrameType, Pixel};
 use rayon::ThreadPool;
 
 use super::collect::Collector;
+use super::quality::base_q_idx;
 use super::{Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, Report};
 use crate::media::{Colour, Scaler};
 
@@ -79,7 +80,7 @@ fn configure(settings: &EncodeSettings, level_idx: u8) -> Result<EncoderConfig, 
     config.bit_depth = usize::from(picture.bit_depth);
     config.level_idx = Some(level_idx);
     config.tiles = tiles as usize;
-    config.quantizer = quantizer(settings.crf);
+    config.quantizer = usize::from(base_q_idx(settings.crf));
     // One closed sequence: no key frame but the first.
     config.set_key_frame_interval(0, 0);
     config.speed_settings.scene_detection_mode = rav1e::prelude::SceneDetectionSpeed::None;
@@ -91,16 +92,6 @@ fn configure(settings: &EncodeSettings, level_idx: u8) -> Result<EncoderConfig, 
     };
     config.color_description = colour_description(&picture.colour)?;
     Ok(config)
-}
-
-/// AV1's 0 to 63 on rav1e's scale of 0 to 255, which is the base quantizer index: the same steps
-/// as libaom's and SVT-AV1's.
-fn quantizer(crf: u8) -> usize {
-    match usize::from(crf.min(63)) {
-        62 => 249,
-        63 => 255,
-        crf => crf * 4,
-    }
 }
 
 fn colour_description(colour: &Colour) -> Result<Option<ColorDescription>, Failure> {
@@ -218,14 +209,4 @@ fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Res
         }
     }
     chunk.finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn crf_covers_the_whole_scale() {
-        assert_eq!([0, 32, 61, 62, 63].map(quantizer), [0, 128, 244, 249, 255]);
-    }
 }

@@ -38,12 +38,13 @@ mod track;
 mod view;
 mod work;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
 
 use crate::cache::LocalCache;
-use crate::executors::{self, Executor};
+use crate::executors::{self, Executor, Found, Wanted};
 use crate::media::{self, Scaler};
 use crate::spec::Ladder;
 
@@ -162,10 +163,15 @@ fn schedule_with<'a>(
     tools: Option<Tools>,
 ) -> Result<Scheduler<'a>, StepError> {
     media::init();
-    let executors = match &settings.executors {
-        Some(executors) => executors.clone(),
-        None => executors::found_here(settings.jobs).map_err(StepError::Encode)?,
+    let wanted: BTreeSet<&str> =
+        ladder.rungs.iter().flat_map(|rung| &rung.encoders).map(|encoder| encoder.name()).collect();
+    let Found { executors, unusable } = match &settings.executors {
+        Some(executors) => Found { executors: executors.clone(), unusable: Vec::new() },
+        None => executors::found_here(settings.jobs, Wanted::Named(&wanted)).map_err(StepError::Encode)?,
     };
+    if tools.is_none() {
+        rung::check_options(ladder, &executors)?;
+    }
     let identities = executors.iter().map(|one| (one.encoder().to_owned(), one.identity()));
     let tools = tools.unwrap_or_else(|| Tools {
         demuxer: media::demuxer_library(),
@@ -176,6 +182,7 @@ fn schedule_with<'a>(
         opus: media::opus_library().to_owned(),
     });
     let host = limits::host_name();
-    let worker = Arc::new(work::Worker { cache, executors, decoded: Arc::default(), host, cancelled });
+    let decoded = Arc::default();
+    let worker = Arc::new(work::Worker { cache, executors, unusable, decoded, host, cancelled });
     Scheduler::new(ladder, worker, tools, settings, observe)
 }

@@ -1,6 +1,9 @@
 //! A rung of the spec, fitted to a source: its picture, its contract, its encode settings.
 
-use crate::executors::{Contract, EncodeSettings, EncoderSettings};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::executors::{Contract, EncodeSettings, EncoderSettings, Executor};
 use crate::media::{PictureFormat, Rational, VideoTrack};
 use crate::spec;
 
@@ -17,17 +20,37 @@ pub struct RungPlan {
     pub choices: Vec<EncodeSettings>,
 }
 
+/// Tells why an encoder cannot be used here; `None` where it can.
+pub type WhyNot<'a> = &'a dyn Fn(&str) -> Option<&'a str>;
+
+/// Holds the encoders' own options against the encoders that are here, before anything is done.
+pub fn check_options(ladder: &spec::Ladder, executors: &[Arc<dyn Executor>]) -> Result<(), StepError> {
+    let mut told = BTreeSet::new();
+    let mut faults = Vec::new();
+    for (encoder, options) in ladder.rungs.iter().flat_map(|rung| &rung.ffmpeg) {
+        let executor = executors.iter().find(|executor| executor.encoder() == encoder);
+        let Some(executor) = executor.filter(|_| told.insert(encoder)) else { continue };
+        faults.extend(executor.check(options).into_iter().map(|fault| spec::Fault {
+            keys: ["encoder", encoder, &fault.option].map(str::to_owned).to_vec(),
+            headline: format!("`{}` in `[encoder.{encoder}]` cannot be set", fault.option),
+            label: fault.message,
+            help: fault.hint,
+        }));
+    }
+    Ok(spec::no_faults(ladder, faults)?)
+}
+
 /// Luma samples of a tile: smaller tiles cost bytes, larger ones leave cores idle.
 const SAMPLES_PER_TILE: u64 = 400_000;
 const MOST_TILES: u64 = 16;
 
 impl RungPlan {
-    /// `is_here` tells whether this machine has an encoder.
+    /// `why_not` tells why an encoder cannot be used here, if it cannot.
     pub fn new(
         rung: &spec::Rung,
         track: &VideoTrack,
         rate: Rational,
-        is_here: &dyn Fn(&str) -> bool,
+        why_not: WhyNot<'_>,
     ) -> Result<RungPlan, StepError> {
         let (width, height) = size(rung, track)?;
         let bit_depth = rung.bit_depth.map_or(if track.bit_depth > 8 { 10 } else { 8 }, spec::BitDepth::bits);
@@ -47,12 +70,14 @@ impl RungPlan {
                 EncoderSettings::Ffmpeg { encoder: encoder.clone(), options }
             }
         };
-        let here = rung.encoders.iter().filter(|encoder| is_here(encoder.name()));
+        let here = rung.encoders.iter().filter(|encoder| why_not(encoder.name()).is_none());
         let settings = |encoder| EncodeSettings { picture, crf: rung.crf.get(), encoder: knobs(encoder) };
         let choices: Vec<EncodeSettings> = here.map(settings).collect();
         if choices.is_empty() {
-            let names: Vec<&str> = rung.encoders.iter().map(|encoder| encoder.name()).collect();
-            return Err(StepError::NoEncoder { rung: rung.name.clone(), encoders: names.join(", ") });
+            let reasons = rung.encoders.iter().map(|encoder| encoder.name());
+            let reasons = reasons.map(|name| format!("{name} ({})", why_not(name).unwrap_or_default()));
+            let encoders = reasons.collect::<Vec<_>>().join(", ");
+            return Err(StepError::NoEncoder { rung: rung.name.clone(), encoders });
         }
         Ok(RungPlan { name: rung.name.clone(), picture, contract, choices })
     }

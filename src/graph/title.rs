@@ -20,7 +20,7 @@ use super::error::StepError;
 use super::event::Kind;
 use super::film::{DecodedSpan, Piece, Timing};
 use super::frames::FrameSource;
-use super::rung::RungPlan;
+use super::rung::{RungPlan, WhyNot};
 use super::step::{Node, Step};
 use super::track::{Medium, PieceNodes, REEL, Reel, Rendition, SpanReel, Track};
 use super::work::{Readers, SoundFacts, SoundSource};
@@ -217,11 +217,11 @@ impl Title {
         timing: Timing,
         threads: usize,
         decoded: &Arc<AtomicU64>,
-        is_here: &dyn Fn(&str) -> bool,
+        why_not: WhyNot<'_>,
     ) -> Result<Vec<String>, StepError> {
         let index = self.index.clone().ok_or_else(|| StepError::internal("a film without an index"))?;
         for rung in &self.spec_rungs {
-            let plan = RungPlan::new(rung, &index.video, timing.frame_rate, is_here)?;
+            let plan = RungPlan::new(rung, &index.video, timing.frame_rate, why_not)?;
             self.tracks.push(Track::new(&plan.name.clone(), Medium::Video(Arc::new(plan))));
         }
         let mut warnings = Vec::new();

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, LocalCache};
-use crate::executors::{EncodeJob, EncodedChunk, Executor};
+use crate::executors::{EncodeJob, EncodedChunk, Executor, Unusable};
 use crate::media::{
     self, AudioTrack, Index, MediaError, PacketReader, Rational, Signature, SpanDecoder, VideoTrack,
     cut_score,
@@ -32,6 +32,8 @@ use super::track::ReelFacts;
 pub struct Worker {
     pub cache: Arc<LocalCache>,
     pub executors: Vec<Arc<dyn Executor>>,
+    /// Encoders that the ladder names and that cannot be used.
+    pub unusable: Vec<Unusable>,
     /// Pictures decoded so far.
     pub decoded: Arc<AtomicU64>,
     /// The machine's name, for people to read.

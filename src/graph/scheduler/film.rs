@@ -105,9 +105,16 @@ impl Scheduler<'_> {
         let frames: u64 = timing.span_frames.iter().map(|&frames| u64::from(frames)).sum();
         let seconds = timing.seconds(duration);
         let title = &mut self.titles[number];
-        let is_here = |encoder: &str| self.tools.encoders.contains_key(encoder);
+        let unusable = &self.worker.unusable;
+        let why_not = |encoder: &str| {
+            if self.tools.encoders.contains_key(encoder) {
+                return None;
+            }
+            let reason = unusable.iter().find(|one| one.encoder == encoder).map(|one| one.reason.as_str());
+            Some(reason.unwrap_or("it was not found"))
+        };
         let (threads, decoded) = (self.settings.jobs.min(8), &self.worker.decoded);
-        let warnings = title.grow_tracks(&mut self.graph, timing, threads, decoded, &is_here)?;
+        let warnings = title.grow_tracks(&mut self.graph, timing, threads, decoded, &why_not)?;
         for message in warnings {
             (self.observe)(&Event::Warning { title: title.name.clone(), message });
         }
