@@ -39,10 +39,10 @@ bench: ## run the benchmarks
 	$(CARGO) bench --locked
 
 fmt: ## format the code
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
 lint: ## clippy, with warnings denied
-	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -37,7 +37,7 @@ struct Copies {
 }
 
 impl Executor for Copies {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "copies"
     }
 
@@ -72,7 +72,7 @@ impl Executor for Copies {
         padding.extend(&first.digest().0[..31]);
         padding.push(0x80);
         chunk.units.last_mut().expect("there is a unit").extend(padding);
-        Report { outcome: Ok(chunk), wall: start.elapsed(), executor: self.name() }
+        Report { outcome: Ok(chunk), wall: start.elapsed(), executor: self.name().to_owned() }
     }
 }
 

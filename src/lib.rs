@@ -11,15 +11,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Modules import downward: `graph`, `executors`, `package`, `media`, `cache`, and the
+//! Modules import downward: `graph`, `executors`, `package`, `media`, `cache`, `nvidia`, and the
 //! plain types of `spec`. `media` and `package` know nothing of keys, caches or nodes; `cache`
-//! knows nothing of video. `suggest` finds the word that somebody meant, for all of them.
+//! and `nvidia` know nothing of films. `suggest` finds the word that somebody meant, for all of them.
 
 pub mod cache;
 pub mod executors;
 pub mod graph;
 pub mod media;
+#[cfg(feature = "nvidia")]
+pub mod nvidia;
 pub mod package;
 pub mod spec;
+pub mod workers;
 
 mod suggest;

@@ -137,7 +137,7 @@ struct Faulty {
 }
 
 impl Executor for Faulty {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "faulty"
     }
 
@@ -174,7 +174,7 @@ impl Executor for Faulty {
             Fault::Short => Err(Failure::machine(format!("{} packets are missing", chunk.units.len()))),
             _ => Ok(chunk),
         });
-        Report { outcome, wall: Duration::ZERO, executor: self.name() }
+        Report { outcome, wall: Duration::ZERO, executor: self.name().to_owned() }
     }
 }
 

@@ -9,6 +9,7 @@ mod graph;
 mod init;
 mod log;
 mod plan;
+mod worker;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use clap::{Args, Parser, Subcommand};
 use rivet::cache::LocalCache;
 use rivet::graph::StepError;
 use rivet::spec::{self, Ladder, LoadError, SpecErrors};
+use rivet::workers::{WorkerCommand, WorkerOptions};
 use tracing_subscriber::EnvFilter;
 
 /// Make for video ladders.
@@ -50,6 +52,7 @@ enum Command {
     Log(log::LogArgs),
     Cache(cache::CacheArgs),
     Devices(devices::DevicesArgs),
+    Worker(worker::WorkerArgs),
 }
 
 /// Which spec, and which cache.
@@ -79,14 +82,57 @@ struct MachineArgs {
     /// Memory for decoded frames and encoders, e.g. 4G or 800M [default: half of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = memory_size)]
     memory: Option<u64>,
+    /// Encode and decode in this process rather than in workers: one that crashes then ends the build
+    #[arg(long, conflicts_with_all = ["worker", "worker_timeout"])]
+    in_process: bool,
+    /// Decode on the CPU alone. What GPUs decode is the same
+    #[arg(long)]
+    no_gpu_decoding: bool,
+    /// Start workers with this command, which may run them elsewhere, e.g. "ssh render7 rivet worker"
+    /// [default: this program]
+    #[arg(long, value_name = "COMMAND", value_parser = words)]
+    worker: Option<Words>,
+    /// End a worker that has said nothing for so long
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    worker_timeout: std::time::Duration,
+}
+
+/// A command line: a program and its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Words(Vec<String>);
+
+/// Words are apart by blanks; quotes are for a shell to read.
+fn words(text: &str) -> Result<Words, String> {
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    if words.is_empty() { Err("expected a program and its arguments".to_owned()) } else { Ok(Words(words)) }
 }
 
 impl MachineArgs {
+    fn workers(&self) -> Option<WorkerOptions> {
+        let command = match &self.worker {
+            _ if self.in_process => return None,
+            Some(Words(words)) => WorkerCommand {
+                program: words.first()?.into(),
+                arguments: words.iter().skip(1).map(Into::into).collect(),
+                shares_memory: false,
+            },
+            // Where a program cannot tell what it is there are no workers.
+            None => WorkerCommand {
+                program: std::env::current_exe().ok()?,
+                arguments: vec!["worker".into(), "--shared-memory".into()],
+                shares_memory: true,
+            },
+        };
+        Some(WorkerOptions { command, patience: self.worker_timeout })
+    }
+
     fn options(&self, keep_going: bool) -> rivet::graph::Options {
         rivet::graph::Options {
             jobs: self.jobs.map_or_else(rivet::graph::default_jobs, usize::from),
             memory: self.memory.unwrap_or_else(rivet::graph::default_memory),
             keep_going,
+            workers: self.workers(),
+            gpu_decoding: !self.no_gpu_decoding,
             ..rivet::graph::Options::default()
         }
     }
@@ -149,6 +195,7 @@ pub fn main() -> ExitCode {
         Command::Log(args) => log::run(&args),
         Command::Cache(args) => cache::run(&args),
         Command::Devices(args) => devices::run(&args),
+        Command::Worker(args) => worker::run(&args),
     };
     exit.into()
 }

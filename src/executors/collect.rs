@@ -22,7 +22,7 @@ impl<'a> Collector<'a> {
     }
 
     /// Takes the next temporal unit: that of frame `number`, counted from 0. The first one's
-    /// sequence header must keep the contract, and only the first may be a key frame.
+    /// sequence header must keep the contract, and it alone is a key frame.
     pub fn take(&mut self, unit: &[u8], number: u64, is_key: bool) -> Result<(), Failure> {
         let encoder = self.encoder;
         let garbled = |error: &dyn std::fmt::Display| {
@@ -38,6 +38,9 @@ impl<'a> Collector<'a> {
             )));
         }
         let header = sequence_header_obu(unit).map_err(|error| garbled(&error))?;
+        if place == 0 && header.is_some() && !is_key {
+            return Err(Failure::machine(format!("{encoder}'s first frame is no key frame")));
+        }
         let contract = self.job.contract;
         let sample = match header {
             None if place == 0 => {

@@ -7,6 +7,8 @@ mod contract;
 mod ffi;
 mod ffmpeg;
 mod find;
+#[cfg(feature = "nvidia")]
+mod nvenc;
 mod quality;
 mod rav1e;
 mod svt_av1;
@@ -23,6 +25,8 @@ use crate::media::{Frame, PictureFormat};
 pub use contract::{Contract, ContractError};
 pub use ffmpeg::Ffmpeg;
 pub use find::{Found, Unusable, Wanted, found_here};
+#[cfg(feature = "nvidia")]
+pub use nvenc::{Nvenc, nvenc_report};
 pub use rav1e::Rav1e;
 
 /// The pictures of a chunk, as decoded. They need not all be in memory at once.
@@ -104,18 +108,18 @@ pub struct EncodedChunk {
 pub struct Report {
     pub outcome: Result<EncodedChunk, Failure>,
     pub wall: Duration,
-    /// The executor that did the job.
-    pub executor: &'static str,
+    /// The name of the executor that did the job.
+    pub executor: String,
 }
 
 /// Why a job failed, and on whose account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     pub blame: Blame,
     pub message: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Blame {
     /// The spec asks for what the encoder cannot do.
     Spec,
@@ -123,6 +127,9 @@ pub enum Blame {
     Source,
     /// The encoder or the machine.
     Machine,
+    /// Nobody: the device has no room for another job beside those that it is at. The same job may
+    /// succeed once one of them has ended, and so will fewer of them at a time.
+    Refused,
     /// The encoder: its stream cannot be one of the rung's.
     Contract,
     /// Nobody: the build was told to stop.
@@ -135,7 +142,7 @@ impl Failure {
     }
 
     /// A header that cannot be read is the machine's fault; one that says something else is not.
-    fn contract(encoder: &str, error: &ContractError) -> Failure {
+    pub(crate) fn contract(encoder: &str, error: &ContractError) -> Failure {
         let blame = match error {
             ContractError::Broken(_) => Blame::Contract,
             ContractError::Unreadable(_) | ContractError::NoLevel { .. } => Blame::Machine,
@@ -165,8 +172,8 @@ pub struct OptionFault {
 
 /// Runs encode jobs.
 pub trait Executor: Send + Sync {
-    /// Short and stable, e.g. `rav1e`.
-    fn name(&self) -> &'static str;
+    /// Short and stable, e.g. `rav1e`, or `nvenc:1` for the second GPU's.
+    fn name(&self) -> &str;
 
     /// Everything about the encoder itself that can change its bytes.
     fn identity(&self) -> String;
@@ -176,6 +183,11 @@ pub trait Executor: Send + Sync {
 
     /// Jobs that it can do at a time.
     fn slots(&self) -> usize;
+
+    /// Whether it works on a device of its own, beside the CPUs.
+    fn is_device(&self) -> bool {
+        false
+    }
 
     /// What it runs on, for people to read.
     fn place(&self) -> String {

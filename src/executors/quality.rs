@@ -1,12 +1,12 @@
 //! AV1's constant quality on the encoders' own scales: one table, so that `crf` means the same steps of
 //! quantization whatever encodes.
 
-/// AV1's 0 to 63 as `base_q_idx`, the index of the quantizer from 0 to 255 (AV1 5.9.12): the same steps
-/// as libaom's and SVT-AV1's.
+/// AV1's `base_q_idx` (AV1 5.9.12), 0 to 255, for a quality of 0 (best) to 63: the same steps as
+/// libaom's and SVT-AV1's.
 pub fn base_q_idx(crf: u8) -> u8 {
-    match crf.min(63) {
+    match crf {
+        63.. => 255,
         62 => 249,
-        63 => 255,
         crf => crf * 4,
     }
 }
@@ -27,8 +27,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn crf_covers_the_whole_of_each_scale() {
-        assert_eq!([0, 32, 61, 62, 63, 200].map(base_q_idx), [0, 128, 244, 249, 255, 255]);
+    fn crf_covers_the_whole_scale() {
+        assert_eq!([0, 32, 61, 62, 63, 64].map(base_q_idx), [0, 128, 244, 249, 255, 255]);
         assert_eq!([0, 32, 63].map(|crf| on_scale(crf, 63)), [0, 32, 63]);
         assert_eq!([0, 32, 63].map(|crf| on_scale(crf, 255)), [0, 128, 255]);
         assert_eq!([0, 32, 63].map(|crf| on_scale(crf, 51)), [0, 26, 51]);

@@ -38,7 +38,7 @@ impl Rav1e {
 }
 
 impl Executor for Rav1e {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "rav1e"
     }
 
@@ -65,7 +65,7 @@ impl Executor for Rav1e {
                 run::<u8>(job, &config, pool)
             }
         });
-        Report { outcome, wall: start.elapsed(), executor: self.name() }
+        Report { outcome, wall: start.elapsed(), executor: self.name().to_owned() }
     }
 }
 

@@ -4,11 +4,14 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::executors::{Blame, Failure, Pictures};
-use crate::media::{Frame, MediaError, PacketReader, SpanDecoder, VideoTrack};
+use crate::media::{
+    Codecs, Counted, DecodeOptions, DecodedPicture, Decoding, Frame, FrameDigest, MediaError, PacketReader,
+    VideoTrack,
+};
 
 use super::error::StepError;
 use super::film::{ChunkIdentity, Piece};
@@ -17,12 +20,13 @@ use super::film::{ChunkIdentity, Piece};
 pub struct FrameSource {
     path: PathBuf,
     track: Arc<VideoTrack>,
+    codecs: Arc<dyn Codecs>,
+    /// Pictures decoded so far, here and elsewhere.
+    decoded: Arc<AtomicU64>,
     /// The first frame of each span.
     span_starts: Vec<u64>,
     threads: usize,
     frame_bytes: u64,
-    /// Pictures decoded so far, here and elsewhere.
-    decoded: Arc<AtomicU64>,
     turns: Mutex<Turns>,
     next_turn: Condvar,
 }
@@ -38,7 +42,7 @@ struct Turns {
 /// An open decoder in the middle of the film.
 struct Cursor {
     reader: PacketReader,
-    decoder: Option<SpanDecoder>,
+    decoding: Option<Counted>,
     span: usize,
     /// The film's frame that comes next.
     next: u64,
@@ -63,9 +67,9 @@ impl FrameSource {
     pub fn new(
         path: &Path,
         track: Arc<VideoTrack>,
+        (codecs, decoded): (Arc<dyn Codecs>, Arc<AtomicU64>),
         span_frames: &[u32],
         threads: usize,
-        decoded: Arc<AtomicU64>,
     ) -> FrameSource {
         let span_starts = span_frames
             .iter()
@@ -79,10 +83,11 @@ impl FrameSource {
         FrameSource {
             path: path.to_owned(),
             track,
+            codecs,
+            decoded,
             span_starts,
             threads,
             frame_bytes,
-            decoded,
             turns: Mutex::default(),
             next_turn: Condvar::new(),
         }
@@ -149,27 +154,30 @@ impl FrameSource {
     fn open(&self, frame: u64) -> Result<Cursor, StepError> {
         let span = self.span_of(frame);
         let reader = PacketReader::open(&self.path, Arc::clone(&self.track))?;
-        Ok(Cursor { reader, decoder: None, span, next: self.span_starts.get(span).copied().unwrap_or(0) })
+        Ok(Cursor { reader, decoding: None, span, next: self.span_starts.get(span).copied().unwrap_or(0) })
     }
 
-    fn next_frame(&self, cursor: &mut Cursor) -> Result<Frame, StepError> {
+    fn next_frame(&self, cursor: &mut Cursor) -> Result<(FrameDigest, Frame), StepError> {
         loop {
-            if cursor.decoder.is_none() {
+            if cursor.decoding.is_none() {
                 let packets = cursor.reader.read_span(cursor.span)?;
-                cursor.decoder = Some(SpanDecoder::new(packets, self.threads)?);
+                let options =
+                    DecodeOptions { threads: self.threads, frames: true, ..DecodeOptions::default() };
+                let decoding = self.codecs.open(packets, &options)?;
+                cursor.decoding = Some(Counted::new(decoding, &self.decoded));
             }
-            let decoded = match &mut cursor.decoder {
-                Some(decoder) => decoder.next_frame()?,
+            let decoded = match &mut cursor.decoding {
+                Some(decoding) => decoding.next_picture()?,
                 None => None,
             };
             match decoded {
-                Some(decoded) => {
+                Some(DecodedPicture { digest, frame: Some(frame), .. }) => {
                     cursor.next += 1;
-                    self.decoded.fetch_add(1, Ordering::Relaxed);
-                    return Ok(decoded.frame);
+                    return Ok((digest, frame));
                 }
+                Some(_) => return Err(StepError::internal("a picture that was asked for did not come")),
                 None => {
-                    cursor.decoder = None;
+                    cursor.decoding = None;
                     cursor.span += 1;
                     if cursor.span >= self.span_starts.len() {
                         return Err(MediaError::Changed { path: self.path.clone() }.into());
@@ -200,11 +208,11 @@ impl Pass<'_> {
                 return Ok(None);
             }
             let at = self.cursor.next;
-            let frame = self.source.next_frame(&mut self.cursor)?;
+            let (digest, frame) = self.source.next_frame(&mut self.cursor)?;
             if at < self.chunk.first {
                 continue;
             }
-            self.identity.add(&frame.digest());
+            self.identity.add(&digest);
             if at + 1 == end && self.identity.finish() != self.chunk.identity {
                 let detail = "a picture did not decode to the same samples twice".to_owned();
                 return Err(MediaError::Damaged { path: self.source.path.clone(), detail }.into());

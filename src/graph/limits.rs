@@ -19,10 +19,20 @@ pub fn default_memory() -> u64 {
     group.unwrap_or(u64::MAX).min(machine) / 2
 }
 
-/// User and system time of this process so far.
+/// User and system time of this process so far, and of those that it has started and that have
+/// ended.
 pub fn cpu_seconds() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9 + children_seconds().unwrap_or(0.0)
+}
+
+/// `cutime` and `cstime` of proc(5), the 13th and 14th fields after the state.
+fn children_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The program's name before it may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |field: usize| fields.get(field)?.parse::<u64>().ok();
+    Some((ticks(13)? + ticks(14)?) as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// The machine's name, for people to read; empty if it has none.

@@ -38,15 +38,16 @@ mod track;
 mod view;
 mod work;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
 
 use crate::cache::LocalCache;
 use crate::executors::{self, Executor, Found, Wanted};
-use crate::media::{self, Scaler};
+use crate::media::{self, Codecs, CodecsHere, Scaler};
 use crate::spec::Ladder;
+use crate::workers::{WorkerCodecs, WorkerExecutor, WorkerOptions, WorkerPool};
 
 pub use check::{Check, Difference, check};
 pub use error::StepError;
@@ -77,6 +78,10 @@ pub struct Options {
     pub gauges: bool,
     /// What encodes, in place of what this machine has. Their identities are in the keys.
     pub executors: Option<Vec<Arc<dyn Executor>>>,
+    /// Processes to encode and decode in; `None`: this one.
+    pub workers: Option<WorkerOptions>,
+    /// Whether GPUs may decode, which they only do in processes of their own. Never changes a byte.
+    pub gpu_decoding: bool,
 }
 
 impl Default for Options {
@@ -88,6 +93,8 @@ impl Default for Options {
             keep_going: false,
             gauges: false,
             executors: None,
+            workers: None,
+            gpu_decoding: true,
         }
     }
 }
@@ -106,8 +113,9 @@ pub fn build(
     let settings = Settings { gauges: options.gauges, ..settings(options) };
     let mut scheduler = schedule(ladder, cache, settings, cancelled, observe)?;
     scheduler.run();
+    scheduler.end_workers();
     let outcome = std::mem::take(&mut scheduler.outcome);
-    let mut nodes: std::collections::BTreeMap<Kind, Counts> =
+    let mut nodes: BTreeMap<Kind, Counts> =
         Kind::ALL.into_iter().map(|kind| (kind, Counts::default())).collect();
     nodes.extend(outcome.counts);
     let summary = Summary {
@@ -140,6 +148,8 @@ fn settings(options: &Options) -> Settings {
         sources: None,
         gauges: false,
         executors: options.executors.clone(),
+        workers: options.workers.clone(),
+        gpu_decoding: options.gpu_decoding,
     }
 }
 
@@ -163,26 +173,44 @@ fn schedule_with<'a>(
     tools: Option<Tools>,
 ) -> Result<Scheduler<'a>, StepError> {
     media::init();
+    let pool = settings.workers.clone();
+    let pool = pool.map(|options| Arc::new(WorkerPool::new(options, Arc::clone(&cancelled))));
     let wanted: BTreeSet<&str> =
         ladder.rungs.iter().flat_map(|rung| &rung.encoders).map(|encoder| encoder.name()).collect();
-    let Found { executors, unusable } = match &settings.executors {
+    let Found { mut executors, unusable } = match &settings.executors {
         Some(executors) => Found { executors: executors.clone(), unusable: Vec::new() },
         None => executors::found_here(settings.jobs, Wanted::Named(&wanted)).map_err(StepError::Encode)?,
     };
     if tools.is_none() {
         rung::check_options(ladder, &executors)?;
     }
-    let identities = executors.iter().map(|one| (one.encoder().to_owned(), one.identity()));
+    if let (None, Some(pool)) = (&settings.executors, &pool) {
+        let apart = |inner| WorkerExecutor::new(inner, Arc::clone(pool), settings.jobs);
+        executors = executors.into_iter().map(|inner| Arc::new(apart(inner)) as Arc<dyn Executor>).collect();
+    }
+    let codecs: Arc<dyn Codecs> = match &pool {
+        Some(pool) => Arc::new(WorkerCodecs::new(Arc::clone(pool))),
+        None => Arc::new(CodecsHere),
+    };
+    let mut encoders: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for executor in &executors {
+        let (known, identity) =
+            (encoders.entry(executor.encoder().to_owned()).or_default(), executor.identity());
+        if !known.contains(&identity) {
+            known.push(identity);
+        }
+    }
     let tools = tools.unwrap_or_else(|| Tools {
         demuxer: media::demuxer_library(),
         decoder: media::decoder_library(),
         scaler: Scaler::identity(),
         resampler: media::resampler_identity(),
-        encoders: identities.collect(),
+        encoders,
         opus: media::opus_library().to_owned(),
     });
     let host = limits::host_name();
     let decoded = Arc::default();
-    let worker = Arc::new(work::Worker { cache, executors, unusable, decoded, host, cancelled });
+    let worker =
+        Arc::new(work::Worker { cache, executors, unusable, codecs, decoded, pool, host, cancelled });
     Scheduler::new(ladder, worker, tools, settings, observe)
 }

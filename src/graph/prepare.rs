@@ -8,7 +8,6 @@ use petgraph::graph::NodeIndex;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Digest};
-use crate::executors::EncodeSettings;
 use crate::media::{self, OPUS_PRE_SKIP, VideoTrack};
 use crate::package::{self, CmafError};
 
@@ -16,7 +15,7 @@ use super::error::StepError;
 use super::film::Piece;
 use super::frames::ChunkFrames;
 use super::recipe::Recipe;
-use super::rung::RungPlan;
+use super::rung::{Choice, RungPlan};
 use super::sound::{self, WindowJob};
 use super::step::Step;
 use super::title::{Graph, Sound, Title};
@@ -30,8 +29,8 @@ pub struct Tools {
     pub decoder: String,
     pub scaler: String,
     pub resampler: String,
-    /// By the name that the spec has for it.
-    pub encoders: BTreeMap<String, String>,
+    /// By the name that the spec has for them, all that are here.
+    pub encoders: BTreeMap<String, Vec<String>>,
     pub opus: String,
 }
 
@@ -40,7 +39,7 @@ impl Tools {
     pub fn summary(&self, encoders: &BTreeSet<&str>) -> String {
         let libraries = [&self.demuxer, &self.decoder, &self.scaler, &self.resampler, &self.opus];
         let encoders = self.encoders.iter().filter(|(name, _)| encoders.contains(name.as_str()));
-        let all = libraries.into_iter().chain(encoders.map(|(_, identity)| identity));
+        let all = libraries.into_iter().chain(encoders.flat_map(|(_, identities)| identities));
         all.map(String::as_str).collect::<Vec<_>>().join("; ")
     }
 }
@@ -71,20 +70,26 @@ pub fn decode_threads(track: &VideoTrack, jobs: usize) -> usize {
 }
 
 /// The job of a span whose frames are kept, or not.
-pub fn decode_job(title: &Title, span: usize, jobs: usize, keep: bool) -> Result<Job, StepError> {
+pub fn decode_job(
+    title: &Title,
+    span: usize,
+    (jobs, gpu): (usize, Option<String>),
+    keep: bool,
+) -> Result<Job, StepError> {
     let readers = Arc::clone(title.readers.as_ref().ok_or_else(early)?);
     let threads = decode_threads(&title.index()?.video, jobs);
-    Ok(Box::new(move |worker| work::decode_span(worker, &readers, span, threads, keep)))
+    Ok(Box::new(move |worker| work::decode_span(worker, &readers, span, (threads, gpu), keep)))
 }
 
 pub fn encode_job(
     title: &Title,
     track: usize,
     choice: usize,
+    executor: usize,
     frames: Arc<ChunkFrames>,
 ) -> Result<Job, StepError> {
     let plan = Arc::clone(title.rung(track)?);
-    Ok(Box::new(move |worker| work::encode_chunk(worker, &frames, &plan, choice)))
+    Ok(Box::new(move |worker| work::encode_chunk(worker, &frames, &plan, choice, executor)))
 }
 
 /// The job of windows of one sound, each given by track and piece. Returns it with the order in
@@ -354,12 +359,10 @@ impl Title {
                 )]);
             }
         };
-        let recipe = |settings: &EncodeSettings| {
-            let encoder = tools.encoders.get(settings.encoder.name());
-            let encoder = encoder.ok_or_else(|| StepError::internal("an encoder that is not here"))?;
-            Ok(Recipe::encode(identity, settings, &plan.contract, encoder, &tools.scaler))
-        };
-        plan.choices.iter().map(recipe).collect()
+        let recipes = plan.choices.iter().map(|Choice { settings, identity: encoder }| {
+            Recipe::encode(identity, settings, &plan.contract, encoder, &tools.scaler)
+        });
+        Ok(recipes.collect())
     }
 
     /// The one that is preferred.

@@ -57,6 +57,22 @@ pub struct Demand {
     pub encoder: u64,
 }
 
+/// What a slot is looking for.
+pub struct Wanted<'a> {
+    /// What it takes nothing else but; `None` where it takes anything.
+    pub only: Option<Only>,
+    /// Others wait for frames: decoding comes before encodes.
+    pub decode_first: bool,
+    /// Whether an encode, or a span to decode, is for this slot.
+    pub takes: &'a dyn Fn(NodeIndex) -> bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Only {
+    Encodes,
+    Decodes,
+}
+
 /// What the queue says to do next.
 pub enum Next {
     Step(NodeIndex),
@@ -118,33 +134,60 @@ impl ReadyQueue {
     /// hold where its flag says so.
     pub fn next(
         &mut self,
+        wanted: &Wanted<'_>,
         demand: impl Fn(NodeIndex) -> Demand,
         open: impl FnOnce(Id, bool) -> Arc<ChunkFrames>,
     ) -> Option<Next> {
-        if let Some((_, Reverse(node))) = self.steps.pop() {
-            return Some(Next::Step(node));
+        if wanted.only.is_none() {
+            if let Some((_, Reverse(node))) = self.steps.pop() {
+                return Some(Next::Step(node));
+            }
+            if let Some((_, nodes)) = self.sounds.pop_first() {
+                return Some(Next::Sound(nodes));
+            }
+            if wanted.decode_first
+                && let Some(next) =
+                    self.next_decode(wanted, &demand).filter(|next| !matches!(next, Next::LetGo))
+            {
+                return Some(next);
+            }
         }
-        if let Some((_, nodes)) = self.sounds.pop_first() {
-            return Some(Next::Sound(nodes));
+        if wanted.only == Some(Only::Decodes) {
+            return self.next_decode(wanted, &demand);
         }
-        if let Some(&chunk) = self.at_hand.first() {
-            return self.next_encode(chunk, demand, open);
+        let place =
+            |encodes: &[(u64, NodeIndex)]| encodes.iter().rposition(|&(_, node)| (wanted.takes)(node));
+        let at_hand = self.at_hand.iter().find_map(|chunk| Some((*chunk, place(self.encodes.get(chunk)?)?)));
+        if let Some((chunk, place)) = at_hand {
+            return self.next_encode(chunk, place, demand, open);
         }
-        if let Some(next) = self.next_decode(&demand) {
+        if wanted.only.is_none()
+            && let Some(next) = self.next_decode(wanted, &demand)
+        {
             return Some(next);
         }
-        let blocked = !self.decodes.is_empty();
-        let chunk = self.encodes.keys().next().copied().filter(|_| !blocked)?;
-        self.next_encode(chunk, demand, open)
+        if !self.decodes.is_empty() {
+            return None;
+        }
+        let first = self.encodes.iter().find_map(|(chunk, encodes)| Some((*chunk, place(encodes)?)));
+        let (chunk, place) = first?;
+        self.next_encode(chunk, place, demand, open)
+    }
+
+    /// Takes out all encodes that wait.
+    pub fn take_encodes(&mut self) -> Vec<NodeIndex> {
+        self.at_hand.clear();
+        std::mem::take(&mut self.encodes).into_values().flatten().map(|(_, node)| node).collect()
     }
 
     fn next_encode(
         &mut self,
         chunk: Id,
+        place: usize,
         demand: impl Fn(NodeIndex) -> Demand,
         open: impl FnOnce(Id, bool) -> Arc<ChunkFrames>,
     ) -> Option<Next> {
-        let &(_, node) = self.encodes.get(&chunk)?.last()?;
+        let &(_, node) = self.encodes.get(&chunk)?.get(place)?;
         let demand = demand(node);
         let (frames, encoder) = self.shares(demand);
         let is_here = self.resident.contains_key(&chunk);
@@ -154,7 +197,7 @@ impl ReadyQueue {
             return None;
         }
         let waiting = self.encodes.get_mut(&chunk)?;
-        waiting.pop();
+        waiting.remove(place);
         if waiting.is_empty() {
             self.encodes.remove(&chunk);
             self.at_hand.remove(&chunk);
@@ -184,8 +227,8 @@ impl ReadyQueue {
         }
     }
 
-    fn next_decode(&mut self, demand: &impl Fn(NodeIndex) -> Demand) -> Option<Next> {
-        let (&span, &node) = self.decodes.first_key_value()?;
+    fn next_decode(&mut self, wanted: &Wanted<'_>, demand: &impl Fn(NodeIndex) -> Demand) -> Option<Next> {
+        let (&span, &node) = self.decodes.iter().find(|&(_, &node)| (wanted.takes)(node))?;
         let Demand { frames, decoder, .. } = demand(node);
         let busy = self.encoding + self.decoding > 0;
         let fits = |bytes: u64| self.used.saturating_add(bytes) <= self.budget;

@@ -17,11 +17,19 @@ pub struct RungPlan {
     pub contract: Contract,
     /// The ways in which its chunks may be encoded, in order of preference: those of the spec whose
     /// encoders are here. At least one.
-    pub choices: Vec<EncodeSettings>,
+    pub choices: Vec<Choice>,
 }
 
-/// Tells why an encoder cannot be used here; `None` where it can.
-pub type WhyNot<'a> = &'a dyn Fn(&str) -> Option<&'a str>;
+/// A way to encode a chunk.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    pub settings: EncodeSettings,
+    /// Who the encoder is, for keys.
+    pub identity: String,
+}
+
+/// Tells who of an encoder's name is on this machine, one or GPUs of several kinds; or why none is.
+pub type Here<'a> = &'a dyn Fn(&str) -> Result<Vec<String>, String>;
 
 /// Holds the encoders' own options against the encoders that are here, before anything is done.
 pub fn check_options(ladder: &spec::Ladder, executors: &[Arc<dyn Executor>]) -> Result<(), StepError> {
@@ -45,12 +53,12 @@ const SAMPLES_PER_TILE: u64 = 400_000;
 const MOST_TILES: u64 = 16;
 
 impl RungPlan {
-    /// `why_not` tells why an encoder cannot be used here, if it cannot.
+    /// `here` tells who of an encoder's name is on this machine.
     pub fn new(
         rung: &spec::Rung,
         track: &VideoTrack,
         rate: Rational,
-        why_not: WhyNot<'_>,
+        here: Here<'_>,
     ) -> Result<RungPlan, StepError> {
         let (width, height) = size(rung, track)?;
         let bit_depth = rung.bit_depth.map_or(if track.bit_depth > 8 { 10 } else { 8 }, spec::BitDepth::bits);
@@ -70,12 +78,15 @@ impl RungPlan {
                 EncoderSettings::Ffmpeg { encoder: encoder.clone(), options }
             }
         };
-        let here = rung.encoders.iter().filter(|encoder| why_not(encoder.name()).is_none());
-        let settings = |encoder| EncodeSettings { picture, crf: rung.crf.get(), encoder: knobs(encoder) };
-        let choices: Vec<EncodeSettings> = here.map(settings).collect();
+        let choices = rung.encoders.iter().flat_map(|encoder| {
+            let settings = EncodeSettings { picture, crf: rung.crf.get(), encoder: knobs(encoder) };
+            let identities = here(encoder.name()).unwrap_or_default().into_iter();
+            identities.map(move |identity| Choice { settings: settings.clone(), identity })
+        });
+        let choices: Vec<Choice> = choices.collect();
         if choices.is_empty() {
             let reasons = rung.encoders.iter().map(|encoder| encoder.name());
-            let reasons = reasons.map(|name| format!("{name} ({})", why_not(name).unwrap_or_default()));
+            let reasons = reasons.map(|name| format!("{name} ({})", here(name).err().unwrap_or_default()));
             let encoders = reasons.collect::<Vec<_>>().join(", ");
             return Err(StepError::NoEncoder { rung: rung.name.clone(), encoders });
         }

@@ -6,13 +6,14 @@ use std::collections::VecDeque;
 
 use crate::cache::Digest;
 use crate::media::{
-    self, Blocks, FrameDigest, MediaError, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, encode_window,
+    Blocks, FrameDigest, MediaError, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, SoundSource,
+    SoundWindow,
 };
 
 use super::chunking::{ChunkMode, ChunkPolicy, CutFrame, Cutter};
 use super::error::StepError;
 use super::film::Piece;
-use super::work::{Made, Payload, SoundFacts, SoundSource, Worker, encoded, plain};
+use super::work::{Made, Payload, SoundFacts, Worker, encoded, plain};
 
 const FRAME: u64 = OPUS_FRAME as u64;
 
@@ -64,14 +65,7 @@ pub fn decode_sound(worker: &Worker, sound: &SoundSource, policy: &ChunkPolicy) 
         Ok(())
     };
     let cancelled = || worker.is_cancelled();
-    let offset = media::decode_audio(
-        &sound.path,
-        &sound.track,
-        sound.channels,
-        sound.origin,
-        &cancelled,
-        &mut |samples| blocks.push(samples, &mut take),
-    )?;
+    let offset = worker.codecs.sound(sound, &cancelled, &mut |samples| blocks.push(samples, &mut take))?;
     let samples = blocks.finish(&mut take)?;
     let heard = samples + u64::from(OPUS_PRE_SKIP);
     let count = digests.len() as u64;
@@ -140,7 +134,12 @@ pub fn encode_windows(
                 return Err(changed());
             }
             let (before, within) = pcm.split_at(own);
-            let packets = encode_window(sound.channels, job.bitrate, &before.concat(), &within.concat())?;
+            let packets = worker.codecs.encode_sound(SoundWindow {
+                channels: sound.channels,
+                bitrate: job.bitrate,
+                lead: before.concat(),
+                own: within.concat(),
+            })?;
             match encoded(&packets).and_then(|bytes| worker.store(&bytes, Vec::new())) {
                 Ok(result) => done(next, plain(result)),
                 Err(error) => {
@@ -156,14 +155,7 @@ pub fn encode_windows(
         Ok(())
     };
     let cancelled = || complete.get() || worker.is_cancelled();
-    let decoded = media::decode_audio(
-        &sound.path,
-        &sound.track,
-        sound.channels,
-        sound.origin,
-        &cancelled,
-        &mut |samples| blocks.push(samples, &mut take),
-    );
+    let decoded = worker.codecs.sound(sound, &cancelled, &mut |samples| blocks.push(samples, &mut take));
     let decoded = decoded.and_then(|_| blocks.finish(&mut take));
     match (failure, decoded) {
         (Some(error), _) => Err(error),

@@ -10,7 +10,7 @@ use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::cache::Digest;
-use crate::media::{AudioTrack, Index};
+use crate::media::{AudioTrack, Codecs, Index, SoundSource};
 use crate::package::{FileList, Language};
 use crate::spec::{self, Ladder};
 
@@ -20,10 +20,10 @@ use super::error::StepError;
 use super::event::Kind;
 use super::film::{DecodedSpan, Piece, Timing};
 use super::frames::FrameSource;
-use super::rung::{RungPlan, WhyNot};
+use super::rung::{Here, RungPlan};
 use super::step::{Node, Step};
 use super::track::{Medium, PieceNodes, REEL, Reel, Rendition, SpanReel, Track};
-use super::work::{Readers, SoundFacts, SoundSource};
+use super::work::{Readers, SoundFacts};
 
 pub type Graph = DiGraph<Node, ()>;
 
@@ -216,12 +216,12 @@ impl Title {
         graph: &mut Graph,
         timing: Timing,
         threads: usize,
-        decoded: &Arc<AtomicU64>,
-        why_not: WhyNot<'_>,
+        codecs: (Arc<dyn Codecs>, Arc<AtomicU64>),
+        here: Here<'_>,
     ) -> Result<Vec<String>, StepError> {
         let index = self.index.clone().ok_or_else(|| StepError::internal("a film without an index"))?;
         for rung in &self.spec_rungs {
-            let plan = RungPlan::new(rung, &index.video, timing.frame_rate, why_not)?;
+            let plan = RungPlan::new(rung, &index.video, timing.frame_rate, here)?;
             self.tracks.push(Track::new(&plan.name.clone(), Medium::Video(Arc::new(plan))));
         }
         let mut warnings = Vec::new();
@@ -255,13 +255,8 @@ impl Title {
             self.tracks.push(Track::new(&wanted.name, Medium::Audio(Arc::new(rendition))));
         }
         let track = Arc::new(index.video.clone());
-        self.frames = Some(Arc::new(FrameSource::new(
-            &self.source,
-            track,
-            &timing.span_frames,
-            threads,
-            Arc::clone(decoded),
-        )));
+        self.frames =
+            Some(Arc::new(FrameSource::new(&self.source, track, codecs, &timing.span_frames, threads)));
         self.timing = Some(timing);
         Ok(warnings)
     }

@@ -30,9 +30,9 @@ pub struct Track {
     pub contract: Option<NodeIndex>,
     pub init: Option<NodeIndex>,
     pub playlist: Option<NodeIndex>,
-    /// Choices of a rung that will not be tried any more, by number, and why.
+    /// Executors that make no more of it, by number, and why.
     pub retired: Vec<(usize, String)>,
-    /// How often each has failed.
+    /// How often in a row each has failed on it.
     pub failures: BTreeMap<usize, u32>,
 }
 
@@ -110,10 +110,8 @@ impl Track {
         }
     }
 
-    /// The first choice of a rung from `first` on that may be tried.
-    pub fn choice(&self, first: usize) -> Option<usize> {
-        let choices = self.rung().map_or(0, |plan| plan.choices.len());
-        (first..choices).find(|choice| !self.retired.iter().any(|(retired, _)| retired == choice))
+    pub fn has_retired(&self, executor: usize) -> bool {
+        self.retired.iter().any(|(retired, _)| *retired == executor)
     }
 
     /// All segments, in order; `None` until every reel is done.

@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, LocalCache};
 use crate::executors::{EncodeJob, EncodedChunk, Executor, Unusable};
 use crate::media::{
-    self, AudioTrack, Index, MediaError, PacketReader, Rational, Signature, SpanDecoder, VideoTrack,
+    Codecs, Counted, DecodeOptions, Decoding, Index, MediaError, PacketReader, Signature, VideoTrack,
     cut_score,
 };
 use crate::package;
+use crate::workers::WorkerPool;
 
 use super::chunking::ChunkPolicy;
 use super::cutting::Frames;
@@ -34,8 +35,11 @@ pub struct Worker {
     pub executors: Vec<Arc<dyn Executor>>,
     /// Encoders that the ladder names and that cannot be used.
     pub unusable: Vec<Unusable>,
-    /// Pictures decoded so far.
+    pub codecs: Arc<dyn Codecs>,
+    /// Pictures decoded so far; those count twice that were decoded twice.
     pub decoded: Arc<AtomicU64>,
+    /// The processes that encode and decode, if it is not this one.
+    pub pool: Option<Arc<WorkerPool>>,
     /// The machine's name, for people to read.
     pub host: String,
     pub cancelled: Arc<AtomicBool>,
@@ -58,13 +62,14 @@ pub enum Payload {
     None,
     Source(Digest),
     Index(Arc<Index>),
-    /// A span, with its frames if they were to be kept.
-    Span(Box<DecodedSpan>, Frames),
+    /// A span, with its frames if they were to be kept, and why the GPU that should decode it is
+    /// better not asked again.
+    Span(Box<DecodedSpan>, Frames, Option<String>),
     Film(Arc<Film>),
     Sound(SoundFacts, Vec<Piece>),
     Reel(Arc<Vec<BlobRef>>),
     /// A chunk, by this executor.
-    Encoded(&'static str),
+    Encoded(String),
     /// The output folder is as it should be.
     Published,
 }
@@ -175,7 +180,7 @@ pub fn hash_file(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Digest, St
 }
 
 pub fn scan_source(worker: &Worker, path: &Path, digest: Digest) -> Result<Made, StepError> {
-    let index = media::scan(path, &|| worker.is_cancelled())?;
+    let index = worker.codecs.scan(path, &|| worker.is_cancelled())?;
     // What was indexed is filed under the digest, so it must still be the file that has it.
     if known_source(&worker.cache, path) != Some(digest) {
         return Err(MediaError::Changed { path: path.to_owned() }.into());
@@ -222,57 +227,48 @@ impl Readers {
     }
 }
 
-/// Decodes a span; `keep` tells whether its frames are handed over, too.
+/// Decodes a span, on a GPU or with so many threads; `keep` tells whether its frames are handed
+/// over, too.
 pub fn decode_span(
     worker: &Worker,
     readers: &Readers,
     span: usize,
-    threads: usize,
+    (threads, gpu): (usize, Option<String>),
     keep: bool,
 ) -> Result<Made, StepError> {
     let first = readers.track.spans.get(span).map_or(0, |span| span.first);
     let mut reader = readers.take(first)?;
     let packets = reader.read_span(span)?;
     readers.give_back(reader);
-    let mut decoder = SpanDecoder::new(packets, threads)?;
+    let options = DecodeOptions { threads, frames: keep, at_once: true, gpu };
+    let mut decoding = Counted::new(worker.codecs.open(packets, &options)?, &worker.decoded);
     let mut decoded = DecodedSpan::default();
     let mut before: Option<Signature> = None;
     let mut first = None;
     let mut frames = keep.then(Vec::new);
-    while let Some(next) = decoder.next_frame()? {
+    while let Some(next) = decoding.next_picture()? {
         if worker.is_cancelled() {
             return Err(StepError::Cancelled);
         }
-        worker.decoded.fetch_add(1, Ordering::Relaxed);
-        let signature = Signature::of(&next.frame);
-        let score = before.as_ref().map_or(0, |before| cut_score(before, &signature));
-        decoded.frames.push(FrameFacts { rank: next.rank, digest: next.frame.digest(), score });
-        first.get_or_insert_with(|| signature.clone());
-        before = Some(signature);
+        let score = before.as_ref().map_or(0, |before| cut_score(before, &next.signature));
+        decoded.frames.push(FrameFacts { rank: next.rank, digest: next.digest, score });
+        first.get_or_insert_with(|| next.signature.clone());
+        before = Some(next.signature);
         if let Some(frames) = &mut frames {
-            frames.push(Arc::new(next.frame));
+            frames.extend(next.frame.map(Arc::new));
         }
     }
     decoded.ends = first.zip(before);
+    // One that hands over no frames was not asked for them, or cannot: they are decoded again later.
+    let frames = frames.filter(|frames| frames.len() == decoded.frames.len());
     let result = worker.store(&encoded(&decoded)?, Vec::new())?;
-    Ok(Made { result, payload: Payload::Span(Box::new(decoded), frames) })
+    Ok(Made { result, payload: Payload::Span(Box::new(decoded), frames, decoding.gpu_failure()) })
 }
 
 /// Files what a row of spans decodes to as one.
 pub fn wind_spans(worker: &Worker, spans: &[BlobRef]) -> Result<Made, StepError> {
     let decoded = spans.iter().map(|blob| worker.load(blob)).collect::<Result<Vec<DecodedSpan>, _>>()?;
     Ok(plain(worker.store(&encoded(&decoded)?, Vec::new())?))
-}
-
-/// Where the sound of a rendition comes from.
-#[derive(Clone)]
-pub struct SoundSource {
-    pub path: PathBuf,
-    pub track: AudioTrack,
-    /// 1 or 2.
-    pub channels: u8,
-    /// Start of the picture, in units of the second.
-    pub origin: (i64, Rational),
 }
 
 pub fn cut_film(
@@ -295,18 +291,17 @@ pub fn store_film(worker: &Worker, film: Film) -> Result<Made, StepError> {
     Ok(Made { result, payload: Payload::Film(Arc::new(film)) })
 }
 
-/// Encodes a chunk in one of the ways that its rung allows.
+/// Encodes a chunk in one of the ways that its rung allows, by one of the executors.
 pub fn encode_chunk(
     worker: &Worker,
     frames: &ChunkFrames,
     rung: &RungPlan,
     choice: usize,
+    executor: usize,
 ) -> Result<Made, StepError> {
-    let settings = rung.choices.get(choice).ok_or_else(|| StepError::internal("no such choice"))?;
-    let mut executors = worker.executors.iter();
-    let executor = executors
-        .find(|executor| executor.encoder() == settings.encoder.name())
-        .ok_or_else(|| StepError::internal("an encoder that is not here"))?;
+    let missing = || StepError::internal("an encoder that is not here");
+    let settings = &rung.choices.get(choice).ok_or_else(missing)?.settings;
+    let executor = worker.executors.get(executor).ok_or_else(missing)?;
     let cancelled = || worker.is_cancelled();
     let chunk = frames.with(&cancelled, |pictures| {
         let job = EncodeJob { pictures, settings, contract: &rung.contract, cancelled: &cancelled };
@@ -315,7 +310,7 @@ pub fn encode_chunk(
     let facts =
         EncodeFacts { sequence_header: chunk.sequence_header.clone(), frames: chunk.units.len() as u32 };
     let result = worker.store(&encoded(&chunk)?, encoded(&facts)?)?;
-    Ok(Made { result, payload: Payload::Encoded(executor.name()) })
+    Ok(Made { result, payload: Payload::Encoded(executor.name().to_owned()) })
 }
 
 /// Holds every distinct sequence header of a rung against its contract. The result is the one

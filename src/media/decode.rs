@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use ffmpeg::codec::{self, threading};
-use ffmpeg::{Packet, frame};
+use ffmpeg::{Packet, codec, frame};
 use ffmpeg_next as ffmpeg;
 
+use super::gpu::{GpuDecoder, GpuTrouble};
+use super::nvdec::GpuSpan;
 use super::reader::SpanPackets;
+use super::software::{SoftwareDecoder, Source};
 use super::{Frame, MediaError, VideoTrack, ffi};
 
 /// A frame and its rank in presentation order among the packets of its span.
@@ -25,16 +27,21 @@ pub fn video_decoder_name(track: &VideoTrack) -> String {
 
 /// A decoder working its way through one span.
 pub struct SpanDecoder {
-    decoder: codec::decoder::Opened,
+    backend: Backend,
     path: PathBuf,
-    packets: std::vec::IntoIter<Packet>,
+    /// What software decodes where the GPU does not.
+    reserve: Option<Source>,
+    trouble: Option<GpuTrouble>,
+    /// Frames of lower ranks were handed out before software took over.
+    handed_out: u32,
     /// Ranks of frames that are the span's own; `None` when its packets have no time stamps.
     own: Option<BTreeSet<u32>>,
+    /// Whether pictures are shown before the first packet's.
+    begins_with_leading: bool,
     /// Until its first own frame has come, a decoder rightly complains of leading pictures whose
     /// references it was not given.
     has_leading: bool,
     next_rank: u32,
-    sent_end: bool,
     /// Whether the codec has no packets without a picture of their own, but for second fields.
     every_packet_shows: bool,
     /// Pictures of a lower rank may be missing before the first that came: a film may begin with
@@ -46,6 +53,32 @@ pub struct SpanDecoder {
     discarded: BTreeSet<u32>,
     /// Ranks of the frames that came, and whether each is interlaced.
     came: BTreeMap<u32, bool>,
+}
+
+/// What makes pictures of packets.
+enum Backend {
+    Software(SoftwareDecoder),
+    Gpu(GpuSpan),
+}
+
+/// What there is next.
+enum Next {
+    Frame(DecodedFrame),
+    /// A picture of another span.
+    Foreign,
+    End,
+}
+
+/// Why there is nothing next.
+enum Fault {
+    Media(MediaError),
+    Gpu(GpuTrouble),
+}
+
+impl From<MediaError> for Fault {
+    fn from(error: MediaError) -> Fault {
+        Fault::Media(error)
+    }
 }
 
 /// Codecs in which a packet without a picture means that one is lost. In others, as in VP8 and
@@ -69,100 +102,132 @@ fn shows_every_packet(id: codec::Id) -> bool {
 impl SpanDecoder {
     /// `threads` never changes the frames, only how soon they come.
     pub fn new(span: SpanPackets, threads: usize) -> Result<SpanDecoder, MediaError> {
-        let SpanPackets { path, parameters, mut packets, ranks, is_first } = span;
-        let starts_with_key = packets.first().is_some_and(|packet| packet.is_key());
-        // Packed MPEG-4 streams hold packets of a few bytes that stand for no picture.
-        let mut expected = 0;
-        for packet in &mut packets {
-            expected += usize::from(packet.size() > 7 && !ffi::is_discarded(packet));
-        }
-        let discarded = packets.iter_mut().map(ffi::is_discarded).zip(&ranks);
-        let discarded = discarded.filter_map(|(discarded, &(rank, _))| rank.filter(|_| discarded)).collect();
-        let mut context = codec::Context::from_parameters(parameters)
-            .map_err(|error| MediaError::library("setting up a decoder", error))?;
-        context.set_threading(threading::Config {
-            count: threads.max(1),
-            ..threading::Config::kind(threading::Type::Frame)
-        });
-        let id = context.id();
-        let decoder = codec::decoder::find(id)
-            .ok_or_else(|| MediaError::NoDecoder { path: path.clone(), codec: format!("{id:?}") })?;
-        let opened = context
-            .decoder()
-            .open_as(decoder)
-            .map_err(|error| MediaError::library("opening a decoder", error))?;
-        let timed = ranks.iter().all(|(rank, _)| rank.is_some());
-        let own: BTreeSet<u32> =
-            ranks.iter().filter(|&&(_, own)| own).filter_map(|&(rank, _)| rank).collect();
-        let packets: Vec<Packet> = packets
-            .into_iter()
-            .zip(&ranks)
-            .enumerate()
-            .map(|(order, (mut packet, &(rank, _)))| {
-                packet.set_pts(rank.map(i64::from));
-                packet.set_dts(rank.map(|_| order as i64));
-                packet.set_duration(0);
-                packet
-            })
-            .collect();
-        let first = ranks.first().and_then(|&(rank, _)| rank);
-        Ok(SpanDecoder {
-            decoder: opened,
+        let path = span.path.clone();
+        let (source, rules) = prepare(span, threads);
+        let backend = Backend::Software(SoftwareDecoder::open(source, &path)?);
+        Ok(SpanDecoder::with(backend, path, rules))
+    }
+
+    /// Decodes on a GPU as long as all goes well there, and in software from then on: the frames
+    /// are the same, and so are the errors. [`SpanDecoder::gpu_trouble`] tells.
+    pub fn on_gpu(span: SpanPackets, threads: usize, gpu: &GpuDecoder) -> Result<SpanDecoder, MediaError> {
+        let path = span.path.clone();
+        let (source, rules) = prepare(span, threads);
+        // Decoders differ in what they make of pictures whose references are not there.
+        let enters_cleanly = rules.starts_with_key && (!rules.is_first || rules.first_rank == Some(0));
+        let started = match &rules.own {
+            Some(own) if enters_cleanly => {
+                GpuSpan::start(gpu, &source, own.difference(&rules.discarded).copied().collect())
+            }
+            _ => Err(GpuTrouble::Unsupported("it does not begin with a picture to begin with".to_owned())),
+        };
+        let (backend, reserve, trouble) = match started {
+            Ok(span) => (Backend::Gpu(span), Some(source), None),
+            Err(trouble) => (Backend::Software(SoftwareDecoder::open(source, &path)?), None, Some(trouble)),
+        };
+        Ok(SpanDecoder { reserve, trouble, ..SpanDecoder::with(backend, path, rules) })
+    }
+
+    fn with(backend: Backend, path: PathBuf, rules: Rules) -> SpanDecoder {
+        let begins_with_leading = rules.first_rank.is_some_and(|first| first > 0);
+        SpanDecoder {
+            backend,
             path,
-            packets: packets.into_iter(),
-            has_leading: first.is_some_and(|first| first > 0),
-            every_packet_shows: shows_every_packet(id),
-            forgiven: if !is_first {
+            reserve: None,
+            trouble: None,
+            handed_out: 0,
+            begins_with_leading,
+            has_leading: begins_with_leading,
+            every_packet_shows: rules.every_packet_shows,
+            forgiven: if !rules.is_first {
                 0
-            } else if starts_with_key {
-                first.unwrap_or(0)
+            } else if rules.starts_with_key {
+                rules.first_rank.unwrap_or(0)
             } else {
                 u32::MAX
             },
-            expected,
-            discarded,
+            expected: rules.expected,
+            discarded: rules.discarded,
             came: BTreeMap::new(),
-            own: timed.then_some(own),
+            own: rules.own,
             next_rank: 0,
-            sent_end: false,
-        })
+        }
+    }
+
+    /// Why the span is, or was, decoded in software though a GPU was given; `None` while the GPU
+    /// does it.
+    pub fn gpu_trouble(&self) -> Option<&GpuTrouble> {
+        self.trouble.as_ref()
     }
 
     /// The next of the span's own frames; `None` after the last.
     pub fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError> {
         loop {
-            let mut video = frame::Video::empty();
-            match self.decoder.receive_frame(&mut video) {
-                Ok(()) => {
-                    let rank = match (&self.own, video.pts()) {
-                        (None, _) => Some(self.next_rank),
-                        (Some(own), Some(stamp)) => {
-                            u32::try_from(stamp).ok().filter(|rank| own.contains(rank))
-                        }
-                        (Some(_), None) => {
-                            return Err(self.damaged("a picture came without its time stamp"));
-                        }
-                    };
-                    let Some(rank) = rank else { continue };
-                    if ffi::is_damaged(&video) {
-                        return Err(self.damaged("a picture could not be decoded without errors"));
-                    }
-                    if self.own.is_some() && rank < self.next_rank {
-                        return Err(self.damaged("pictures came out of order"));
-                    }
-                    self.next_rank = rank + 1;
-                    self.has_leading = false;
-                    self.came.insert(rank, video.is_interlaced());
-                    return Ok(Some(DecodedFrame { rank, frame: Frame::new(video) }));
-                }
-                Err(ffmpeg::Error::Eof) => return self.check_complete().map(|()| None),
-                Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => self.feed()?,
-                Err(ffmpeg::Error::InvalidData) if self.has_leading => {}
-                Err(error) => {
-                    return Err(self.damaged(&format!("a picture could not be decoded ({error})")));
-                }
+            match self.advance() {
+                Ok(Next::Frame(decoded)) if decoded.rank >= self.handed_out => return Ok(Some(decoded)),
+                Ok(Next::Frame(_) | Next::Foreign) => {}
+                Ok(Next::End) => return Ok(None),
+                Err(fault) => self.fall_back(fault)?,
             }
         }
+    }
+
+    fn advance(&mut self) -> Result<Next, Fault> {
+        let next = match &mut self.backend {
+            Backend::Software(decoder) => {
+                decoder.next(self.has_leading).map_err(|detail| self.damaged(&detail))?
+            }
+            Backend::Gpu(span) => span.next().map_err(Fault::Gpu)?,
+        };
+        Ok(match next {
+            Some(video) => self.take(video)?,
+            None => {
+                self.check_complete()?;
+                Next::End
+            }
+        })
+    }
+
+    fn take(&mut self, video: frame::Video) -> Result<Next, MediaError> {
+        let rank = match (&self.own, video.pts()) {
+            (None, _) => Some(self.next_rank),
+            (Some(own), Some(stamp)) => u32::try_from(stamp).ok().filter(|rank| own.contains(rank)),
+            (Some(_), None) => {
+                return Err(self.damaged("a picture came without its time stamp"));
+            }
+        };
+        let Some(rank) = rank else { return Ok(Next::Foreign) };
+        if ffi::is_damaged(&video) {
+            return Err(self.damaged("a picture could not be decoded without errors"));
+        }
+        if self.own.is_some() && rank < self.next_rank {
+            return Err(self.damaged("pictures came out of order"));
+        }
+        self.next_rank = rank + 1;
+        self.has_leading = false;
+        self.came.insert(rank, video.is_interlaced());
+        Ok(Next::Frame(DecodedFrame { rank, frame: Frame::new(video) }))
+    }
+
+    /// Has software decode the span from its start where the GPU could not; whatever is wrong with
+    /// the span it will say. What was handed out is not handed out again.
+    fn fall_back(&mut self, fault: Fault) -> Result<(), MediaError> {
+        let Some(source) = self.reserve.take() else {
+            return Err(match fault {
+                Fault::Media(error) => error,
+                Fault::Gpu(trouble) => self.damaged(&trouble.to_string()),
+            });
+        };
+        self.trouble = Some(match fault {
+            Fault::Media(error) => GpuTrouble::Anomaly(error.to_string()),
+            Fault::Gpu(trouble) => trouble,
+        });
+        self.backend = Backend::Software(SoftwareDecoder::open(source, &self.path)?);
+        self.handed_out = self.next_rank;
+        self.next_rank = 0;
+        self.has_leading = self.begins_with_leading;
+        self.came.clear();
+        Ok(())
     }
 
     /// Makes sure that no picture was swallowed. A span that does not begin with the picture of
@@ -196,25 +261,56 @@ impl SpanDecoder {
         Err(MediaError::Incomplete { path: self.path.clone(), missing, all: own.len() })
     }
 
-    fn feed(&mut self) -> Result<(), MediaError> {
-        let result = match self.packets.next() {
-            Some(packet) => self.decoder.send_packet(&packet),
-            None if self.sent_end => return Err(self.damaged("the decoder does not finish")),
-            None => {
-                self.sent_end = true;
-                self.decoder.send_eof()
-            }
-        };
-        match result {
-            Ok(()) => Ok(()),
-            Err(ffmpeg::Error::InvalidData) if self.has_leading => Ok(()),
-            Err(error) => Err(self.damaged(&format!("a packet could not be decoded ({error})"))),
-        }
-    }
-
     fn damaged(&self, detail: &str) -> MediaError {
         MediaError::Damaged { path: self.path.clone(), detail: detail.to_owned() }
     }
+}
+
+/// What is known of a span's frames before it is decoded.
+struct Rules {
+    own: Option<BTreeSet<u32>>,
+    first_rank: Option<u32>,
+    starts_with_key: bool,
+    is_first: bool,
+    every_packet_shows: bool,
+    expected: usize,
+    discarded: BTreeSet<u32>,
+}
+
+/// Stamps the packets with their ranks, and tells what should come of them.
+fn prepare(span: SpanPackets, threads: usize) -> (Source, Rules) {
+    let SpanPackets { parameters, mut packets, ranks, is_first, .. } = span;
+    let starts_with_key = packets.first().is_some_and(|packet| packet.is_key());
+    // Packed MPEG-4 streams hold packets of a few bytes that stand for no picture.
+    let mut expected = 0;
+    for packet in &mut packets {
+        expected += usize::from(packet.size() > 7 && !ffi::is_discarded(packet));
+    }
+    let discarded = packets.iter_mut().map(ffi::is_discarded).zip(&ranks);
+    let discarded = discarded.filter_map(|(discarded, &(rank, _))| rank.filter(|_| discarded)).collect();
+    let timed = ranks.iter().all(|(rank, _)| rank.is_some());
+    let own: BTreeSet<u32> = ranks.iter().filter(|&&(_, own)| own).filter_map(|&(rank, _)| rank).collect();
+    let packets: Vec<Packet> = packets
+        .into_iter()
+        .zip(&ranks)
+        .enumerate()
+        .map(|(order, (mut packet, &(rank, _)))| {
+            packet.set_pts(rank.map(i64::from));
+            packet.set_dts(rank.map(|_| order as i64));
+            packet.set_duration(0);
+            packet
+        })
+        .collect();
+    let rules = Rules {
+        own: timed.then_some(own),
+        first_rank: ranks.first().and_then(|&(rank, _)| rank),
+        starts_with_key,
+        is_first,
+        every_packet_shows: shows_every_packet(parameters.id()),
+        expected,
+        discarded,
+    };
+    (Source { parameters, packets, threads }, rules)
 }
 
 /// Of the codecs that people have films in, those that a decoder was found for.
@@ -235,3 +331,6 @@ pub fn decodable_codecs() -> Vec<&'static str> {
     ];
     codecs.into_iter().filter(|&(_, id)| codec::decoder::find(id).is_some()).map(|(name, _)| name).collect()
 }
+
+#[cfg(all(test, feature = "nvidia"))]
+mod tests;

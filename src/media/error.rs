@@ -1,9 +1,12 @@
 //! What can go wrong with a source. Every message says what was expected and found; the caller
 //! adds which title it is.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
-#[derive(Debug, thiserror::Error)]
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum MediaError {
     #[error("cannot open {}: {reason}", path.display())]
     Open { path: PathBuf, reason: String },
@@ -22,14 +25,16 @@ pub enum MediaError {
     #[error("{}: {detail}", path.display())]
     Unsupported { path: PathBuf, detail: String },
     #[error("{operation} failed: {reason}")]
-    Library { operation: &'static str, reason: String },
+    Library { operation: Cow<'static, str>, reason: String },
+    #[error("a GPU that could decode does not work: {reason}")]
+    Gpu { reason: String },
     #[error("interrupted")]
     Cancelled,
 }
 
 impl MediaError {
     pub(super) fn library(operation: &'static str, error: ffmpeg_next::Error) -> MediaError {
-        MediaError::Library { operation, reason: error.to_string() }
+        MediaError::Library { operation: operation.into(), reason: error.to_string() }
     }
 
     /// What a person can do about it, where that is known.

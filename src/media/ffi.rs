@@ -1,6 +1,8 @@
 //! The one place that reaches through FFmpeg's bindings to raw structures. Each function takes
 //! and returns safe values; each unsafe block says why it holds.
 
+pub(super) mod carry;
+
 use std::ffi::CStr;
 use std::path::Path;
 use std::sync::Once;
@@ -192,7 +194,8 @@ pub(super) fn positive(num: i32, den: i32) -> Option<Rational> {
     Rational::new(u64::try_from(num).ok()?, u64::try_from(den).ok()?)
 }
 
-fn pixel_format(number: i32) -> ffmpeg::format::Pixel {
+/// FFmpeg's format of that number; none where it knows no such format.
+pub(super) fn pixel_format(number: i32) -> ffmpeg::format::Pixel {
     // SAFETY: av_pix_fmt_desc_get_id returns a valid enumeration value for a valid descriptor;
     // the number becomes an enumeration only after the library has confirmed that it knows it.
     // Formats beyond the binding's enumeration do not arise: it is made from the same headers.
@@ -251,16 +254,22 @@ pub(super) fn rotation(stream: &ffmpeg::Stream<'_>) -> Rotation {
     Rotation::None
 }
 
-/// The visible bytes of a row and the number of rows of a plane; `None` for a plane that the
-/// format does not have.
-pub(super) fn plane_shape(frame: &frame::Video, plane: usize) -> Option<(usize, usize)> {
+/// The visible bytes of a row and the number of rows of a plane of a picture; `None` for a plane
+/// that the format does not have, and for sizes that no picture has.
+pub(super) fn plane_shape(
+    format: ffmpeg::format::Pixel,
+    width: u32,
+    height: u32,
+    plane: usize,
+) -> Option<(usize, usize)> {
+    let (width, height) = (i32::try_from(width).ok()?, usize::try_from(i32::try_from(height).ok()?).ok()?);
     // SAFETY: as in `bit_depth`; av_image_get_linesize only does arithmetic on its arguments.
     unsafe {
-        let format: ffi::AVPixelFormat = frame.format().into();
+        let format: ffi::AVPixelFormat = format.into();
         let descriptor = ffi::av_pix_fmt_desc_get(format).as_ref()?;
-        let bytes = ffi::av_image_get_linesize(format, frame.width() as i32, plane as i32);
+        let bytes = ffi::av_image_get_linesize(format, width, i32::try_from(plane).ok()?);
         let shift = if plane == 1 || plane == 2 { descriptor.log2_chroma_h } else { 0 };
-        let rows = (frame.height() as usize).div_ceil(1 << shift);
+        let rows = height.div_ceil(1 << shift);
         (bytes > 0).then_some((bytes as usize, rows))
     }
 }
@@ -376,15 +385,28 @@ pub(super) fn image_bytes(pixel_format: &str, width: u32, height: u32) -> Option
     u64::try_from(bytes).ok().filter(|&bytes| bytes > 0)
 }
 
-/// The 256 colours that the samples of a picture with a palette stand for; `None` without one.
-pub(super) fn palette(frame: &frame::Video) -> Option<[u8; 1024]> {
-    // SAFETY: as in `bit_depth`; FFmpeg keeps 1024 bytes at data[1] of every frame of a format
-    // that has a palette.
+/// Bytes of a palette: 256 colours.
+pub(super) const PALETTE_BYTES: usize = 1024;
+
+/// Whether the samples of a format stand for colours of a palette.
+pub(super) fn has_palette(format: ffmpeg::format::Pixel) -> bool {
+    // SAFETY: as in `bit_depth`.
     unsafe {
-        let descriptor = ffi::av_pix_fmt_desc_get(frame.format().into()).as_ref()?;
+        ffi::av_pix_fmt_desc_get(format.into())
+            .as_ref()
+            .is_some_and(|d| d.flags & ffi::AV_PIX_FMT_FLAG_PAL as u64 != 0)
+    }
+}
+
+/// The colours that the samples of a picture with a palette stand for; `None` without one.
+pub(super) fn palette(frame: &frame::Video) -> Option<[u8; PALETTE_BYTES]> {
+    if !has_palette(frame.format()) {
+        return None;
+    }
+    // SAFETY: FFmpeg keeps as many bytes at data[1] of every frame of a format that has a palette.
+    unsafe {
         let data = (*frame.as_ptr()).data[1];
-        let has_palette = descriptor.flags & ffi::AV_PIX_FMT_FLAG_PAL as u64 != 0 && !data.is_null();
-        has_palette.then(|| data.cast::<[u8; 1024]>().read_unaligned())
+        (!data.is_null()).then(|| data.cast::<[u8; PALETTE_BYTES]>().read_unaligned())
     }
 }
 
@@ -396,7 +418,8 @@ pub(super) fn is_discarded(packet: &mut Packet) -> bool {
 /// The first `bytes` bytes of a row of a plane. Rows may be stored bottom up, with a negative
 /// stride, as uncompressed AVI has them. Empty where the frame has no such row.
 pub(super) fn row(frame: &frame::Video, plane: usize, row: usize, bytes: usize) -> &[u8] {
-    let Some((row_bytes, rows)) = plane_shape(frame, plane) else { return &[] };
+    let shape = plane_shape(frame.format(), frame.width(), frame.height(), plane);
+    let Some((row_bytes, rows)) = shape else { return &[] };
     if plane >= 4 || row >= rows || bytes > row_bytes {
         return &[];
     }

@@ -1,13 +1,19 @@
 //! One decoded picture: what it holds, and its digest.
 
+use std::sync::Arc;
+
 use ffmpeg::frame::Video;
 use ffmpeg_next as ffmpeg;
 
-use super::ffi;
+use super::{Slab, ffi};
 
 /// A decoded picture in the decoder's own pixel format. Cheap to send between threads; the
 /// samples are shared with the decoder's pool and never changed.
-pub struct Frame(Video);
+pub struct Frame {
+    video: Video,
+    /// Where it lies in memory that other processes see, too, if it does.
+    place: Option<(Arc<Slab>, usize)>,
+}
 
 /// BLAKE3 of a picture's pixel format, visible size and visible samples. Padding, strides, time
 /// stamps and colour description are no part of it.
@@ -26,28 +32,41 @@ pub(super) struct Plane<'a> {
 
 impl Frame {
     pub(super) fn new(video: Video) -> Frame {
-        Frame(video)
+        Frame { video, place: None }
+    }
+
+    pub(super) fn in_slab(video: Video, slab: Arc<Slab>, offset: usize) -> Frame {
+        Frame { video, place: Some((slab, offset)) }
+    }
+
+    /// The memory that other processes see in which it lies, if it does, and where there, in bytes.
+    pub fn place(&self) -> Option<(&Arc<Slab>, usize)> {
+        self.place.as_ref().map(|(slab, offset)| (slab, *offset))
     }
 
     pub(super) fn video(&self) -> &Video {
-        &self.0
+        &self.video
     }
 
     /// Visible size in samples.
     pub fn size(&self) -> (u32, u32) {
-        (self.0.width(), self.0.height())
+        (self.video.width(), self.video.height())
     }
 
     /// Bytes that the visible samples take.
     pub fn bytes(&self) -> usize {
-        (0..4).filter_map(|plane| ffi::plane_shape(&self.0, plane)).map(|(bytes, rows)| bytes * rows).sum()
+        (0..4).filter_map(|plane| self.plane_shape(plane)).map(|(bytes, rows)| bytes * rows).sum()
+    }
+
+    fn plane_shape(&self, number: usize) -> Option<(usize, usize)> {
+        ffi::plane_shape(self.video.format(), self.video.width(), self.video.height(), number)
     }
 
     pub(super) fn plane(&self, number: usize) -> Option<Plane<'_>> {
-        let (row_bytes, rows) = ffi::plane_shape(&self.0, number)?;
-        let format = self.0.format();
+        let (row_bytes, rows) = self.plane_shape(number)?;
+        let format = self.video.format();
         Some(Plane {
-            video: &self.0,
+            video: &self.video,
             number,
             row_bytes,
             rows,
@@ -58,10 +77,10 @@ impl Frame {
 
     pub fn digest(&self) -> FrameDigest {
         let mut hasher = blake3::Hasher::new_derive_key("rivet frame v1");
-        let name = self.0.format().descriptor().map_or("unknown", |descriptor| descriptor.name());
+        let name = self.video.format().descriptor().map_or("unknown", |descriptor| descriptor.name());
         hasher.update(name.as_bytes()).update(&[0]);
-        hasher.update(&self.0.width().to_le_bytes());
-        hasher.update(&self.0.height().to_le_bytes());
+        hasher.update(&self.video.width().to_le_bytes());
+        hasher.update(&self.video.height().to_le_bytes());
         /// BLAKE3 is many times as fast on much at once as on a row.
         const AT_ONCE: usize = 64 * 1024;
         let mut rows = Vec::with_capacity(2 * AT_ONCE);
@@ -78,7 +97,7 @@ impl Frame {
             }
         }
         hasher.update(&rows);
-        if let Some(palette) = ffi::palette(&self.0) {
+        if let Some(palette) = ffi::palette(&self.video) {
             hasher.update(&palette);
         }
         FrameDigest(*hasher.finalize().as_bytes())

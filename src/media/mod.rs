@@ -10,30 +10,47 @@
 pub mod av1;
 
 mod audio;
+mod codecs;
 mod colour;
 mod decode;
 mod error;
 mod ffi;
 mod frame;
+mod gpu;
 mod index;
+#[cfg(feature = "nvidia")]
+mod nvdec;
+#[cfg(not(feature = "nvidia"))]
+#[path = "no_nvdec.rs"]
+mod nvdec;
 mod opus;
+mod packed;
 mod reader;
 mod rotate;
 mod scale;
 mod scan;
 mod score;
+mod slab;
+mod software;
 mod timing;
 
 pub use audio::{AudioSink, decode_audio, resampler_identity};
+pub use codecs::{
+    Codecs, CodecsHere, Counted, DecodeOptions, DecodedPicture, Decoding, DecodingHere, SoundSource,
+    SoundWindow,
+};
 pub use colour::Colour;
 pub use decode::{DecodedFrame, SpanDecoder, decodable_codecs, video_decoder_name};
 pub use error::MediaError;
 pub use ffi::{decoder_library, demuxer_library, init};
 pub use frame::{Frame, FrameDigest};
+pub use gpu::{GpuAbout, GpuCodec, GpuDecoder, GpuTrouble, gpu_decoder, gpu_decoders};
 pub use index::{AudioTrack, Index, Rotation, Span, SpanDigest, VideoTrack};
 pub use opus::{Blocks, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, encode_window, opus_library};
+pub use packed::{PackedSpan, TrackParameters};
 pub use reader::{PacketReader, SpanPackets};
 pub use scale::{Picture, PictureFormat, Scaler};
 pub use scan::{probe, scan};
 pub use score::{Signature, cut_score};
+pub use slab::{Shape, Slab, SlabWriter};
 pub use timing::{FrameTimes, Rational};

@@ -55,7 +55,7 @@ pub fn encode_window(
     let block = OPUS_FRAME * count;
     if !lead.len().is_multiple_of(block) || !own.len().is_multiple_of(block) {
         return Err(MediaError::Library {
-            operation: "encoding Opus",
+            operation: "encoding Opus".into(),
             reason: format!("{} and {} samples are not whole blocks", lead.len(), own.len()),
         });
     }
@@ -94,7 +94,7 @@ fn rate(bitrate: u32, unpredicted: bool) -> Bitrate {
 }
 
 fn failed(error: opus::Error) -> MediaError {
-    MediaError::Library { operation: "encoding Opus", reason: error.to_string() }
+    MediaError::Library { operation: "encoding Opus".into(), reason: error.to_string() }
 }
 
 /// Takes a track's samples as they are decoded and hands on whole blocks. The last ones are filled

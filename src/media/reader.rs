@@ -18,7 +18,9 @@ const WORTH_SEEKING: u64 = 500;
 /// The packets of one span, verified, with what a decoder needs.
 pub struct SpanPackets {
     pub(super) path: PathBuf,
+    pub(super) stream: usize,
     pub(super) parameters: codec::Parameters,
+    pub(super) parameters_digest: [u8; 32],
     pub(super) packets: Vec<Packet>,
     pub(super) ranks: Vec<(Option<u32>, bool)>,
     /// Whether the span is the track's first, which may start in the middle of something.
@@ -102,7 +104,9 @@ impl PacketReader {
             self.input.stream(track.stream).ok_or_else(|| MediaError::Changed { path: self.path.clone() })?;
         Ok(SpanPackets {
             path: self.path.clone(),
+            stream: track.stream,
             parameters: stream.parameters(),
+            parameters_digest: track.parameters,
             packets,
             ranks,
             is_first: number == 0,

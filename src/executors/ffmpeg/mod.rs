@@ -100,7 +100,7 @@ impl Ffmpeg {
 }
 
 impl Executor for Ffmpeg {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         self.name
     }
 
@@ -114,6 +114,10 @@ impl Executor for Ffmpeg {
 
     fn slots(&self) -> usize {
         self.slots
+    }
+
+    fn is_device(&self) -> bool {
+        ffi::is_hardware(self.capabilities.codec)
     }
 
     fn place(&self) -> String {
@@ -130,6 +134,6 @@ impl Executor for Ffmpeg {
 
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
         let start = Instant::now();
-        Report { outcome: self.run(job), wall: start.elapsed(), executor: self.name }
+        Report { outcome: self.run(job), wall: start.elapsed(), executor: self.name.to_owned() }
     }
 }

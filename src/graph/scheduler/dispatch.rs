@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use petgraph::graph::NodeIndex;
 
-use super::Scheduler;
+use super::slots::{Slot, Slots, Way};
 use super::workers::{Task, Work};
+use super::{Scheduler, Taken};
 use crate::graph::error::StepError;
 use crate::graph::event::Event;
 use crate::graph::frames::{self, ChunkFrames};
 use crate::graph::prepare::{self, decode_job, encode_job, windows_job};
-use crate::graph::ready::{Demand, Next};
+use crate::graph::ready::{Demand, Next, Only, Wanted};
 use crate::graph::step::{Node, State, Step};
 use crate::graph::title::{Graph, Title};
 
@@ -23,10 +24,38 @@ impl Scheduler<'_> {
         if self.worker.is_cancelled() {
             self.stopping = true;
         }
-        while !self.stopping && self.running < self.settings.jobs {
-            let Some((nodes, work)) = self.next_task() else {
-                break;
-            };
+        for device in self.slots.free_devices() {
+            self.fill(Slot::Device(device));
+        }
+        for gpu in self.slots.free_gpus() {
+            self.fill(Slot::Decoder(gpu));
+        }
+        self.fill(Slot::Cpu);
+        if self.slots.taken() == 0 && self.slots.asked_again().is_none() && !self.stopping {
+            // What nobody can encode any more fails when it is looked at again.
+            for id in self.ready.take_encodes() {
+                self.look_again(id);
+            }
+        }
+        if self.settings.gauges {
+            (self.observe)(&Event::Gauges {
+                at: self.workers.epoch.elapsed(),
+                queued: self.ready.len() as u64,
+                running: self.slots.taken() as u64,
+                memory: self.ready.used(),
+                looked_up: self.looked_up,
+                found: self.found,
+            });
+        }
+    }
+
+    /// Gives work to all free slots of a kind.
+    fn fill(&mut self, slot: Slot) {
+        loop {
+            if self.stopping || !self.slots.has_free(slot) {
+                return;
+            }
+            let Some((nodes, work)) = self.next_task(slot) else { return };
             for &id in &nodes {
                 let Node { title, step, .. } = self.graph[id];
                 self.graph[id].state = State::Running;
@@ -37,26 +66,38 @@ impl Scheduler<'_> {
                     node: title.label(step),
                 });
             }
-            self.running += 1;
+            self.slots.take(slot);
             let nodes = nodes.into_iter().map(|id| (id, self.graph[id].step.kind(), self.graph[id].key));
-            self.workers.give(Task { nodes: nodes.collect(), work });
-        }
-        if self.settings.gauges {
-            (self.observe)(&Event::Gauges {
-                at: self.workers.epoch.elapsed(),
-                queued: self.ready.len() as u64,
-                running: self.running as u64,
-                memory: self.ready.used(),
-                looked_up: self.looked_up,
-                found: self.found,
-            });
+            self.workers.give(Task { nodes: nodes.collect(), work, slot });
         }
     }
 
-    fn next_task(&mut self) -> Option<(Vec<NodeIndex>, Work)> {
+    /// Whether some rung can be encoded by a device that has nothing to do.
+    fn starves(&self) -> bool {
+        let idle = self.slots.free_devices();
+        !idle.is_empty()
+            && self
+                .titles
+                .iter()
+                .flat_map(|title| &title.tracks)
+                .any(|track| idle.iter().any(|&device| self.slots.may_serve(track, device)))
+    }
+
+    fn next_task(&mut self, slot: Slot) -> Option<(Vec<NodeIndex>, Work)> {
+        let decode_first = slot == Slot::Cpu && self.starves();
         loop {
-            let (titles, graph, jobs) = (&self.titles, &self.graph, self.settings.jobs);
+            let (titles, graph, jobs, slots) = (&self.titles, &self.graph, self.settings.jobs, &self.slots);
+            let wanted = Wanted {
+                only: match slot {
+                    Slot::Cpu => None,
+                    Slot::Device(_) => Some(Only::Encodes),
+                    Slot::Decoder(_) => Some(Only::Decodes),
+                },
+                decode_first,
+                takes: &|node| takes(titles, graph, slots, node, slot),
+            };
             let next = self.ready.next(
+                &wanted,
                 |node| demand(titles, graph, jobs, node),
                 |(title, chunk), too_many| open(&titles[title], chunk, too_many),
             )?;
@@ -81,9 +122,11 @@ impl Scheduler<'_> {
                         continue;
                     }
                     let span = if let Step::DecodeSpan { span } = step { span } else { 0 };
-                    match decode_job(&self.titles[title], span, self.settings.jobs, keep) {
+                    let gpu = if let Slot::Decoder(gpu) = slot { Some(gpu) } else { None };
+                    let uuid = gpu.map(|gpu| self.slots.gpu(gpu).uuid.clone());
+                    match decode_job(&self.titles[title], span, (self.settings.jobs, uuid), keep) {
                         Ok(job) => {
-                            self.demands.insert(id, (demand, keep));
+                            self.taken.insert(id, Taken::Decode(demand, keep, gpu));
                             return Some((vec![id], Work::One(job)));
                         }
                         Err(error) => {
@@ -100,16 +143,19 @@ impl Scheduler<'_> {
                         self.ready.encode_ended((title, piece), demand);
                         continue;
                     }
-                    let choice = self.graph[id].choice;
-                    if self.titles[title].tracks[track].choice(choice) != Some(choice) {
-                        // Its encoder has been retired meanwhile.
+                    let Some(way) = way(&self.titles, &self.graph, &self.slots, id, slot) else {
+                        // Who was to make it has been retired meanwhile.
                         self.ready.encode_ended((title, piece), demand);
                         self.look_again(id);
                         continue;
-                    }
-                    match encode_job(&self.titles[title], track, choice, frames) {
+                    };
+                    let rekeyed = self.choose(id, way.choice);
+                    let Way { choice, executor } = way;
+                    match rekeyed
+                        .and_then(|()| encode_job(&self.titles[title], track, choice, executor, frames))
+                    {
                         Ok(job) => {
-                            self.demands.insert(id, (demand, false));
+                            self.taken.insert(id, Taken::Encode(demand, way));
                             return Some((vec![id], Work::One(job)));
                         }
                         Err(error) => {
@@ -121,6 +167,26 @@ impl Scheduler<'_> {
                 Next::LetGo => self.let_go(),
             }
         }
+    }
+
+    /// Settles which of its rung's choices an encode is made by, and so its key.
+    fn choose(&mut self, id: NodeIndex, choice: usize) -> Result<(), StepError> {
+        let Node { title, step, choice: before, key, .. } = self.graph[id];
+        let Step::Encode { track, piece } = step else { return Ok(()) };
+        if before == choice {
+            return Ok(());
+        }
+        let title = &self.titles[title];
+        let recipes = title.encode_recipes(track, title.piece(track, piece)?.identity, &self.tools)?;
+        let recipe = recipes.get(choice).ok_or_else(|| StepError::internal("no such choice"))?;
+        if let Some(key) = key.filter(|key| self.in_flight.get(key) == Some(&id)) {
+            self.in_flight.remove(&key);
+        }
+        let key = recipe.key();
+        self.in_flight.entry(key).or_insert(id);
+        let node = &mut self.graph[id];
+        (node.key, node.choice) = (Some(key), choice);
+        Ok(())
     }
 
     /// One pass over a sound for all of its windows that wait.
@@ -157,6 +223,25 @@ fn open(title: &Title, chunk: usize, too_many: bool) -> Arc<ChunkFrames> {
         }
         _ => unreachable!("encodes are queued after the chunk and the frame source are known"),
     }
+}
+
+/// Whether a decode or an encode is for such a slot.
+fn takes(titles: &[Title], graph: &Graph, slots: &Slots, id: NodeIndex, slot: Slot) -> bool {
+    let Node { title, step, .. } = graph[id];
+    match (step, slot) {
+        (Step::DecodeSpan { .. }, Slot::Decoder(gpu)) => {
+            let track = titles[title].index.as_ref().map(|index| &index.video);
+            track.is_some_and(|track| slots.gpu(gpu).decodes(track))
+        }
+        (Step::DecodeSpan { .. }, slot) => slot == Slot::Cpu,
+        _ => way(titles, graph, slots, id, slot).is_some(),
+    }
+}
+
+/// How a node that is an encode is made in such a slot.
+fn way(titles: &[Title], graph: &Graph, slots: &Slots, id: NodeIndex, slot: Slot) -> Option<Way> {
+    let Node { title, step: Step::Encode { track, .. }, .. } = graph[id] else { return None };
+    slots.way(titles[title].tracks.get(track)?, id, slot)
 }
 
 /// What a step takes in memory.

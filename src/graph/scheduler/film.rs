@@ -29,7 +29,7 @@ impl Scheduler<'_> {
         made: &Result<Made, StepError>,
     ) {
         let frames = match made {
-            Ok(Made { payload: Payload::Span(_, Some(frames)), .. }) => frames.len() as u64,
+            Ok(Made { payload: Payload::Span(_, Some(frames), _), .. }) => frames.len() as u64,
             _ => 0,
         };
         self.ready.decode_ended(demand, kept, self.frame_bytes(title, frames));
@@ -105,16 +105,16 @@ impl Scheduler<'_> {
         let frames: u64 = timing.span_frames.iter().map(|&frames| u64::from(frames)).sum();
         let seconds = timing.seconds(duration);
         let title = &mut self.titles[number];
-        let unusable = &self.worker.unusable;
-        let why_not = |encoder: &str| {
-            if self.tools.encoders.contains_key(encoder) {
-                return None;
-            }
-            let reason = unusable.iter().find(|one| one.encoder == encoder).map(|one| one.reason.as_str());
-            Some(reason.unwrap_or("it was not found"))
+        let (known, unusable) = (&self.tools.encoders, &self.worker.unusable);
+        let here = |encoder: &str| {
+            known.get(encoder).cloned().ok_or_else(|| {
+                let reason = unusable.iter().find(|one| one.encoder == encoder);
+                reason.map_or("it was not found", |one| one.reason.as_str()).to_owned()
+            })
         };
-        let (threads, decoded) = (self.settings.jobs.min(8), &self.worker.decoded);
-        let warnings = title.grow_tracks(&mut self.graph, timing, threads, decoded, &why_not)?;
+        let threads = self.settings.jobs.min(8);
+        let codecs = (Arc::clone(&self.worker.codecs), Arc::clone(&self.worker.decoded));
+        let warnings = title.grow_tracks(&mut self.graph, timing, threads, codecs, &here)?;
         for message in warnings {
             (self.observe)(&Event::Warning { title: title.name.clone(), message });
         }

@@ -42,7 +42,7 @@ impl Scheduler<'_> {
             Payload::Index(index) if self.titles[title].index.is_none() => {
                 self.titles[title].grow_spans(&mut self.graph, index, id);
             }
-            Payload::Span(decoded, frames) if origin == Origin::Ran => {
+            Payload::Span(decoded, frames, _) if origin == Origin::Ran => {
                 self.take_span(title, step, *decoded, frames)?;
             }
             Payload::Film(film) if !self.titles[title].is_cut => self.take_film(title, &film)?,

@@ -8,6 +8,8 @@ use rayon::prelude::*;
 use crate::cache::{ActionKey, ActionResult, BlobRef, Cache};
 use crate::package::is_current;
 
+use super::slots::Slots;
+use super::workers::Message;
 use super::{Scheduler, no_run};
 use crate::graph::error::StepError;
 use crate::graph::event::Origin;
@@ -41,6 +43,7 @@ impl Scheduler<'_> {
                     titles: &self.titles,
                     worker: &self.worker,
                     tools: &self.tools,
+                    slots: &self.slots,
                     expand: self.settings.expand,
                 };
                 batch.par_iter().rev().map(|&id| view.inspect(id)).collect()
@@ -83,13 +86,28 @@ impl Scheduler<'_> {
                     let work = self.encode_work(title, step).map_or(0, |work| work.samples);
                     self.ready.push_encode((title, piece), work, id);
                 }
-                Step::DecodeSpan { span } => self.ready.push_decode((title, span), id),
+                Step::DecodeSpan { span } => {
+                    self.ready.push_decode((title, span), id);
+                    self.seek_gpus();
+                }
                 Step::Audio { track, .. } => {
                     let sound = self.titles[title].rendition(track).map_or(0, |(plan, _)| plan.sound);
                     self.ready.push_window((title, sound), id);
                 }
                 _ => self.ready.push_step(step.stage(), id),
             }
+        }
+    }
+
+    /// Looks for GPUs that decode, the first time that there is something to decode, and beside what
+    /// goes on: it may take a second.
+    fn seek_gpus(&mut self) {
+        if std::mem::replace(&mut self.gpus_sought, true) || !self.settings.gpu_decoding {
+            return;
+        }
+        if let Some(pool) = &self.worker.pool {
+            let pool = Arc::clone(pool);
+            self.workers.beside(move || Message::Gpus(pool.gpus()));
         }
     }
 
@@ -207,6 +225,7 @@ struct View<'a> {
     titles: &'a [Title],
     worker: &'a Worker,
     tools: &'a Tools,
+    slots: &'a Slots,
     expand: bool,
 }
 
@@ -221,7 +240,7 @@ impl View<'_> {
             return None;
         }
         Some(match node.step {
-            Step::Encode { track, piece } => self.inspect_encode(node, track, piece),
+            Step::Encode { track, piece } => self.inspect_encode(id, node, track, piece),
             step => prepare(self.graph, title, step, self.tools).map(|prepared| {
                 let key = prepared.recipe.key();
                 // What was lost once is not looked up again: its entry may still be there.
@@ -232,11 +251,17 @@ impl View<'_> {
     }
 
     /// What any of a rung's encoders has made will do.
-    fn inspect_encode(&self, node: &Node, track: usize, piece: usize) -> Result<Inspected, StepError> {
+    fn inspect_encode(
+        &self,
+        id: NodeIndex,
+        node: &Node,
+        track: usize,
+        piece: usize,
+    ) -> Result<Inspected, StepError> {
         let title = &self.titles[node.title];
         let identity = title.piece(track, piece)?.identity;
         let mut recipes = title.encode_recipes(track, identity, self.tools)?;
-        let mut choice = title.track(track)?.choice(node.choice);
+        let mut choice = self.slots.first_choice(title.track(track)?, Some(id));
         let mut found = Ok(None);
         if node.repairs == 0 {
             for (number, recipe) in recipes.iter().enumerate() {
@@ -248,8 +273,8 @@ impl View<'_> {
             }
         }
         let choice = choice.ok_or_else(|| {
-            let reasons = title.tracks[track].retired.iter().map(|(_, reason)| reason.as_str());
-            StepError::Spec(format!("no encoder is left: {}", reasons.collect::<Vec<_>>().join("; ")))
+            let reasons = self.slots.reasons(&title.tracks[track]);
+            StepError::Spec(format!("no encoder is left: {}", reasons.join("; ")))
         })?;
         let recipe = recipes.swap_remove(choice);
         let key = recipe.key();

@@ -8,6 +8,7 @@ mod growth;
 mod lookup;
 mod outcome;
 mod repair;
+mod slots;
 mod workers;
 
 use std::collections::{HashMap, HashSet};
@@ -20,8 +21,9 @@ use petgraph::graph::NodeIndex;
 
 use crate::cache::{ActionKey, Digest};
 use crate::executors::Executor;
-use crate::media::MediaError;
+use crate::media::{GpuAbout, MediaError};
 use crate::spec::Ladder;
+use crate::workers::WorkerOptions;
 
 use outcome::CountOf;
 pub use outcome::Outcome;
@@ -32,8 +34,9 @@ use super::prepare::Tools;
 use super::ready::{Demand, Id, ReadyQueue};
 use super::step::{Node, State, Step};
 use super::title::{Graph, Title};
-use super::work::{Made, Worker};
-use workers::{Message, Workers};
+use super::work::{Made, Payload, Worker};
+use slots::{Slots, Way};
+use workers::{Message, Next, Workers};
 
 pub struct Settings {
     pub jobs: usize,
@@ -52,6 +55,17 @@ pub struct Settings {
     pub gauges: bool,
     /// What encodes, in place of what this machine has.
     pub executors: Option<Vec<Arc<dyn Executor>>>,
+    /// Processes to encode and decode in; `None`: this one.
+    pub workers: Option<WorkerOptions>,
+    /// Whether GPUs may decode, in such a process.
+    pub gpu_decoding: bool,
+}
+
+/// What a step that runs has taken, besides its slot.
+enum Taken {
+    /// Memory, whether the frames are kept, and the GPU that it is done on.
+    Decode(Demand, bool, Option<usize>),
+    Encode(Demand, Way),
 }
 
 pub struct Scheduler<'a> {
@@ -66,15 +80,17 @@ pub struct Scheduler<'a> {
     /// Nodes whose inputs are done and that have not been looked up.
     fresh: Vec<NodeIndex>,
     ready: ReadyQueue,
-    /// What running decodes and encodes take, and whether a decode's frames are kept.
-    demands: HashMap<NodeIndex, (Demand, bool)>,
+    /// What running decodes and encodes take.
+    taken: HashMap<NodeIndex, Taken>,
+    slots: Slots,
     /// Chunks whose frames may turn out not to be needed.
     settled: Vec<Id>,
     in_flight: HashMap<ActionKey, NodeIndex>,
     /// In a dry run, the keys of steps that would run.
     would_run_keys: HashSet<ActionKey>,
     followers: HashMap<NodeIndex, Vec<NodeIndex>>,
-    running: usize,
+    /// Whether GPUs that decode have been looked for.
+    gpus_sought: bool,
     stopping: bool,
     looked_up: u64,
     found: u64,
@@ -89,7 +105,8 @@ impl<'a> Scheduler<'a> {
         settings: Settings,
         observe: &'a dyn Fn(&Event),
     ) -> Result<Scheduler<'a>, StepError> {
-        let workers = Workers::start(settings.jobs, &worker)?;
+        let slots = Slots::new(settings.jobs, &worker.executors);
+        let workers = Workers::start(slots.most(), &worker)?;
         let titles =
             ladder.titles.iter().enumerate().map(|(n, title)| Title::new(ladder, n, title)).collect();
         let ready = ReadyQueue::new(settings.memory);
@@ -104,12 +121,13 @@ impl<'a> Scheduler<'a> {
             workers,
             fresh: Vec::new(),
             ready,
-            demands: HashMap::new(),
+            taken: HashMap::new(),
+            slots,
             settled: Vec::new(),
             in_flight: HashMap::new(),
             would_run_keys: HashSet::new(),
             followers: HashMap::new(),
-            running: 0,
+            gpus_sought: false,
             stopping: false,
             looked_up: 0,
             found: 0,
@@ -120,6 +138,40 @@ impl<'a> Scheduler<'a> {
     /// Pictures decoded so far, those counted twice that were decoded twice.
     pub fn decoded_frames(&self) -> u64 {
         self.worker.decoded.load(Ordering::Relaxed)
+    }
+
+    /// Ends the processes that have encoded and decoded, so that what they took is known.
+    pub fn end_workers(&self) {
+        if let Some(pool) = &self.worker.pool {
+            pool.end_idle();
+        }
+    }
+
+    /// GPUs that decode have been found, or not.
+    fn take_gpus(&mut self, found: Result<Vec<GpuAbout>, String>) {
+        match found {
+            Ok(gpus) => {
+                for about in gpus {
+                    tracing::info!("{} decodes, with {} engines", about.name, about.engines);
+                    let slots = self.slots.add_gpu(about);
+                    if let Err(error) = self.workers.add(slots, &self.worker) {
+                        tracing::warn!("{error}");
+                    }
+                }
+            }
+            Err(reason) => self.warn(format!("no GPU decodes: {reason}")),
+        }
+    }
+
+    fn give_up_gpu(&mut self, gpu: usize, reason: &str) {
+        if self.slots.gpu_failed(gpu) {
+            self.warn(format!("{} decodes no more: {reason}", self.slots.gpu(gpu).name));
+        }
+    }
+
+    /// Tells something of no one title.
+    fn warn(&self, message: String) {
+        (self.observe)(&Event::Warning { title: String::new(), message });
     }
 
     /// Runs to the end. What came of it is in `outcome`.
@@ -133,17 +185,21 @@ impl<'a> Scheduler<'a> {
                 self.ready.review(chunk);
             }
             self.dispatch();
-            if self.running == 0 {
+            // A device that had no room is asked again, even where nothing else goes on.
+            let again = self.slots.asked_again().filter(|_| !self.stopping && self.ready.len() > 0);
+            if self.slots.taken() == 0 && again.is_none() {
                 // Dispatching may have failed a step and thereby freed nothing new.
                 if self.fresh.is_empty() {
                     break;
                 }
                 continue;
             }
-            match self.workers.next() {
-                Some(Message::Made { node, made, run }) => self.finish(node, made, run),
-                Some(Message::Free) => self.running -= 1,
-                None => break,
+            match self.workers.next(again) {
+                Next::Message(Message::Made { node, made, run }) => self.finish(node, made, run),
+                Next::Message(Message::Free(slot)) => self.slots.release(slot),
+                Next::Message(Message::Gpus(found)) => self.take_gpus(found),
+                Next::Nothing => {}
+                Next::Gone => break,
             }
         }
         self.outcome.interrupted = self.worker.is_cancelled();
@@ -166,10 +222,26 @@ impl<'a> Scheduler<'a> {
 
     fn finish(&mut self, id: NodeIndex, made: Result<Made, StepError>, run: Run) {
         let Node { title, step, key, .. } = self.graph[id];
-        if let Some((demand, kept)) = self.demands.remove(&id) {
-            match step {
-                Step::Encode { piece, .. } => self.ready.encode_ended((title, piece), demand),
-                _ => self.decode_ended(title, demand, kept, &made),
+        let mut way = None;
+        match self.taken.remove(&id) {
+            Some(Taken::Encode(demand, taken)) => {
+                way = Some(taken);
+                if let Step::Encode { piece, .. } = step {
+                    self.ready.encode_ended((title, piece), demand);
+                }
+            }
+            Some(Taken::Decode(demand, kept, gpu)) => {
+                self.decode_ended(title, demand, kept, &made);
+                if let (Some(gpu), Ok(Made { payload: Payload::Span(.., Some(reason)), .. })) = (gpu, &made) {
+                    self.give_up_gpu(gpu, reason);
+                }
+            }
+            None => {}
+        }
+        if let (Some(way), Ok(_), Step::Encode { track, .. }) = (way, &made, step) {
+            self.slots.succeeded(way, id);
+            if let Some(track) = self.titles[title].tracks.get_mut(track) {
+                track.failures.remove(&way.executor);
             }
         }
         if let Some(key) = key {
@@ -194,7 +266,7 @@ impl<'a> Scheduler<'a> {
             }
             Err(StepError::Media(MediaError::Incomplete { .. } | MediaError::Damaged { .. }))
                 if self.respan(id) => {}
-            Err(StepError::Encode(failure)) if self.give_back(id, &failure) => {}
+            Err(StepError::Encode(failure)) if way.is_some_and(|way| self.give_back(id, way, &failure)) => {}
             Err(StepError::Lost(blob)) => self.repair(id, blob),
             Err(StepError::Beside) => self.skip(id),
             Err(error) if error.is_cancelled() => self.stopping = true,

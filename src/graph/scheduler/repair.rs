@@ -11,6 +11,7 @@ use crate::executors::{Blame, Failure};
 use crate::media;
 
 use super::Scheduler;
+use super::slots::{Slots, Way};
 use crate::graph::error::StepError;
 use crate::graph::event::{Event, Kind, Origin};
 use crate::graph::step::{Node, State, Step};
@@ -18,8 +19,6 @@ use crate::graph::work;
 
 /// A step whose result is lost this often is not met by chance.
 const MOST_REPAIRS: u8 = 3;
-/// Nor is an encoder that fails this often on a rung.
-const MOST_FAILURES: u32 = 3;
 
 impl Scheduler<'_> {
     /// A span that does not decode by itself may mean that the stream cannot be entered where it
@@ -49,41 +48,62 @@ impl Scheduler<'_> {
         true
     }
 
-    /// Has a chunk encoded in another way when one has failed, if its rung allows another. One that
-    /// cannot make the rung's stream, or fails again and again, is not tried on this rung any more.
-    pub(super) fn give_back(&mut self, id: NodeIndex, failure: &Failure) -> bool {
-        let Node { title: number, step: Step::Encode { track, .. }, choice, .. } = self.graph[id] else {
+    /// Has a chunk encoded again, by another where there is one. An executor that cannot make the
+    /// rung's stream, or fails again and again, makes no more of this rung.
+    pub(super) fn give_back(&mut self, id: NodeIndex, way: Way, failure: &Failure) -> bool {
+        let Node { title: number, step: Step::Encode { track, .. }, .. } = self.graph[id] else {
             return false;
         };
         let title = &mut self.titles[number];
-        let label = title.label(self.graph[id].step);
-        let made = &mut title.tracks[track];
-        let failures = made.failures.entry(choice).or_default();
-        *failures += 1;
-        let retires = match failure.blame {
-            Blame::Cancelled | Blame::Source => return false,
-            Blame::Contract | Blame::Spec => true,
-            Blame::Machine => *failures >= MOST_FAILURES,
-        };
-        let known = made.retired.iter().any(|(retired, _)| *retired == choice);
-        if retires && !known {
-            made.retired.push((choice, failure.message.clone()));
+        let (label, name) = (title.label(self.graph[id].step), self.slots.name(way.executor).to_owned());
+        let mut warnings = Vec::new();
+        if failure.blame == Blame::Refused {
+            match self.slots.refused(way) {
+                Some(0) => {
+                    warnings.push(format!("{name} is busy, and is asked again later: {}", failure.message))
+                }
+                Some(granted) => {
+                    warnings.push(format!("{name} does {granted} at a time now: {}", failure.message));
+                }
+                None => {}
+            }
+        } else {
+            let gives_up = match failure.blame {
+                Blame::Cancelled | Blame::Source => return false,
+                Blame::Contract | Blame::Spec => true,
+                Blame::Machine | Blame::Refused => false,
+            };
+            let given_up = self.slots.failed(way, id, &failure.message);
+            let made = &mut title.tracks[track];
+            let failures = made.failures.entry(way.executor).or_default();
+            *failures += 1;
+            let many = Slots::is_enough(*failures);
+            let retires = (gives_up || many) && !made.has_retired(way.executor);
+            if retires {
+                made.retired.push((way.executor, failure.message.clone()));
+                // One alone that fails now and then goes on: a chunk has its own number of attempts.
+                if !gives_up && self.slots.first_choice(made, None).is_none() {
+                    made.retired.pop();
+                }
+            }
+            let Some(next) = self.slots.first_choice(made, Some(id)) else { return false };
+            let next = made.rung().and_then(|plan| plan.choices.get(next));
+            let next = next.map_or("?", |choice| choice.settings.encoder.name());
+            let mut message = format!("{label} goes to {next}: {}", failure.message);
+            if given_up {
+                message += &format!("; {name} is given up");
+            } else if retires && made.has_retired(way.executor) {
+                message += &format!("; {name} encodes no more of rung {}", made.name);
+            }
+            warnings.push(message);
         }
-        let Some(next) = made.choice(choice + 1).or_else(|| made.choice(0).filter(|&other| other != choice))
-        else {
+        if self.slots.first_choice(&title.tracks[track], Some(id)).is_none() {
             return false;
-        };
-        let named = |choice: usize| {
-            made.rung().and_then(|plan| plan.choices.get(choice)).map_or("?", |one| one.encoder.name())
-        };
-        let mut message = format!("{label} goes to {}: {}", named(next), failure.message);
-        if retires && !known {
-            message += &format!("; {} encodes no more of rung {}", named(choice), made.name);
         }
-        (self.observe)(&Event::Warning { title: title.name.clone(), message });
-        let node = &mut self.graph[id];
-        (node.choice, node.state) = (next, State::Waiting);
-        self.fresh.push(id);
+        for message in warnings {
+            (self.observe)(&Event::Warning { title: title.name.clone(), message });
+        }
+        self.look_again(id);
         true
     }
 

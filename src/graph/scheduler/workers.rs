@@ -2,22 +2,26 @@
 //! another pool's work runs other jobs of its own pool meanwhile, and an encode would stand still
 //! beneath another.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use petgraph::graph::NodeIndex;
 
+use super::slots::Slot;
 use crate::cache::{ActionEntry, ActionKey, Cache, Cost};
 use crate::graph::error::StepError;
 use crate::graph::event::{Kind, Run};
 use crate::graph::work::{self, Batch, Job, Made, Payload, Worker};
+use crate::media::GpuAbout;
 
 /// What a slot is given to do.
 pub(super) struct Task {
     /// The steps, and the keys under which their results are filed.
     pub nodes: Vec<(NodeIndex, Kind, Option<ActionKey>)>,
     pub work: Work,
+    /// The slot that it takes.
+    pub slot: Slot,
 }
 
 pub(super) enum Work {
@@ -33,13 +37,27 @@ pub(super) enum Message {
         run: Run,
     },
     /// A slot has come free.
-    Free,
+    Free(Slot),
+    /// The GPUs that decode.
+    Gpus(Result<Vec<GpuAbout>, String>),
+}
+
+/// What there is to hear.
+pub(super) enum Next {
+    Message(Message),
+    /// Nothing until it was time to look again.
+    Nothing,
+    /// There are no threads any more.
+    Gone,
 }
 
 pub(super) struct Workers {
     /// To the threads, which end when this is dropped.
     tasks: Sender<Task>,
+    taken: Arc<Mutex<Receiver<Task>>>,
     messages: Receiver<Message>,
+    sender: Sender<Message>,
+    threads: usize,
     /// When the build began.
     pub epoch: Instant,
 }
@@ -49,10 +67,16 @@ impl Workers {
         let (tasks, taken) = channel::<Task>();
         let (sender, messages) = channel();
         let taken = Arc::new(Mutex::new(taken));
-        let epoch = Instant::now();
-        for slot in 0..slots {
-            let (worker, taken) = (Arc::clone(worker), Arc::clone(&taken));
-            let filer = Filer { worker, slot, epoch, sender: sender.clone() };
+        let mut workers = Workers { tasks, taken, messages, sender, threads: 0, epoch: Instant::now() };
+        workers.add(slots, worker)?;
+        Ok(workers)
+    }
+
+    /// Adds threads for more slots.
+    pub(super) fn add(&mut self, slots: usize, worker: &Arc<Worker>) -> Result<(), StepError> {
+        for slot in self.threads..self.threads + slots {
+            let (worker, taken) = (Arc::clone(worker), Arc::clone(&self.taken));
+            let filer = Filer { worker, slot, epoch: self.epoch, sender: self.sender.clone() };
             std::thread::Builder::new()
                 .name(format!("rivet-{slot}"))
                 .spawn(move || {
@@ -64,7 +88,20 @@ impl Workers {
                 })
                 .map_err(StepError::internal)?;
         }
-        Ok(Workers { tasks, messages, epoch })
+        self.threads += slots;
+        Ok(())
+    }
+
+    /// Has something done that is no step and takes no slot. A build does not wait for it.
+    pub(super) fn beside(&self, job: impl FnOnce() -> Message + Send + 'static) {
+        let sender = self.sender.clone();
+        let run = move || {
+            // The receiver only goes when the build is over.
+            let _ = sender.send(job());
+        };
+        if let Err(error) = std::thread::Builder::new().name("beside".to_owned()).spawn(run) {
+            tracing::warn!("{error}");
+        }
     }
 
     pub(super) fn give(&self, task: Task) {
@@ -72,8 +109,17 @@ impl Workers {
         let _ = self.tasks.send(task);
     }
 
-    pub(super) fn next(&self) -> Option<Message> {
-        self.messages.recv().ok()
+    /// Waits for the next message, but not beyond `until`.
+    pub(super) fn next(&self, until: Option<Instant>) -> Next {
+        let received = match until {
+            None => self.messages.recv().map_err(RecvTimeoutError::from),
+            Some(until) => self.messages.recv_timeout(until.saturating_duration_since(Instant::now())),
+        };
+        match received {
+            Ok(message) => Next::Message(message),
+            Err(RecvTimeoutError::Timeout) => Next::Nothing,
+            Err(RecvTimeoutError::Disconnected) => Next::Gone,
+        }
     }
 }
 
@@ -119,7 +165,7 @@ impl Filer {
             }
         }
         // The receiver only goes when the build is over.
-        let _ = self.sender.send(Message::Free);
+        let _ = self.sender.send(Message::Free(task.slot));
     }
 
     fn file(

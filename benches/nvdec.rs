@@ -1,0 +1,208 @@
+//! How fast a GPU decodes for rivet, against a bare loop that has the GPU decode the same packets and
+//! looks at none of its pictures: 1 decoder, 2, and so on to one more than there are engines. Both are
+//! measured in one run, and quoted as ratios; what reaches the host, and what is digested besides.
+//!
+//! `cargo bench --bench nvdec -- FILM…` with H.264 or HEVC in MP4, Matroska or MPEG-TS.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Barrier};
+use std::time::Instant;
+
+use ffmpeg_next as ffmpeg;
+use rivet::media::{self, GpuDecoder, PacketReader, SpanDecoder, VideoTrack};
+use rivet::nvidia::{self, Codec, Nvdec, NvidiaError, Picture, PictureSink, VideoDecoder, VideoFormat};
+
+const DEFAULT: &str = "tests/media/bbb_854x480_24_30s.mp4";
+/// How often each decoder goes through the film.
+const ROUNDS: usize = 2;
+
+fn main() {
+    let arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
+    let mut films: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
+    if films.is_empty() {
+        films.push(DEFAULT.into());
+    }
+    let gpus = media::gpu_decoders().expect("GPUs that work");
+    let Some(gpu) = gpus.first() else {
+        println!("skipped: there is no GPU that decodes on this machine");
+        return;
+    };
+    println!("{}, {} engines", gpu.name, gpu.engines);
+    for film in films {
+        measure(&film, gpu);
+    }
+}
+
+fn measure(film: &Path, gpu: &GpuDecoder) {
+    let track = Arc::new(media::scan(film, &|| false).expect("a film").video);
+    let stream = Stream::read(film, &track);
+    let nvdec = nvidia::gpus()
+        .and_then(|gpus| Nvdec::open(gpus.iter().find(|other| other.uuid == gpu.uuid).unwrap_or(&gpus[0])))
+        .expect("the GPU");
+    let frames = track.packets as f64 * ROUNDS as f64;
+    println!("{}: {} {}x{}, frames a second", film.display(), track.codec, track.width, track.height);
+    println!("decoders      bare   on the host  of bare   and digested  of bare");
+    let rate = |decoders: usize, work: &(dyn Fn() + Sync)| decoders as f64 * frames / seconds(decoders, work);
+    let bare = || (0..ROUNDS).for_each(|_| stream.decode(&nvdec));
+    let fetched = || (0..ROUNDS).for_each(|_| decode(film, &track, Some(gpu), false));
+    let digested = || (0..ROUNDS).for_each(|_| decode(film, &track, Some(gpu), true));
+    seconds(1, &bare);
+    for decoders in 1..=gpu.engines as usize + 1 {
+        let (bare, fetched, digested) =
+            (rate(decoders, &bare), rate(decoders, &fetched), rate(decoders, &digested));
+        let percent = |rate: f64| 100.0 * rate / bare;
+        println!(
+            "{decoders:>8} {bare:>9.0} {fetched:>13.0} {:>7.0}% {digested:>14.0} {:>7.0}%",
+            percent(fetched),
+            percent(digested)
+        );
+    }
+    let software = rate(1, &|| (0..ROUNDS).for_each(|_| decode(film, &track, None, false)));
+    println!("software, one thread: {software:.0}");
+}
+
+/// How long so many threads take to do their work side by side.
+fn seconds(threads: usize, work: &(dyn Fn() + Sync)) -> f64 {
+    let start = Barrier::new(threads + 1);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    start.wait();
+                    work();
+                })
+            })
+            .collect();
+        start.wait();
+        let began = Instant::now();
+        workers.into_iter().for_each(|worker| worker.join().expect("the work is done"));
+        began.elapsed().as_secs_f64()
+    })
+}
+
+/// What rivet does: every span of the film, one after the other.
+fn decode(film: &Path, track: &Arc<VideoTrack>, gpu: Option<&GpuDecoder>, digests: bool) {
+    let mut reader = PacketReader::open(film, Arc::clone(track)).expect("the film");
+    for number in 0..track.spans.len() {
+        let span = reader.read_span(number).expect("a span");
+        let mut decoder = match gpu {
+            Some(gpu) => SpanDecoder::on_gpu(span, 1, gpu),
+            None => SpanDecoder::new(span, 1),
+        }
+        .expect("a decoder");
+        while let Some(decoded) = decoder.next_frame().expect("a frame") {
+            if digests {
+                std::hint::black_box(decoded.frame.digest());
+            }
+        }
+        assert!(gpu.is_none() || decoder.gpu_trouble().is_none(), "{:?}", decoder.gpu_trouble());
+    }
+}
+
+/// The film as a byte stream, in memory.
+struct Stream {
+    codec: Codec,
+    packets: Vec<Vec<u8>>,
+}
+
+impl Stream {
+    fn read(film: &Path, track: &VideoTrack) -> Stream {
+        let codec = match track.codec.as_str() {
+            "h264" => Codec::H264,
+            "hevc" => Codec::Hevc,
+            other => panic!("{other} is not measured here"),
+        };
+        let mut input = ffmpeg::format::input(film).expect("a film");
+        let parameters = input.stream(track.stream).expect("a video track").parameters();
+        // SAFETY: live parameters have so many bytes of extradata, or none.
+        let extradata = unsafe {
+            let parameters = &*parameters.as_ptr();
+            match parameters.extradata.is_null() {
+                true => &[],
+                false => std::slice::from_raw_parts(parameters.extradata, parameters.extradata_size as usize),
+            }
+        };
+        let stored = extradata.first() == Some(&1);
+        let mut packets = Vec::new();
+        if stored {
+            packets.push(headers(codec, extradata));
+        }
+        let mut packet = ffmpeg::Packet::empty();
+        while packet.read(&mut input).is_ok() {
+            if packet.stream() == track.stream {
+                let data = packet.data().unwrap_or_default();
+                packets.push(if stored { byte_stream(data) } else { data.to_vec() });
+            }
+        }
+        Stream { codec, packets }
+    }
+
+    fn decode(&self, nvdec: &Arc<Nvdec>) {
+        let mut decoder = VideoDecoder::new(nvdec, self.codec, Blind).expect("a decoder");
+        for (number, packet) in self.packets.iter().enumerate() {
+            decoder.decode(packet, number as i64).expect("a picture");
+        }
+        decoder.finish().expect("the last pictures");
+    }
+}
+
+/// Takes every picture and looks at none.
+struct Blind;
+
+impl PictureSink for Blind {
+    fn format(&mut self, _: &VideoFormat) -> Result<(), NvidiaError> {
+        Ok(())
+    }
+
+    fn wants(&self, _: i64) -> bool {
+        true
+    }
+
+    fn picture(&mut self, _: Picture<'_>) -> Result<(), NvidiaError> {
+        Ok(())
+    }
+}
+
+const START_CODE: [u8; 4] = [0, 0, 0, 1];
+
+/// The parameter sets of `avcC` or `hvcC` (ISO/IEC 14496-15) as a byte stream.
+fn headers(codec: Codec, mut stored: &[u8]) -> Vec<u8> {
+    let mut take = |count: usize| {
+        let (taken, rest) = stored.split_at(count);
+        stored = rest;
+        taken.iter().fold(0, |value, &byte| value << 8 | usize::from(byte)).min(1 << 16)
+    };
+    let mut sizes = Vec::new();
+    let fixed = if codec == Codec::H264 { 5 } else { 22 };
+    (0..fixed).for_each(|_| {
+        take(1);
+    });
+    let arrays = if codec == Codec::H264 { 2 } else { take(1) };
+    for array in 0..arrays {
+        let units = match (codec, array) {
+            (Codec::H264, 0) => take(1) & 0x1f,
+            (Codec::H264, _) => take(1),
+            _ => {
+                take(1);
+                take(2)
+            }
+        };
+        for _ in 0..units {
+            let size = take(2);
+            sizes.push((0..size).map(|_| take(1) as u8).collect::<Vec<u8>>());
+        }
+    }
+    sizes.into_iter().flat_map(|unit| START_CODE.into_iter().chain(unit)).collect()
+}
+
+/// Start codes in place of sizes of four bytes.
+fn byte_stream(mut stored: &[u8]) -> Vec<u8> {
+    let mut stream = Vec::with_capacity(stored.len());
+    while let Some((size, rest)) = stored.split_first_chunk::<4>() {
+        let (unit, rest) = rest.split_at(rest.len().min(u32::from_be_bytes(*size) as usize));
+        stream.extend(START_CODE);
+        stream.extend_from_slice(unit);
+        stored = rest;
+    }
+    stream
+}

@@ -1,0 +1,150 @@
+//! NVENC, the encoder of NVIDIA's GPUs: one executor a GPU. It is there where a driver is found and
+//! the GPU makes AV1. One closed sequence a chunk, at constant QP.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::collect::Collector;
+use super::quality::base_q_idx;
+use super::{Blame, EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, Report};
+use crate::media::{Colour, Scaler, av1};
+use crate::nvidia::{
+    self, API_VERSION, Codes, Context, EncodeCaps, EncodeError, Encoder, EncoderConfig, Gpu, Packet,
+};
+
+const NAME: &str = "nvenc";
+/// Jobs at a time for each of a GPU's encode engines: while one's pictures are scaled and copied,
+/// the engine is at another's.
+const JOBS_PER_ENGINE: u32 = 2;
+
+/// The encoder of one GPU.
+pub struct Nvenc {
+    name: String,
+    identity: String,
+    context: Arc<Context>,
+    caps: EncodeCaps,
+}
+
+/// Every GPU, and what its encoder can do, or why it cannot encode. None where there is no driver.
+pub fn nvenc_report() -> Vec<(Gpu, Result<EncodeCaps, EncodeError>)> {
+    let ask = |gpu: &Gpu| EncodeCaps::of(&Context::open(gpu)?);
+    nvidia::gpus().unwrap_or_default().into_iter().map(|gpu| (gpu.clone(), ask(&gpu))).collect()
+}
+
+impl Nvenc {
+    /// Those of this machine, in CUDA's order of the GPUs.
+    pub fn find_all() -> Vec<Nvenc> {
+        nvidia::gpus().unwrap_or_default().iter().filter_map(|gpu| Nvenc::open(gpu).ok()).collect()
+    }
+
+    /// The encoder of a GPU, or why it has none.
+    pub fn open(gpu: &Gpu) -> Result<Nvenc, EncodeError> {
+        let context = Context::open(gpu)?;
+        let caps = EncodeCaps::of(&context)?;
+        let driver = nvidia::driver_version()?;
+        let (major, minor) = gpu.compute_capability;
+        let (api_major, api_minor) = API_VERSION;
+        Ok(Nvenc {
+            name: format!("{NAME}:{}", gpu.ordinal),
+            // What differs between GPUs of one architecture, as the number of engines, changes no byte.
+            identity: format!(
+                "NVENC, driver {driver}, compute capability {major}.{minor}, API {api_major}.{api_minor}"
+            ),
+            context,
+            caps,
+        })
+    }
+
+    pub fn caps(&self) -> &EncodeCaps {
+        &self.caps
+    }
+
+    fn run(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
+        let mut encoder = Encoder::open(&self.context, &self.caps, &configure(job)?).map_err(failure)?;
+        let mut scaler = Scaler::new(job.settings.picture);
+        let mut chunk = Collector::new(job, NAME, false);
+        for frame in job.pictures.open() {
+            if (job.cancelled)() {
+                return Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() });
+            }
+            let picture = scaler.picture(&*frame?).map_err(|error| Failure::machine(error.to_string()))?;
+            let [y, u, v] = &picture.planes;
+            if let Some(packet) = encoder.encode([y, u, v]).map_err(failure)? {
+                take(&mut chunk, &packet)?;
+            }
+        }
+        encoder.finish().map_err(failure)?;
+        while let Some(packet) = encoder.next_packet().map_err(failure)? {
+            take(&mut chunk, &packet)?;
+        }
+        chunk.finish()
+    }
+}
+
+impl Executor for Nvenc {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn identity(&self) -> String {
+        self.identity.clone()
+    }
+
+    fn encoder(&self) -> &'static str {
+        NAME
+    }
+
+    /// As many as keep the GPU busy. The driver may grant fewer sessions, which only trying tells:
+    /// a job beyond them is [`Blame::Refused`].
+    fn slots(&self) -> usize {
+        self.caps.engines.saturating_mul(JOBS_PER_ENGINE) as usize
+    }
+
+    fn encode(&self, job: &EncodeJob<'_>) -> Report {
+        let start = Instant::now();
+        Report { outcome: self.run(job), wall: start.elapsed(), executor: self.name.clone() }
+    }
+}
+
+fn configure(job: &EncodeJob<'_>) -> Result<EncoderConfig, Failure> {
+    let EncoderSettings::Nvenc { preset } = job.settings.encoder else {
+        return Err(Failure::not_mine(NAME));
+    };
+    let picture = &job.settings.picture;
+    let agreed = job.contract.header();
+    let Colour { primaries, transfer, matrix, full_range, chroma_position } = picture.colour;
+    Ok(EncoderConfig {
+        width: picture.width,
+        height: picture.height,
+        bit_depth: picture.bit_depth,
+        preset,
+        quantizer: base_q_idx(job.settings.crf),
+        level_idx: agreed.seq_level_idx,
+        high_tier: agreed.seq_tier,
+        codes: Codes { primaries, transfer, matrix, full_range, chroma_position },
+        pictures: u32::try_from(job.pictures.count()).unwrap_or(u32::MAX),
+    })
+}
+
+/// The driver's word for a key frame counts, and so does what the packet itself says: a decoder
+/// sees only that.
+fn take(chunk: &mut Collector<'_>, packet: &Packet) -> Result<(), Failure> {
+    let starts = av1::is_random_access_point(&packet.bytes)
+        .map_err(|error| Failure::machine(format!("{NAME} made an unreadable packet: {error}")))?;
+    let is_key = starts || (packet.number > 0 && packet.is_key);
+    chunk.take(&packet.bytes, packet.number, is_key)
+}
+
+fn failure(error: EncodeError) -> Failure {
+    let blame = match &error {
+        EncodeError::Unsupported(_) => Blame::Spec,
+        EncodeError::NoRoom(_) => Blame::Refused,
+        EncodeError::Nvidia(_)
+        | EncodeError::TooOld { .. }
+        | EncodeError::NoEncoder
+        | EncodeError::NoAv1
+        | EncodeError::Call(_)
+        | EncodeError::Broken(_) => Blame::Machine,
+    };
+    Failure { blame, message: format!("{NAME}: {error}") }
+}

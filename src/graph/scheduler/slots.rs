@@ -1,0 +1,279 @@
+//! What steps run on: the slots of the CPUs, which any step may take, those of devices, which only
+//! take encodes, and the decoders of GPUs, which only take spans. Here it is kept how many are taken,
+//! and which executors and GPUs have proved to be of no use.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use petgraph::graph::NodeIndex;
+
+use crate::executors::{EncodeSettings, Executor};
+use crate::graph::rung::Choice;
+use crate::graph::track::Track;
+use crate::media::GpuAbout;
+
+/// A slot's kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    Cpu,
+    /// One of a device, by its executor's number.
+    Device(usize),
+    /// One of a GPU's decoders, by the GPU's number.
+    Decoder(usize),
+}
+
+/// An executor that fails this often in a row, on whatever it is given, is not met by chance.
+const MOST_FAILURES: u32 = 3;
+/// And a chunk on which one fails this often is not given to it any more.
+const MOST_ATTEMPTS: u32 = 3;
+/// How long a device that granted no slot is left alone at first; twice as long each time, up to
+/// the last of these.
+const COOLING: [u64; 6] = [1, 2, 4, 8, 16, 30];
+
+pub(super) struct Slots {
+    cpus: usize,
+    cpus_taken: usize,
+    executors: Vec<ExecutorSlots>,
+    gpus: Vec<GpuSlots>,
+    /// How often each executor has failed on an encode.
+    attempts: HashMap<NodeIndex, HashMap<usize, u32>>,
+}
+
+struct GpuSlots {
+    about: GpuAbout,
+    taken: usize,
+    retired: bool,
+}
+
+struct ExecutorSlots {
+    executor: Arc<dyn Executor>,
+    taken: usize,
+    /// Slots that may be taken; fewer than it has after it granted no more.
+    limit: usize,
+    /// How often in a row it granted none, and when it is asked again for more than `limit`.
+    refusals: usize,
+    again: Option<Instant>,
+    /// How often in a row it failed.
+    failures: u32,
+    /// Why it is not used any more.
+    retired: Option<String>,
+}
+
+/// An encode's way: what is made, and by whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    /// Which of the rung's choices.
+    pub choice: usize,
+    /// Which of the executors.
+    pub executor: usize,
+}
+
+impl Slots {
+    pub(super) fn new(cpus: usize, executors: &[Arc<dyn Executor>]) -> Slots {
+        let slots = |executor: &Arc<dyn Executor>| ExecutorSlots {
+            executor: Arc::clone(executor),
+            taken: 0,
+            limit: executor.slots(),
+            refusals: 0,
+            again: None,
+            failures: 0,
+            retired: None,
+        };
+        let executors = executors.iter().map(slots).collect();
+        Slots { cpus, cpus_taken: 0, executors, gpus: Vec::new(), attempts: HashMap::new() }
+    }
+
+    /// All slots that can ever be taken at a time.
+    pub(super) fn most(&self) -> usize {
+        let devices = self.devices().map(|(_, device)| device.executor.slots());
+        self.cpus + devices.sum::<usize>()
+    }
+
+    pub(super) fn taken(&self) -> usize {
+        let devices = self.devices().map(|(_, device)| device.taken);
+        let gpus = self.gpus.iter().map(|gpu| gpu.taken);
+        self.cpus_taken + devices.chain(gpus).sum::<usize>()
+    }
+
+    /// A GPU that decodes joins in. Returns how many slots it brings.
+    pub(super) fn add_gpu(&mut self, about: GpuAbout) -> usize {
+        let engines = about.engines as usize;
+        self.gpus.push(GpuSlots { about, taken: 0, retired: false });
+        engines
+    }
+
+    /// GPUs with a decoder that is free.
+    pub(super) fn free_gpus(&self) -> Vec<usize> {
+        let is_free = |gpu: &GpuSlots| !gpu.retired && gpu.taken < gpu.about.engines as usize;
+        (0..self.gpus.len()).filter(|&number| is_free(&self.gpus[number])).collect()
+    }
+
+    pub(super) fn gpu(&self, number: usize) -> &GpuAbout {
+        &self.gpus[number].about
+    }
+
+    /// A GPU or its driver has failed. Returns whether that is news.
+    pub(super) fn gpu_failed(&mut self, number: usize) -> bool {
+        !std::mem::replace(&mut self.gpus[number].retired, true)
+    }
+
+    pub(super) fn has_free(&self, slot: Slot) -> bool {
+        match slot {
+            Slot::Cpu => self.cpus_taken < self.cpus,
+            Slot::Device(number) => self.free_devices().contains(&number),
+            Slot::Decoder(number) => self.free_gpus().contains(&number),
+        }
+    }
+
+    fn devices(&self) -> impl Iterator<Item = (usize, &ExecutorSlots)> {
+        self.executors.iter().enumerate().filter(|(_, one)| one.executor.is_device())
+    }
+
+    /// Devices with a slot that can be taken now.
+    pub(super) fn free_devices(&self) -> Vec<usize> {
+        let now = Instant::now();
+        let is_free = |device: &ExecutorSlots| {
+            let more = device.again.is_some_and(|again| again <= now);
+            let limit = if more { device.limit + 1 } else { device.limit };
+            device.retired.is_none() && device.taken < limit.min(device.executor.slots())
+        };
+        self.devices().filter(|(_, device)| is_free(device)).map(|(number, _)| number).collect()
+    }
+
+    /// When a device that granted no slot may be asked again, if one is waited for.
+    pub(super) fn asked_again(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let waiting = self.devices().filter(|(_, device)| device.retired.is_none());
+        waiting.filter_map(|(_, device)| device.again).filter(|&again| again > now).min()
+    }
+
+    pub(super) fn take(&mut self, slot: Slot) {
+        match slot {
+            Slot::Cpu => self.cpus_taken += 1,
+            Slot::Device(number) => self.executors[number].taken += 1,
+            Slot::Decoder(number) => self.gpus[number].taken += 1,
+        }
+    }
+
+    pub(super) fn release(&mut self, slot: Slot) {
+        match slot {
+            Slot::Cpu => self.cpus_taken -= 1,
+            Slot::Device(number) => self.executors[number].taken -= 1,
+            Slot::Decoder(number) => self.gpus[number].taken -= 1,
+        }
+    }
+
+    pub(super) fn name(&self, executor: usize) -> &str {
+        self.executors[executor].executor.name()
+    }
+
+    fn serves(&self, executor: usize, settings: &EncodeSettings, identity: &str) -> bool {
+        let executor = &self.executors[executor].executor;
+        executor.encoder() == settings.encoder.name() && executor.identity() == identity
+    }
+
+    /// All ways that are left to an encode on a track, in order of preference, each with how often
+    /// it was tried.
+    fn ways(&self, track: &Track, node: Option<NodeIndex>) -> Vec<(Way, u32)> {
+        let tried = node.and_then(|node| self.attempts.get(&node));
+        let choices: &[Choice] = track.rung().map_or(&[], |plan| &plan.choices);
+        let mut ways = Vec::new();
+        for (choice, Choice { settings, identity }) in choices.iter().enumerate() {
+            for (executor, slots) in self.executors.iter().enumerate() {
+                let attempts = tried.and_then(|tried| tried.get(&executor)).copied().unwrap_or(0);
+                if slots.retired.is_none()
+                    && attempts < MOST_ATTEMPTS
+                    && !track.has_retired(executor)
+                    && self.serves(executor, settings, identity)
+                {
+                    ways.push((Way { choice, executor }, attempts));
+                }
+            }
+        }
+        ways
+    }
+
+    /// Whether an executor may make anything of a track.
+    pub(super) fn may_serve(&self, track: &Track, executor: usize) -> bool {
+        self.ways(track, None).iter().any(|(way, _)| way.executor == executor)
+    }
+
+    /// The first choice that is left to an encode; to any of the track's without `node`.
+    pub(super) fn first_choice(&self, track: &Track, node: Option<NodeIndex>) -> Option<usize> {
+        let ways = self.ways(track, node);
+        ways.iter().min_by_key(|(way, attempts)| (*attempts, way.choice)).map(|(way, _)| way.choice)
+    }
+
+    /// How an encode is to be made in this slot; `None` where it is not for this slot. One that has
+    /// failed goes to who has tried it least.
+    pub(super) fn way(&self, track: &Track, node: NodeIndex, slot: Slot) -> Option<Way> {
+        let ways = self.ways(track, Some(node));
+        let fewest = ways.iter().map(|(_, attempts)| *attempts).min()?;
+        let fits = |way: &Way| match slot {
+            Slot::Cpu => !self.executors[way.executor].executor.is_device(),
+            Slot::Device(number) => way.executor == number,
+            Slot::Decoder(_) => false,
+        };
+        ways.into_iter().find(|(way, attempts)| *attempts == fewest && fits(way)).map(|(way, _)| way)
+    }
+
+    /// An executor did what it was given.
+    pub(super) fn succeeded(&mut self, way: Way, node: NodeIndex) {
+        let executor = &mut self.executors[way.executor];
+        (executor.failures, executor.refusals) = (0, 0);
+        if executor.again.is_some_and(|again| again <= Instant::now()) && executor.taken > executor.limit {
+            executor.limit = executor.taken;
+        }
+        if executor.limit >= executor.executor.slots() {
+            executor.again = None;
+        }
+        self.attempts.remove(&node);
+    }
+
+    /// An executor granted no slot beyond those that are taken, this one aside. Returns how many
+    /// it has now, if they are fewer than before.
+    pub(super) fn refused(&mut self, way: Way) -> Option<usize> {
+        let executor = &mut self.executors[way.executor];
+        let granted = executor.taken.saturating_sub(1);
+        let cooling = COOLING[executor.refusals.min(COOLING.len() - 1)];
+        executor.again = Some(Instant::now() + Duration::from_secs(cooling));
+        if granted == 0 {
+            executor.refusals += 1;
+            if executor.refusals > COOLING.len() {
+                executor.retired = Some("it has granted no session for a minute".to_owned());
+            }
+        }
+        let fewer = granted < executor.limit;
+        executor.limit = granted.min(executor.limit);
+        fewer.then_some(granted)
+    }
+
+    /// An executor failed. Returns whether it is given up altogether.
+    pub(super) fn failed(&mut self, way: Way, node: NodeIndex, reason: &str) -> bool {
+        *self.attempts.entry(node).or_default().entry(way.executor).or_default() += 1;
+        let executor = &mut self.executors[way.executor];
+        executor.failures += 1;
+        // The CPUs' encoders are there for every rung: one that cannot make a rung is retired from
+        // that.
+        let hopeless =
+            executor.executor.is_device() && executor.failures >= MOST_FAILURES && executor.retired.is_none();
+        if hopeless {
+            executor.retired = Some(reason.to_owned());
+        }
+        hopeless
+    }
+
+    /// Whether as many failures in a row on one rung are enough.
+    pub(super) fn is_enough(failures: u32) -> bool {
+        failures >= MOST_FAILURES
+    }
+
+    /// Why nothing is left for a track.
+    pub(super) fn reasons(&self, track: &Track) -> Vec<String> {
+        let retired = self.executors.iter().filter_map(|one| {
+            one.retired.as_ref().map(|reason| format!("{}: {reason}", one.executor.name()))
+        });
+        track.retired.iter().map(|(_, reason)| reason.clone()).chain(retired).collect()
+    }
+}

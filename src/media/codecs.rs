@@ -1,0 +1,169 @@
+//! Codecs as the rest of rivet sees them. Where they run, in this process, in another or on a GPU,
+//! changes nothing of what comes out.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    AudioSink, AudioTrack, Frame, FrameDigest, GpuTrouble, Index, MediaError, Rational, Signature,
+    SpanDecoder, SpanPackets, decode_audio, encode_window, scan,
+};
+
+/// A picture, and what was seen of it.
+pub struct DecodedPicture {
+    /// In presentation order among the packets of its span.
+    pub rank: u32,
+    pub digest: FrameDigest,
+    pub signature: Signature,
+    /// The picture itself, if it was asked for.
+    pub frame: Option<Frame>,
+}
+
+/// How to decode a span. Nothing of it changes a picture.
+#[derive(Clone, Debug, Default)]
+pub struct DecodeOptions {
+    pub threads: usize,
+    /// Whether the pictures themselves are wanted, and not only what was seen of them.
+    pub frames: bool,
+    /// Whether all of them will be taken at once, so that there is room for them.
+    pub at_once: bool,
+    /// The UUID of a GPU that shall decode it, where that can.
+    pub gpu: Option<String>,
+}
+
+/// A span on its way through a decoder.
+pub trait Decoding: Send {
+    /// The next of the span's own pictures in presentation order; `None` after the last.
+    fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError>;
+
+    /// Why the GPU that should decode it is better not asked again.
+    fn gpu_failure(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Where the sound of a rendition comes from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SoundSource {
+    pub path: PathBuf,
+    pub track: AudioTrack,
+    /// 1 or 2.
+    pub channels: u8,
+    /// Start of the picture, in units of the second.
+    pub origin: (i64, Rational),
+}
+
+/// Sound to encode by itself: the arguments of [`encode_window`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SoundWindow {
+    pub channels: u8,
+    /// Bits a second.
+    pub bitrate: u32,
+    pub lead: Vec<i32>,
+    pub own: Vec<i32>,
+}
+
+/// Reads sources, decodes them, and encodes their sound.
+pub trait Codecs: Send + Sync {
+    /// As [`scan`].
+    fn scan(&self, path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaError>;
+
+    fn open(&self, span: SpanPackets, options: &DecodeOptions) -> Result<Box<dyn Decoding>, MediaError>;
+
+    /// As [`decode_audio`].
+    fn sound(
+        &self,
+        sound: &SoundSource,
+        cancelled: &dyn Fn() -> bool,
+        sink: &mut AudioSink<'_>,
+    ) -> Result<i64, MediaError>;
+
+    /// As [`encode_window`].
+    fn encode_sound(&self, window: SoundWindow) -> Result<Vec<Vec<u8>>, MediaError>;
+}
+
+/// Those of this process, on the CPU: no GPU is asked.
+pub struct CodecsHere;
+
+impl Codecs for CodecsHere {
+    fn scan(&self, path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaError> {
+        scan(path, cancelled)
+    }
+
+    fn open(&self, span: SpanPackets, options: &DecodeOptions) -> Result<Box<dyn Decoding>, MediaError> {
+        let decoder = SpanDecoder::new(span, options.threads)?;
+        Ok(Box::new(DecodingHere::new(decoder, options.frames)))
+    }
+
+    fn sound(
+        &self,
+        sound: &SoundSource,
+        cancelled: &dyn Fn() -> bool,
+        sink: &mut AudioSink<'_>,
+    ) -> Result<i64, MediaError> {
+        decode_audio(&sound.path, &sound.track, sound.channels, sound.origin, cancelled, sink)
+    }
+
+    fn encode_sound(&self, window: SoundWindow) -> Result<Vec<Vec<u8>>, MediaError> {
+        encode_window(window.channels, window.bitrate, &window.lead, &window.own)
+    }
+}
+
+/// A span that is decoded in this process.
+pub struct DecodingHere {
+    decoder: SpanDecoder,
+    frames: bool,
+}
+
+impl DecodingHere {
+    /// `frames`: whether the pictures themselves are wanted.
+    pub fn new(decoder: SpanDecoder, frames: bool) -> DecodingHere {
+        DecodingHere { decoder, frames }
+    }
+}
+
+impl Decoding for DecodingHere {
+    fn gpu_failure(&self) -> Option<String> {
+        match self.decoder.gpu_trouble() {
+            Some(GpuTrouble::Failed(reason)) => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
+        let Some(decoded) = self.decoder.next_frame()? else { return Ok(None) };
+        Ok(Some(DecodedPicture {
+            rank: decoded.rank,
+            digest: decoded.frame.digest(),
+            signature: Signature::of(&decoded.frame),
+            frame: self.frames.then_some(decoded.frame),
+        }))
+    }
+}
+
+/// Counts the pictures that a decoder hands out.
+pub struct Counted {
+    inner: Box<dyn Decoding>,
+    pictures: Arc<AtomicU64>,
+}
+
+impl Counted {
+    pub fn new(inner: Box<dyn Decoding>, pictures: &Arc<AtomicU64>) -> Counted {
+        Counted { inner, pictures: Arc::clone(pictures) }
+    }
+}
+
+impl Decoding for Counted {
+    fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
+        let next = self.inner.next_picture()?;
+        self.pictures.fetch_add(u64::from(next.is_some()), Ordering::Relaxed);
+        Ok(next)
+    }
+
+    fn gpu_failure(&self) -> Option<String> {
+        self.inner.gpu_failure()
+    }
+}

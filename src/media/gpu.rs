@@ -1,0 +1,90 @@
+//! GPUs that decode video, as far as others need to know of them. A GPU only ever saves time: its
+//! pictures are those of the software decoder, to the last sample, or they are not used.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::{MediaError, VideoTrack, nvdec};
+
+/// A GPU that decodes. Its decoders wait here for their next span, so clones share them.
+#[derive(Clone)]
+pub struct GpuDecoder {
+    /// E.g. `NVIDIA H100 80GB HBM3`.
+    pub name: String,
+    /// As `nvidia-smi -L` prints it.
+    pub uuid: String,
+    /// Spans that it decodes at a time without one waiting for another.
+    pub engines: u32,
+    pub codecs: Vec<GpuCodec>,
+    pub(super) device: nvdec::Device,
+}
+
+/// What can be told of a GPU that decodes, to other processes and to people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuAbout {
+    pub name: String,
+    pub uuid: String,
+    pub engines: u32,
+    pub codecs: Vec<GpuCodec>,
+}
+
+impl GpuAbout {
+    /// Whether it may be given spans of a track. It still decides for each.
+    pub fn decodes(&self, track: &VideoTrack) -> bool {
+        let name = match track.codec.as_str() {
+            "h264" => "H.264",
+            "hevc" => "HEVC",
+            "vp9" => "VP9",
+            "av1" => "AV1",
+            _ => return false,
+        };
+        let fits = |codec: &GpuCodec| track.width <= codec.max.0 && track.height <= codec.max.1;
+        let mut codecs = self.codecs.iter();
+        codecs.any(|codec| codec.name == name && codec.bit_depth == track.bit_depth && fits(codec))
+    }
+}
+
+impl GpuDecoder {
+    pub fn about(&self) -> GpuAbout {
+        let GpuDecoder { name, uuid, engines, codecs, .. } = self.clone();
+        GpuAbout { name, uuid, engines, codecs }
+    }
+}
+
+/// What a GPU decodes: 4:2:0, progressive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuCodec {
+    /// As people write it, e.g. `H.264`.
+    pub name: Cow<'static, str>,
+    /// Bits of a sample.
+    pub bit_depth: u8,
+    /// Largest size in samples.
+    pub max: (u32, u32),
+}
+
+/// Why a span was decoded in software after all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GpuTrouble {
+    /// Such streams are not for this GPU.
+    #[error("{0}")]
+    Unsupported(String),
+    /// This stream did not come out as it should.
+    #[error("{0}")]
+    Anomaly(String),
+    /// The GPU or its driver failed. It is better not asked again.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The GPUs of this machine that decode; none where there is no driver. Asking takes a good part of
+/// a second for each, which then stays ready until the last clone is dropped.
+pub fn gpu_decoders() -> Result<Vec<GpuDecoder>, MediaError> {
+    nvdec::find(None).map_err(|trouble| MediaError::Gpu { reason: trouble.to_string() })
+}
+
+/// The one with this identity, without a look at the others.
+pub fn gpu_decoder(uuid: &str) -> Result<Option<GpuDecoder>, MediaError> {
+    let found = nvdec::find(Some(uuid)).map_err(|trouble| MediaError::Gpu { reason: trouble.to_string() });
+    Ok(found?.into_iter().next())
+}

@@ -1,0 +1,27 @@
+//! What stands for decoding on NVIDIA's GPUs in a build without it: there are none.
+
+use std::collections::BTreeSet;
+
+use ffmpeg_next::frame;
+
+use super::software::Source;
+use super::{GpuDecoder, GpuTrouble};
+
+#[derive(Clone)]
+pub enum Device {}
+
+pub(super) enum GpuSpan {}
+
+pub(super) fn find(_: Option<&str>) -> Result<Vec<GpuDecoder>, GpuTrouble> {
+    Ok(Vec::new())
+}
+
+impl GpuSpan {
+    pub fn start(gpu: &GpuDecoder, _: &Source, _: BTreeSet<u32>) -> Result<GpuSpan, GpuTrouble> {
+        match gpu.device {}
+    }
+
+    pub fn next(&mut self) -> Result<Option<frame::Video>, GpuTrouble> {
+        match *self {}
+    }
+}

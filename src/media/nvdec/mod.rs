@@ -1,0 +1,268 @@
+//! Decoding a span on an NVIDIA GPU, to the very frames that libavcodec makes of it. Where that is
+//! not certain it stops and says why, and the caller decodes in software.
+//!
+//! A thread of its own feeds the GPU and fetches the pictures, so that the GPU goes on while they
+//! are looked at.
+
+mod ffi;
+mod nal;
+mod plan;
+mod semi_planar;
+mod vp9;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use ffmpeg::{Packet, frame};
+use ffmpeg_next as ffmpeg;
+
+use super::gpu::{GpuCodec, GpuDecoder, GpuTrouble};
+use super::software::Source;
+use crate::nvidia::{
+    Codec, DecoderCaps, Nvdec, NvidiaError, Picture, PictureSink, VideoDecoder, VideoFormat, gpus,
+};
+use ffi::AnnexB;
+use plan::Plan;
+
+/// Pictures that are fetched before they are asked for.
+const AHEAD: usize = 4;
+
+/// What a GPU's part in [`GpuDecoder`] is: its open engines, and what they can do.
+#[derive(Clone)]
+pub struct Device {
+    nvdec: Arc<Nvdec>,
+    can: Vec<(Codec, u8, DecoderCaps)>,
+}
+
+/// The codecs and depths whose pictures were seen to be libavcodec's, or, for AV1, must be.
+const CANDIDATES: [(&str, Codec, u8); 9] = [
+    ("H.264", Codec::H264, 8),
+    ("HEVC", Codec::Hevc, 8),
+    ("HEVC", Codec::Hevc, 10),
+    ("HEVC", Codec::Hevc, 12),
+    ("VP9", Codec::Vp9, 8),
+    ("VP9", Codec::Vp9, 10),
+    ("VP9", Codec::Vp9, 12),
+    ("AV1", Codec::Av1, 8),
+    ("AV1", Codec::Av1, 10),
+];
+
+/// The GPUs of this machine that decode any of these; `only` the one with this UUID.
+pub(super) fn find(only: Option<&str>) -> Result<Vec<GpuDecoder>, GpuTrouble> {
+    match found(only) {
+        Err(error) if error.is_no_driver() => Ok(Vec::new()),
+        found => found.map_err(trouble),
+    }
+}
+
+fn found(only: Option<&str>) -> Result<Vec<GpuDecoder>, NvidiaError> {
+    let mut found = Vec::new();
+    for gpu in gpus()?.into_iter().filter(|gpu| only.is_none_or(|uuid| gpu.uuid == uuid)) {
+        let nvdec = Nvdec::open(&gpu)?;
+        let (mut codecs, mut can) = (Vec::new(), Vec::new());
+        for (name, codec, bit_depth) in CANDIDATES {
+            if let Some(caps) = nvdec.caps(codec, bit_depth)? {
+                codecs.push(GpuCodec { name: name.into(), bit_depth, max: caps.max });
+                can.push((codec, bit_depth, caps));
+            }
+        }
+        let engines = can.iter().map(|(_, _, caps)| caps.engines).max().unwrap_or(0);
+        if engines > 0 {
+            let device = Device { nvdec, can };
+            found.push(GpuDecoder { name: gpu.name, uuid: gpu.uuid, engines, codecs, device });
+        }
+    }
+    Ok(found)
+}
+
+/// What an error of the driver's means for the span and for the GPU.
+fn trouble(error: NvidiaError) -> GpuTrouble {
+    let text = error.to_string();
+    match error {
+        NvidiaError::Unsupported(what) => GpuTrouble::Unsupported(what),
+        NvidiaError::Call { name, .. } if name == "CUDA_ERROR_NOT_SUPPORTED" => GpuTrouble::Unsupported(text),
+        NvidiaError::Damaged | NvidiaError::Stopped => GpuTrouble::Anomaly(text),
+        // Others may have its memory now, and a stream may ask for what no GPU can do.
+        NvidiaError::Call { name, .. }
+            if matches!(name.as_str(), "CUDA_ERROR_OUT_OF_MEMORY" | "CUDA_ERROR_INVALID_VALUE") =>
+        {
+            GpuTrouble::Anomaly(text)
+        }
+        NvidiaError::NoDriver { .. }
+        | NvidiaError::Unloadable { .. }
+        | NvidiaError::NoSymbol { .. }
+        | NvidiaError::Call { .. }
+        | NvidiaError::Panicked => GpuTrouble::Failed(text),
+    }
+}
+
+/// A picture, the end, or why there are no more.
+pub(super) type Message = Result<Option<frame::Video>, GpuTrouble>;
+
+/// A span being decoded on a GPU.
+pub(super) struct GpuSpan {
+    /// `None` once nothing more is wanted.
+    pictures: Option<Receiver<Message>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl GpuSpan {
+    /// `wanted` are the ranks of the pictures that must come, of packets that begin with a
+    /// random-access point and all have ranks.
+    pub fn start(gpu: &GpuDecoder, source: &Source, wanted: BTreeSet<u32>) -> Result<GpuSpan, GpuTrouble> {
+        let plan = Plan::new(&gpu.device.can, source, wanted)?;
+        let nvdec = Arc::clone(&gpu.device.nvdec);
+        let (sender, pictures) = sync_channel(AHEAD);
+        let thread = std::thread::Builder::new()
+            .name("nvdec".to_owned())
+            .spawn(move || {
+                let end = decode(&nvdec, plan, &sender).map(|()| None);
+                // Where nobody listens any more nobody cares how it ended.
+                let _ = sender.send(end);
+            })
+            .map_err(|error| GpuTrouble::Anomaly(format!("cannot start a thread: {error}")))?;
+        Ok(GpuSpan { pictures: Some(pictures), thread: Some(thread) })
+    }
+
+    /// The next wanted picture, stamped with its rank; `None` after the last, when all have come.
+    pub fn next(&mut self) -> Message {
+        let message = self.pictures.as_ref().and_then(|pictures| pictures.recv().ok());
+        message.unwrap_or_else(|| Err(GpuTrouble::Failed("the GPU's thread has ended".to_owned())))
+    }
+}
+
+#[cfg(test)]
+impl GpuSpan {
+    /// What a GPU would send, without one.
+    pub fn scripted(messages: Vec<Message>) -> GpuSpan {
+        let (sender, pictures) = sync_channel(messages.len());
+        messages.into_iter().for_each(|message| sender.send(message).unwrap());
+        GpuSpan { pictures: Some(pictures), thread: None }
+    }
+}
+
+impl Drop for GpuSpan {
+    fn drop(&mut self) {
+        // With nobody to send pictures to the thread ends at its next one.
+        self.pictures = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic in it has been noticed as the end of its messages.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Decodes the span and sends its pictures.
+fn decode(nvdec: &Arc<Nvdec>, plan: Plan, pictures: &SyncSender<Message>) -> Result<(), GpuTrouble> {
+    let Plan { codec, packets, mut filter, expected, wanted } = plan;
+    // A span may begin where its packets do not repeat them.
+    let mut headers = filter.as_ref().map(AnnexB::headers).unwrap_or_default();
+    let mut entered = false;
+    let sink = Sink { wanted, expected, pictures: pictures.clone() };
+    let mut decoder = VideoDecoder::new(nvdec, codec, sink).map_err(trouble)?;
+    for packet in packets {
+        let stamp = packet.pts().unwrap_or(0);
+        let packet = convert(filter.as_mut(), packet)?;
+        let data = packet.data().unwrap_or_default();
+        if !std::mem::replace(&mut entered, true) && !enters_at_once(codec, data) {
+            return Err(GpuTrouble::Unsupported("its pictures only build up from its first".to_owned()));
+        }
+        let decoded = if headers.is_empty() {
+            decoder.decode(data, stamp)
+        } else {
+            headers.extend_from_slice(data);
+            decoder.decode(&std::mem::take(&mut headers), stamp)
+        };
+        decoded.map_err(trouble)?;
+    }
+    decoder.finish().map_err(trouble)?;
+    match decoder.sink().wanted.len() {
+        0 => Ok(()),
+        missing => Err(GpuTrouble::Anomaly(format!("{missing} pictures did not come out of the GPU"))),
+    }
+}
+
+/// Whether all pictures shown from a packet on are whole.
+fn enters_at_once(codec: Codec, packet: &[u8]) -> bool {
+    match codec {
+        Codec::H264 => nal::h264_enters_at_once(packet),
+        Codec::Hevc => nal::hevc_enters_at_once(packet),
+        // Their random-access points are frames that all others can begin with.
+        Codec::Vp9 | Codec::Av1 => true,
+    }
+}
+
+fn convert(filter: Option<&mut AnnexB>, packet: Packet) -> Result<Packet, GpuTrouble> {
+    let Some(filter) = filter else { return Ok(packet) };
+    filter.convert(packet).map_err(|error| GpuTrouble::Anomaly(format!("a packet makes no sense ({error})")))
+}
+
+/// Takes the pictures from the GPU and sends them on.
+struct Sink {
+    /// Ranks of pictures that have not come.
+    wanted: BTreeSet<u32>,
+    expected: plan::Expected,
+    pictures: SyncSender<Message>,
+}
+
+impl Sink {
+    /// Notes that a picture has come, which must be the first of those that have not.
+    fn take(&mut self, stamp: i64) -> Result<(), NvidiaError> {
+        match self.wanted.pop_first() {
+            Some(rank) if i64::from(rank) == stamp => Ok(()),
+            _ => Err(NvidiaError::Damaged),
+        }
+    }
+}
+
+impl PictureSink for Sink {
+    fn format(&mut self, format: &VideoFormat) -> Result<(), NvidiaError> {
+        self.expected.check(format).map_err(NvidiaError::Unsupported)
+    }
+
+    fn wants(&self, stamp: i64) -> bool {
+        u32::try_from(stamp).is_ok_and(|rank| self.wanted.contains(&rank))
+    }
+
+    fn picture(&mut self, mut picture: Picture<'_>) -> Result<(), NvidiaError> {
+        let stamp = picture.stamp;
+        self.take(stamp)?;
+        let plan::Expected { format, width, height, bit_depth } = self.expected;
+        let samples = picture.download()?;
+        let mut video = frame::Video::new(format, width, height);
+        semi_planar::fill(&mut video, &samples, bit_depth);
+        video.set_pts(Some(stamp));
+        self.pictures.send(Ok(Some(video))).map_err(|_| NvidiaError::Stopped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_come_in_order_and_without_gaps() {
+        let (pictures, _) = sync_channel(1);
+        let expected =
+            plan::Expected { format: ffmpeg::format::Pixel::YUV420P, width: 2, height: 2, bit_depth: 8 };
+        let mut sink = Sink { wanted: [2, 3, 5, 6].into(), expected, pictures };
+        assert!(!sink.wants(1) && !sink.wants(4) && !sink.wants(-1));
+        assert_eq!([2, 3, 5].map(|stamp| sink.take(stamp)), [Ok(()), Ok(()), Ok(())]);
+        assert!(!sink.wants(5), "came already");
+        let mut gap = Sink { wanted: [2, 3].into(), ..sink };
+        assert!(gap.wants(3));
+        assert_eq!(gap.take(3), Err(NvidiaError::Damaged));
+    }
+
+    #[test]
+    fn what_a_drivers_error_means() {
+        let call =
+            |name: &str| trouble(NvidiaError::Call { call: "cuvidCreateDecoder", name: name.to_owned() });
+        assert!(matches!(call("CUDA_ERROR_OUT_OF_MEMORY"), GpuTrouble::Anomaly(_)));
+        assert!(matches!(call("CUDA_ERROR_NOT_SUPPORTED"), GpuTrouble::Unsupported(_)));
+        assert!(matches!(call("CUDA_ERROR_ECC_UNCORRECTABLE"), GpuTrouble::Failed(_)));
+        assert!(matches!(trouble(NvidiaError::Damaged), GpuTrouble::Anomaly(_)));
+    }
+}

@@ -1,0 +1,120 @@
+//! Whether a span is one for a GPU, and what should come out: decided before anything is decoded,
+//! from what its container and its packets say.
+
+use std::collections::BTreeSet;
+
+use ffmpeg::Packet;
+use ffmpeg::codec::{self, packet::side_data};
+use ffmpeg::format::Pixel;
+use ffmpeg_next as ffmpeg;
+
+use super::ffi::{self, AnnexB};
+use super::vp9;
+use crate::media::gpu::GpuTrouble;
+use crate::media::software::Source;
+use crate::nvidia::{Codec, DecoderCaps, VideoFormat};
+
+/// A span for the GPU.
+pub(super) struct Plan {
+    pub codec: Codec,
+    /// In decode order, stamped with their ranks.
+    pub packets: Vec<Packet>,
+    /// For codecs that containers store otherwise than the GPU's parser reads them.
+    pub filter: Option<AnnexB>,
+    pub expected: Expected,
+    /// Ranks of the pictures that must come.
+    pub wanted: BTreeSet<u32>,
+}
+
+/// What libavcodec's frames are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Expected {
+    pub format: Pixel,
+    pub width: u32,
+    pub height: u32,
+    pub bit_depth: u8,
+}
+
+impl Plan {
+    pub fn new(
+        can: &[(Codec, u8, DecoderCaps)],
+        source: &Source,
+        mut wanted: BTreeSet<u32>,
+    ) -> Result<Plan, GpuTrouble> {
+        let unsupported = |what: &str| GpuTrouble::Unsupported(what.to_owned());
+        let parameters = &source.parameters;
+        let codec = codec_of(parameters.id()).ok_or_else(|| unsupported("its codec is not for a GPU"))?;
+        let expected = Expected::of(parameters).ok_or_else(|| unsupported("its chroma is not 4:2:0"))?;
+        let allowed = can.iter().any(|&(able, bit_depth, caps)| {
+            (able, bit_depth) == (codec, expected.bit_depth) && caps.allows(expected.width, expected.height)
+        });
+        if !allowed {
+            return Err(unsupported("the GPU does not decode its codec at this depth and size"));
+        }
+        let has_new_headers =
+            |packet: &Packet| packet.side_data().any(|side| side.kind() == side_data::Type::NewExtraData);
+        if source.packets.iter().any(has_new_headers) {
+            return Err(unsupported("its headers change"));
+        }
+        let failed =
+            |error: ffmpeg::Error| GpuTrouble::Unsupported(format!("its packets make no sense ({error})"));
+        let filter = match codec {
+            Codec::H264 => Some(AnnexB::open(c"h264_mp4toannexb", parameters).map_err(failed)?),
+            Codec::Hevc => Some(AnnexB::open(c"hevc_mp4toannexb", parameters).map_err(failed)?),
+            Codec::Vp9 | Codec::Av1 => None,
+        };
+        if codec == Codec::Vp9 {
+            for packet in &source.packets {
+                if !vp9::shows_a_picture(packet.data().unwrap_or_default()) {
+                    wanted.retain(|&rank| Some(i64::from(rank)) != packet.pts());
+                }
+            }
+        }
+        let packets = source.packets.iter().map(ffi::share).collect::<Result<_, _>>().map_err(failed)?;
+        Ok(Plan { codec, packets, filter, expected, wanted })
+    }
+}
+
+fn codec_of(id: codec::Id) -> Option<Codec> {
+    match id {
+        codec::Id::H264 => Some(Codec::H264),
+        codec::Id::HEVC => Some(Codec::Hevc),
+        codec::Id::VP9 => Some(Codec::Vp9),
+        codec::Id::AV1 => Some(Codec::Av1),
+        _ => None,
+    }
+}
+
+impl Expected {
+    /// What the container's parameters promise; they were read off the stream itself.
+    fn of(parameters: &codec::Parameters) -> Option<Expected> {
+        let (format, width, height) = ffi::picture(parameters);
+        let bit_depth = match format {
+            Pixel::YUV420P | Pixel::YUVJ420P => 8,
+            Pixel::YUV420P10LE => 10,
+            Pixel::YUV420P12LE => 12,
+            _ => return None,
+        };
+        Some(Expected { format, width, height, bit_depth })
+    }
+
+    /// Holds what the GPU's parser has read against it; an error names what differs.
+    pub fn check(&self, found: &VideoFormat) -> Result<(), String> {
+        if found.visible != (self.width, self.height) {
+            let (width, height) = found.visible;
+            return Err(format!("its pictures are {width}x{height} where the container says otherwise"));
+        }
+        if found.bit_depth != self.bit_depth {
+            return Err(format!(
+                "its samples have {} bits where the container says otherwise",
+                found.bit_depth
+            ));
+        }
+        // libavcodec has a format of its own for the full range, in these two codecs.
+        let has_own = matches!(found.codec, Codec::H264 | Codec::Hevc) && self.bit_depth == 8;
+        if (self.format == Pixel::YUVJ420P) != (has_own && found.full_range) {
+            return Err("its range of samples is not the one that the container tells".to_owned());
+        }
+        Ok(())
+    }
+}

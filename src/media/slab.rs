@@ -1,0 +1,232 @@
+//! Memory for decoded pictures that several processes see: the one that decodes writes each
+//! picture there once, and those that encode read it where it lies.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use ffmpeg::format::Pixel;
+use ffmpeg_next as ffmpeg;
+use memmap2::{Mmap, MmapMut};
+use rustix::fs::{MemfdFlags, SealFlags};
+use serde::{Deserialize, Serialize};
+
+use super::ffi::carry::{self, PlanePlace};
+use super::{Frame, ffi};
+
+/// Rows and planes begin at multiples of this many bytes, as vector instructions like it.
+const ALIGN: usize = 64;
+
+/// A picture's format and size, by which both sides know how it lies in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    /// FFmpeg's name of the pixel format.
+    format: String,
+    width: u32,
+    height: u32,
+}
+
+/// Where the planes of a picture lie.
+struct Layout {
+    format: Pixel,
+    planes: [PlanePlace; 4],
+    /// Bytes of a row that mean something, and rows.
+    visible: [(usize, usize); 4],
+    bytes: usize,
+}
+
+impl Shape {
+    pub fn of(frame: &Frame) -> Shape {
+        let video = frame.video();
+        let format = video.format().descriptor().map_or("none", |descriptor| descriptor.name());
+        Shape { format: format.to_owned(), width: video.width(), height: video.height() }
+    }
+
+    /// Bytes that a picture of this shape takes in a slab; `None` for a shape that nothing has.
+    pub fn bytes(&self) -> Option<usize> {
+        self.layout().map(|layout| layout.bytes)
+    }
+
+    fn layout(&self) -> Option<Layout> {
+        let format = carry::format_named(&self.format)?;
+        let mut layout =
+            Layout { format, planes: [PlanePlace::default(); 4], visible: [(0, 0); 4], bytes: 0 };
+        for number in 0..4 {
+            let shape = ffi::plane_shape(format, self.width, self.height, number);
+            let Some((row, rows)) = shape else { continue };
+            let stride = row.checked_next_multiple_of(ALIGN)?;
+            layout.planes[number] = PlanePlace { offset: layout.bytes, stride };
+            layout.visible[number] = (row, rows);
+            layout.bytes = layout.bytes.checked_add(stride.checked_mul(rows)?)?;
+        }
+        if ffi::has_palette(format) {
+            layout.planes[1] = PlanePlace { offset: layout.bytes, stride: ffi::PALETTE_BYTES };
+            layout.bytes += ffi::PALETTE_BYTES;
+        }
+        // Vector code may read a little past the last row.
+        layout.bytes = layout.bytes.checked_add(ALIGN)?;
+        (layout.planes[0].stride > 0).then_some(layout)
+    }
+}
+
+/// Shared memory that can no longer change its size, so that no process can take it away from
+/// another that reads it.
+pub struct Slab {
+    file: File,
+    map: Mmap,
+}
+
+impl AsRef<[u8]> for Slab {
+    fn as_ref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+impl AsFd for Slab {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Slab {
+    /// A slab that another process has made.
+    pub fn open(handle: OwnedFd) -> io::Result<Arc<Slab>> {
+        let seals = rustix::fs::fcntl_get_seals(&handle)?;
+        if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "memory that may be taken away again"));
+        }
+        let file = File::from(handle);
+        // SAFETY: the seals keep the mapped bytes there; whoever has written a picture tells of it
+        // only afterwards and never writes to it again.
+        let map = unsafe { Mmap::map(&file)? };
+        Ok(Arc::new(Slab { file, map }))
+    }
+
+    /// The picture at `offset`; `None` if there can be none.
+    pub fn frame(self: &Arc<Slab>, offset: usize, shape: &Shape) -> Option<Frame> {
+        let mut layout = shape.layout()?;
+        if offset.checked_add(layout.bytes)? > self.map.len() {
+            return None;
+        }
+        for plane in layout.planes.iter_mut().filter(|plane| plane.stride > 0) {
+            plane.offset += offset;
+        }
+        // SAFETY: the layout was made for this format and size, and all of it lies within the
+        // slab, in which no picture is written twice.
+        let size = (shape.width, shape.height);
+        let video = unsafe { carry::frame_over(self, layout.format, size, &layout.planes)? };
+        Some(Frame::in_slab(video, Arc::clone(self), offset))
+    }
+}
+
+/// Fills slabs with pictures, one after the other.
+pub struct SlabWriter {
+    slab: Arc<Slab>,
+    room: MmapMut,
+    used: usize,
+}
+
+impl SlabWriter {
+    /// Room for as many bytes.
+    pub fn new(bytes: usize) -> io::Result<SlabWriter> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = File::from(rustix::fs::memfd_create("rivet pictures", flags)?);
+        file.set_len(bytes as u64)?;
+        rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
+        // SAFETY: nobody else has the file yet, and the seals keep its bytes there.
+        let room = unsafe { MmapMut::map_mut(&file)? };
+        let slab = Slab::open(file.try_clone()?.into())?;
+        Ok(SlabWriter { slab, room, used: 0 })
+    }
+
+    /// A slab with these bytes.
+    pub fn holding(bytes: &[u8]) -> io::Result<Arc<Slab>> {
+        let mut writer = SlabWriter::new(bytes.len())?;
+        writer.room.copy_from_slice(bytes);
+        Ok(writer.slab)
+    }
+
+    pub fn slab(&self) -> &Arc<Slab> {
+        &self.slab
+    }
+
+    /// Copies a picture in, and returns where it lies; `None` if there is no room for it.
+    pub fn place(&mut self, frame: &Frame) -> Option<usize> {
+        let layout = Shape::of(frame).layout()?;
+        let offset = self.used;
+        let room = self.room.get_mut(offset..offset.checked_add(layout.bytes)?)?;
+        for (number, (plane, (row_bytes, rows))) in layout.planes.iter().zip(layout.visible).enumerate() {
+            for row in 0..rows {
+                let bytes = ffi::row(frame.video(), number, row, row_bytes);
+                let start = plane.offset + row * plane.stride;
+                room.get_mut(start..start + bytes.len())?.copy_from_slice(bytes);
+            }
+        }
+        if let Some(palette) = ffi::palette(frame.video()) {
+            let start = layout.planes[1].offset;
+            room.get_mut(start..start + palette.len())?.copy_from_slice(&palette);
+        }
+        self.used = (offset + layout.bytes).next_multiple_of(ALIGN);
+        Some(offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ffmpeg::frame::Video;
+
+    /// A picture with other samples everywhere, its rows farther apart than they are long.
+    fn picture(format: Pixel, width: u32, height: u32) -> Frame {
+        let mut video = Video::new(format, width, height);
+        for plane in 0..video.planes() {
+            for (place, byte) in video.data_mut(plane).iter_mut().enumerate() {
+                *byte = (place * 7 + plane * 31) as u8;
+            }
+        }
+        Frame::new(video)
+    }
+
+    #[test]
+    fn a_picture_is_the_same_on_the_other_side() {
+        let formats =
+            [Pixel::YUV420P, Pixel::YUV422P10LE, Pixel::NV12, Pixel::RGB24, Pixel::GRAY8, Pixel::PAL8];
+        let frames: Vec<Frame> = formats.iter().map(|&format| picture(format, 333, 77)).collect();
+        let bytes = frames.iter().map(|frame| Shape::of(frame).bytes().unwrap() + ALIGN).sum();
+        let mut writer = SlabWriter::new(bytes).unwrap();
+        let places: Vec<usize> = frames.iter().map(|frame| writer.place(frame).unwrap()).collect();
+        assert_eq!(writer.place(&frames[0]), None, "it is full");
+        let handle = writer.slab().as_fd().try_clone_to_owned().unwrap();
+        drop(writer);
+        let slab = Slab::open(handle).unwrap();
+        for (frame, offset) in frames.iter().zip(places) {
+            let shape = Shape::of(frame);
+            let other = slab.frame(offset, &shape).unwrap();
+            assert_eq!(other.digest(), frame.digest(), "{shape:?}");
+            assert_eq!(other.place().map(|(_, offset)| offset), Some(offset));
+        }
+    }
+
+    #[test]
+    fn what_lies_outside_is_no_picture() {
+        let frame = picture(Pixel::YUV420P, 64, 64);
+        let shape = Shape::of(&frame);
+        let mut writer = SlabWriter::new(shape.bytes().unwrap()).unwrap();
+        writer.place(&frame).unwrap();
+        let slab = writer.slab();
+        assert!(slab.frame(1, &shape).is_none());
+        assert!(slab.frame(usize::MAX, &shape).is_none());
+        for (format, width, height) in [("yuv420p", 66, 64), ("no format", 64, 64), ("yuv420p", u32::MAX, 2)]
+        {
+            assert!(slab.frame(0, &Shape { format: format.to_owned(), width, height }).is_none());
+        }
+    }
+
+    #[test]
+    fn memory_that_can_be_taken_away_is_refused() {
+        let file = File::from(rustix::fs::memfd_create("loose", MemfdFlags::ALLOW_SEALING).unwrap());
+        file.set_len(4096).unwrap();
+        assert!(Slab::open(file.into()).is_err());
+    }
+}

@@ -1,0 +1,259 @@
+//! Decoding a stream: packets in, pictures in the order in which they are shown out. The driver's
+//! parser reads the stream and calls back; nothing unwinds through it.
+
+use std::ffi::{c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use nvidia_video_codec_sdk::sys::cuviddec::CUVIDPICPARAMS;
+use nvidia_video_codec_sdk::sys::nvcuvid::{
+    CUVIDEOFORMAT, CUVIDPARSERDISPINFO, CUVIDPARSERPARAMS, CUVIDSOURCEDATAPACKET, CUvideopacketflags,
+    CUvideoparser,
+};
+
+use super::format::{DISPLAY_DELAY, SequenceFormat};
+use super::nvcuvid::{Nvcuvid, nvcuvid};
+use super::session::{Mapped, Session};
+use super::{Codec, Nvdec, NvidiaError, VideoFormat};
+
+/// Whoever takes the pictures. An error of its own ends the decoding and comes out of
+/// [`VideoDecoder::decode`].
+pub trait PictureSink {
+    /// Told before the first picture.
+    fn format(&mut self, format: &VideoFormat) -> Result<(), NvidiaError>;
+
+    /// Whether a picture is wanted; it is decoded all the same, since others may refer to it.
+    fn wants(&self, stamp: i64) -> bool;
+
+    fn picture(&mut self, picture: Picture<'_>) -> Result<(), NvidiaError>;
+}
+
+/// A decoded picture.
+pub struct Picture<'a> {
+    mapped: Mapped<'a>,
+    /// The stamp of the packet that it came from.
+    pub stamp: i64,
+}
+
+/// The visible samples of a picture, as NV12 or, with more than 8 bits, as P016: little-endian, the
+/// bits that matter uppermost.
+pub struct Samples<'a> {
+    pub luma: &'a [u8],
+    /// Half as many rows, rounded up, with the two components in turns.
+    pub chroma: &'a [u8],
+    /// Bytes from a row to the next. All rows are whole.
+    pub stride: usize,
+}
+
+impl Picture<'_> {
+    /// Copies the samples to the host.
+    pub fn download(&mut self) -> Result<Samples<'_>, NvidiaError> {
+        let (luma, chroma, stride) = self.mapped.download()?;
+        Ok(Samples { luma, chroma, stride })
+    }
+}
+
+/// A stream being decoded.
+pub struct VideoDecoder<S: PictureSink> {
+    library: &'static Nvcuvid,
+    parser: CUvideoparser,
+    /// The parser has its address: it is made and ended as a box, and only lent in between.
+    state: NonNull<State<S>>,
+}
+
+// SAFETY: the parser calls back only from within calls to it, which go through `&mut self`.
+unsafe impl<S: PictureSink + Send> Send for VideoDecoder<S> {}
+
+/// What the parser's callbacks work on.
+struct State<S> {
+    nvdec: Arc<Nvdec>,
+    codec: Codec,
+    sink: S,
+    format: Option<VideoFormat>,
+    session: Option<Session>,
+    /// Whether a picture was given to the decoder.
+    begun: bool,
+    error: Option<NvidiaError>,
+}
+
+impl<S: PictureSink> VideoDecoder<S> {
+    pub fn new(nvdec: &Arc<Nvdec>, codec: Codec, sink: S) -> Result<VideoDecoder<S>, NvidiaError> {
+        let library = nvcuvid()?;
+        let nvdec = Arc::clone(nvdec);
+        let context = Arc::clone(nvdec.context());
+        let state = State { nvdec, codec, sink, format: None, session: None, begun: false, error: None };
+        let state = NonNull::from(Box::leak(Box::new(state)));
+        let mut decoder = VideoDecoder { library, parser: std::ptr::null_mut(), state };
+        let mut parameters = CUVIDPARSERPARAMS {
+            CodecType: codec.number(),
+            // The callback that tells the format tells how many are needed, too.
+            ulMaxNumDecodeSurfaces: 1,
+            ulMaxDisplayDelay: DISPLAY_DELAY,
+            pUserData: state.as_ptr().cast(),
+            pfnSequenceCallback: Some(on_sequence::<S>),
+            pfnDecodePicture: Some(on_decode::<S>),
+            pfnDisplayPicture: Some(on_display::<S>),
+            ..CUVIDPARSERPARAMS::default()
+        };
+        let _current = context.enter()?;
+        // SAFETY: the function reads the structure of its header and writes a handle.
+        let status = unsafe { (library.cuvidCreateVideoParser)(&mut decoder.parser, &mut parameters) };
+        context.driver().check("cuvidCreateVideoParser", status)?;
+        Ok(decoder)
+    }
+
+    /// Decodes the next packet; pictures that become ready go to the sink meanwhile.
+    pub fn decode(&mut self, data: &[u8], stamp: i64) -> Result<(), NvidiaError> {
+        self.parse(CUVIDSOURCEDATAPACKET {
+            flags: CUvideopacketflags::CUVID_PKT_TIMESTAMP as u64,
+            payload_size: data.len() as u64,
+            payload: data.as_ptr(),
+            timestamp: stamp,
+        })
+    }
+
+    /// Ends the stream: the pictures that are left go to the sink.
+    pub fn finish(&mut self) -> Result<(), NvidiaError> {
+        self.parse(CUVIDSOURCEDATAPACKET {
+            flags: CUvideopacketflags::CUVID_PKT_ENDOFSTREAM as u64,
+            payload_size: 0,
+            payload: std::ptr::null(),
+            timestamp: 0,
+        })
+    }
+
+    pub fn sink(&mut self) -> &mut S {
+        &mut self.state().sink
+    }
+
+    fn state(&mut self) -> &mut State<S> {
+        // SAFETY: the box is ended only by `drop`, and outside of `parse` nothing else uses it.
+        unsafe { self.state.as_mut() }
+    }
+
+    fn parse(&mut self, mut packet: CUVIDSOURCEDATAPACKET) -> Result<(), NvidiaError> {
+        let context = Arc::clone(self.state().nvdec.context());
+        let _current = context.enter()?;
+        // SAFETY: the parser is there; the packet's bytes outlive the call; the callbacks are the
+        // only ones to use the state during it.
+        let status = unsafe { (self.library.cuvidParseVideoData)(self.parser, &mut packet) };
+        if let Some(error) = &self.state().error {
+            return Err(error.clone());
+        }
+        // What no callback has complained of is the stream's fault.
+        let parsed = context.driver().check("cuvidParseVideoData", status);
+        parsed.map_err(|_| NvidiaError::Damaged)
+    }
+}
+
+impl<S: PictureSink> Drop for VideoDecoder<S> {
+    fn drop(&mut self) {
+        let context = Arc::clone(self.state().nvdec.context());
+        if let Ok(_current) = context.enter()
+            && !self.parser.is_null()
+        {
+            // SAFETY: `new` has made it, and nothing uses it any more.
+            unsafe { (self.library.cuvidDestroyVideoParser)(self.parser) };
+        }
+        // SAFETY: `new` has leaked the box, and the parser, which had its address, is gone.
+        let mut state = unsafe { Box::from_raw(self.state.as_ptr()) };
+        // A decoder that something went wrong with is not used again.
+        if let (Some(session), None | Some(NvidiaError::Stopped)) = (state.session.take(), &state.error) {
+            state.nvdec.give_back(session);
+        }
+    }
+}
+
+/// Runs a callback. Nothing unwinds into the driver, and after an error nothing more is done.
+///
+/// # Safety
+///
+/// `user` must be the state that [`VideoDecoder::new`] has given to the parser, which must have
+/// called back from within `parse`.
+unsafe fn call<S: PictureSink>(
+    user: *mut c_void,
+    act: impl FnOnce(&mut State<S>) -> Result<c_int, NvidiaError>,
+) -> c_int {
+    const FAILED: c_int = 0;
+    // SAFETY: the caller vouches for it.
+    let state = unsafe { &mut *user.cast::<State<S>>() };
+    if state.error.is_some() {
+        return FAILED;
+    }
+    let done = catch_unwind(AssertUnwindSafe(|| act(state)));
+    let done = done.unwrap_or(Err(NvidiaError::Panicked));
+    done.unwrap_or_else(|error| {
+        state.error = Some(error);
+        FAILED
+    })
+}
+
+/// The parser has read the format of what follows. Returns how many pictures it may number.
+extern "C" fn on_sequence<S: PictureSink>(user: *mut c_void, format: *mut CUVIDEOFORMAT) -> c_int {
+    // SAFETY: the parser hands back what it was given, and a format that is there meanwhile.
+    unsafe { call::<S>(user, |state| state.sequence(&*format.cast())) }
+}
+
+/// A picture is ready to be decoded.
+extern "C" fn on_decode<S: PictureSink>(user: *mut c_void, picture: *mut CUVIDPICPARAMS) -> c_int {
+    // SAFETY: the parser hands back what it was given, and a picture that is there meanwhile.
+    unsafe { call::<S>(user, |state| state.decode(picture)) }
+}
+
+/// A picture is next to be shown.
+extern "C" fn on_display<S: PictureSink>(user: *mut c_void, shown: *mut CUVIDPARSERDISPINFO) -> c_int {
+    // SAFETY: the parser hands back what it was given, and facts that are there meanwhile; null
+    // where the stream ends.
+    unsafe { call::<S>(user, |state| shown.as_ref().map_or(Ok(1), |shown| state.display(shown))) }
+}
+
+impl<S: PictureSink> State<S> {
+    fn sequence(&mut self, format: &SequenceFormat) -> Result<c_int, NvidiaError> {
+        let format = format.read(self.codec)?;
+        if self.format != Some(format) {
+            if self.begun {
+                return Err(NvidiaError::Unsupported("its format changes".to_owned()));
+            }
+            self.sink.format(&format)?;
+            if let Some(session) = self.session.take() {
+                self.nvdec.give_back(session);
+            }
+            self.session = Some(self.nvdec.take(&format)?);
+            self.format = Some(format);
+        }
+        Ok(format.surfaces as c_int)
+    }
+
+    /// # Safety
+    ///
+    /// `picture` must point to what the parser wants to have decoded.
+    unsafe fn decode(&mut self, picture: *mut CUVIDPICPARAMS) -> Result<c_int, NvidiaError> {
+        // SAFETY: the caller vouches for it; the union holds what belongs to the parser's codec.
+        let (is_field, has_grain) = unsafe {
+            let grain = self.codec == Codec::Av1 && (*picture).CodecSpecific.av1.apply_grain() != 0;
+            ((*picture).field_pic_flag != 0, grain)
+        };
+        if is_field {
+            return Err(NvidiaError::Unsupported("its pictures are interlaced".to_owned()));
+        }
+        // Decoders need not agree on it to the last bit (AV1 7.18.3).
+        if has_grain {
+            return Err(NvidiaError::Unsupported("its pictures get film grain".to_owned()));
+        }
+        let session = self.session.as_mut().ok_or(NvidiaError::Damaged)?;
+        // SAFETY: the caller vouches for it.
+        unsafe { session.decode(picture)? };
+        self.begun = true;
+        Ok(1)
+    }
+
+    fn display(&mut self, shown: &CUVIDPARSERDISPINFO) -> Result<c_int, NvidiaError> {
+        if self.sink.wants(shown.timestamp) {
+            let session = self.session.as_mut().ok_or(NvidiaError::Damaged)?;
+            let mapped = session.map(shown.picture_index)?;
+            self.sink.picture(Picture { mapped, stamp: shown.timestamp })?;
+        }
+        Ok(1)
+    }
+}

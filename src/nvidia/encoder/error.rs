@@ -1,0 +1,61 @@
+//! What can go wrong with an encoder: first of all whether it is of any use to try again later.
+
+use std::fmt;
+
+use crate::nvidia::NvidiaError;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// What is not the encoder's: the library, the context, memory.
+    #[error(transparent)]
+    Nvidia(#[from] NvidiaError),
+    /// Versions of the encode API, major and minor.
+    #[error("the NVIDIA driver is too old: it speaks version {}.{} of the encode API, and {}.{} is needed", found.0, found.1, needed.0, needed.1)]
+    TooOld { found: (u32, u32), needed: (u32, u32) },
+    #[error("the GPU has no encoder")]
+    NoEncoder,
+    #[error("the GPU's encoder makes no AV1")]
+    NoAv1,
+    /// The encoder works and does not do this, now or later.
+    #[error("{0}")]
+    Unsupported(String),
+    /// There is no session, or no memory for one, while others hold what there is.
+    #[error("the GPU has no room for another encode: {0}")]
+    NoRoom(String),
+    #[error(transparent)]
+    Call(#[from] RefusedCall),
+    /// The driver returned what its own header rules out.
+    #[error("the driver broke its own rules: {0}")]
+    Broken(String),
+}
+
+/// A call of the encode API that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct RefusedCall {
+    /// The function's name in the header.
+    pub call: &'static str,
+    /// The status's name in the header, e.g. `NV_ENC_ERR_INVALID_PARAM`.
+    pub status: String,
+    /// What the driver says of it; empty where it says nothing.
+    pub detail: String,
+}
+
+impl fmt::Display for RefusedCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} failed: {}", self.call, self.status)?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, " ({})", self.detail) }
+    }
+}
+
+impl EncodeError {
+    /// The same, where what was refused is needed for a session to begin: that there is no memory
+    /// then means that others hold it.
+    pub(super) fn while_opening(self) -> EncodeError {
+        let out_of_memory = match &self {
+            EncodeError::Call(refused) => refused.status == "NV_ENC_ERR_OUT_OF_MEMORY",
+            EncodeError::Nvidia(NvidiaError::Call { name, .. }) => name == "CUDA_ERROR_OUT_OF_MEMORY",
+            _ => false,
+        };
+        if out_of_memory { EncodeError::NoRoom(self.to_string()) } else { self }
+    }
+}

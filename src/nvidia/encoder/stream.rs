@@ -1,0 +1,171 @@
+//! One closed sequence in the making: pictures in, packets out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nvidia_video_codec_sdk::sys::nvEncodeAPI::NV_ENC_PIC_FLAGS;
+
+use super::api::{ENCODER_BUSY, LOCK_BUSY, NEED_MORE_INPUT, SUCCESS, Status};
+use super::config::{check, parameters};
+use super::semi_planar::fill;
+use super::session::Session;
+use super::slot::{Slot, picture_params};
+use super::{EncodeCaps, EncodeError, EncoderConfig};
+use crate::nvidia::{Context, PinnedBuffer};
+
+/// The header asks for at least four buffers more than there are B frames in a row; with these the
+/// encoder also has work while the host copies.
+const SLOTS_BESIDE_B_FRAMES: usize = 6;
+
+/// A temporal unit: a picture that is shown, and before it those that are not which it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// OBUs with their sizes, as in the "low-overhead" format (AV1 5.2).
+    pub bytes: Vec<u8>,
+    /// The number of the picture, from 0.
+    pub number: u64,
+    pub is_key: bool,
+}
+
+/// An encoder at work. Dropping it ends the work, whatever its state.
+pub struct Encoder {
+    // Dropped before the slots' memory, and after what is its own in them: see `drop`.
+    session: Session,
+    config: EncoderConfig,
+    /// Picture `n` is in slot `n % slots.len()`.
+    slots: Vec<Slot>,
+    /// A picture as the GPU reads it.
+    picture: PinnedBuffer,
+    /// Pictures that were handed in; of those, how many packets the encoder has promised, and how
+    /// many were read.
+    submitted: u64,
+    promised: u64,
+    read: u64,
+    ended: bool,
+}
+
+impl Encoder {
+    /// `caps` are those of the context's GPU.
+    pub fn open(
+        context: &Arc<Context>,
+        caps: &EncodeCaps,
+        config: &EncoderConfig,
+    ) -> Result<Encoder, EncodeError> {
+        check(config, caps)?;
+        let session = Session::open(context)?;
+        let mut params = parameters(&session, caps, config)?;
+        params.initialize.encodeConfig = &mut params.config;
+        // SAFETY: both structures are complete and live as long as the call.
+        let initialized = session.call("nvEncInitializeEncoder", |functions, session| unsafe {
+            (functions.nvEncInitializeEncoder)(session, &mut params.initialize)
+        });
+        initialized.map_err(EncodeError::while_opening)?;
+        let picture = PinnedBuffer::new(context, config.row_bytes() * config.rows())
+            .map_err(|error| EncodeError::from(error).while_opening())?;
+        let mut encoder = Encoder {
+            session,
+            config: config.clone(),
+            slots: Vec::new(),
+            picture,
+            submitted: 0,
+            promised: 0,
+            read: 0,
+            ended: false,
+        };
+        let b_frames = usize::try_from(params.config.frameIntervalP - 1).unwrap_or(0);
+        for _ in 0..b_frames + SLOTS_BESIDE_B_FRAMES {
+            let slot = Slot::new(&encoder.session, config).map_err(EncodeError::while_opening)?;
+            encoder.slots.push(slot);
+        }
+        Ok(encoder)
+    }
+
+    /// Encodes the next picture: its planes Y, U and V, rows without padding, samples of 8 bits in
+    /// a byte and of 10 bits in two, least significant first. Returns the packet of an earlier
+    /// picture once as many are on their way as there is room for.
+    pub fn encode(&mut self, planes: [&[u8]; 3]) -> Result<Option<Packet>, EncodeError> {
+        let is_full = self.submitted - self.read == self.slots.len() as u64;
+        let packet = if is_full { Some(self.read()?) } else { None };
+        fill(self.picture.bytes_mut(), planes, &self.config)?;
+        let number = self.submitted;
+        let slot = slot(&mut self.slots, number)?;
+        let (session, config, picture) = (&self.session, &self.config, &self.picture);
+        match patiently(|| slot.submit(session, config, picture, number))? {
+            SUCCESS => self.promised = number + 1,
+            NEED_MORE_INPUT => {}
+            status => self.session.check("nvEncEncodePicture", status)?,
+        }
+        self.submitted = number + 1;
+        Ok(packet)
+    }
+
+    /// Says that no more pictures come. [`Encoder::next_packet`] then returns the packets that are left.
+    pub fn finish(&mut self) -> Result<(), EncodeError> {
+        if self.ended || self.submitted == 0 {
+            return Ok(());
+        }
+        let status = self.end()?;
+        self.session.check("nvEncEncodePicture", status)?;
+        self.promised = self.submitted;
+        Ok(())
+    }
+
+    /// The next of the packets that are left after [`Encoder::finish`]; `None` after the last.
+    pub fn next_packet(&mut self) -> Result<Option<Packet>, EncodeError> {
+        if self.ended && self.read < self.promised { self.read().map(Some) } else { Ok(None) }
+    }
+
+    fn end(&mut self) -> Result<Status, EncodeError> {
+        self.ended = true;
+        let mut params = picture_params();
+        params.encodePicFlags = NV_ENC_PIC_FLAGS::NV_ENC_PIC_FLAG_EOS as u32;
+        // SAFETY: the structure is complete, and has no buffers.
+        patiently(|| {
+            self.session
+                .status(|functions, session| unsafe { (functions.nvEncEncodePicture)(session, &mut params) })
+        })
+    }
+
+    /// Reads the packet that comes next.
+    fn read(&mut self) -> Result<Packet, EncodeError> {
+        if self.read == self.promised {
+            let what = format!("it wants more than {} pictures for a packet", self.slots.len());
+            return Err(EncodeError::Broken(what));
+        }
+        let packet = slot(&mut self.slots, self.read)?.packet(&self.session)?;
+        self.read += 1;
+        Ok(packet)
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        // An encoder must be flushed before what it works on is given back.
+        if self.submitted > 0 && !self.ended {
+            let _ = self.end();
+        }
+        for slot in &mut self.slots {
+            slot.release(&self.session);
+        }
+    }
+}
+
+fn slot(slots: &mut [Slot], number: u64) -> Result<&mut Slot, EncodeError> {
+    let place = number.checked_rem(slots.len() as u64).and_then(|place| usize::try_from(place).ok());
+    let slot = place.and_then(|place| slots.get_mut(place));
+    slot.ok_or_else(|| EncodeError::Broken("there is no slot for a picture".to_owned()))
+}
+
+/// Makes a call again after a moment as long as the encoder is busy, up to some seconds.
+fn patiently(mut call: impl FnMut() -> Result<Status, EncodeError>) -> Result<Status, EncodeError> {
+    /// "A few milliseconds", says the header.
+    const PAUSE: Duration = Duration::from_millis(2);
+    const TRIES: u32 = 2500;
+    for _ in 1..TRIES {
+        match call()? {
+            ENCODER_BUSY | LOCK_BUSY => std::thread::sleep(PAUSE),
+            status => return Ok(status),
+        }
+    }
+    call()
+}

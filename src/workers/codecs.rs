@@ -1,0 +1,283 @@
+//! Codecs in worker processes. What a lost worker was at is done again by another; what had come of
+//! it is passed over.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::media::{
+    AudioSink, Codecs, DecodeOptions, DecodedPicture, Decoding, Index, MediaError, PackedSpan, SoundSource,
+    SoundWindow, SpanPackets,
+};
+
+use super::carrier::Receiver;
+use super::pool::{Role, WorkerPool};
+use super::process::{Loss, UNEXPECTED, WorkerProcess};
+use super::protocol::{CarriedPicture, DecodeRequest, GpuFailure, Reply, Request};
+
+/// Pictures that are asked for at a time where not all of them are taken at once.
+const AHEAD: u32 = 8;
+/// Workers that are tried before a span is given up: what ends each of them is no chance.
+const MOST_ATTEMPTS: u32 = 3;
+
+pub struct WorkerCodecs {
+    pool: Arc<WorkerPool>,
+}
+
+impl WorkerCodecs {
+    pub fn new(pool: Arc<WorkerPool>) -> WorkerCodecs {
+        WorkerCodecs { pool }
+    }
+
+    /// Has a worker do a job, and another if that one is lost. `take` gets each reply, and whether
+    /// it is an attempt's first, until it has what came of it.
+    fn call<T>(
+        &self,
+        operation: &'static str,
+        request: &Request,
+        take: &mut dyn FnMut(Reply, bool) -> Taken<T>,
+    ) -> Result<T, MediaError> {
+        let mut reason = String::new();
+        for _ in 0..MOST_ATTEMPTS {
+            match self.attempt(request, take) {
+                Ok(outcome) => return outcome,
+                Err(Loss::Cancelled) => return Err(MediaError::Cancelled),
+                Err(Loss::Gone(what)) => {
+                    tracing::warn!("{operation} is tried again: {what}");
+                    reason = what;
+                }
+            }
+        }
+        Err(MediaError::Library { operation: operation.into(), reason })
+    }
+
+    fn attempt<T>(
+        &self,
+        request: &Request,
+        take: &mut dyn FnMut(Reply, bool) -> Taken<T>,
+    ) -> Result<Result<T, MediaError>, Loss> {
+        let patience = self.pool.patience();
+        let mut process = self.pool.take(&Role::Cpu)?;
+        process.send(request, &[], patience)?;
+        let mut first = true;
+        loop {
+            let (reply, _) = process.answer(patience)?;
+            match take(reply, first) {
+                Taken::More => first = false,
+                Taken::All(outcome) => {
+                    self.pool.give_back(Role::Cpu, process);
+                    return Ok(outcome);
+                }
+                // What else it would say is not waited for.
+                Taken::Enough(error) => return Ok(Err(error)),
+                Taken::Unexpected => return Err(unexpected()),
+            }
+        }
+    }
+}
+
+/// What a reply was.
+enum Taken<T> {
+    /// One of several.
+    More,
+    /// The last.
+    All(Result<T, MediaError>),
+    /// One after which no more are wanted.
+    Enough(MediaError),
+    Unexpected,
+}
+
+impl Codecs for WorkerCodecs {
+    fn scan(&self, path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaError> {
+        if cancelled() {
+            return Err(MediaError::Cancelled);
+        }
+        self.call("reading the source", &Request::Scan(path.to_owned()), &mut |reply, _| match reply {
+            Reply::Scanned(index) => Taken::All(index.map(|index| *index)),
+            _ => Taken::Unexpected,
+        })
+    }
+
+    fn open(&self, span: SpanPackets, options: &DecodeOptions) -> Result<Box<dyn Decoding>, MediaError> {
+        Ok(Box::new(WorkerDecoding {
+            pool: Arc::clone(&self.pool),
+            span: span.pack(),
+            options: options.clone(),
+            gpu_failure: None,
+            attempts: 0,
+            told: 0,
+            session: None,
+            ended: false,
+        }))
+    }
+
+    fn sound(
+        &self,
+        sound: &SoundSource,
+        cancelled: &dyn Fn() -> bool,
+        sink: &mut AudioSink<'_>,
+    ) -> Result<i64, MediaError> {
+        // Samples that were handed on, and those of them that this attempt has yet to repeat.
+        let (mut told, mut to_pass) = (0usize, 0usize);
+        self.call("decoding sound", &Request::Sound(Box::new(sound.clone())), &mut |reply, first| {
+            if first {
+                to_pass = told;
+            }
+            match reply {
+                Reply::Samples(_) if cancelled() => Taken::Enough(MediaError::Cancelled),
+                Reply::Samples(samples) => {
+                    let passed = to_pass.min(samples.len());
+                    to_pass -= passed;
+                    told += samples.len() - passed;
+                    match sink(&samples[passed..]) {
+                        Ok(()) => Taken::More,
+                        Err(error) => Taken::Enough(error),
+                    }
+                }
+                Reply::SoundEnded(offset) => Taken::All(offset),
+                _ => Taken::Unexpected,
+            }
+        })
+    }
+
+    fn encode_sound(&self, window: SoundWindow) -> Result<Vec<Vec<u8>>, MediaError> {
+        let request = Request::EncodeSound(Box::new(window));
+        self.call("encoding sound", &request, &mut |reply, _| match reply {
+            Reply::SoundEncoded(packets) => Taken::All(packets),
+            _ => Taken::Unexpected,
+        })
+    }
+}
+
+struct WorkerDecoding {
+    pool: Arc<WorkerPool>,
+    span: PackedSpan,
+    options: DecodeOptions,
+    /// Why the GPU that should decode it is better not asked again.
+    gpu_failure: GpuFailure,
+    attempts: u32,
+    /// Pictures that were handed out.
+    told: u64,
+    session: Option<Session>,
+    ended: bool,
+}
+
+/// A span in one worker.
+struct Session {
+    process: WorkerProcess,
+    receiver: Receiver,
+    /// Pictures that were asked for and have not come.
+    due: u32,
+    /// Pictures that have come and were handed out before, by another worker.
+    to_pass: u64,
+    pictures: VecDeque<DecodedPicture>,
+}
+
+enum Next {
+    Picture(DecodedPicture),
+    End(Result<(), MediaError>, GpuFailure),
+}
+
+impl Decoding for WorkerDecoding {
+    fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
+        while !self.ended {
+            match self.attempt() {
+                Ok(Next::Picture(picture)) => {
+                    self.told += 1;
+                    return Ok(Some(picture));
+                }
+                Ok(Next::End(result, gpu_failure)) => {
+                    self.ended = true;
+                    self.gpu_failure = self.gpu_failure.take().or(gpu_failure);
+                    let role = self.role();
+                    if let Some(session) = self.session.take() {
+                        self.pool.give_back(role, session.process);
+                    }
+                    result?;
+                }
+                Err(Loss::Cancelled) => return Err(MediaError::Cancelled),
+                Err(Loss::Gone(what)) => {
+                    self.session = None;
+                    if self.options.gpu.take().is_some() {
+                        // What is wrong with a GPU is not the span's fault.
+                        self.gpu_failure = Some(what);
+                        continue;
+                    }
+                    self.attempts += 1;
+                    if self.attempts == MOST_ATTEMPTS {
+                        return Err(MediaError::Library { operation: "decoding".into(), reason: what });
+                    }
+                    tracing::warn!("{}: decoding is tried again: {what}", self.span.path.display());
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn gpu_failure(&self) -> Option<String> {
+        self.gpu_failure.clone()
+    }
+}
+
+impl WorkerDecoding {
+    fn role(&self) -> Role {
+        self.options.gpu.clone().map_or(Role::Cpu, Role::Device)
+    }
+
+    fn attempt(&mut self) -> Result<Next, Loss> {
+        let (patience, role) = (self.pool.patience(), self.role());
+        let session = match &mut self.session {
+            Some(session) => session,
+            empty => {
+                let mut process = self.pool.take(&role)?;
+                let request = DecodeRequest {
+                    span: self.span.clone(),
+                    threads: self.options.threads,
+                    frames: self.options.frames,
+                    gpu: self.options.gpu.clone(),
+                };
+                process.send(&Request::Decode(Box::new(request)), &[], patience)?;
+                let (receiver, pictures) = (Receiver::default(), VecDeque::new());
+                empty.insert(Session { process, receiver, due: 0, to_pass: self.told, pictures })
+            }
+        };
+        loop {
+            if let Some(picture) = session.pictures.pop_front() {
+                return Ok(Next::Picture(picture));
+            }
+            if session.due == 0 {
+                session.due = if self.options.at_once { u32::MAX } else { AHEAD };
+                session.process.send(&Request::More(session.due), &[], patience)?;
+            }
+            match session.process.answer(patience)? {
+                (Reply::Decoded(pictures), handles) => session.take(pictures, handles)?,
+                (Reply::DecodeEnded(result, gpu), _) => return Ok(Next::End(result, gpu)),
+                _ => return Err(unexpected()),
+            }
+        }
+    }
+}
+
+impl Session {
+    fn take(&mut self, pictures: Vec<CarriedPicture>, handles: Vec<OwnedFd>) -> Result<(), Loss> {
+        let mut handles = handles.into_iter();
+        for CarriedPicture { rank, digest, signature, frame } in pictures {
+            let frame = match frame {
+                Some(carried) => Some(self.receiver.frame(&carried, &mut handles).ok_or_else(unexpected)?),
+                None => None,
+            };
+            self.due = self.due.saturating_sub(1);
+            if self.to_pass > 0 {
+                self.to_pass -= 1;
+            } else {
+                self.pictures.push_back(DecodedPicture { rank, digest, signature, frame });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unexpected() -> Loss {
+    Loss::Gone(UNEXPECTED.to_owned())
+}

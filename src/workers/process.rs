@@ -1,0 +1,239 @@
+//! A worker process as a build sees it: started, spoken to, and ended when it says nothing any more.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::MemfdFlags;
+use rustix::process::{Pid, Signal};
+
+use super::channel::{Channel, Wait};
+use super::protocol::{Greeting, Reply, Request};
+
+/// How a worker is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerCommand {
+    pub program: PathBuf,
+    pub arguments: Vec<OsString>,
+    /// Whether it runs on this machine and was told so: pictures then lie in memory that both see.
+    /// Otherwise they are part of the messages.
+    pub shares_memory: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Loss {
+    /// The build is to stop.
+    Cancelled,
+    /// The worker is gone, as told.
+    Gone(String),
+}
+
+/// How often a waiting build looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(100);
+/// Bytes of what a worker last said on its standard error that are told.
+const LAST_WORDS: u64 = 400;
+
+pub(super) struct WorkerProcess {
+    child: Child,
+    channel: Channel,
+    /// What it says on its standard error.
+    words: File,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl WorkerProcess {
+    pub(super) fn start(command: &WorkerCommand, cancelled: &Arc<AtomicBool>) -> Result<WorkerProcess, Loss> {
+        let started = WorkerProcess::spawn(command, cancelled).map_err(|error| {
+            Loss::Gone(format!(
+                "a worker process could not be started ({}): {error}",
+                command.program.display()
+            ))
+        });
+        let mut process = started?;
+        match process.receive(FIRST_WORD)? {
+            (Reply::Greeting(greeting), _) if greeting == Greeting::here() => Ok(process),
+            (Reply::Greeting(greeting), _) => {
+                Err(Loss::Gone(format!("a worker process is another rivet: {greeting:?}")))
+            }
+            _ => Err(Loss::Gone(UNEXPECTED.to_owned())),
+        }
+    }
+
+    fn spawn(command: &WorkerCommand, cancelled: &Arc<AtomicBool>) -> io::Result<WorkerProcess> {
+        let words = File::from(rustix::fs::memfd_create("rivet worker", MemfdFlags::CLOEXEC)?);
+        let mut start = Command::new(&command.program);
+        // In a group of its own, so that Ctrl-C reaches the build alone, which ends its workers.
+        start.args(&command.arguments).stderr(words.try_clone()?).process_group(0);
+        let (child, channel) = if command.shares_memory {
+            let (ours, theirs) = UnixStream::pair()?;
+            start.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
+            ours.set_nonblocking(true)?;
+            (start.spawn()?, Channel::new(ours.try_clone()?.into(), ours.into(), true))
+        } else {
+            start.stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = start.spawn()?;
+            let missing = || io::Error::other("it has no pipes");
+            let input = OwnedFd::from(child.stdout.take().ok_or_else(missing)?);
+            let output = OwnedFd::from(child.stdin.take().ok_or_else(missing)?);
+            for handle in [&input, &output] {
+                rustix::io::ioctl_fionbio(handle, true)?;
+            }
+            (child, Channel::new(input, output, false))
+        };
+        Ok(WorkerProcess { child, channel, words, cancelled: Arc::clone(cancelled) })
+    }
+
+    /// Whether pictures can be left in memory that both sides see.
+    pub(super) fn shares(&self) -> bool {
+        self.channel.shares()
+    }
+
+    /// `patience`: how long it may take to listen.
+    pub(super) fn send(
+        &mut self,
+        request: &Request,
+        handles: &[BorrowedFd<'_>],
+        patience: Duration,
+    ) -> Result<(), Loss> {
+        let wait = self.waiting(patience);
+        let sent = self.channel.send(request, handles, &wait);
+        sent.map_err(|error| self.lost(&error, patience))
+    }
+
+    /// `patience`: how long it may say nothing.
+    pub(super) fn receive(&mut self, patience: Duration) -> Result<(Reply, Vec<OwnedFd>), Loss> {
+        let wait = self.waiting(patience);
+        let received = self.channel.receive(&wait);
+        match received {
+            Ok(Some(received)) => Ok(received),
+            Ok(None) => Err(self.lost(&io::ErrorKind::UnexpectedEof.into(), patience)),
+            Err(error) => Err(self.lost(&error, patience)),
+        }
+    }
+
+    /// As [`WorkerProcess::receive`], passing over that it is alive.
+    pub(super) fn answer(&mut self, patience: Duration) -> Result<(Reply, Vec<OwnedFd>), Loss> {
+        loop {
+            match self.receive(patience)? {
+                (Reply::Alive, _) => {}
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    fn waiting(&self, patience: Duration) -> Waiting {
+        Waiting { cancelled: Arc::clone(&self.cancelled), until: Instant::now() + patience }
+    }
+
+    /// What an error means. The process is ended: nothing of it can be relied on any more.
+    fn lost(&mut self, error: &io::Error, patience: Duration) -> Loss {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Loss::Cancelled;
+        }
+        let what = match error.kind() {
+            io::ErrorKind::TimedOut => {
+                format!("its worker process did not answer for {}", humantime::format_duration(patience))
+            }
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                match self.child.wait() {
+                    Ok(status) => format!("its worker process {}", ended(status)),
+                    Err(error) => format!("its worker process is gone ({error})"),
+                }
+            }
+            _ => format!("its worker process cannot be understood ({error})"),
+        };
+        let words = self.last_words();
+        self.end();
+        Loss::Gone(if words.is_empty() { what } else { format!("{what}: {words}") })
+    }
+
+    /// The end of what it said on its standard error, as one line.
+    fn last_words(&mut self) -> String {
+        let mut text = Vec::new();
+        let length = self.words.metadata().map_or(0, |meta| meta.len());
+        let from = SeekFrom::Start(length.saturating_sub(LAST_WORDS));
+        if self.words.seek(from).is_err() || (&self.words).take(LAST_WORDS).read_to_end(&mut text).is_err() {
+            return String::new();
+        }
+        let text = String::from_utf8_lossy(&text);
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        // Not what a terminal would take for anything but text.
+        lines.collect::<Vec<_>>().join("; ").chars().filter(|letter| !letter.is_control()).collect()
+    }
+
+    fn end(&mut self) {
+        // It may have ended by itself. What it has started, as a command that runs it elsewhere
+        // does, is in its group.
+        if let Ok(None) = self.child.try_wait() {
+            let _ = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            let _ = self.child.kill();
+        }
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Until a worker has started: libraries are loaded and greeted.
+const FIRST_WORD: Duration = Duration::from_secs(60);
+/// A reply that does not belong to what was asked.
+pub(super) const UNEXPECTED: &str = "its worker process said something unexpected";
+
+fn ended(status: ExitStatus) -> String {
+    let name = |signal: i32| match signal {
+        4 => " (illegal instruction)",
+        6 => " (aborted)",
+        7 => " (bus error)",
+        8 => " (arithmetic error)",
+        9 => " (killed)",
+        11 => " (segmentation fault)",
+        _ => "",
+    };
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("was ended by signal {signal}{}", name(signal)),
+        (None, Some(code)) => format!("ended with status {code}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+/// Waits with patience, and not at all once the build is to stop.
+struct Waiting {
+    cancelled: Arc<AtomicBool>,
+    until: Instant,
+}
+
+impl Wait for Waiting {
+    fn until(&self, handle: BorrowedFd<'_>, what: PollFlags) -> io::Result<()> {
+        loop {
+            if self.cancelled.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let left = self.until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let step = left.min(LOOK);
+            let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(step.subsec_nanos()) };
+            let mut polled = [PollFd::from_borrowed_fd(handle, what)];
+            match rustix::event::poll(&mut polled, Some(&timeout)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

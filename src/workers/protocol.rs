@@ -1,0 +1,119 @@
+//! What a build and a worker process say to each other. A worker speaks first; then it does one job
+//! at a time, and says nothing unasked but that it is alive.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::executors::{Contract, EncodeSettings, EncodedChunk, Failure};
+use crate::media::{
+    self, FrameDigest, GpuAbout, Index, MediaError, PackedSpan, Shape, Signature, SoundSource, SoundWindow,
+};
+
+/// The first word of a worker. A build only works with its equal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Greeting {
+    rivet: String,
+    /// Of this protocol.
+    version: u32,
+    libraries: [String; 2],
+}
+
+/// Changes with any change of what is said.
+const VERSION: u32 = 1;
+
+impl Greeting {
+    pub(super) fn here() -> Greeting {
+        Greeting {
+            rivet: env!("CARGO_PKG_VERSION").to_owned(),
+            version: VERSION,
+            libraries: [media::decoder_library(), media::Scaler::identity()],
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum Request {
+    Encode(Box<EncodeRequest>),
+    /// As many pictures as were wanted; fewer only where they end.
+    Pictures(Vec<Carried>),
+    Decode(Box<DecodeRequest>),
+    /// So many more pictures are wanted of the span that is being decoded.
+    More(u32),
+    /// Which GPUs there are that decode.
+    Gpus,
+    Scan(PathBuf),
+    Sound(Box<SoundSource>),
+    EncodeSound(Box<SoundWindow>),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct EncodeRequest {
+    /// The executor's name, and who it is expected to be.
+    pub executor: String,
+    pub identity: String,
+    /// Threads that it may use, which change nothing.
+    pub threads: usize,
+    pub settings: EncodeSettings,
+    pub contract: Contract,
+    /// Pictures that there will be.
+    pub count: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct DecodeRequest {
+    pub span: PackedSpan,
+    pub threads: usize,
+    /// Whether the pictures themselves are wanted.
+    pub frames: bool,
+    /// The UUID of the GPU that shall decode it.
+    pub gpu: Option<String>,
+}
+
+/// Why a GPU is better not asked again.
+pub(super) type GpuFailure = Option<String>;
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum Reply {
+    Greeting(Greeting),
+    /// A job goes on, and may take longer still.
+    Alive,
+    /// An encode can take so many more pictures.
+    Want(u32),
+    /// An encode has ended.
+    Encoded(Result<EncodedChunk, Failure>),
+    /// The span's next pictures.
+    Decoded(Vec<CarriedPicture>),
+    /// A span has ended, or cannot be decoded.
+    DecodeEnded(Result<(), MediaError>, GpuFailure),
+    Gpus(Result<Vec<GpuAbout>, MediaError>),
+    Scanned(Result<Box<Index>, MediaError>),
+    /// The next samples of a sound.
+    Samples(Vec<i32>),
+    SoundEnded(Result<i64, MediaError>),
+    SoundEncoded(Result<Vec<Vec<u8>>, MediaError>),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct CarriedPicture {
+    pub rank: u32,
+    pub digest: FrameDigest,
+    pub signature: Signature,
+    pub frame: Option<Carried>,
+}
+
+/// How a picture crosses.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Carried {
+    pub shape: Shape,
+    pub samples: Samples,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum Samples {
+    /// In shared memory, at this offset: in the next of the slabs that came with the message, or in
+    /// that of the picture before it.
+    Shared { next: bool, offset: usize },
+    /// In the message itself, as they lie in a slab.
+    Here(#[serde(with = "serde_bytes")] Vec<u8>),
+}

@@ -1,0 +1,336 @@
+//! The other side: what a worker process does. It takes one job after the other until the build
+//! closes the conversation, and ends at once when that happens in the middle of a job.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::executors::{self, EncodeJob, EncodedChunk, Executor, Failure, Pictures, Wanted};
+use crate::media::{
+    self, Codecs, CodecsHere, DecodedPicture, Decoding, DecodingHere, Frame, GpuDecoder, MediaError, Shape,
+    SlabWriter, SoundSource, SpanDecoder, TrackParameters,
+};
+
+use super::carrier::{Parcel, Receiver, Sender};
+use super::channel::{Blocks, Channel};
+use super::protocol::{CarriedPicture, DecodeRequest, EncodeRequest, GpuFailure, Greeting, Reply, Request};
+
+/// Pictures in one message.
+const BATCH: u32 = 16;
+/// Samples of sound in one message, about.
+const SAMPLES: usize = 1 << 18;
+/// How often a long job says that it is alive.
+const PULSE: Duration = Duration::from_secs(1);
+
+/// Says that a job goes on, now and then, when the job asks whether it is to stop. It never is: the
+/// build ends this process when it has had enough.
+struct Pulse<'a> {
+    channel: &'a Channel,
+    last: Mutex<Instant>,
+}
+
+impl Pulse<'_> {
+    fn new(channel: &Channel) -> Pulse<'_> {
+        Pulse { channel, last: Mutex::new(Instant::now()) }
+    }
+
+    /// Whether to stop.
+    fn beat(&self) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.elapsed() >= PULSE {
+            *last = Instant::now();
+            // A build that is gone ends this process.
+            let _ = self.channel.send(&Reply::Alive, &[], &Blocks);
+        }
+        false
+    }
+}
+
+/// Serves the build at the other end of standard input and output. With `shares_memory` both are one
+/// Unix socket, and pictures stay in memory that both sides see.
+pub fn serve(shares_memory: bool) -> io::Result<()> {
+    let input = rustix::stdio::stdin().try_clone_to_owned()?;
+    let output = rustix::stdio::stdout().try_clone_to_owned()?;
+    // What a library prints must not get between messages.
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+    end_with(input.try_clone()?)?;
+    media::init();
+    let mut server = Server {
+        channel: Channel::new(input, output, shares_memory),
+        executors: HashMap::new(),
+        parameters: None,
+        gpu: None,
+    };
+    server.reply(&Reply::Greeting(Greeting::here()), &Parcel::default())?;
+    while let Some((request, _)) = server.channel.receive(&Blocks)? {
+        match request {
+            Request::Encode(request) => {
+                let outcome = server.encode(&request);
+                server.reply(&Reply::Encoded(outcome), &Parcel::default())?;
+            }
+            Request::Decode(request) => {
+                let (outcome, gpu_failure) = server.decode(*request)?;
+                server.reply(&Reply::DecodeEnded(outcome, gpu_failure), &Parcel::default())?;
+            }
+            Request::Gpus => {
+                let found = media::gpu_decoders();
+                let found = found.map(|gpus| gpus.iter().map(GpuDecoder::about).collect());
+                server.reply(&Reply::Gpus(found), &Parcel::default())?;
+            }
+            Request::Scan(path) => {
+                let pulse = Pulse::new(&server.channel);
+                let index = CodecsHere.scan(&path, &|| pulse.beat());
+                server.reply(&Reply::Scanned(index.map(Box::new)), &Parcel::default())?;
+            }
+            Request::Sound(sound) => {
+                let outcome = server.sound(&sound)?;
+                server.reply(&Reply::SoundEnded(outcome), &Parcel::default())?;
+            }
+            Request::EncodeSound(window) => {
+                let packets = CodecsHere.encode_sound(*window);
+                server.reply(&Reply::SoundEncoded(packets), &Parcel::default())?;
+            }
+            Request::Pictures(_) | Request::More(_) => return Err(out_of_turn()),
+        }
+    }
+    Ok(())
+}
+
+/// Ends this process when the other end of a conversation is gone, whatever it is doing.
+fn end_with(input: OwnedFd) -> io::Result<()> {
+    let watch = move || {
+        loop {
+            // Only that the other end is gone is waited for, which needs no asking.
+            let mut polled = [PollFd::from_borrowed_fd(input.as_fd(), PollFlags::empty())];
+            match rustix::event::poll(&mut polled, None) {
+                Err(rustix::io::Errno::INTR) => {}
+                _ => std::process::exit(0),
+            }
+        }
+    };
+    std::thread::Builder::new().name("watch".to_owned()).spawn(watch).map(|_| ())
+}
+
+fn out_of_turn() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a message out of turn")
+}
+
+struct Server {
+    channel: Channel,
+    /// Those that were asked for so far, by encoder and number of threads.
+    executors: HashMap<(String, usize), Vec<Arc<dyn Executor>>>,
+    /// Of the track that was decoded last.
+    parameters: Option<TrackParameters>,
+    /// The one that it has decoded on.
+    gpu: Option<GpuDecoder>,
+}
+
+impl Server {
+    fn reply(&self, reply: &Reply, parcel: &Parcel) -> io::Result<()> {
+        self.channel.send(reply, &parcel.handles(), &Blocks)
+    }
+
+    fn executor(&mut self, request: &EncodeRequest) -> Result<Arc<dyn Executor>, Failure> {
+        let (encoder, threads) = (request.settings.encoder.name(), request.threads);
+        let found = match self.executors.entry((encoder.to_owned(), threads)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let wanted = BTreeSet::from([encoder]);
+                unknown.insert(executors::found_here(threads, Wanted::Named(&wanted))?.executors)
+            }
+        };
+        let executor = found.iter().find(|executor| executor.name() == request.executor);
+        let executor = executor.filter(|executor| executor.identity() == request.identity);
+        let missing = || Failure::machine(format!("a worker process has no {}", request.identity));
+        executor.cloned().ok_or_else(missing)
+    }
+
+    fn encode(&mut self, request: &EncodeRequest) -> Result<EncodedChunk, Failure> {
+        let executor = self.executor(request)?;
+        let pulse = Pulse::new(&self.channel);
+        let pictures = Sent { channel: &self.channel, count: request.count };
+        let job = EncodeJob {
+            pictures: &pictures,
+            settings: &request.settings,
+            contract: &request.contract,
+            cancelled: &|| pulse.beat(),
+        };
+        executor.encode(&job).outcome
+    }
+
+    /// An error is one of the conversation; what is wrong with the sound is within.
+    fn sound(&self, sound: &SoundSource) -> io::Result<Result<i64, MediaError>> {
+        let mut told = Ok(());
+        let mut room: Vec<i32> = Vec::with_capacity(SAMPLES);
+        let mut send = |samples: Vec<i32>| {
+            told = self.channel.send(&Reply::Samples(samples), &[], &Blocks);
+            if told.is_ok() { Ok(()) } else { Err(MediaError::Cancelled) }
+        };
+        let pulse = Pulse::new(&self.channel);
+        let outcome = CodecsHere.sound(sound, &|| pulse.beat(), &mut |samples| {
+            room.extend_from_slice(samples);
+            if room.len() >= SAMPLES { send(std::mem::take(&mut room)) } else { Ok(()) }
+        });
+        let outcome = outcome.and_then(|offset| send(room).map(|()| offset));
+        told.map(|()| outcome)
+    }
+
+    /// An error is one of the conversation; what is wrong with the span is within.
+    fn decode(&mut self, request: DecodeRequest) -> io::Result<(Result<(), MediaError>, GpuFailure)> {
+        let DecodeRequest { span, threads, frames, gpu } = request;
+        if !self.parameters.as_ref().is_some_and(|parameters| parameters.are_of(&span)) {
+            match TrackParameters::of(&span) {
+                Ok(parameters) => self.parameters = Some(parameters),
+                Err(error) => return Ok((Err(error), None)),
+            }
+        }
+        let mut failure = None;
+        if let Some(uuid) = gpu.as_ref().filter(|_| self.gpu.is_none()) {
+            match media::gpu_decoder(uuid) {
+                Ok(found) => self.gpu = found,
+                Err(error) => failure = Some(error.to_string()),
+            }
+        }
+        let gpu = self.gpu.as_ref().filter(|found| gpu.as_ref() == Some(&found.uuid));
+        let Some(parameters) = &self.parameters else { return Err(out_of_turn()) };
+        let count = span.len();
+        let opened = span.unpack(parameters).and_then(|span| match gpu {
+            Some(gpu) => SpanDecoder::on_gpu(span, threads, gpu),
+            None => SpanDecoder::new(span, threads),
+        });
+        let mut decoding = match opened {
+            Ok(decoder) => DecodingHere::new(decoder, frames),
+            Err(error) => return Ok((Err(error), failure)),
+        };
+        let mut sender = Sender::new(self.channel.shares());
+        let mut room = Room { left: count, writer: None };
+        loop {
+            let Some((Request::More(wanted), _)) = self.channel.receive(&Blocks)? else {
+                return Err(out_of_turn());
+            };
+            let mut left = wanted;
+            while left > 0 {
+                let mut parcel = Parcel::default();
+                let mut pictures = Vec::new();
+                let mut end = None;
+                while pictures.len() < left.min(BATCH) as usize {
+                    match decoding.next_picture() {
+                        Ok(Some(picture)) => pictures.push(room.carry(picture, &mut sender, &mut parcel)?),
+                        Ok(None) => end = Some(Ok(())),
+                        Err(error) => end = Some(Err(error)),
+                    }
+                    if end.is_some() {
+                        break;
+                    }
+                }
+                left -= pictures.len() as u32;
+                self.reply(&Reply::Decoded(pictures), &parcel)?;
+                if let Some(end) = end {
+                    return Ok((end, failure.or_else(|| decoding.gpu_failure())));
+                }
+            }
+        }
+    }
+}
+
+/// Memory for the pictures of a span, a batch at a time.
+struct Room {
+    /// Pictures that are still to come, at most.
+    left: usize,
+    writer: Option<SlabWriter>,
+}
+
+impl Room {
+    fn carry(
+        &mut self,
+        picture: DecodedPicture,
+        sender: &mut Sender,
+        parcel: &mut Parcel,
+    ) -> io::Result<CarriedPicture> {
+        let DecodedPicture { rank, digest, signature, frame } = picture;
+        let carried = match frame {
+            Some(frame) => {
+                let frame = self.place(&frame)?;
+                sender.add(&frame, parcel).ok_or_else(no_room)?;
+                parcel.pictures.pop()
+            }
+            None => None,
+        };
+        self.left = self.left.saturating_sub(1);
+        Ok(CarriedPicture { rank, digest, signature, frame: carried })
+    }
+
+    /// The one copy of a decoded picture.
+    fn place(&mut self, frame: &Frame) -> io::Result<Frame> {
+        let shape = Shape::of(frame);
+        if let Some(writer) = &mut self.writer
+            && let Some(offset) = writer.place(frame)
+        {
+            return writer.slab().frame(offset, &shape).ok_or_else(no_room);
+        }
+        let each = shape.bytes().ok_or_else(no_room)?.next_multiple_of(64);
+        let writer = SlabWriter::new(each.saturating_mul(self.left.clamp(1, BATCH as usize)))?;
+        let writer = self.writer.insert(writer);
+        let offset = writer.place(frame).ok_or_else(no_room)?;
+        writer.slab().frame(offset, &shape).ok_or_else(no_room)
+    }
+}
+
+fn no_room() -> io::Error {
+    io::Error::new(io::ErrorKind::OutOfMemory, "no memory for a picture")
+}
+
+/// The pictures of an encode, asked for as they are wanted.
+struct Sent<'a> {
+    channel: &'a Channel,
+    count: usize,
+}
+
+impl Pictures for Sent<'_> {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    fn open(&self) -> Box<dyn Iterator<Item = Result<Arc<Frame>, Failure>> + '_> {
+        let mut receiver = Receiver::default();
+        let mut batch = Vec::new().into_iter();
+        let mut left = self.count;
+        Box::new(std::iter::from_fn(move || {
+            if let Some(frame) = batch.next() {
+                return Some(Ok(frame));
+            }
+            let wanted = left.min(BATCH as usize);
+            if wanted == 0 {
+                return None;
+            }
+            match self.fetch(wanted as u32, &mut receiver) {
+                Ok(frames) => {
+                    left = if frames.len() == wanted { left - wanted } else { 0 };
+                    batch = frames.into_iter();
+                    batch.next().map(Ok)
+                }
+                Err(error) => {
+                    left = 0;
+                    Some(Err(Failure::machine(format!("no pictures came: {error}"))))
+                }
+            }
+        }))
+    }
+}
+
+impl Sent<'_> {
+    fn fetch(&self, wanted: u32, receiver: &mut Receiver) -> io::Result<Vec<Arc<Frame>>> {
+        self.channel.send(&Reply::Want(wanted), &[], &Blocks)?;
+        let Some((Request::Pictures(pictures), handles)) = self.channel.receive(&Blocks)? else {
+            return Err(out_of_turn());
+        };
+        let mut handles = handles.into_iter();
+        let frames = pictures.iter().map(|carried| receiver.frame(carried, &mut handles).map(Arc::new));
+        frames.collect::<Option<Vec<_>>>().ok_or_else(out_of_turn)
+    }
+}

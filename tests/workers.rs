@@ -1,0 +1,180 @@
+//! Encoding and decoding in processes of their own: the same bytes as in one, on whatever way the
+//! pictures go there, and a process that crashes, hangs or lies costs an attempt.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use common::{BUNNY_5S, Build, Project, ladder};
+
+const RUNGS: &str =
+    "[[rung]]\nname = \"a\"\nheight = 72\n[[rung]]\nname = \"b\"\nheight = 54\nbit_depth = 10\n";
+const RIVET: &str = env!("CARGO_BIN_EXE_rivet");
+
+fn project() -> Project {
+    let project = Project::new();
+    project.copy_clip(BUNNY_5S, "clip.mp4");
+    project.write("ladder.toml", ladder("clip.mp4", RUNGS));
+    project
+}
+
+/// A command that stands for a worker: the first `count` times it runs `instead`, then a worker.
+fn script(project: &Project, count: usize, instead: &str) -> String {
+    let folder = project.path("times");
+    fs::create_dir_all(&folder).unwrap();
+    let tries: String = (0..count).map(|n| format!("{n} ")).collect();
+    let path = project.write(
+        "worker.sh",
+        format!(
+            "#!/bin/sh\nfor n in {tries}; do if mkdir '{}'/$n 2>/dev/null; then {instead}\nfi; done\nexec '{RIVET}' worker\n",
+            folder.display()
+        ),
+    );
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A shell's words for a worker of which only so many bytes are heard.
+fn broken_off(bytes: usize) -> String {
+    format!("exec 3<&0; {{ '{RIVET}' worker <&3 & }} | dd bs=1 count={bytes} 2>/dev/null")
+}
+
+fn warnings(build: &Build) -> Vec<String> {
+    let events = build.events.iter().filter(|event| event["event"] == "warning");
+    events.map(|event| event["message"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What a build in one process makes.
+fn expected() -> std::collections::BTreeMap<String, String> {
+    let project = project();
+    project.build_with(&["--in-process"]);
+    project.output()
+}
+
+#[test]
+fn the_way_to_the_encoders_changes_no_byte() {
+    let expected = expected();
+    let elsewhere = format!("{RIVET} worker");
+    let ways: [&[&str]; 4] = [&[], &["--jobs", "1"], &["--worker", &elsewhere], &["--memory", "30M"]];
+    for way in ways {
+        let project = project();
+        let build = project.build_with(way);
+        assert_eq!(project.output(), expected, "{way:?}");
+        assert_eq!(warnings(&build), [] as [&str; 0], "{way:?}");
+        assert!(build.stderr.lines().all(|line| !line.contains("WARN")), "{}", build.stderr);
+        // An edit decodes and encodes a part, and what is left of the frames is decoded again.
+        project.write("ladder.toml", ladder("clip.mp4", &RUNGS.replace("54", "60")));
+        let again = project.build_with(way);
+        assert_eq!(again.ran("encode") * 2, build.ran("encode"), "{way:?}");
+    }
+}
+
+#[test]
+fn a_worker_that_crashes_costs_an_attempt() {
+    let expected = expected();
+    // It dies in the middle of what it says: in a greeting, in a decode, in an encode.
+    for bytes in [10, 2000, 200_000] {
+        let project = project();
+        let worker = script(&project, 2, &format!("{}; kill -SEGV $$", broken_off(bytes)));
+        let build = project.build_with(&["--worker", &worker]);
+        assert_eq!(project.output(), expected, "{bytes}");
+        let told = format!("{}{}", warnings(&build).join("\n"), build.stderr);
+        assert!(told.contains("was ended by signal 11 (segmentation fault)"), "{bytes}: {told}");
+        assert_eq!(build.count("encode", "failed"), 0);
+    }
+}
+
+#[test]
+fn a_worker_that_says_nothing_any_more_is_ended() {
+    let expected = expected();
+    let project = project();
+    let worker = script(&project, 1, &format!("{}; echo $$ > pid; exec sleep 1000", broken_off(2000)));
+    let build = project.build_with(&["--worker", &worker, "--worker-timeout", "2s"]);
+    assert_eq!(project.output(), expected);
+    let told = format!("{}{}", warnings(&build).join("\n"), build.stderr);
+    assert!(told.contains("its worker process did not answer for 2s"), "{told}");
+    let pid = fs::read_to_string(project.path("pid")).unwrap();
+    assert!(!std::path::Path::new("/proc").join(pid.trim()).exists(), "it still runs");
+}
+
+#[test]
+fn a_worker_that_never_works_fails_the_build_with_its_last_words() {
+    let project = project();
+    let worker = script(&project, 100, "echo out of luck >&2; exit 7");
+    let build = project.try_build(&["--worker", &worker]);
+    assert_eq!(build.status, 1);
+    let message = "decoding failed: its worker process ended with status 7: out of luck";
+    assert!(build.stderr.contains(message), "{}", build.stderr);
+    assert!(!project.path("out/master.m3u8").exists());
+    // Nothing of it was kept.
+    project.build();
+    assert_eq!(project.output(), expected());
+
+    let missing = project.try_build(&["--worker", "/nowhere/rivet worker", "--cache-dir", "other"]);
+    assert_eq!(missing.status, 1);
+    assert!(missing.stderr.contains("could not be started (/nowhere/rivet)"), "{}", missing.stderr);
+    let other = project.try_build(&[
+        "--worker",
+        "echo hello, and nothing that a worker says",
+        "--cache-dir",
+        "other",
+    ]);
+    assert_eq!(other.status, 1);
+    assert!(other.stderr.contains("its worker process cannot be understood"), "{}", other.stderr);
+}
+
+/// Workers of this project that run.
+fn workers(project: &Project) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let folder = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
+        if String::from_utf8_lossy(&line).contains("worker\0")
+            && folder == project.root().canonicalize().unwrap()
+        {
+            found.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    found
+}
+
+/// Waits for what must come; a test that waits in vain has failed.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..600 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{what}");
+}
+
+#[test]
+fn no_worker_outlives_its_build() {
+    for signal in [rustix::process::Signal::KILL, rustix::process::Signal::INT] {
+        let project = project();
+        project.write("ladder.toml", ladder("clip.mp4", "[[rung]]\nname = \"large\"\nheight = 720\n"));
+        let mut build = project.rivet().args(["build", "-q"]).spawn().unwrap();
+        until("no worker has come", || !workers(&project).is_empty());
+        rustix::process::kill_process(rustix::process::Pid::from_child(&build), signal).unwrap();
+        let status = build.wait().unwrap();
+        assert_eq!(status.code(), (signal == rustix::process::Signal::INT).then_some(130));
+        until("a worker still runs", || workers(&project).is_empty());
+    }
+    let project = project();
+    project.build();
+    assert_eq!(workers(&project), [] as [&str; 0]);
+}
+
+#[test]
+fn a_worker_talks_to_builds_only() {
+    let project = Project::new();
+    project.write("noise", "this is no build".repeat(1000));
+    let noise = fs::File::open(project.path("noise")).unwrap();
+    let told = project.rivet().arg("worker").stdin(noise).output().unwrap();
+    // A file is at its end at once, and a worker whose build is gone ends.
+    assert!(told.stdout.len() < 1000);
+    assert!(told.status.code().is_some(), "{}", String::from_utf8_lossy(&told.stderr));
+}
