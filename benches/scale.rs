@@ -45,7 +45,7 @@ impl Executor for Copies {
         "copies of one chunk".to_owned()
     }
 
-    fn encoder(&self) -> &'static str {
+    fn encoder(&self) -> &str {
         self.rav1e.encoder()
     }
 

@@ -13,7 +13,7 @@
 //!
 //! Modules import downward: `graph`, `executors`, `package`, `media`, `cache`, `nvidia`, and the
 //! plain types of `spec`. `media` and `package` know nothing of keys, caches or nodes; `cache`
-//! and `nvidia` know nothing of films.
+//! and `nvidia` know nothing of films. `suggest` finds the word that somebody meant, for all of them.
 
 pub mod cache;
 pub mod executors;
@@ -24,3 +24,5 @@ pub mod nvidia;
 pub mod package;
 pub mod spec;
 pub mod workers;
+
+mod suggest;

@@ -21,7 +21,7 @@ use rivet::executors::{
 use rivet::graph::{self, Event, Kind};
 use rivet::media::av1::{self, SequenceHeader, obus};
 use rivet::media::{
-    Colour, Frame, PacketReader, PictureFormat, Rational, Rotation, Scaler, SpanDecoder, scan,
+    Colour, Frame, HdrMetadata, PacketReader, PictureFormat, Rational, Rotation, Scaler, SpanDecoder, scan,
 };
 use rivet::nvidia::{EncodeCaps, EncodeError};
 
@@ -73,7 +73,12 @@ impl Pictures for Chunk {
 fn settings(bit_depth: u8, preset: u8) -> EncodeSettings {
     let colour = Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 1 };
     let picture = PictureFormat { width: 258, height: 146, bit_depth, rotation: Rotation::None, colour };
-    EncodeSettings { picture, hdr: HdrMetadata::default(), crf: 16, encoder: EncoderSettings::Nvenc { preset } }
+    EncodeSettings {
+        picture,
+        hdr: HdrMetadata::default(),
+        crf: 16,
+        encoder: EncoderSettings::Nvenc { preset },
+    }
 }
 
 fn contract(settings: &EncodeSettings, rate: u64) -> Contract {

@@ -12,7 +12,7 @@ use rivet::cache::LocalCache;
 use rivet::graph::{self, Event};
 use rivet::spec::Ladder;
 
-use super::{Exit, LadderArgs, MachineArgs, complain, load, on_interrupt, open_cache, print};
+use super::{Exit, LadderArgs, MachineArgs, complain, failed, load, on_interrupt, open_cache, print};
 use crate::report::{self, Progress, Tracer};
 
 /// Build every title of a ladder, and publish it
@@ -90,10 +90,7 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
     let options = graph::Options { gauges: trace.is_some(), ..args.machine.options(args.keep_going) };
     let summary = graph::build(&ladder, Arc::clone(&cache), &options, Arc::clone(&cancelled), &observe);
     progress.borrow_mut().end();
-    let summary = summary.map_err(|error| {
-        complain(&error, error.hint().as_deref());
-        Exit::Failed
-    })?;
+    let summary = summary.map_err(|error| failed(&error))?;
     print(report::summary(&summary).trim_end());
     if let Some(error) = trace.and_then(|trace| trace.into_inner().finish().err()) {
         complain(format_args!("the trace is not whole: {error}"), None);
@@ -120,10 +117,7 @@ fn check(
     let options = graph::Options { gauges: false, ..options.clone() };
     let check = graph::check(ladder, cache, &options, cancelled, &observe);
     progress.borrow_mut().end();
-    let check = check.map_err(|error| {
-        complain(&error, error.hint().as_deref());
-        Exit::Failed
-    })?;
+    let check = check.map_err(|error| failed(&error))?;
     for failure in &check.failures {
         complain(
             format_args!("{}: {}: {}", failure.title, failure.node, failure.message),

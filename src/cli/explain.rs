@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use rivet::graph::{self, StepError};
+use rivet::graph;
 
-use super::{CacheDirArg, Exit, complain, load, on_interrupt, open_cache, print, print_json};
+use super::{CacheDirArg, Exit, failed, load, on_interrupt, open_cache, print, print_json};
 use crate::report;
 
 /// Explain a step: what its key is made of, what differs from the last build, where its result is from
@@ -40,11 +40,8 @@ fn try_run(args: &ExplainArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder)?;
     let cache = open_cache(&args.cache, Some(&ladder))?;
     let options = super::looking();
-    let steps =
-        graph::explain(&ladder, &cache, &options, &on_interrupt(), &args.selector).map_err(|error| {
-            complain(&error, error.hint().as_deref());
-            if matches!(error, StepError::Selector(_)) { Exit::Usage } else { Exit::Failed }
-        })?;
+    let steps = graph::explain(&ladder, &cache, &options, &on_interrupt(), &args.selector)
+        .map_err(|error| failed(&error))?;
     if args.json {
         print_json(&steps);
     } else {

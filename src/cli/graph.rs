@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use rivet::graph;
 
-use super::{Exit, LadderArgs, complain, load, on_interrupt, open_cache, print, print_json};
+use super::{Exit, LadderArgs, failed, load, on_interrupt, open_cache, print, print_json};
 use crate::report::drawing;
 
 /// Draw the graph of a build: every step, what it needs, and whether it would run
@@ -44,10 +44,8 @@ pub fn run(args: &GraphArgs) -> Exit {
 fn try_run(args: &GraphArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder.ladder)?;
     let cache = open_cache(&args.ladder.cache, Some(&ladder))?;
-    let view = graph::view(&ladder, &cache, &super::looking(), &on_interrupt()).map_err(|error| {
-        complain(&error, error.hint().as_deref());
-        Exit::Failed
-    })?;
+    let view =
+        graph::view(&ladder, &cache, &super::looking(), &on_interrupt()).map_err(|error| failed(&error))?;
     let group = args.grouped || (!args.all && view.nodes.len() > drawing::MANY);
     match args.format {
         Format::Json => print_json(&drawing::json(&view)),

@@ -1,10 +1,12 @@
 //! `rivet init`.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use rivet::executors::Wanted;
 use rivet::media::{self, VideoTrack};
 use rivet::spec::{Encoder, Proposal, propose};
 use rivet::{executors, graph};
@@ -34,11 +36,11 @@ fn try_run(args: &InitArgs) -> Result<(), Exit> {
         complain(&error, error.hint());
         Exit::Failed
     })?;
-    let found = executors::found_here(graph::default_jobs()).map_err(|failure| {
+    let svt_av1 = BTreeSet::from([Encoder::SvtAv1.name()]);
+    let found = executors::found_here(graph::default_jobs(), Wanted::Named(&svt_av1)).map_err(|failure| {
         complain(failure, None);
         Exit::Failed
     })?;
-    let svt_av1 = found.iter().any(|executor| executor.encoder() == Encoder::SvtAv1.name());
     let (width, height) = shown(&video);
     let stem = args.source.file_stem().and_then(|stem| stem.to_str()).unwrap_or("stream");
     let text = propose(&Proposal {
@@ -47,7 +49,7 @@ fn try_run(args: &InitArgs) -> Result<(), Exit> {
         width,
         height,
         sound: !audio.is_empty(),
-        svt_av1,
+        svt_av1: !found.executors.is_empty(),
     });
     if args.output == Path::new("-") {
         print(text.trim_end());

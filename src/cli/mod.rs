@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand};
 use rivet::cache::LocalCache;
-use rivet::spec::{self, Ladder, LoadError};
+use rivet::graph::StepError;
+use rivet::spec::{self, Ladder, LoadError, SpecErrors};
 use rivet::workers::{WorkerCommand, WorkerOptions};
 use tracing_subscriber::EnvFilter;
 
@@ -231,12 +232,27 @@ fn complain(message: impl std::fmt::Display, hint: Option<&str>) {
     }
 }
 
+/// Tells why the library could not even begin.
+fn failed(error: &StepError) -> Exit {
+    match error {
+        StepError::Invalid(errors) => show(errors),
+        _ => complain(error, error.hint().as_deref()),
+    }
+    match error {
+        StepError::Invalid(_) | StepError::Selector(_) => Exit::Usage,
+        _ => Exit::Failed,
+    }
+}
+
+/// Shows what is wrong with a spec.
+fn show(errors: &SpecErrors) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", errors.render(colour()));
+}
+
 fn load(path: &Path) -> Result<Ladder, Exit> {
     spec::load(path).map_err(|error| {
         match error {
-            LoadError::Invalid(errors) => {
-                let _ = write!(std::io::stderr().lock(), "{}", errors.render(colour()));
-            }
+            LoadError::Invalid(errors) => show(&errors),
             LoadError::Io { ref source, .. } => complain(
                 format_args!("{error}: {source}"),
                 Some("name a spec: rivet build LADDER; `rivet init SOURCE` writes one to start from"),

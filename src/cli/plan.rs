@@ -3,7 +3,7 @@
 use clap::Args;
 use rivet::graph;
 
-use super::{Exit, LadderArgs, complain, load, on_interrupt, open_cache, print, print_json};
+use super::{Exit, LadderArgs, complain, failed, load, on_interrupt, open_cache, print, print_json};
 use crate::report;
 
 /// Show what a build would run, what it would reuse, and why
@@ -33,10 +33,7 @@ fn try_run(args: &PlanArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder.ladder)?;
     let cache = open_cache(&args.ladder.cache, Some(&ladder))?;
     let cancelled = on_interrupt();
-    let plan = graph::plan(&ladder, &cache, &super::looking(), cancelled).map_err(|error| {
-        complain(&error, error.hint().as_deref());
-        Exit::Failed
-    })?;
+    let plan = graph::plan(&ladder, &cache, &super::looking(), cancelled).map_err(|error| failed(&error))?;
     for failure in &plan.failures {
         complain(
             format_args!("{}: {}: {}", failure.title, failure.node, failure.message),

@@ -1,15 +1,17 @@
-//! The one place here that calls foreign code by its raw name.
+//! What the libraries that FFmpeg was linked with say of themselves, asked by their functions' raw names.
 
 use std::ffi::{CStr, c_char};
 
-/// What the SVT-AV1 that FFmpeg was linked with says of itself; `None` where it cannot be asked.
-pub(super) fn svt_av1_version() -> Option<String> {
+/// What a library's function of the kind `const char *f(void)` returns; `symbol` is its name, ended by
+/// a zero. `None` where it cannot be asked.
+pub(super) fn library_version(symbol: &[u8]) -> Option<String> {
     let program = libloading::os::unix::Library::this();
-    // SAFETY: where there is such a function, it is SVT-AV1's (EbSvtAv1Enc.h), which takes nothing
-    // and returns a string of the library's own that lasts as long as the library does.
+    // SAFETY: callers name functions (svt_av1_get_version of EbSvtAv1Enc.h, aom_codec_version_str of
+    // aom_codec.h) that, where they are there at all, take nothing and return a string of the
+    // library's own that lasts as long as the library does.
     unsafe {
         let version: libloading::os::unix::Symbol<unsafe extern "C" fn() -> *const c_char> =
-            program.get(b"svt_av1_get_version\0").ok()?;
+            program.get(symbol).ok()?;
         let text = version();
         (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
     }

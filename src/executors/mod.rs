@@ -5,6 +5,8 @@
 mod collect;
 mod contract;
 mod ffi;
+mod ffmpeg;
+mod find;
 #[cfg(feature = "nvidia")]
 mod nvenc;
 mod quality;
@@ -21,10 +23,11 @@ use serde::{Deserialize, Serialize};
 use crate::media::{Frame, HdrMetadata, PictureFormat};
 
 pub use contract::{Contract, ContractError};
+pub use ffmpeg::Ffmpeg;
+pub use find::{Found, Unusable, Wanted, check_options, found_here, is_on_device, open};
 #[cfg(feature = "nvidia")]
 pub use nvenc::{Nvenc, nvenc_report};
 pub use rav1e::Rav1e;
-pub use svt_av1::SvtAv1;
 
 /// The pictures of a chunk, as decoded. They need not all be in memory at once.
 pub trait Pictures: Sync {
@@ -160,6 +163,41 @@ impl fmt::Display for Failure {
     }
 }
 
+/// An option that an encoder does not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionFault {
+    /// As the spec names it.
+    pub option: String,
+    pub message: String,
+    pub hint: String,
+}
+
+/// What can be told of an executor, to other processes and to people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    pub name: String,
+    pub encoder: String,
+    pub identity: String,
+    pub slots: usize,
+    pub is_device: bool,
+    pub place: String,
+    pub bit_depths: Vec<u8>,
+}
+
+impl About {
+    pub fn of(executor: &dyn Executor) -> About {
+        About {
+            name: executor.name().to_owned(),
+            encoder: executor.encoder().to_owned(),
+            identity: executor.identity(),
+            slots: executor.slots(),
+            is_device: executor.is_device(),
+            place: executor.place(),
+            bit_depths: executor.bit_depths(),
+        }
+    }
+}
+
 /// Runs encode jobs.
 pub trait Executor: Send + Sync {
     /// Short and stable, e.g. `rav1e`, or `nvenc:1` for the second GPU's.
@@ -169,7 +207,7 @@ pub trait Executor: Send + Sync {
     fn identity(&self) -> String;
 
     /// The encoder that it runs, as the spec names it.
-    fn encoder(&self) -> &'static str;
+    fn encoder(&self) -> &str;
 
     /// Jobs that it can do at a time.
     fn slots(&self) -> usize;
@@ -179,12 +217,15 @@ pub trait Executor: Send + Sync {
         false
     }
 
-    fn encode(&self, job: &EncodeJob<'_>) -> Report;
-}
+    /// What it runs on, for people to read.
+    fn place(&self) -> String {
+        "CPU".to_owned()
+    }
 
-/// The encoders of this machine, each with as many slots. How many there are changes no byte.
-pub fn found_here(slots: usize) -> Result<Vec<Arc<dyn Executor>>, Failure> {
-    let mut found: Vec<Arc<dyn Executor>> = vec![Arc::new(Rav1e::new(slots)?)];
-    found.extend(SvtAv1::find(slots).map(|svt_av1| Arc::new(svt_av1) as Arc<dyn Executor>));
-    Ok(found)
+    /// Bits a sample that it can encode.
+    fn bit_depths(&self) -> Vec<u8> {
+        vec![8, 10]
+    }
+
+    fn encode(&self, job: &EncodeJob<'_>) -> Report;
 }

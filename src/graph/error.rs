@@ -4,6 +4,7 @@ use crate::cache::{BlobRef, CacheError};
 use crate::executors::Failure;
 use crate::media::MediaError;
 use crate::package::PublishError;
+use crate::spec::SpecErrors;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
@@ -15,7 +16,11 @@ pub enum StepError {
     Publish(PublishError),
     #[error("{0}")]
     Encode(Failure),
-    #[error("rung {rung}: none of its encoders is on this machine: {encoders}")]
+    /// The spec asks something of an encoder that it does not know.
+    #[error(transparent)]
+    Invalid(#[from] SpecErrors),
+    /// `encoders` are their names, each with the reason.
+    #[error("rung {rung}: none of its encoders can be used on this machine: {encoders}")]
     NoEncoder { rung: String, encoders: String },
     /// The spec asks for what this source does not have or allow.
     #[error("{0}")]
@@ -42,7 +47,7 @@ impl StepError {
             StepError::Cache(error) => error.hint().map(str::to_owned),
             StepError::Publish(error) => error.hint().map(|hint| hint.to_string()),
             StepError::NoEncoder { .. } => Some(
-                "`rivet devices` lists what is here; name another `encoder`, or several in order of preference, \
+                "`rivet devices` lists what can be used here; name another `encoder`, or several in order of preference, \
                  e.g. [\"svt-av1\", \"rav1e\"]"
                     .to_owned(),
             ),

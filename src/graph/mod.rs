@@ -38,13 +38,13 @@ mod track;
 mod view;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
 
 use crate::cache::LocalCache;
-use crate::executors::{self, Executor};
+use crate::executors::{self, Executor, Found, Wanted};
 use crate::media::{self, Codecs, CodecsHere, Scaler};
 use crate::spec::Ladder;
 use crate::workers::{WorkerCodecs, WorkerExecutor, WorkerOptions, WorkerPool};
@@ -175,13 +175,18 @@ fn schedule_with<'a>(
     media::init();
     let pool = settings.workers.clone();
     let pool = pool.map(|options| Arc::new(WorkerPool::new(options, Arc::clone(&cancelled))));
-    let executors = match (&settings.executors, &pool) {
-        (Some(executors), _) => executors.clone(),
-        (None, None) => executors::found_here(settings.jobs).map_err(StepError::Encode)?,
+    let wanted: BTreeSet<&str> =
+        ladder.rungs.iter().flat_map(|rung| &rung.encoders).map(|encoder| encoder.name()).collect();
+    if tools.is_none() {
+        rung::check_options(ladder)?;
+    }
+    let Found { executors, unusable } = match (&settings.executors, &pool) {
+        (Some(executors), _) => Found { executors: executors.clone(), unusable: Vec::new() },
+        (None, None) => {
+            executors::found_here(settings.jobs, Wanted::Named(&wanted)).map_err(StepError::Encode)?
+        }
         (None, Some(pool)) => {
-            let found = executors::found_here(settings.jobs).map_err(StepError::Encode)?;
-            let apart = |inner| WorkerExecutor::new(inner, Arc::clone(pool), settings.jobs);
-            found.into_iter().map(|inner| Arc::new(apart(inner)) as Arc<dyn Executor>).collect()
+            WorkerExecutor::find(pool, settings.jobs, &wanted).map_err(StepError::Encode)?
         }
     };
     let codecs: Arc<dyn Codecs> = match &pool {
@@ -206,6 +211,7 @@ fn schedule_with<'a>(
     });
     let host = limits::host_name();
     let decoded = Arc::default();
-    let worker = Arc::new(work::Worker { cache, executors, codecs, decoded, pool, host, cancelled });
+    let worker =
+        Arc::new(work::Worker { cache, executors, unusable, codecs, decoded, pool, host, cancelled });
     Scheduler::new(ladder, worker, tools, settings, observe)
 }

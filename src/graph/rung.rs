@@ -1,6 +1,8 @@
 //! A rung of the spec, fitted to a source: its picture, its contract, its encode settings.
 
-use crate::executors::{Contract, EncodeSettings, EncoderSettings};
+use std::collections::BTreeSet;
+
+use crate::executors::{self, Contract, EncodeSettings, EncoderSettings};
 use crate::media::{PictureFormat, Rational, VideoTrack};
 use crate::spec;
 
@@ -25,17 +27,38 @@ pub struct Choice {
     pub identity: String,
 }
 
+/// Tells who of an encoder's name is on this machine, one or GPUs of several kinds; or why none is.
+pub type Here<'a> = &'a dyn Fn(&str) -> Result<Vec<String>, String>;
+
+/// Holds the encoders' own options against FFmpeg's tables, before anything is done.
+pub fn check_options(ladder: &spec::Ladder) -> Result<(), StepError> {
+    let mut told = BTreeSet::new();
+    let mut faults = Vec::new();
+    for (encoder, options) in ladder.rungs.iter().flat_map(|rung| &rung.ffmpeg) {
+        if !told.insert(encoder) {
+            continue;
+        }
+        faults.extend(executors::check_options(encoder, options).into_iter().map(|fault| spec::Fault {
+            keys: ["encoder", encoder, &fault.option].map(str::to_owned).to_vec(),
+            headline: format!("`{}` in `[encoder.{encoder}]` cannot be set", fault.option),
+            label: fault.message,
+            help: fault.hint,
+        }));
+    }
+    Ok(spec::no_faults(ladder, faults)?)
+}
+
 /// Luma samples of a tile: smaller tiles cost bytes, larger ones leave cores idle.
 const SAMPLES_PER_TILE: u64 = 400_000;
 const MOST_TILES: u64 = 16;
 
 impl RungPlan {
-    /// `here` tells who of an encoder's name is on this machine: none, one, or GPUs of several kinds.
+    /// `here` tells who of an encoder's name is on this machine.
     pub fn new(
         rung: &spec::Rung,
         track: &VideoTrack,
         rate: Rational,
-        here: &dyn Fn(&str) -> Vec<String>,
+        here: Here<'_>,
     ) -> Result<RungPlan, StepError> {
         let (width, height) = size(rung, track)?;
         let bit_depth = rung.bit_depth.map_or(if track.bit_depth > 8 { 10 } else { 8 }, spec::BitDepth::bits);
@@ -58,13 +81,15 @@ impl RungPlan {
         let choices = rung.encoders.iter().flat_map(|encoder| {
             let settings =
                 EncodeSettings { picture, hdr: track.hdr, crf: rung.crf.get(), encoder: knobs(encoder) };
-            let identities = here(encoder.name()).into_iter();
+            let identities = here(encoder.name()).unwrap_or_default().into_iter();
             identities.map(move |identity| Choice { settings: settings.clone(), identity })
         });
         let choices: Vec<Choice> = choices.collect();
         if choices.is_empty() {
-            let names: Vec<&str> = rung.encoders.iter().map(|encoder| encoder.name()).collect();
-            return Err(StepError::NoEncoder { rung: rung.name.clone(), encoders: names.join(", ") });
+            let reasons = rung.encoders.iter().map(|encoder| encoder.name());
+            let reasons = reasons.map(|name| format!("{name} ({})", here(name).err().unwrap_or_default()));
+            let encoders = reasons.collect::<Vec<_>>().join(", ");
+            return Err(StepError::NoEncoder { rung: rung.name.clone(), encoders });
         }
         Ok(RungPlan { name: rung.name.clone(), picture, contract, choices })
     }

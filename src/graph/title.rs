@@ -20,7 +20,7 @@ use super::error::StepError;
 use super::event::Kind;
 use super::film::{DecodedSpan, Piece, Timing};
 use super::frames::FrameSource;
-use super::rung::RungPlan;
+use super::rung::{Here, RungPlan};
 use super::step::{Node, Step};
 use super::track::{Medium, PieceNodes, REEL, Reel, Rendition, SpanReel, Track};
 use super::work::{Readers, SoundFacts};
@@ -217,7 +217,7 @@ impl Title {
         timing: Timing,
         threads: usize,
         codecs: (Arc<dyn Codecs>, Arc<AtomicU64>),
-        here: &dyn Fn(&str) -> Vec<String>,
+        here: Here<'_>,
     ) -> Result<Vec<String>, StepError> {
         let index = self.index.clone().ok_or_else(|| StepError::internal("a film without an index"))?;
         for rung in &self.spec_rungs {

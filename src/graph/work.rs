@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, LocalCache};
-use crate::executors::{EncodeJob, EncodedChunk, Executor};
+use crate::executors::{EncodeJob, EncodedChunk, Executor, Unusable};
 use crate::media::{
     Codecs, Counted, DecodeOptions, Decoding, Index, MediaError, PacketReader, Signature, VideoTrack,
     cut_score,
@@ -33,6 +33,8 @@ use super::track::ReelFacts;
 pub struct Worker {
     pub cache: Arc<LocalCache>,
     pub executors: Vec<Arc<dyn Executor>>,
+    /// Encoders that the ladder names and that cannot be used.
+    pub unusable: Vec<Unusable>,
     pub codecs: Arc<dyn Codecs>,
     /// Pictures decoded so far; those count twice that were decoded twice.
     pub decoded: Arc<AtomicU64>,

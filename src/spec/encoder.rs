@@ -7,8 +7,9 @@ use std::ops::RangeInclusive;
 use super::entry::Entry;
 use super::fields::Fields;
 use super::ladder::{Encoder, FfmpegOptions};
-use super::problems::{Problems, Read, alternatives};
-use super::{ffmpeg, keys, suggest};
+use super::problems::{Problems, Read, Reported, Span, alternatives};
+use super::{ffmpeg, keys};
+use crate::suggest;
 
 /// rav1e's own scale.
 pub(super) const SPEED: RangeInclusive<u8> = 0..=10;
@@ -103,6 +104,51 @@ pub(super) fn tables(root: &mut Fields<'_>, problems: &mut Problems) -> Read<Tab
     Ok(tables)
 }
 
+/// A `preset`, with its place: whose it is follows from the encoders of the rung that it comes to.
+pub(super) struct Preset<'t> {
+    pub(super) value: u8,
+    pub(super) entry: Entry<'t>,
+}
+
+/// Whose a `preset` is.
+#[derive(Default)]
+pub(super) struct Presets {
+    pub(super) svt_av1: Option<u8>,
+    pub(super) nvenc: Option<u8>,
+}
+
+/// A preset is SVT-AV1's, but NVENC's where that is the one that the rung may use. For a rung that
+/// may use either it would be a guess: their scales run in opposite directions. `told` holds presets
+/// that were found wrong for an earlier rung.
+pub(super) fn presets(
+    preset: Option<&Preset<'_>>,
+    encoders: &[Encoder],
+    told: &mut Vec<(Span, Reported)>,
+    problems: &mut Problems,
+) -> Read<Presets> {
+    let Some(Preset { value, entry }) = preset else { return Ok(Presets::default()) };
+    let problem = match (encoders.contains(&Encoder::SvtAv1), encoders.contains(&Encoder::Nvenc)) {
+        (_, false) => return Ok(Presets { svt_av1: Some(*value), nvenc: None }),
+        (false, true) if NVENC_PRESET.contains(value) => {
+            return Ok(Presets { svt_av1: None, nvenc: Some(*value) });
+        }
+        (false, true) => entry
+            .problem("must be from 1 to 7 for nvenc", "this is not on NVIDIA's scale")
+            .help("1 is the fastest, 7 the best"),
+        (true, true) => {
+            entry.problem("could be svt-av1's or nvenc's", "a rung that this is for may use both").help(
+                "their scales differ: say `preset` in `[encoder.svt-av1]` and in `[encoder.nvenc]` instead",
+            )
+        }
+    };
+    if let Some((_, reported)) = told.iter().find(|(span, _)| *span == entry.span) {
+        return Err(*reported);
+    }
+    let reported = problems.report(problem);
+    told.push((entry.span.clone(), reported));
+    Err(reported)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,5 +241,47 @@ mod tests {
             &["unknown table `x264` in `[encoder]`", "known here: `rav1e`, `svt-av1`, `nvenc`"],
         );
         has(&invalid(&spec("[encoder.nvnec]\npreset = 4\n", "")), &["did you mean `nvenc`?"]);
+    }
+
+    #[test]
+    fn the_nearest_preset_counts() {
+        assert_eq!(rung("", "").svt_av1.preset, 8);
+        assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n", "").svt_av1.preset, 4);
+        assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n[video]\npreset = 5\n", "").svt_av1.preset, 5);
+        assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n", "preset = 13").svt_av1.preset, 13);
+        refused("preset = 14", &["`preset` in `[[rung]]` must be from 0 to 13", "this is too large"]);
+    }
+
+    #[test]
+    fn a_preset_is_that_of_the_rungs_encoder() {
+        let presets = |before: &str, lines: &str| {
+            let rung = rung(before, lines);
+            (rung.svt_av1.preset, rung.nvenc.preset)
+        };
+        assert_eq!(presets("", "encoder = 'nvenc'\npreset = 7"), (8, 7));
+        assert_eq!(presets("", "encoder = ['nvenc', 'rav1e']\npreset = 1"), (8, 1));
+        assert_eq!(presets("", "encoder = 'svt-av1'\npreset = 7"), (7, 5));
+        assert_eq!(presets("", "preset = 7"), (7, 5));
+        let tables = "[encoder.svt-av1]\npreset = 10\n[encoder.nvenc]\npreset = 3\n";
+        assert_eq!(presets(tables, "encoder = ['nvenc', 'svt-av1']"), (10, 3));
+        assert_eq!(presets(tables, "encoder = 'nvenc'\npreset = 6"), (10, 6));
+        for wrong in [0, 8, 13] {
+            refused(
+                &format!("encoder = 'nvenc'\npreset = {wrong}"),
+                &["`preset` in `[[rung]]` must be from 1 to 7 for nvenc", "not on NVIDIA's scale"],
+            );
+        }
+        refused(
+            "encoder = ['nvenc', 'svt-av1']\npreset = 5",
+            &[
+                "`preset` in `[[rung]]` could be svt-av1's or nvenc's",
+                "say `preset` in `[encoder.svt-av1]` and in `[encoder.nvenc]` instead",
+            ],
+        );
+        // One that comes to several rungs is one mistake.
+        let video = "[video]\npreset = 5\nencoder = ['nvenc', 'svt-av1']\n";
+        let text = invalid(&spec(video, "[[rung]]\nname = 'b'\nheight = 90"));
+        has(&text, &["`preset` in `[video]` could be"]);
+        assert_eq!(text.matches("error:").count(), 1, "{text}");
     }
 }

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::fields::Fields;
 use super::keys::{Key, Table};
 use super::problems::{Diagnostic, Problems, Read, Reported, Span, alternatives, quoted};
-use super::suggest;
+use crate::suggest;
 
 /// A value that is one of a few words.
 pub(super) trait Choice: Copy + 'static {

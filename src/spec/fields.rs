@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 use super::entry::Entry;
 use super::keys::{self, Table};
 use super::problems::{Diagnostic, Problems, Read, Span, alternatives, quoted};
-use super::suggest;
+use crate::suggest;
 
 /// A table of the spec being read. End with [`Fields::finish`].
 pub(super) struct Fields<'t> {

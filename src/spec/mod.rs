@@ -19,6 +19,7 @@ mod document;
 mod encoder;
 mod entry;
 mod errors;
+mod fault;
 mod ffmpeg;
 mod fields;
 mod keys;
@@ -30,7 +31,6 @@ mod paths;
 mod problems;
 mod propose;
 mod segments;
-mod suggest;
 mod syntax;
 mod title;
 mod units;
@@ -46,6 +46,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 pub use errors::SpecErrors;
+pub use fault::{Fault, no_faults};
 pub use ladder::{
     AudioCodec, AudioRendition, BitDepth, CacheSpec, Crf, Encoder, FfmpegOptions, Ladder, NvencOptions,
     Package, PackageFormat, Rav1eOptions, Rung, SegmentMode, SegmentPolicy, SvtAv1Options, Title,

@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::encoder::{self, NVENC_PRESET, SPEED, SVT_AV1_PRESET, Tables};
+use super::encoder::{self, Preset, SPEED, SVT_AV1_PRESET, Tables};
 use super::entry::{Choice, Entry};
 use super::fields::Fields;
 use super::keys;
@@ -31,12 +31,6 @@ struct Picture<'t> {
     preset: Option<Preset<'t>>,
     crf: Option<Crf>,
     bit_depth: Option<BitDepth>,
-}
-
-/// A `preset`, with its place: whose it is follows from the encoders of the rung that it comes to.
-struct Preset<'t> {
-    value: u8,
-    entry: Entry<'t>,
 }
 
 impl<'t> Picture<'t> {
@@ -88,7 +82,7 @@ fn merge(
 ) -> Read<Rung> {
     let own = rung.picture;
     let encoders = own.encoders.or(video.encoders.clone()).unwrap_or_else(|| vec![Encoder::Rav1e]);
-    let presets = presets(own.preset.as_ref().or(video.preset.as_ref()), &encoders, told, problems)?;
+    let presets = encoder::presets(own.preset.as_ref().or(video.preset.as_ref()), &encoders, told, problems)?;
     let (rav1e, svt_av1, nvenc) =
         (Rav1eOptions::default(), SvtAv1Options::default(), NvencOptions::default());
     let ffmpeg = tables.ffmpeg.iter().filter(|(name, _)| encoders.iter().any(|one| one.name() == *name));
@@ -109,43 +103,6 @@ fn merge(
         ffmpeg: ffmpeg.map(|(name, options)| (name.clone(), options.clone())).collect(),
         encoders,
     })
-}
-/// Whose a `preset` is.
-#[derive(Default)]
-struct Presets {
-    svt_av1: Option<u8>,
-    nvenc: Option<u8>,
-}
-
-/// A preset is SVT-AV1's, but NVENC's where that is the one that the rung may use. For a rung that
-/// may use either it would be a guess: their scales run in opposite directions.
-fn presets(
-    preset: Option<&Preset<'_>>,
-    encoders: &[Encoder],
-    told: &mut Vec<(Span, Reported)>,
-    problems: &mut Problems,
-) -> Read<Presets> {
-    let Some(Preset { value, entry }) = preset else { return Ok(Presets::default()) };
-    let problem = match (encoders.contains(&Encoder::SvtAv1), encoders.contains(&Encoder::Nvenc)) {
-        (_, false) => return Ok(Presets { svt_av1: Some(*value), nvenc: None }),
-        (false, true) if NVENC_PRESET.contains(value) => {
-            return Ok(Presets { svt_av1: None, nvenc: Some(*value) });
-        }
-        (false, true) => entry
-            .problem("must be from 1 to 7 for nvenc", "this is not on NVIDIA's scale")
-            .help("1 is the fastest, 7 the best"),
-        (true, true) => {
-            entry.problem("could be svt-av1's or nvenc's", "a rung that this is for may use both").help(
-                "their scales differ: say `preset` in `[encoder.svt-av1]` and in `[encoder.nvenc]` instead",
-            )
-        }
-    };
-    if let Some((_, reported)) = told.iter().find(|(span, _)| *span == entry.span) {
-        return Err(*reported);
-    }
-    let reported = problems.report(problem);
-    told.push((entry.span.clone(), reported));
-    Err(reported)
 }
 
 /// `[video]`
@@ -290,48 +247,6 @@ mod tests {
         let inline = format!("encoder.rav1e = {{ tiles = 2 }}\n{}", spec("", "height = 720"));
         assert_eq!(ladder(&inline).rungs[0].rav1e.tiles, Some(2));
         assert_eq!(rung("[encoder]", "").rav1e, Rav1eOptions::default());
-    }
-
-    #[test]
-    fn the_nearest_preset_counts() {
-        assert_eq!(rung("", "").svt_av1.preset, 8);
-        assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n", "").svt_av1.preset, 4);
-        assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n[video]\npreset = 5\n", "").svt_av1.preset, 5);
-        assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n", "preset = 13").svt_av1.preset, 13);
-        refused("preset = 14", &["`preset` in `[[rung]]` must be from 0 to 13", "this is too large"]);
-    }
-
-    #[test]
-    fn a_preset_is_that_of_the_rungs_encoder() {
-        let presets = |before: &str, lines: &str| {
-            let rung = rung(before, lines);
-            (rung.svt_av1.preset, rung.nvenc.preset)
-        };
-        assert_eq!(presets("", "encoder = 'nvenc'\npreset = 7"), (8, 7));
-        assert_eq!(presets("", "encoder = ['nvenc', 'rav1e']\npreset = 1"), (8, 1));
-        assert_eq!(presets("", "encoder = 'svt-av1'\npreset = 7"), (7, 5));
-        assert_eq!(presets("", "preset = 7"), (7, 5));
-        let tables = "[encoder.svt-av1]\npreset = 10\n[encoder.nvenc]\npreset = 3\n";
-        assert_eq!(presets(tables, "encoder = ['nvenc', 'svt-av1']"), (10, 3));
-        assert_eq!(presets(tables, "encoder = 'nvenc'\npreset = 6"), (10, 6));
-        for wrong in [0, 8, 13] {
-            refused(
-                &format!("encoder = 'nvenc'\npreset = {wrong}"),
-                &["`preset` in `[[rung]]` must be from 1 to 7 for nvenc", "not on NVIDIA's scale"],
-            );
-        }
-        refused(
-            "encoder = ['nvenc', 'svt-av1']\npreset = 5",
-            &[
-                "`preset` in `[[rung]]` could be svt-av1's or nvenc's",
-                "say `preset` in `[encoder.svt-av1]` and in `[encoder.nvenc]` instead",
-            ],
-        );
-        // One that comes to several rungs is one mistake.
-        let video = "[video]\npreset = 5\nencoder = ['nvenc', 'svt-av1']\n";
-        let text = invalid(&spec(video, "height = 720\n[[rung]]\nname = 'b'\nheight = 90"));
-        has(&text, &["`preset` in `[video]` could be"]);
-        assert_eq!(text.matches("error:").count(), 1, "{text}");
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! An executor whose encodes run in worker processes, so that one that crashes or hangs costs an
 //! attempt and nothing else.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::executors::{Blame, EncodeJob, EncodedChunk, Executor, Failure, Report};
+use crate::executors::{
+    self, About, Blame, EncodeJob, EncodedChunk, Executor, Failure, Found, Report, Unusable, Wanted,
+};
 
 use super::carrier::{Parcel, Sender};
 use super::pool::{Role, WorkerPool};
@@ -12,20 +15,45 @@ use super::process::{Loss, UNEXPECTED, WorkerProcess};
 use super::protocol::{EncodeRequest, Reply, Request};
 
 pub struct WorkerExecutor {
-    /// What it is here; a worker process has one of its own that does the work.
-    inner: Arc<dyn Executor>,
+    about: About,
     pool: Arc<WorkerPool>,
     threads: usize,
 }
 
 impl WorkerExecutor {
-    /// `threads` are those that each worker may use.
-    pub fn new(inner: Arc<dyn Executor>, pool: Arc<WorkerPool>, threads: usize) -> WorkerExecutor {
-        WorkerExecutor { inner, pool, threads }
+    /// Those of the wanted encoders that are here, each with as many slots and threads in every
+    /// worker. A device is looked for by a worker, so that a driver that hangs or crashes is none of
+    /// the build's.
+    pub fn find(pool: &Arc<WorkerPool>, slots: usize, wanted: &BTreeSet<&str>) -> Result<Found, Failure> {
+        let (devices, others): (BTreeSet<&str>, BTreeSet<&str>) =
+            wanted.iter().partition(|encoder| executors::is_on_device(encoder));
+        let apart = |about| {
+            Arc::new(WorkerExecutor { about, pool: Arc::clone(pool), threads: slots }) as Arc<dyn Executor>
+        };
+        let here = executors::found_here(slots, Wanted::Named(&others))?;
+        let mut found = Found {
+            executors: here.executors.iter().map(|one| apart(About::of(&**one))).collect(),
+            unusable: here.unusable,
+        };
+        if devices.is_empty() {
+            return Ok(found);
+        }
+        match pool.find(slots, &devices) {
+            Ok((there, unusable)) => {
+                found.executors.extend(there.into_iter().map(apart));
+                found.unusable.extend(unusable);
+            }
+            Err(reason) => {
+                let unusable =
+                    |encoder: &&str| Unusable { encoder: (*encoder).to_owned(), reason: reason.clone() };
+                found.unusable.extend(devices.iter().map(unusable));
+            }
+        }
+        Ok(found)
     }
 
     fn role(&self) -> Role {
-        if self.inner.is_device() { Role::Device(self.inner.name().to_owned()) } else { Role::Cpu }
+        if self.about.is_device { Role::Device(self.about.name.clone()) } else { Role::Cpu }
     }
 
     fn run(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
@@ -50,8 +78,8 @@ impl WorkerExecutor {
     ) -> Result<Result<EncodedChunk, Failure>, Failure> {
         let patience = self.pool.patience();
         let request = Request::Encode(Box::new(EncodeRequest {
-            executor: self.inner.name().to_owned(),
-            identity: self.inner.identity(),
+            executor: self.about.name.clone(),
+            identity: self.about.identity.clone(),
             threads: self.threads,
             settings: job.settings.clone(),
             contract: job.contract.clone(),
@@ -88,23 +116,31 @@ impl WorkerExecutor {
 
 impl Executor for WorkerExecutor {
     fn name(&self) -> &str {
-        self.inner.name()
+        &self.about.name
     }
 
     fn identity(&self) -> String {
-        self.inner.identity()
+        self.about.identity.clone()
     }
 
-    fn encoder(&self) -> &'static str {
-        self.inner.encoder()
+    fn encoder(&self) -> &str {
+        &self.about.encoder
     }
 
     fn slots(&self) -> usize {
-        self.inner.slots()
+        self.about.slots
     }
 
     fn is_device(&self) -> bool {
-        self.inner.is_device()
+        self.about.is_device
+    }
+
+    fn place(&self) -> String {
+        self.about.place.clone()
+    }
+
+    fn bit_depths(&self) -> Vec<u8> {
+        self.about.bit_depths.clone()
     }
 
     fn encode(&self, job: &EncodeJob<'_>) -> Report {

@@ -1,13 +1,17 @@
 //! The worker processes of a build: started when one is needed, kept for the next job, ended with
 //! the build.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::process::{Loss, UNEXPECTED, WorkerCommand, WorkerProcess};
-use super::protocol::{Reply, Request};
+use super::protocol::{Encoders, Reply, Request};
 use crate::media::GpuAbout;
+
+/// A driver that has not told what it has by then does not work.
+const LOOK_AROUND: Duration = Duration::from_secs(60);
 
 /// Where workers are to run, and how long to wait for them.
 #[derive(Clone, Debug)]
@@ -62,16 +66,32 @@ impl WorkerPool {
     /// The GPUs that decode, as a worker sees them: this process does not touch their driver. An
     /// error tells why that is not known.
     pub fn gpus(&self) -> Result<Vec<GpuAbout>, String> {
+        match self.ask(&Request::Gpus)? {
+            Reply::Gpus(found) => found.map_err(|error| error.to_string()),
+            _ => Err(UNEXPECTED.to_owned()),
+        }
+    }
+
+    /// Which of these encoders a worker finds.
+    pub(super) fn find(&self, slots: usize, encoders: &BTreeSet<&str>) -> Result<Encoders, String> {
+        let names = encoders.iter().map(|&name| name.to_owned()).collect();
+        match self.ask(&Request::Find(slots, names))? {
+            Reply::Found(found) => found.map_err(|failure| failure.message),
+            _ => Err(UNEXPECTED.to_owned()),
+        }
+    }
+
+    /// Asks a worker what this machine has. It opens devices for that, and is not kept.
+    fn ask(&self, request: &Request) -> Result<Reply, String> {
+        let patience = self.options.patience.min(LOOK_AROUND);
         let ask = || {
-            // It has opened every GPU, and is not kept.
             let mut process = WorkerProcess::start(&self.options.command, &self.cancelled)?;
-            process.send(&Request::Gpus, &[], self.options.patience)?;
-            process.answer(self.options.patience)
+            process.send(request, &[], patience)?;
+            process.answer(patience)
         };
         match ask() {
-            Ok((Reply::Gpus(found), _)) => found.map_err(|error| error.to_string()),
-            Ok(_) => Err(UNEXPECTED.to_owned()),
-            Err(Loss::Cancelled) => Ok(Vec::new()),
+            Ok((reply, _)) => Ok(reply),
+            Err(Loss::Cancelled) => Err("interrupted".to_owned()),
             Err(Loss::Gone(what)) => Err(what),
         }
     }

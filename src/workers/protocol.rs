@@ -1,11 +1,12 @@
 //! What a build and a worker process say to each other. A worker speaks first; then it does one job
 //! at a time, and says nothing unasked but that it is alive.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::executors::{Contract, EncodeSettings, EncodedChunk, Failure};
+use crate::executors::{About, Contract, EncodeSettings, EncodedChunk, Failure, Unusable};
 use crate::media::{
     self, FrameDigest, GpuAbout, Index, MediaError, PackedSpan, Shape, Signature, SoundSource, SoundWindow,
 };
@@ -42,6 +43,8 @@ pub(super) enum Request {
     More(u32),
     /// Which GPUs there are that decode.
     Gpus,
+    /// Which of these encoders there are, with so many slots.
+    Find(usize, BTreeSet<String>),
     Scan(PathBuf),
     Sound(Box<SoundSource>),
     EncodeSound(Box<SoundWindow>),
@@ -70,6 +73,9 @@ pub(super) struct DecodeRequest {
     pub gpu: Option<String>,
 }
 
+/// The encoders that were found, and those that cannot be used.
+pub(super) type Encoders = (Vec<About>, Vec<Unusable>);
+
 /// Why a GPU is better not asked again.
 pub(super) type GpuFailure = Option<String>;
 
@@ -87,6 +93,7 @@ pub(super) enum Reply {
     /// A span has ended, or cannot be decoded.
     DecodeEnded(Result<(), MediaError>, GpuFailure),
     Gpus(Result<Vec<GpuAbout>, MediaError>),
+    Found(Result<Encoders, Failure>),
     Scanned(Result<Box<Index>, MediaError>),
     /// The next samples of a sound.
     Samples(Vec<i32>),

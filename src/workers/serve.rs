@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::executors::{self, EncodeJob, EncodedChunk, Executor, Failure, Pictures};
+use crate::executors::{self, About, EncodeJob, EncodedChunk, Executor, Failure, Found, Pictures, Wanted};
 use crate::media::{
     self, Codecs, CodecsHere, DecodedPicture, Decoding, DecodingHere, Frame, GpuDecoder, MediaError, Shape,
     SlabWriter, SoundSource, SpanDecoder, TrackParameters,
@@ -60,7 +60,7 @@ pub fn serve(shares_memory: bool) -> io::Result<()> {
     media::init();
     let mut server = Server {
         channel: Channel::new(input, output, shares_memory),
-        executors: None,
+        executors: Vec::new(),
         parameters: None,
         gpu: None,
     };
@@ -79,6 +79,14 @@ pub fn serve(shares_memory: bool) -> io::Result<()> {
                 let found = media::gpu_decoders();
                 let found = found.map(|gpus| gpus.iter().map(GpuDecoder::about).collect());
                 server.reply(&Reply::Gpus(found), &Parcel::default())?;
+            }
+            Request::Find(slots, names) => {
+                let wanted = names.iter().map(String::as_str).collect();
+                let found = executors::found_here(slots, Wanted::Named(&wanted));
+                let about = |found: Found| {
+                    (found.executors.iter().map(|one| About::of(&**one)).collect(), found.unusable)
+                };
+                server.reply(&Reply::Found(found.map(about)), &Parcel::default())?;
             }
             Request::Scan(path) => {
                 let pulse = Pulse::new(&server.channel);
@@ -120,8 +128,8 @@ fn out_of_turn() -> io::Error {
 
 struct Server {
     channel: Channel,
-    /// Those of the last encode, and how many threads they have.
-    executors: Option<(usize, Vec<Arc<dyn Executor>>)>,
+    /// Those that it has opened, each with its number of threads.
+    executors: Vec<(usize, Arc<dyn Executor>)>,
     /// Of the track that was decoded last.
     parameters: Option<TrackParameters>,
     /// The one that it has decoded on.
@@ -134,14 +142,22 @@ impl Server {
     }
 
     fn executor(&mut self, request: &EncodeRequest) -> Result<Arc<dyn Executor>, Failure> {
-        let found = match &self.executors {
-            Some((threads, found)) if *threads == request.threads => found,
-            _ => &self.executors.insert((request.threads, executors::found_here(request.threads)?)).1,
+        let same = |(threads, executor): &&(usize, Arc<dyn Executor>)| {
+            *threads == request.threads && executor.name() == request.executor
         };
-        let executor = found.iter().find(|executor| executor.name() == request.executor);
-        let executor = executor.filter(|executor| executor.identity() == request.identity);
-        let missing = || Failure::machine(format!("a worker process has no {}", request.identity));
-        executor.cloned().ok_or_else(missing)
+        let executor = match self.executors.iter().find(same) {
+            Some((_, executor)) => Arc::clone(executor),
+            None => {
+                let opened = executors::open(&request.executor, request.threads)?;
+                self.executors.push((request.threads, Arc::clone(&opened)));
+                opened
+            }
+        };
+        if executor.identity() != request.identity {
+            let (here, wanted) = (executor.identity(), &request.identity);
+            return Err(Failure::machine(format!("a worker process has {here}, not {wanted}")));
+        }
+        Ok(executor)
     }
 
     fn encode(&mut self, request: &EncodeRequest) -> Result<EncodedChunk, Failure> {

@@ -105,7 +105,13 @@ impl Scheduler<'_> {
         let frames: u64 = timing.span_frames.iter().map(|&frames| u64::from(frames)).sum();
         let seconds = timing.seconds(duration);
         let title = &mut self.titles[number];
-        let here = |encoder: &str| self.tools.encoders.get(encoder).cloned().unwrap_or_default();
+        let (known, unusable) = (&self.tools.encoders, &self.worker.unusable);
+        let here = |encoder: &str| {
+            known.get(encoder).cloned().ok_or_else(|| {
+                let reason = unusable.iter().find(|one| one.encoder == encoder);
+                reason.map_or("it was not found", |one| one.reason.as_str()).to_owned()
+            })
+        };
         let threads = self.settings.jobs.min(8);
         let codecs = (Arc::clone(&self.worker.codecs), Arc::clone(&self.worker.decoded));
         let warnings = title.grow_tracks(&mut self.graph, timing, threads, codecs, &here)?;

@@ -1,11 +1,11 @@
 //! Finds the word that somebody meant: "did you mean".
-//! Small and pure; it does not know what the words stand for.
+//! Small and pure; it does not know what the words stand for, nor prints anything.
 
 /// Words longer than this are no misspelling of a key.
 const LONGEST: usize = 40;
 
 /// The candidate nearest to `word`, if it is near enough to be what was meant.
-pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     if word.chars().count() > LONGEST {
         return None;
     }
@@ -20,7 +20,7 @@ pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c s
 
 /// The candidate that `word` is but for one slip, or for how its parts are joined. For words that
 /// may also be right though nobody here has heard of them.
-pub(super) fn one_slip_from<'c>(
+pub fn one_slip_from<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str> + Clone,
 ) -> Option<&'c str> {

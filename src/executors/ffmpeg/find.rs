@@ -1,0 +1,147 @@
+//! Finds the AV1 encoders of the installed FFmpeg that work here, and tells why one does not; holds
+//! options against what an encoder knows.
+
+use std::collections::BTreeMap;
+
+use ffmpeg::{Codec, codec};
+use ffmpeg_next as ffmpeg;
+
+use super::capabilities::Capabilities;
+use super::device::Device;
+use super::ffi::{self, OptionError};
+use super::session::Session;
+use super::{Ffmpeg, cpu, hardware};
+use crate::executors::{EncodeSettings, EncoderSettings, OptionFault, ffi::library_version};
+use crate::media::{self, Colour, HdrMetadata, PictureFormat, Rotation};
+use crate::suggest;
+
+/// Encoders that are here under other names, so that FFmpeg's way to them is not offered as well.
+const OFFERED_OTHERWISE: [&str; 2] = ["libsvtav1", "librav1e"];
+
+/// What is known of a library that encodes.
+struct Library {
+    /// FFmpeg's name for the encoder.
+    encoder: &'static str,
+    /// A function of the kind `const char *f(void)` that tells its version, ended by a zero.
+    version: &'static [u8],
+    /// Variables of the environment by which it chooses its code.
+    variables: &'static [&'static str],
+}
+
+const LIBRARIES: [Library; 1] = [Library {
+    encoder: "libaom-av1",
+    version: b"aom_codec_version_str\0",
+    variables: &["AOM_SIMD_CAPS", "AOM_SIMD_CAPS_MASK"],
+}];
+
+/// A device has an engine or two: more sessions than that only take its memory.
+const MOST_ON_A_DEVICE: usize = 2;
+
+/// FFmpeg's names of the AV1 encoders that it was built with.
+pub fn known() -> Vec<&'static str> {
+    media::init();
+    let names = ffi::av1_encoders().into_iter().map(ffi::name);
+    names.filter(|name| !OFFERED_OTHERWISE.contains(name)).collect()
+}
+
+fn find(name: &str) -> Option<Codec> {
+    media::init();
+    ffi::av1_encoders().into_iter().find(|&codec| ffi::name(codec) == name)
+}
+
+/// Whether the encoder of that name works on a device, as FFmpeg's tables say.
+pub fn is_hardware(name: &str) -> bool {
+    find(name).is_some_and(ffi::is_hardware)
+}
+
+/// What is wrong with options of the encoder of that name; nothing where there is no such encoder.
+pub fn faults_of(name: &str, options: &BTreeMap<String, String>) -> Vec<OptionFault> {
+    find(name).map(|codec| faults(codec, options)).unwrap_or_default()
+}
+
+/// The encoder of that name, tried on a small picture; or why there is none. `slots` never changes
+/// the bytes.
+pub fn named(name: &str, slots: usize) -> Result<Ffmpeg, String> {
+    let codec = find(name).ok_or_else(|| unknown(name))?;
+    let capabilities = Capabilities::of(codec);
+    let device = capabilities.device().map(|kind| {
+        Device::open(kind).map_err(|error| format!("no {} device can be opened: {error}", kind.name()))
+    });
+    let device = device.transpose()?;
+    let (identity, place, slots) = match ffi::is_hardware(codec) || device.is_some() {
+        true => {
+            let kind = ffi::surfaces(codec).map(|(_, kind)| kind);
+            (hardware::identity(kind, device.as_ref()), "GPU", slots.min(MOST_ON_A_DEVICE))
+        }
+        false => (software_identity(ffi::name(codec)), "CPU", slots),
+    };
+    let identity = format!("{} {identity}, {}", ffi::name(codec), media::decoder_library());
+    let found =
+        Ffmpeg { name: ffi::name(codec), capabilities, device, identity, place: place.to_owned(), slots };
+    try_out(&found)?;
+    Ok(found)
+}
+
+fn unknown(name: &str) -> String {
+    let library = media::decoder_library();
+    if codec::encoder::find_by_name(name).is_some() {
+        return format!("in {library} it is no encoder of AV1");
+    }
+    match suggest::nearest(name, known()) {
+        Some(near) => format!("{library} has no such encoder; did you mean `{near}`?"),
+        None => format!("{library} has no such encoder"),
+    }
+}
+
+/// The version of an encoder's own library, and by what it chooses its code. Where it tells no version,
+/// FFmpeg's stands for both.
+fn software_identity(name: &str) -> String {
+    let library = LIBRARIES.iter().find(|library| library.encoder == name);
+    let version = library.and_then(|library| library_version(library.version));
+    let mut identity = version.unwrap_or_else(|| "of unknown version".to_owned());
+    identity += &format!(" on {}", cpu::instruction_sets());
+    for variable in library.map(|library| library.variables).unwrap_or_default() {
+        if let Some(value) = std::env::var_os(variable) {
+            identity += &format!(" {variable}={}", value.to_string_lossy());
+        }
+    }
+    identity
+}
+
+/// Opens the encoder for a small picture of each depth that it says it takes.
+fn try_out(executor: &Ffmpeg) -> Result<(), String> {
+    let colour = Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 0 };
+    let encoder = EncoderSettings::Ffmpeg { encoder: executor.name.to_owned(), options: BTreeMap::new() };
+    let picture = PictureFormat { width: 640, height: 360, bit_depth: 8, rotation: Rotation::None, colour };
+    let settings = EncodeSettings { picture, hdr: HdrMetadata::default(), crf: 32, encoder };
+    Session::open(executor, &settings, &[]).map(drop).map_err(|failure| failure.message)
+}
+
+/// What is wrong with an encoder's own options, as far as it can be told without encoding.
+fn faults(codec: Codec, options: &BTreeMap<String, String>) -> Vec<OptionFault> {
+    let name = ffi::name(codec);
+    let all = || format!("`ffmpeg -h encoder={name}` lists its options");
+    let fault = |(option, value): (&String, &String)| match ffi::try_option(codec, option, value) {
+        Ok(()) => None,
+        Err(OptionError::Unknown) => Some(OptionFault {
+            option: option.clone(),
+            message: format!("{name} has no such option"),
+            hint: match suggest::nearest(option, ffi::own_options(codec)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => all(),
+            },
+        }),
+        Err(OptionError::Value { min, max, error }) => {
+            let is_number = value.parse::<f64>().is_ok() && min < max;
+            Some(OptionFault {
+                option: option.clone(),
+                message: match is_number {
+                    true => format!("{name} takes {min} to {max}"),
+                    false => format!("{name} does not take this ({error})"),
+                },
+                hint: all(),
+            })
+        }
+    };
+    options.iter().filter_map(fault).collect()
+}

@@ -1,0 +1,134 @@
+//! Any AV1 encoder of the installed FFmpeg: the same opening, feeding and taking of packets for all of
+//! them, software and hardware. What differs is data, worked out from FFmpeg's tables
+//! ([`capabilities`]) or, for SVT-AV1, known beforehand. One closed sequence a chunk.
+
+mod capabilities;
+mod cpu;
+mod device;
+mod ffi;
+mod find;
+mod hardware;
+mod pictures;
+mod session;
+
+use std::time::Instant;
+
+use ffmpeg_next as ffmpeg;
+
+use super::collect::Collector;
+use super::{Blame, EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, Report};
+use crate::media::Scaler;
+
+pub use capabilities::Capabilities;
+pub use find::{faults_of, is_hardware, known, named};
+
+/// An encoder that was found to work here.
+pub struct Ffmpeg {
+    /// As the spec names it.
+    name: &'static str,
+    capabilities: Capabilities,
+    /// What it takes its pictures from, where that is not memory.
+    device: Option<device::Device>,
+    identity: String,
+    place: String,
+    slots: usize,
+}
+
+impl Ffmpeg {
+    /// An encoder in software that is known well enough not to be tried. `slots` never changes the
+    /// bytes.
+    pub fn software(
+        name: &'static str,
+        capabilities: Capabilities,
+        identity: String,
+        slots: usize,
+    ) -> Ffmpeg {
+        Ffmpeg { name, capabilities, device: None, identity, place: "CPU".to_owned(), slots }
+    }
+
+    /// The encoder's own options that settings stand for.
+    fn own_options(&self, settings: &EncoderSettings) -> Result<Vec<(String, String)>, Failure> {
+        match settings {
+            EncoderSettings::SvtAv1 { preset } if settings.name() == self.name => {
+                Ok(vec![("preset".to_owned(), preset.to_string())])
+            }
+            EncoderSettings::Ffmpeg { options, .. } if settings.name() == self.name => {
+                Ok(options.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+            }
+            _ => Err(Failure::not_mine(self.name)),
+        }
+    }
+
+    /// Whose fault it is that an encoder does not open: software refuses what it is asked for, a device
+    /// may also just be busy or gone.
+    fn blame(&self, error: ffmpeg::Error) -> Blame {
+        let refused = [ffmpeg::error::EINVAL, ffmpeg::error::ENOSYS];
+        match error {
+            ffmpeg::Error::Other { errno } if refused.contains(&errno) => Blame::Spec,
+            _ if ffi::is_hardware(self.capabilities.codec) => Blame::Machine,
+            _ => Blame::Spec,
+        }
+    }
+
+    fn run(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
+        let failed = |error: ffmpeg::Error| Failure::machine(format!("{}: {error}", self.name));
+        let options = self.own_options(&job.settings.encoder)?;
+        let mut session = session::Session::open(self, job.settings, &options)?;
+        let mut scaler = Scaler::new(job.settings.picture);
+        let mut chunk = Collector::new(job, self.name, true);
+        let mut packet = ffmpeg::Packet::empty();
+        let mut take = |session: &mut session::Session| {
+            while session.receive(&mut packet).map_err(failed)? {
+                let number = packet.pts().and_then(|pts| u64::try_from(pts).ok()).unwrap_or(u64::MAX);
+                chunk.take(packet.data().unwrap_or_default(), number, packet.is_key())?;
+            }
+            Ok(())
+        };
+        for frame in job.pictures.open() {
+            if (job.cancelled)() {
+                return Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() });
+            }
+            let picture = scaler.picture(&*frame?).map_err(|error| Failure::machine(error.to_string()))?;
+            session.send(&picture).map_err(failed)?;
+            take(&mut session)?;
+        }
+        session.finish().map_err(failed)?;
+        take(&mut session)?;
+        chunk.finish()
+    }
+}
+
+impl Executor for Ffmpeg {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn identity(&self) -> String {
+        self.identity.clone()
+    }
+
+    fn encoder(&self) -> &'static str {
+        self.name
+    }
+
+    fn slots(&self) -> usize {
+        self.slots
+    }
+
+    fn is_device(&self) -> bool {
+        ffi::is_hardware(self.capabilities.codec)
+    }
+
+    fn place(&self) -> String {
+        self.place.clone()
+    }
+
+    fn bit_depths(&self) -> Vec<u8> {
+        [8, 10].into_iter().filter(|&depth| self.capabilities.input(depth).is_some()).collect()
+    }
+
+    fn encode(&self, job: &EncodeJob<'_>) -> Report {
+        let start = Instant::now();
+        Report { outcome: self.run(job), wall: start.elapsed(), executor: self.name.to_owned() }
+    }
+}

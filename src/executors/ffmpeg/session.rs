@@ -1,0 +1,148 @@
+//! One open encoder of FFmpeg's: opened for a rung's pictures, fed frame by frame, closed.
+
+use std::sync::{Mutex, PoisonError};
+
+use ffmpeg::Dictionary;
+use ffmpeg::codec::{self, encoder::video};
+use ffmpeg_next as ffmpeg;
+
+use super::Ffmpeg;
+use super::capabilities::Input;
+use super::device::Surfaces;
+use super::pictures::as_frame;
+use crate::executors::{Blame, EncodeSettings, Failure};
+use crate::media::{Colour, Picture, PictureFormat};
+
+/// Frames a second, as the encoder is told. It sees no times: at constant quality they change
+/// nothing but the level that it names, and for this one it names the lowest that the size allows.
+const RATE: i32 = 1;
+
+/// SVT-AV1 1.4 keeps a table of processors that every encoder makes when it is opened and takes away
+/// when it is closed, without a lock: two at once make it crash. The others lose nothing by waiting.
+static OPENING: Mutex<()> = Mutex::new(());
+
+/// An open encoder. All of it but opening and closing may go on beside others.
+pub struct Session {
+    /// `None` only while it is being dropped.
+    encoder: Option<video::Encoder>,
+    input: Input,
+    surfaces: Option<Surfaces>,
+    picture: PictureFormat,
+    frames: i64,
+}
+
+impl Session {
+    /// `options` are the encoder's own.
+    pub fn open(
+        executor: &Ffmpeg,
+        settings: &EncodeSettings,
+        options: &[(String, String)],
+    ) -> Result<Session, Failure> {
+        let (name, picture) = (executor.name, settings.picture);
+        let shown: String = options.iter().map(|(option, value)| format!(" {option} {value}")).collect();
+        let refused = |why: &dyn std::fmt::Display, blame: Blame| Failure {
+            blame,
+            message: format!(
+                "{name} takes no pictures of {}x{}{}{shown} ({why})",
+                picture.width,
+                picture.height,
+                if shown.is_empty() { "" } else { " with" },
+            ),
+        };
+        let input = executor.capabilities.input(picture.bit_depth).ok_or_else(|| {
+            refused(&format_args!("it takes none of {} bits", picture.bit_depth), Blame::Spec)
+        })?;
+        let failed = |error: ffmpeg::Error| refused(&error, executor.blame(error));
+        let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+        let codec = executor.capabilities.codec;
+        let mut video = codec::Context::new_with_codec(codec).encoder().video().map_err(failed)?;
+        video.set_width(picture.width);
+        video.set_height(picture.height);
+        video.set_time_base((1, RATE));
+        video.set_frame_rate(Some((RATE, 1)));
+        let surfaces = match (input, &executor.device) {
+            (Input::Memory(pixel), _) => {
+                video.set_format(pixel);
+                None
+            }
+            (Input::Device { .. }, None) => {
+                return Err(refused(&"it has no device to take them from", Blame::Machine));
+            }
+            (Input::Device { surface, samples }, Some(device)) => {
+                let size = (picture.width, picture.height);
+                let surfaces = Surfaces::new(device, surface, samples, size).map_err(failed)?;
+                video.set_format(surface);
+                surfaces.feed(&mut video);
+                Some(surfaces)
+            }
+        };
+        let mut all = Dictionary::new();
+        for (option, value) in options {
+            all.set(option, value);
+        }
+        for (option, value) in executor.capabilities.options(settings.crf) {
+            all.set(option, &value);
+        }
+        for (option, value) in colour_options(&picture.colour) {
+            all.set(option, &value.to_string());
+        }
+        let encoder = video.open_as_with(codec, all).map_err(failed)?;
+        Ok(Session { encoder: Some(encoder), input, surfaces, picture, frames: 0 })
+    }
+
+    /// Hands over the next picture, numbered from 0.
+    pub fn send(&mut self, picture: &Picture) -> Result<(), ffmpeg::Error> {
+        let mut frame = match (self.input, &self.surfaces) {
+            (Input::Device { samples, .. }, Some(surfaces)) => {
+                surfaces.upload(&as_frame(picture, &self.picture, samples))?
+            }
+            (Input::Memory(pixel) | Input::Device { samples: pixel, .. }, _) => {
+                as_frame(picture, &self.picture, pixel)
+            }
+        };
+        frame.set_pts(Some(self.frames));
+        self.frames += 1;
+        self.encoder()?.send_frame(&frame)
+    }
+
+    /// There are no more pictures.
+    pub fn finish(&mut self) -> Result<(), ffmpeg::Error> {
+        self.encoder()?.send_eof()
+    }
+
+    /// The next packet that is ready, if any.
+    pub fn receive(&mut self, packet: &mut ffmpeg::Packet) -> Result<bool, ffmpeg::Error> {
+        match self.encoder()?.receive_packet(packet) {
+            Ok(()) => Ok(true),
+            Err(ffmpeg::Error::Eof) => Ok(false),
+            Err(ffmpeg::Error::Other { errno }) if errno == ffmpeg::error::EAGAIN => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn encoder(&mut self) -> Result<&mut video::Encoder, ffmpeg::Error> {
+        self.encoder.as_mut().ok_or(ffmpeg::Error::Bug)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+        self.encoder = None;
+    }
+}
+
+/// What FFmpeg calls these; its numbers are those of ITU-T H.273 but for the last.
+fn colour_options(colour: &Colour) -> [(&'static str, u8); 5] {
+    /// `AVCOL_RANGE_MPEG`, `AVCOL_RANGE_JPEG`.
+    const RANGES: [u8; 2] = [1, 2];
+    /// `AVCHROMA_LOC_UNSPECIFIED`, `AVCHROMA_LOC_LEFT`, `AVCHROMA_LOC_TOPLEFT`.
+    const PLACES: [u8; 3] = [0, 1, 3];
+    [
+        ("color_primaries", colour.primaries),
+        ("color_trc", colour.transfer),
+        ("colorspace", colour.matrix),
+        ("color_range", RANGES[usize::from(colour.full_range)]),
+        ("chroma_sample_location", PLACES.get(usize::from(colour.chroma_position)).copied().unwrap_or(0)),
+    ]
+}

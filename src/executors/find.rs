@@ -1,0 +1,131 @@
+//! Finds the encoders of this machine. A build looks only for those that its ladder names: to try a
+//! hardware encoder takes longer than to find that there is nothing to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Executor, Failure, Ffmpeg, OptionFault, Rav1e, ffmpeg, svt_av1};
+
+/// Encoders that rivet has names of its own for; all others go by FFmpeg's.
+const OWN: [&str; 3] = ["rav1e", svt_av1::NAME, NVENC];
+const NVENC: &str = "nvenc";
+
+/// Which encoders are looked for, by the names that the spec has for them.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'a> {
+    All,
+    Named(&'a BTreeSet<&'a str>),
+}
+
+impl Wanted<'_> {
+    /// Whether an encoder is looked for.
+    pub fn has(self, encoder: &str) -> bool {
+        match self {
+            Wanted::All => true,
+            Wanted::Named(names) => names.contains(encoder),
+        }
+    }
+}
+
+/// What was found.
+#[derive(Default)]
+pub struct Found {
+    pub executors: Vec<Arc<dyn Executor>>,
+    /// Encoders that are known or were asked for, and cannot be used.
+    pub unusable: Vec<Unusable>,
+}
+
+/// An encoder that cannot be used here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unusable {
+    /// As the spec names it.
+    pub encoder: String,
+    pub reason: String,
+}
+
+impl Found {
+    fn take(&mut self, encoder: &str, found: Result<Ffmpeg, String>) {
+        match found {
+            Ok(executor) => self.executors.push(Arc::new(executor)),
+            Err(reason) => self.unusable.push(Unusable { encoder: encoder.to_owned(), reason }),
+        }
+    }
+}
+
+/// The encoders of this machine, each with as many slots, or with fewer where its device has fewer.
+/// How many there are changes no byte.
+pub fn found_here(slots: usize, wanted: Wanted<'_>) -> Result<Found, Failure> {
+    let mut found = Found::default();
+    if wanted.has("rav1e") {
+        found.executors.push(Arc::new(Rav1e::new(slots)?));
+    }
+    if wanted.has(svt_av1::NAME) {
+        found.take(
+            svt_av1::NAME,
+            svt_av1::find(slots).ok_or_else(|| "this FFmpeg has no libsvtav1".to_owned()),
+        );
+    }
+    if wanted.has(NVENC) {
+        find_nvenc(&mut found);
+    }
+    let of_ffmpeg: Vec<&str> = match wanted {
+        Wanted::All => ffmpeg::known(),
+        Wanted::Named(names) => names.iter().copied().filter(|name| !OWN.contains(name)).collect(),
+    };
+    for name in of_ffmpeg {
+        found.take(name, ffmpeg::named(name, slots));
+    }
+    Ok(found)
+}
+
+/// NVENC on every GPU that has it. Where none has, what each lacks.
+#[cfg(feature = "nvidia")]
+fn find_nvenc(found: &mut Found) {
+    let unusable = |reason: String| Unusable { encoder: NVENC.to_owned(), reason };
+    match crate::nvidia::gpus() {
+        Err(error) => found.unusable.push(unusable(error.to_string())),
+        Ok(gpus) if gpus.is_empty() => found.unusable.push(unusable("there is no NVIDIA GPU".to_owned())),
+        Ok(gpus) => {
+            for gpu in gpus {
+                match super::Nvenc::open(&gpu) {
+                    Ok(executor) => found.executors.push(Arc::new(executor)),
+                    Err(error) => found.unusable.push(unusable(format!("{}: {error}", gpu.name))),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "nvidia"))]
+fn find_nvenc(found: &mut Found) {
+    let reason = "this rivet was built without it".to_owned();
+    found.unusable.push(Unusable { encoder: NVENC.to_owned(), reason });
+}
+
+/// The executor of this name, as [`found_here`] has named it, without a look at others.
+pub fn open(name: &str, slots: usize) -> Result<Arc<dyn Executor>, Failure> {
+    #[cfg(feature = "nvidia")]
+    if let Some(ordinal) = name.strip_prefix("nvenc:") {
+        let failed = |error: &dyn std::fmt::Display| Failure::machine(format!("{name}: {error}"));
+        let gpus = crate::nvidia::gpus().map_err(|error| failed(&error))?;
+        let gpu = gpus.iter().find(|gpu| gpu.ordinal.to_string() == ordinal);
+        let gpu = gpu.ok_or_else(|| failed(&"there is no such GPU"))?;
+        return Ok(Arc::new(super::Nvenc::open(gpu).map_err(|error| failed(&error))?));
+    }
+    let found = found_here(slots, Wanted::Named(&BTreeSet::from([name])))?;
+    let reason = found.unusable.into_iter().map(|one| one.reason).next();
+    let missing = || Failure::machine(format!("{name}: {}", reason.unwrap_or_else(|| "not here".to_owned())));
+    found.executors.into_iter().find(|executor| executor.name() == name).ok_or_else(missing)
+}
+
+/// Whether an encoder of this name opens a device, and so a driver, when it is looked for.
+pub fn is_on_device(encoder: &str) -> bool {
+    encoder == NVENC || (!OWN.contains(&encoder) && ffmpeg::is_hardware(encoder))
+}
+
+/// What is wrong with options of an encoder's own, as far as it can be told without encoding.
+pub fn check_options(encoder: &str, options: &BTreeMap<String, String>) -> Vec<OptionFault> {
+    if OWN.contains(&encoder) { Vec::new() } else { ffmpeg::faults_of(encoder, options) }
+}
