@@ -5,69 +5,17 @@
 
 mod common;
 
-use std::cell::RefCell;
-use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use common::chunk::{Chunk, FRAMES, assert_good, contract, encode};
 use common::fake_nvidia::{in_other_process, with_driver};
-use common::{BUNNY_5S, FLOWER};
-use rivet::cache::LocalCache;
 use rivet::executors::{
-    Blame, Contract, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, Nvenc,
-    Pictures, Rav1e, Report, nvenc_report,
+    Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, Nvenc, nvenc_report,
 };
-use rivet::graph::{self, Event, Kind};
-use rivet::media::av1::{self, SequenceHeader, obus};
-use rivet::media::{
-    Colour, Frame, HdrMetadata, PacketReader, PictureFormat, Rational, Rotation, Scaler, SpanDecoder, scan,
-};
+use rivet::media::av1::SequenceHeader;
+use rivet::media::{Colour, HdrMetadata, PictureFormat, Rotation};
 use rivet::nvidia::{EncodeCaps, EncodeError};
-
-/// As many as a preset's own distance between key frames, twice, and some.
-const FRAMES: usize = 23;
-
-type Before = Box<dyn Fn(usize) -> Result<(), Failure> + Send + Sync>;
-
-/// Some frames of a film that move, as a chunk.
-struct Chunk {
-    frames: Vec<Arc<Frame>>,
-    /// What happens before the frame of a number is handed out.
-    before: Option<Before>,
-}
-
-impl Chunk {
-    fn new(count: usize) -> Chunk {
-        static FILM: OnceLock<Vec<Arc<Frame>>> = OnceLock::new();
-        let film = FILM.get_or_init(|| {
-            let path = common::clip(FLOWER);
-            let index = scan(&path, &|| false).unwrap();
-            let mut reader = PacketReader::open(&path, Arc::new(index.video)).unwrap();
-            let mut decoder = SpanDecoder::new(reader.read_span(0).unwrap(), 1).unwrap();
-            let frames = std::iter::from_fn(|| decoder.next_frame().unwrap());
-            frames.take(FRAMES).map(|decoded| Arc::new(decoded.frame)).collect()
-        });
-        Chunk { frames: film[..count].to_vec(), before: None }
-    }
-
-    fn with(before: impl Fn(usize) -> Result<(), Failure> + Send + Sync + 'static) -> Chunk {
-        Chunk { before: Some(Box::new(before)), ..Chunk::new(FRAMES) }
-    }
-}
-
-impl Pictures for Chunk {
-    fn count(&self) -> usize {
-        self.frames.len()
-    }
-
-    fn open(&self) -> Box<dyn Iterator<Item = Result<Arc<Frame>, Failure>> + '_> {
-        Box::new(self.frames.iter().enumerate().map(|(number, frame)| {
-            self.before.as_ref().map_or(Ok(()), |before| before(number))?;
-            Ok(Arc::clone(frame))
-        }))
-    }
-}
 
 /// Pictures whose rows are no whole number of what a GPU aligns them to, in one depth or the other.
 fn settings(bit_depth: u8, preset: u8) -> EncodeSettings {
@@ -81,85 +29,10 @@ fn settings(bit_depth: u8, preset: u8) -> EncodeSettings {
     }
 }
 
-fn contract(settings: &EncodeSettings, rate: u64) -> Contract {
-    Contract::new(&settings.picture, Rational { num: rate, den: 1 }).unwrap()
-}
-
-fn encode(
-    executor: &dyn Executor,
-    pictures: &Chunk,
-    settings: &EncodeSettings,
-) -> Result<EncodedChunk, Failure> {
-    let contract = contract(settings, 25);
-    let job = EncodeJob { pictures, settings, contract: &contract, cancelled: &|| false };
-    executor.encode(&job).outcome
-}
-
 fn only() -> Nvenc {
     let mut found = Nvenc::find_all();
     assert_eq!(found.len(), 1);
     found.remove(0)
-}
-
-/// The chunk as dav1d, with every check that it has, decodes it: planes of all frames, one after the
-/// other.
-fn decode(chunk: &EncodedChunk, picture: &PictureFormat) -> Vec<u8> {
-    let folder = tempfile::tempdir().unwrap();
-    let (ivf, yuv) = (folder.path().join("chunk.ivf"), folder.path().join("chunk.yuv"));
-    let mut file = b"DKIF\0\0\x20\0AV01".to_vec();
-    file.extend((picture.width as u16).to_le_bytes());
-    file.extend((picture.height as u16).to_le_bytes());
-    file.extend([25, 0, 0, 0, 1, 0, 0, 0]);
-    file.extend([0; 8]);
-    for (number, unit) in chunk.units.iter().enumerate() {
-        let delimiter = [0x12, 0x00];
-        file.extend(((delimiter.len() + unit.len()) as u32).to_le_bytes());
-        file.extend((number as u64).to_le_bytes());
-        file.extend(delimiter);
-        file.extend(unit);
-    }
-    fs::write(&ivf, file).unwrap();
-    let arguments = ["-i", ivf.to_str().unwrap(), "-o", yuv.to_str().unwrap(), "--quiet", "--strict", "1"];
-    common::quietly("dav1d", arguments);
-    fs::read(yuv).unwrap()
-}
-
-/// PSNR in dB of each of the planes Y, U and V over all frames, against what was to be encoded.
-fn psnr(decoded: &[u8], source: &Chunk, picture: &PictureFormat) -> [f64; 3] {
-    let mut scaler = Scaler::new(*picture);
-    let size = picture.bytes_per_sample();
-    let value = |sample: &[u8]| match *sample {
-        [low, high] => f64::from(u16::from_le_bytes([low, high])),
-        _ => f64::from(sample[0]),
-    };
-    let (mut errors, mut counts) = ([0.0; 3], [0.0; 3]);
-    let mut rest = decoded;
-    for frame in &source.frames {
-        for (number, plane) in scaler.picture(frame).unwrap().planes.iter().enumerate() {
-            let (found, behind) = rest.split_at(plane.len());
-            rest = behind;
-            for (a, b) in plane.chunks_exact(size).zip(found.chunks_exact(size)) {
-                errors[number] += (value(a) - value(b)).powi(2);
-                counts[number] += 1.0;
-            }
-        }
-    }
-    assert!(rest.is_empty(), "{} bytes more than there are frames", rest.len());
-    let peak = f64::from((1u32 << picture.bit_depth) - 1);
-    [0, 1, 2].map(|plane| 10.0 * (peak * peak * counts[plane] / f64::max(errors[plane], 1.0)).log10())
-}
-
-/// A chunk that is whole, by its own headers and by another decoder's eyes.
-fn assert_good(chunk: &EncodedChunk, source: &Chunk, settings: &EncodeSettings) {
-    assert_eq!(chunk.units.len(), source.frames.len());
-    for (number, unit) in chunk.units.iter().enumerate() {
-        assert_eq!(av1::is_random_access_point(unit).unwrap(), number == 0, "unit {number}");
-        assert!(obus(unit).all(|obu| obu.is_ok()));
-    }
-    let header = SequenceHeader::parse(&chunk.sequence_header).unwrap();
-    assert_eq!(contract(settings, 25).header().differences(&header), []);
-    let [y, u, v] = psnr(&decode(chunk, &settings.picture), source, &settings.picture);
-    assert!(y > 36.0 && u > 38.0 && v > 38.0, "Y {y:.1} dB, U {u:.1} dB, V {v:.1} dB");
 }
 
 #[test]
@@ -567,76 +440,4 @@ fn what_cannot_encode_says_why() {
         assert_eq!(report[0].1, Ok(caps));
         assert_eq!(only().slots(), 6);
     });
-}
-
-/// NVENC under the name of an encoder that a spec can ask for on any machine.
-struct InItsPlace(Nvenc);
-
-impl Executor for InItsPlace {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn encoder(&self) -> &'static str {
-        "svt-av1"
-    }
-
-    fn identity(&self) -> String {
-        self.0.identity()
-    }
-
-    fn slots(&self) -> usize {
-        self.0.slots()
-    }
-
-    fn encode(&self, job: &EncodeJob<'_>) -> Report {
-        let settings =
-            EncodeSettings { encoder: EncoderSettings::Nvenc { preset: 4 }, ..job.settings.clone() };
-        self.0.encode(&EncodeJob { settings: &settings, ..*job })
-    }
-}
-
-/// A build with a GPU in one of its encoders' place, and rav1e behind it: its warnings, and what it
-/// encoded.
-fn build(folder: &Path) -> (Vec<String>, u64) {
-    fs::copy(common::clip(BUNNY_5S), folder.join("clip.mp4")).unwrap();
-    let rungs = "[video]\nencoder = [\"svt-av1\", \"rav1e\"]\n[segments]\ntarget = \"1s\"\n\
-                 [[rung]]\nname = \"a\"\nheight = 180\n[[rung]]\nname = \"b\"\nheight = 144\nbit_depth = 10\n";
-    fs::write(folder.join("ladder.toml"), common::ladder("clip.mp4", rungs)).unwrap();
-    let spec = rivet::spec::load(&folder.join("ladder.toml")).unwrap();
-    let cache = Arc::new(LocalCache::open(&folder.join("cache")).unwrap());
-    let options = graph::Options {
-        executors: Some(vec![Arc::new(InItsPlace(only())), Arc::new(Rav1e::new(2).unwrap())]),
-        ..graph::Options::default()
-    };
-    let warnings = RefCell::new(Vec::new());
-    let summary = graph::build(&spec, cache, &options, Arc::default(), &|event| {
-        if let Event::Warning { message, .. } = event {
-            warnings.borrow_mut().push(message.clone());
-        }
-    });
-    let summary = summary.unwrap();
-    assert!(summary.failures.is_empty(), "{:?}", summary.failures.first().map(|failure| &failure.message));
-    for rung in ["a", "b"] {
-        let joined = folder.join(format!("{rung}.mp4"));
-        common::join_track(&folder.join("out").join(rung), &joined);
-        let streams = common::ffprobe(&joined, &["-count_frames", "-show_streams"]);
-        assert_eq!(streams["streams"][0]["nb_read_frames"], "132");
-    }
-    (warnings.into_inner(), summary.nodes[&Kind::Encode].ran)
-}
-
-#[test]
-fn a_ladder_is_built_by_a_gpu_and_by_others_where_it_fails() {
-    let test = "a_ladder_is_built_by_a_gpu_and_by_others_where_it_fails";
-    for words in ["", "lose=4", "other-colour"] {
-        with_driver(test, words, || {
-            let folder = tempfile::tempdir().unwrap();
-            let (warnings, encodes) = build(folder.path());
-            assert!(encodes > 10);
-            assert_eq!(warnings.is_empty(), words.is_empty(), "{warnings:?}");
-            let told = warnings.iter().filter(|text| text.contains("encodes no more of rung")).count();
-            assert_eq!(told, if words.is_empty() { 0 } else { 2 }, "{warnings:?}");
-        });
-    }
 }

@@ -105,7 +105,7 @@ fn a_worker_that_never_works_fails_the_build_with_its_last_words() {
     let worker = script(&project, 100, "echo out of luck >&2; exit 7");
     let build = project.try_build(&["--worker", &worker]);
     assert_eq!(build.status, 1);
-    let message = "decoding failed: its worker process ended with status 7: out of luck";
+    let message = "reading the source failed: its worker process ended with status 7: out of luck";
     assert!(build.stderr.contains(message), "{}", build.stderr);
     assert!(!project.path("out/master.m3u8").exists());
     // Nothing of it was kept.

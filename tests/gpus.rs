@@ -1,0 +1,128 @@
+//! Builds on GPUs, through the whole program and the fake driver: several on one rung, with the CPUs
+//! beside them or not, and every way in which a driver can let a build down.
+
+mod common;
+
+use common::fake_nvidia::{Journal, give};
+use common::{BUNNY_5S, Build, Project, ladder};
+
+const RUNGS: &str = "[segments]\ntarget = \"1s\"\n[[rung]]\nname = \"a\"\nheight = 180\n\
+                     [[rung]]\nname = \"b\"\nheight = 144\nbit_depth = 10\n";
+const FRAMES: u64 = 132;
+
+fn project(encoder: &str) -> Project {
+    let project = Project::new();
+    project.copy_clip(BUNNY_5S, "clip.mp4");
+    project.write("ladder.toml", ladder("clip.mp4", &format!("[video]\nencoder = {encoder}\n{RUNGS}")));
+    project
+}
+
+fn build(project: &Project, words: &str, arguments: &[&str]) -> (Build, Journal) {
+    let (events, journal) = (project.path("events.jsonl"), project.path("journal"));
+    let mut command = project.rivet();
+    give(&mut command, words, &journal);
+    command.args(["build", "--worker-timeout", "5s", "--events"]).arg(&events).args(arguments);
+    let build = Build::new(command.output().unwrap(), &events);
+    (build, Journal::read(&journal))
+}
+
+fn warnings(build: &Build) -> Vec<&str> {
+    let events = build.events.iter().filter(|event| event["event"] == "warning");
+    events.map(|event| event["message"].as_str().unwrap()).collect()
+}
+
+/// Every rung is whole, and one stream that all decoders agree on.
+fn assert_whole(project: &Project) {
+    for (rung, height, depth) in [("a", 180, 8), ("b", 144, 10)] {
+        common::decoders::assert_sound(project, rung, height, depth, FRAMES);
+    }
+}
+
+#[test]
+fn gpus_and_cpus_share_a_rung() {
+    for (words, encoder) in [
+        ("gpus=2", "\"nvenc\""),
+        ("gpus=8", "[\"nvenc\", \"rav1e\"]"),
+        ("gpus=2 engines=2", "[\"rav1e\", \"nvenc\"]"),
+    ] {
+        let project = project(encoder);
+        let (made, journal) = build(&project, words, &[]);
+        assert_eq!(made.status, 0, "{words}: {}", made.stderr);
+        assert_eq!(warnings(&made), [] as [&str; 0], "{words}");
+        journal.assert_no_breach();
+        assert!(journal.count("+session") > 2, "{words}: GPUs have made something");
+        assert_whole(&project);
+        // Whoever made a segment, it is found again.
+        let (again, _) = build(&project, words, &[]);
+        assert_eq!((again.status, again.ran("encode")), (0, 0), "{words}");
+    }
+}
+
+#[test]
+fn a_driver_that_lets_a_build_down_costs_it_nothing_else() {
+    for (fault, told) in [
+        ("hang=2", "its worker process did not answer for 5s"),
+        ("abort=3", "(aborted)"),
+        ("lose=4", "nvenc:1 is given up"),
+        ("no-memory=1", "nvenc"),
+        ("empty=2", "nvenc"),
+        ("other-colour", "color_primaries is 4 where 1 was agreed"),
+        ("level=13", "seq_level_idx is 13 where"),
+        ("key=3", "put a key frame at frame 3"),
+    ] {
+        // The other GPU goes on, and nobody else is needed.
+        let words = format!("gpus=2 faulty=1 {fault}");
+        let project = project("\"nvenc\"");
+        let (made, _) = build(&project, &words, &[]);
+        assert_eq!(made.status, 0, "{fault}: {}", made.stderr);
+        let all = warnings(&made).join("\n");
+        assert!(all.contains(told), "{fault}: {all}\n{}", made.stderr);
+        assert_whole(&project);
+        // Nothing of it was kept.
+        let (again, _) = build(&project, "gpus=2", &[]);
+        assert_eq!((again.status, again.ran("encode")), (0, 0), "{fault}");
+    }
+}
+
+#[test]
+fn gpus_that_all_fail_leave_the_work_to_the_cpus_or_fail_the_build() {
+    for words in ["lose=4", "sessions=0", "engines=0", "no-av1", "api=11.0", "gpus=0"] {
+        let mixed = project("[\"nvenc\", \"rav1e\"]");
+        let (made, _) = build(&mixed, words, &[]);
+        assert_eq!(made.status, 0, "{words}: {}", made.stderr);
+        assert_whole(&mixed);
+        if words == "sessions=0" {
+            // It is asked again and again, for a minute.
+            continue;
+        }
+        let alone = project("\"nvenc\"");
+        let (made, _) = build(&alone, words, &[]);
+        assert_eq!(made.status, 1, "{words}");
+        assert!(made.stderr.contains("nvenc"), "{words}: {}", made.stderr);
+        assert!(!alone.path("out/master.m3u8").exists());
+    }
+}
+
+#[test]
+fn devices_tells_what_a_gpu_can_do_and_why_not() {
+    for (words, expected) in [
+        ("gpus=2", vec!["nvenc    NVENC, driver", "nvenc:1"]),
+        ("engines=0", vec!["encoders that cannot be used", "the GPU has no encoder"]),
+        ("no-av1", vec!["encoders that cannot be used", "AV1"]),
+        ("gpus=0", vec!["there is no NVIDIA GPU"]),
+    ] {
+        let project = Project::new();
+        let mut command = project.rivet();
+        give(&mut command, words, &project.path("journal"));
+        let told = command.arg("devices").output().unwrap();
+        let text = String::from_utf8(told.stdout).unwrap();
+        assert!(told.status.success());
+        for words in expected {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+    }
+    let project = Project::new();
+    let told = project.rivet().arg("devices").env("RIVET_NVIDIA_DRIVER", "/nowhere.so").output().unwrap();
+    let text = String::from_utf8(told.stdout).unwrap();
+    assert!(told.status.success() && text.contains("rav1e"), "{text}");
+}
