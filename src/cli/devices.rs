@@ -72,7 +72,7 @@ fn encoder(executor: &dyn Executor) -> Row {
         if slots == 1 { "slot" } else { "slots" },
         depths.join(" and "),
     );
-    Row::new(executor.encoder(), executor.identity(), remark)
+    Row::new(executor.name(), executor.identity(), remark)
 }
 
 /// A line of a section.

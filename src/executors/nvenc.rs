@@ -20,6 +20,8 @@ const JOBS_PER_ENGINE: u32 = 2;
 /// The encoder of one GPU.
 pub struct Nvenc {
     name: String,
+    /// E.g. `NVIDIA GeForce RTX 4090`.
+    gpu: String,
     identity: String,
     context: Arc<Context>,
     caps: EncodeCaps,
@@ -46,6 +48,7 @@ impl Nvenc {
         let (api_major, api_minor) = API_VERSION;
         Ok(Nvenc {
             name: format!("{NAME}:{}", gpu.ordinal),
+            gpu: gpu.name.clone(),
             // What differs between GPUs of one architecture, as the number of engines, changes no byte.
             identity: format!(
                 "NVENC, driver {driver}, compute capability {major}.{minor}, API {api_major}.{api_minor}"
@@ -98,6 +101,18 @@ impl Executor for Nvenc {
     /// a job beyond them is [`Blame::Refused`].
     fn slots(&self) -> usize {
         self.caps.engines.saturating_mul(JOBS_PER_ENGINE) as usize
+    }
+
+    fn is_device(&self) -> bool {
+        true
+    }
+
+    fn place(&self) -> String {
+        format!("GPU {}", self.gpu)
+    }
+
+    fn bit_depths(&self) -> Vec<u8> {
+        if self.caps.ten_bit { vec![8, 10] } else { vec![8] }
     }
 
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
