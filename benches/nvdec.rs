@@ -1,6 +1,7 @@
 //! How fast a GPU decodes for rivet, against a bare loop that has the GPU decode the same packets and
-//! looks at none of its pictures: 1 decoder, 2, and so on to one more than there are engines. Both are
-//! measured in one run, and quoted as ratios; what reaches the host, and what is digested besides.
+//! looks at none of its pictures: with 1 decoder, 2, and so on to as many as there are engines, and with
+//! twice as many. Both are measured in one run, and quoted as ratios: what reaches the host, and what is
+//! digested there besides.
 //!
 //! `cargo bench --bench nvdec -- FILM…` with H.264 or HEVC in MP4, Matroska or MPEG-TS.
 
@@ -47,7 +48,8 @@ fn measure(film: &Path, gpu: &GpuDecoder) {
     let fetched = || (0..ROUNDS).for_each(|_| decode(film, &track, Some(gpu), false));
     let digested = || (0..ROUNDS).for_each(|_| decode(film, &track, Some(gpu), true));
     seconds(1, &bare);
-    for decoders in 1..=gpu.engines as usize + 1 {
+    let engines = gpu.engines as usize;
+    for decoders in (1..=engines).chain([2 * engines]) {
         let (bare, fetched, digested) =
             (rate(decoders, &bare), rate(decoders, &fetched), rate(decoders, &digested));
         let percent = |rate: f64| 100.0 * rate / bare;
@@ -140,7 +142,7 @@ impl Stream {
     fn decode(&self, nvdec: &Arc<Nvdec>) {
         let mut decoder = VideoDecoder::new(nvdec, self.codec, Blind).expect("a decoder");
         for (number, packet) in self.packets.iter().enumerate() {
-            decoder.decode(packet, number as i64).expect("a picture");
+            decoder.decode(packet, number as i64, false).expect("a picture");
         }
         decoder.finish().expect("the last pictures");
     }

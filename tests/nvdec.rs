@@ -29,8 +29,8 @@ fn decode(path: &Path, track: &Arc<VideoTrack>, gpu: Option<&GpuDecoder>) -> (De
     let decoded = (0..track.spans.len()).map(|number| {
         let span = reader.read_span(number).unwrap();
         let mut decoder = match gpu {
-            Some(gpu) => SpanDecoder::on_gpu(span, 4, gpu).unwrap(),
-            None => SpanDecoder::new(span, 4).unwrap(),
+            Some(gpu) => SpanDecoder::on_gpu(span, 1, gpu).unwrap(),
+            None => SpanDecoder::new(span, 1).unwrap(),
         };
         let mut frames = Vec::new();
         let result = loop {

@@ -1,6 +1,7 @@
 //! Decoding a stream: packets in, pictures in the order in which they are shown out. The driver's
 //! parser reads the stream and calls back; nothing unwinds through it.
 
+use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -14,8 +15,8 @@ use nvidia_video_codec_sdk::sys::nvcuvid::{
 
 use super::format::{DISPLAY_DELAY, SequenceFormat};
 use super::nvcuvid::{Nvcuvid, nvcuvid};
-use super::session::{Mapped, Session};
-use super::{Codec, Nvdec, NvidiaError, VideoFormat};
+use super::session::Session;
+use super::{Codec, Nvdec, NvidiaError, Picture, VideoFormat};
 
 /// Whoever takes the pictures. An error of its own ends the decoding and comes out of
 /// [`VideoDecoder::decode`].
@@ -27,31 +28,6 @@ pub trait PictureSink {
     fn wants(&self, stamp: i64) -> bool;
 
     fn picture(&mut self, picture: Picture<'_>) -> Result<(), NvidiaError>;
-}
-
-/// A decoded picture.
-pub struct Picture<'a> {
-    mapped: Mapped<'a>,
-    /// The stamp of the packet that it came from.
-    pub stamp: i64,
-}
-
-/// The visible samples of a picture, as NV12 or, with more than 8 bits, as P016: little-endian, the
-/// bits that matter uppermost.
-pub struct Samples<'a> {
-    pub luma: &'a [u8],
-    /// Half as many rows, rounded up, with the two components in turns.
-    pub chroma: &'a [u8],
-    /// Bytes from a row to the next. All rows are whole.
-    pub stride: usize,
-}
-
-impl Picture<'_> {
-    /// Copies the samples to the host.
-    pub fn download(&mut self) -> Result<Samples<'_>, NvidiaError> {
-        let (luma, chroma, stride) = self.mapped.download()?;
-        Ok(Samples { luma, chroma, stride })
-    }
 }
 
 /// A stream being decoded.
@@ -74,6 +50,11 @@ struct State<S> {
     session: Option<Session>,
     /// Whether a picture was given to the decoder.
     begun: bool,
+    /// That of the packet that is being parsed.
+    stamp: i64,
+    /// Of codecs that show pictures in the order in which they decode them: the number of each one
+    /// to be shown, where it is a new one, and the stamp of its packet.
+    to_show: VecDeque<(Option<c_int>, i64)>,
     error: Option<NvidiaError>,
 }
 
@@ -82,7 +63,17 @@ impl<S: PictureSink> VideoDecoder<S> {
         let library = nvcuvid()?;
         let nvdec = Arc::clone(nvdec);
         let context = Arc::clone(nvdec.context());
-        let state = State { nvdec, codec, sink, format: None, session: None, begun: false, error: None };
+        let state = State {
+            nvdec,
+            codec,
+            sink,
+            format: None,
+            session: None,
+            begun: false,
+            stamp: 0,
+            to_show: VecDeque::new(),
+            error: None,
+        };
         let state = NonNull::from(Box::leak(Box::new(state)));
         let mut decoder = VideoDecoder { library, parser: std::ptr::null_mut(), state };
         let mut parameters = CUVIDPARSERPARAMS {
@@ -103,8 +94,14 @@ impl<S: PictureSink> VideoDecoder<S> {
         Ok(decoder)
     }
 
-    /// Decodes the next packet; pictures that become ready go to the sink meanwhile.
-    pub fn decode(&mut self, data: &[u8], stamp: i64) -> Result<(), NvidiaError> {
+    /// Decodes the next packet; pictures that become ready go to the sink meanwhile. In VP9 and AV1 a
+    /// packet shows one picture at most, and may show one that was decoded before.
+    pub fn decode(&mut self, data: &[u8], stamp: i64, shows_existing: bool) -> Result<(), NvidiaError> {
+        let state = self.state();
+        state.stamp = stamp;
+        if shows_existing {
+            state.to_show.push_back((None, stamp));
+        }
         self.parse(CUVIDSOURCEDATAPACKET {
             flags: CUvideopacketflags::CUVID_PKT_TIMESTAMP as u64,
             payload_size: data.len() as u64,
@@ -230,9 +227,16 @@ impl<S: PictureSink> State<S> {
     /// `picture` must point to what the parser wants to have decoded.
     unsafe fn decode(&mut self, picture: *mut CUVIDPICPARAMS) -> Result<c_int, NvidiaError> {
         // SAFETY: the caller vouches for it; the union holds what belongs to the parser's codec.
-        let (is_field, has_grain) = unsafe {
-            let grain = self.codec == Codec::Av1 && (*picture).CodecSpecific.av1.apply_grain() != 0;
-            ((*picture).field_pic_flag != 0, grain)
+        let (number, is_field, is_shown, has_grain) = unsafe {
+            let (is_shown, has_grain) = match self.codec {
+                Codec::H264 | Codec::Hevc => (false, false),
+                Codec::Vp9 => ((*picture).CodecSpecific.vp9.showFrame() != 0, false),
+                Codec::Av1 => {
+                    let av1 = &(*picture).CodecSpecific.av1;
+                    (av1.show_frame() != 0, av1.apply_grain() != 0)
+                }
+            };
+            ((*picture).CurrPicIdx, (*picture).field_pic_flag != 0, is_shown, has_grain)
         };
         if is_field {
             return Err(NvidiaError::Unsupported("its pictures are interlaced".to_owned()));
@@ -240,6 +244,9 @@ impl<S: PictureSink> State<S> {
         // Decoders need not agree on it to the last bit (AV1 7.18.3).
         if has_grain {
             return Err(NvidiaError::Unsupported("its pictures get film grain".to_owned()));
+        }
+        if is_shown {
+            self.to_show.push_back((Some(number), self.stamp));
         }
         let session = self.session.as_mut().ok_or(NvidiaError::Damaged)?;
         // SAFETY: the caller vouches for it.
@@ -249,11 +256,26 @@ impl<S: PictureSink> State<S> {
     }
 
     fn display(&mut self, shown: &CUVIDPARSERDISPINFO) -> Result<c_int, NvidiaError> {
-        if self.sink.wants(shown.timestamp) {
+        let number = shown.picture_index;
+        let stamp = match self.codec {
+            Codec::H264 | Codec::Hevc => shown.timestamp,
+            Codec::Vp9 | Codec::Av1 => self.next_to_show(number)?,
+        };
+        if self.sink.wants(stamp) {
             let session = self.session.as_mut().ok_or(NvidiaError::Damaged)?;
-            let mapped = session.map(shown.picture_index)?;
-            self.sink.picture(Picture { mapped, stamp: shown.timestamp })?;
+            self.sink.picture(Picture::wait(session, number, stamp)?)?;
         }
         Ok(1)
+    }
+
+    /// The stamp of the picture that is shown next. The parser's own is another's once a packet has
+    /// held more than one frame.
+    fn next_to_show(&mut self, number: c_int) -> Result<i64, NvidiaError> {
+        let (expected, stamp) = self.to_show.pop_front().ok_or(NvidiaError::Damaged)?;
+        let is_right = match expected {
+            Some(expected) => expected == number,
+            None => !self.to_show.iter().any(|&(later, _)| later == Some(number)),
+        };
+        if is_right { Ok(stamp) } else { Err(NvidiaError::Damaged) }
     }
 }

@@ -70,10 +70,12 @@ impl SequenceFormat {
         if left != 0 || top != 0 {
             return unsupported("its pictures are cropped at the left or at the top");
         }
-        let coded = (self.coded_width, self.coded_height);
+        // Two samples of luma share one of chroma.
+        let even = |side: c_uint| side.checked_next_multiple_of(2).unwrap_or(0);
+        let coded = (even(self.coded_width), even(self.coded_height));
         let visible = (u32::try_from(right).unwrap_or(0), u32::try_from(bottom).unwrap_or(0));
         let fits = (1..=coded.0).contains(&visible.0) && (1..=coded.1).contains(&visible.1);
-        if !fits || !coded.0.is_multiple_of(2) || !coded.1.is_multiple_of(2) {
+        if !fits {
             return unsupported("its pictures' size is unusual");
         }
         let surfaces = u32::from(self.min_num_decode_surfaces) + DISPLAY_DELAY;

@@ -17,10 +17,11 @@ mod gpu;
 mod library;
 mod memory;
 mod nvcuvid;
+mod picture;
 mod session;
 
 pub use context::{Context, Current};
-pub use decoder::{Picture, PictureSink, Samples, VideoDecoder};
+pub use decoder::{PictureSink, VideoDecoder};
 pub use driver::{DevicePointer, Driver, RawContext, driver};
 pub use encoder::{API_VERSION, Codes, EncodeCaps, EncodeError, Encoder, EncoderConfig, Packet, RefusedCall};
 pub use error::NvidiaError;
@@ -29,4 +30,5 @@ pub use gpu::{Gpu, driver_version, gpus};
 pub use library::{Library, OVERRIDE};
 pub use memory::{DeviceBuffer, PinnedBuffer};
 pub use nvcuvid::{Codec, DecoderCaps};
+pub use picture::{Picture, Samples};
 pub use session::Nvdec;

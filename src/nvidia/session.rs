@@ -74,20 +74,14 @@ impl Nvdec {
     }
 }
 
-/// Bytes of a row that are shown; the rows of luma, with those that are not shown, and those of
-/// chroma, whose two components take turns.
-fn shape(format: &VideoFormat) -> (usize, usize, usize) {
-    let (width, height) = (format.visible.0 as usize, format.visible.1 as usize);
-    (width.next_multiple_of(2) * format.bytes_per_sample(), format.coded.1 as usize, height.div_ceil(2))
-}
-
 /// An open decoder, and memory of the host's that its pictures are copied to.
 pub(super) struct Session {
     context: Arc<Context>,
     library: &'static Nvcuvid,
     decoder: CUvideodecoder,
     format: VideoFormat,
-    host: PinnedBuffer,
+    /// As much as a picture takes, once one was fetched.
+    host: Option<PinnedBuffer>,
 }
 
 // SAFETY: a decoder may be used from any thread that has its context current, one at a time, and
@@ -97,8 +91,6 @@ unsafe impl Send for Session {}
 impl Session {
     fn new(context: &Arc<Context>, format: &VideoFormat) -> Result<Session, NvidiaError> {
         let library = nvcuvid()?;
-        let (row_bytes, luma_rows, chroma_rows) = shape(format);
-        let host = PinnedBuffer::new(context, row_bytes * (luma_rows + chroma_rows))?;
         let _current = context.enter()?;
         let (width, height) = (u64::from(format.coded.0), u64::from(format.coded.1));
         let mut info = CUVIDDECODECREATEINFO {
@@ -123,7 +115,7 @@ impl Session {
         // SAFETY: the function reads the structure of its header and writes a handle.
         let status = unsafe { (library.cuvidCreateDecoder)(&mut decoder, &mut info) };
         context.driver().check("cuvidCreateDecoder", status)?;
-        Ok(Session { context: Arc::clone(context), library, decoder, format: *format, host })
+        Ok(Session { context: Arc::clone(context), library, decoder, format: *format, host: None })
     }
 
     /// Has the GPU begin to decode a picture.
@@ -137,8 +129,8 @@ impl Session {
         self.context.driver().check("cuvidDecodePicture", status)
     }
 
-    /// Waits until a picture is decoded, and makes its samples readable.
-    pub(super) fn map(&mut self, number: c_int) -> Result<Mapped<'_>, NvidiaError> {
+    /// Waits until a picture is decoded, and makes its samples readable until [`Session::unmap`].
+    pub(super) fn map(&mut self, number: c_int) -> Result<(DevicePointer, usize), NvidiaError> {
         let driver = self.context.driver();
         let mut how = CUVIDPROCPARAMS { progressive_frame: 1, ..CUVIDPROCPARAMS::default() };
         let (mut pointer, mut pitch) = (0, 0);
@@ -148,17 +140,32 @@ impl Session {
             (self.library.cuvidMapVideoFrame64)(self.decoder, number, &mut pointer, &mut pitch, &mut how)
         };
         driver.check("cuvidMapVideoFrame64", status)?;
-        let mapped = Mapped { session: self, pointer, pitch: pitch as usize };
+        Ok((pointer, pitch as usize))
+    }
+
+    /// Whether a picture that was mapped was decoded without errors, as far as the decoder knows.
+    pub(super) fn is_whole(&self, number: c_int) -> bool {
         let mut status = DecodeStatus::new();
-        // SAFETY: the decoder is open, and the function writes the structure of its header. It does
-        // not know of all codecs; of the others no status is as good as a good one.
-        let told = unsafe {
-            (mapped.session.library.cuvidGetDecodeStatus)(mapped.session.decoder, number, &mut status)
-        };
-        if told == 0 && status.is_damaged() {
-            return Err(NvidiaError::Damaged);
-        }
-        Ok(mapped)
+        // SAFETY: the decoder is open, and the function writes the structure of its header.
+        let told = unsafe { (self.library.cuvidGetDecodeStatus)(self.decoder, number, &mut status) };
+        // It does not know of all codecs; of the others no status is as good as a good one.
+        told != 0 || !status.is_damaged()
+    }
+
+    /// Ends what [`Session::map`] began.
+    pub(super) fn unmap(&mut self, pointer: DevicePointer) {
+        // SAFETY: the decoder is open, and takes no address that it has not given out. There is
+        // nothing to do about a failure, which the next call would tell of.
+        unsafe { (self.library.cuvidUnmapVideoFrame64)(self.decoder, pointer) };
+    }
+
+    pub(super) fn format(&self) -> &VideoFormat {
+        &self.format
+    }
+
+    /// The place for pictures that are fetched, and the context that it is for.
+    pub(super) fn host(&mut self) -> (&Arc<Context>, &mut Option<PinnedBuffer>) {
+        (&self.context, &mut self.host)
     }
 }
 
@@ -168,35 +175,5 @@ impl Drop for Session {
             // SAFETY: `new` has made it, and nothing uses it any more.
             unsafe { (self.library.cuvidDestroyDecoder)(self.decoder) };
         }
-    }
-}
-
-/// A decoded picture in the GPU's memory, until it is dropped.
-pub(super) struct Mapped<'a> {
-    session: &'a mut Session,
-    pointer: DevicePointer,
-    pitch: usize,
-}
-
-impl Mapped<'_> {
-    /// The visible samples, in the host's memory: rows of luma, rows of chroma in which the two
-    /// components take turns, and the bytes of each row.
-    pub(super) fn download(&mut self) -> Result<(&[u8], &[u8], usize), NvidiaError> {
-        let (row_bytes, luma_rows, chroma_rows) = shape(&self.session.format);
-        let visible = self.session.format.visible.1 as usize;
-        let Session { context, host, .. } = &mut *self.session;
-        let place = (self.pointer, self.pitch);
-        // SAFETY: the decoder was made for pictures of the coded size, and maps their chroma right
-        // behind as many rows of luma; `host` was made for as many rows as are copied.
-        unsafe { super::memory::download(context, place, 0, host.bytes_mut(), row_bytes, row_bytes)? };
-        let (luma, chroma) = host.bytes().split_at(row_bytes * luma_rows);
-        Ok((&luma[..row_bytes * visible.min(luma_rows)], &chroma[..row_bytes * chroma_rows], row_bytes))
-    }
-}
-
-impl Drop for Mapped<'_> {
-    fn drop(&mut self) {
-        // SAFETY: the address is of `map`, and the last to use it is `self`.
-        unsafe { (self.session.library.cuvidUnmapVideoFrame64)(self.session.decoder, self.pointer) };
     }
 }

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::media::nvdec::Message;
 use crate::media::{FrameDigest, PacketReader, scan};
+
+/// A frame, the end, or why the GPU brings no more.
+pub(super) type Message = Result<Option<frame::Video>, GpuTrouble>;
 
 const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media/flower_960x540_2997_aac.mp4");
 
@@ -30,14 +32,14 @@ fn all(decoder: &mut SpanDecoder) -> (Vec<(u32, FrameDigest)>, Option<MediaError
 /// The span, decoded by a GPU that sends these messages.
 fn scripted(span: SpanPackets, messages: Vec<Message>) -> SpanDecoder {
     let path = span.path.clone();
-    let (source, rules) = prepare(span, 2);
-    let backend = Backend::Gpu(GpuSpan::scripted(messages));
+    let (source, rules) = prepare(span, 1);
+    let backend = Backend::Scripted(messages.into_iter());
     SpanDecoder { reserve: Some(source), ..SpanDecoder::with(backend, path, rules) }
 }
 
 /// The span's pictures, as a GPU would send them.
 fn pictures() -> Vec<Message> {
-    let mut decoder = SpanDecoder::new(span(), 2).unwrap();
+    let mut decoder = SpanDecoder::new(span(), 1).unwrap();
     let mut pictures = Vec::new();
     while let Some(decoded) = decoder.next_frame().unwrap() {
         let mut video = decoded.frame.video().clone();
@@ -49,7 +51,7 @@ fn pictures() -> Vec<Message> {
 
 #[test]
 fn software_goes_on_where_the_gpu_stops() {
-    let (expected, error) = all(&mut SpanDecoder::new(span(), 2).unwrap());
+    let (expected, error) = all(&mut SpanDecoder::new(span(), 1).unwrap());
     assert!(error.is_none() && expected.len() > 40, "{} frames", expected.len());
     let failed = || GpuTrouble::Failed("it fell off the bus".to_owned());
     for came in [0, 1, 17, expected.len()] {
@@ -64,7 +66,7 @@ fn software_goes_on_where_the_gpu_stops() {
 
 #[test]
 fn the_gpu_does_it_all() {
-    let (expected, _) = all(&mut SpanDecoder::new(span(), 2).unwrap());
+    let (expected, _) = all(&mut SpanDecoder::new(span(), 1).unwrap());
     let mut messages = pictures();
     messages.push(Ok(None));
     let mut decoder = scripted(span(), messages);
@@ -74,7 +76,7 @@ fn the_gpu_does_it_all() {
 
 #[test]
 fn what_is_missing_at_the_end_is_noticed() {
-    let (expected, _) = all(&mut SpanDecoder::new(span(), 2).unwrap());
+    let (expected, _) = all(&mut SpanDecoder::new(span(), 1).unwrap());
     let mut too_few: Vec<Message> = pictures().into_iter().take(30).collect();
     too_few.push(Ok(None));
     let silent = Vec::new();
@@ -95,7 +97,7 @@ fn damage_is_reported_as_without_a_gpu() {
         bytes[40..].fill(0x55);
         span
     };
-    let (expected, error) = all(&mut SpanDecoder::new(broken(), 2).unwrap());
+    let (expected, error) = all(&mut SpanDecoder::new(broken(), 1).unwrap());
     let error = error.unwrap().to_string();
     let messages = vec![Err(GpuTrouble::Anomaly("a picture could not be decoded".to_owned()))];
     let (frames, with_gpu) = all(&mut scripted(broken(), messages));

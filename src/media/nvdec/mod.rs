@@ -2,13 +2,14 @@
 //! not certain it stops and says why, and the caller decodes in software.
 //!
 //! A thread of its own feeds the GPU and fetches the pictures, so that the GPU goes on while they
-//! are looked at.
+//! are turned into frames and looked at.
 
 mod ffi;
+mod frame_pool;
 mod nal;
 mod plan;
 mod semi_planar;
-mod vp9;
+mod shows;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +25,9 @@ use crate::nvidia::{
     Codec, DecoderCaps, Nvdec, NvidiaError, Picture, PictureSink, VideoDecoder, VideoFormat, gpus,
 };
 use ffi::AnnexB;
+use frame_pool::FramePool;
 use plan::Plan;
+use shows::Shows;
 
 /// Pictures that are fetched before they are asked for.
 const AHEAD: usize = 4;
@@ -33,6 +36,7 @@ const AHEAD: usize = 4;
 #[derive(Clone)]
 pub struct Device {
     nvdec: Arc<Nvdec>,
+    frames: FramePool,
     can: Vec<(Codec, u8, DecoderCaps)>,
 }
 
@@ -70,7 +74,7 @@ fn found(only: Option<&str>) -> Result<Vec<GpuDecoder>, NvidiaError> {
         }
         let engines = can.iter().map(|(_, _, caps)| caps.engines).max().unwrap_or(0);
         if engines > 0 {
-            let device = Device { nvdec, can };
+            let device = Device { nvdec, frames: FramePool::default(), can };
             found.push(GpuDecoder { name: gpu.name, uuid: gpu.uuid, engines, codecs, device });
         }
     }
@@ -99,7 +103,7 @@ fn trouble(error: NvidiaError) -> GpuTrouble {
 }
 
 /// A picture, the end, or why there are no more.
-pub(super) type Message = Result<Option<frame::Video>, GpuTrouble>;
+type Message = Result<Option<frame::Video>, GpuTrouble>;
 
 /// A span being decoded on a GPU.
 pub(super) struct GpuSpan {
@@ -113,12 +117,12 @@ impl GpuSpan {
     /// random-access point and all have ranks.
     pub fn start(gpu: &GpuDecoder, source: &Source, wanted: BTreeSet<u32>) -> Result<GpuSpan, GpuTrouble> {
         let plan = Plan::new(&gpu.device.can, source, wanted)?;
-        let nvdec = Arc::clone(&gpu.device.nvdec);
+        let (nvdec, frames) = (Arc::clone(&gpu.device.nvdec), gpu.device.frames.clone());
         let (sender, pictures) = sync_channel(AHEAD);
         let thread = std::thread::Builder::new()
             .name("nvdec".to_owned())
             .spawn(move || {
-                let end = decode(&nvdec, plan, &sender).map(|()| None);
+                let end = decode(&nvdec, frames, plan, &sender).map(|()| None);
                 // Where nobody listens any more nobody cares how it ended.
                 let _ = sender.send(end);
             })
@@ -130,16 +134,6 @@ impl GpuSpan {
     pub fn next(&mut self) -> Message {
         let message = self.pictures.as_ref().and_then(|pictures| pictures.recv().ok());
         message.unwrap_or_else(|| Err(GpuTrouble::Failed("the GPU's thread has ended".to_owned())))
-    }
-}
-
-#[cfg(test)]
-impl GpuSpan {
-    /// What a GPU would send, without one.
-    pub fn scripted(messages: Vec<Message>) -> GpuSpan {
-        let (sender, pictures) = sync_channel(messages.len());
-        messages.into_iter().for_each(|message| sender.send(message).unwrap());
-        GpuSpan { pictures: Some(pictures), thread: None }
     }
 }
 
@@ -155,12 +149,17 @@ impl Drop for GpuSpan {
 }
 
 /// Decodes the span and sends its pictures.
-fn decode(nvdec: &Arc<Nvdec>, plan: Plan, pictures: &SyncSender<Message>) -> Result<(), GpuTrouble> {
+fn decode(
+    nvdec: &Arc<Nvdec>,
+    frames: FramePool,
+    plan: Plan,
+    pictures: &SyncSender<Message>,
+) -> Result<(), GpuTrouble> {
     let Plan { codec, packets, mut filter, expected, wanted } = plan;
     // A span may begin where its packets do not repeat them.
     let mut headers = filter.as_ref().map(AnnexB::headers).unwrap_or_default();
     let mut entered = false;
-    let sink = Sink { wanted, expected, pictures: pictures.clone() };
+    let sink = Sink { wanted, expected, frames, pictures: pictures.clone() };
     let mut decoder = VideoDecoder::new(nvdec, codec, sink).map_err(trouble)?;
     for packet in packets {
         let stamp = packet.pts().unwrap_or(0);
@@ -169,11 +168,12 @@ fn decode(nvdec: &Arc<Nvdec>, plan: Plan, pictures: &SyncSender<Message>) -> Res
         if !std::mem::replace(&mut entered, true) && !enters_at_once(codec, data) {
             return Err(GpuTrouble::Unsupported("its pictures only build up from its first".to_owned()));
         }
+        let shows_existing = Shows::of(codec, data) == Shows::Existing;
         let decoded = if headers.is_empty() {
-            decoder.decode(data, stamp)
+            decoder.decode(data, stamp, shows_existing)
         } else {
             headers.extend_from_slice(data);
-            decoder.decode(&std::mem::take(&mut headers), stamp)
+            decoder.decode(&std::mem::take(&mut headers), stamp, shows_existing)
         };
         decoded.map_err(trouble)?;
     }
@@ -204,6 +204,7 @@ struct Sink {
     /// Ranks of pictures that have not come.
     wanted: BTreeSet<u32>,
     expected: plan::Expected,
+    frames: FramePool,
     pictures: SyncSender<Message>,
 }
 
@@ -227,13 +228,13 @@ impl PictureSink for Sink {
     }
 
     fn picture(&mut self, mut picture: Picture<'_>) -> Result<(), NvidiaError> {
-        let stamp = picture.stamp;
-        self.take(stamp)?;
+        self.take(picture.stamp)?;
         let plan::Expected { format, width, height, bit_depth } = self.expected;
-        let samples = picture.download()?;
-        let mut video = frame::Video::new(format, width, height);
-        semi_planar::fill(&mut video, &samples, bit_depth);
-        video.set_pts(Some(stamp));
+        let video = self.frames.frame(format, width, height);
+        // Memory is short, and software, which decodes the rest, will say so.
+        let mut video = video.map_err(|_| NvidiaError::Stopped)?;
+        semi_planar::fill(&mut video, &picture.download()?, bit_depth);
+        video.set_pts(Some(picture.stamp));
         self.pictures.send(Ok(Some(video))).map_err(|_| NvidiaError::Stopped)
     }
 }
@@ -245,9 +246,10 @@ mod tests {
     #[test]
     fn pictures_come_in_order_and_without_gaps() {
         let (pictures, _) = sync_channel(1);
-        let expected =
-            plan::Expected { format: ffmpeg::format::Pixel::YUV420P, width: 2, height: 2, bit_depth: 8 };
-        let mut sink = Sink { wanted: [2, 3, 5, 6].into(), expected, pictures };
+        let format = ffmpeg::format::Pixel::YUV420P;
+        let expected = plan::Expected { format, width: 2, height: 2, bit_depth: 8 };
+        let frames = FramePool::default();
+        let mut sink = Sink { wanted: [2, 3, 5, 6].into(), expected, frames, pictures };
         assert!(!sink.wants(1) && !sink.wants(4) && !sink.wants(-1));
         assert_eq!([2, 3, 5].map(|stamp| sink.take(stamp)), [Ok(()), Ok(()), Ok(())]);
         assert!(!sink.wants(5), "came already");

@@ -9,7 +9,7 @@ use ffmpeg::format::Pixel;
 use ffmpeg_next as ffmpeg;
 
 use super::ffi::{self, AnnexB};
-use super::vp9;
+use super::shows::Shows;
 use crate::media::gpu::GpuTrouble;
 use crate::media::software::Source;
 use crate::nvidia::{Codec, DecoderCaps, VideoFormat};
@@ -63,14 +63,18 @@ impl Plan {
             Codec::Hevc => Some(AnnexB::open(c"hevc_mp4toannexb", parameters).map_err(failed)?),
             Codec::Vp9 | Codec::Av1 => None,
         };
-        if codec == Codec::Vp9 {
-            for packet in &source.packets {
-                if !vp9::shows_a_picture(packet.data().unwrap_or_default()) {
-                    wanted.retain(|&rank| Some(i64::from(rank)) != packet.pts());
-                }
+        for packet in &source.packets {
+            match Shows::of(codec, packet.data().unwrap_or_default()) {
+                Shows::Several => return Err(unsupported("a packet of it shows several pictures")),
+                Shows::Nothing => wanted.retain(|&rank| Some(i64::from(rank)) != packet.pts()),
+                Shows::New | Shows::Existing => {}
             }
         }
-        let packets = source.packets.iter().map(ffi::share).collect::<Result<_, _>>().map_err(failed)?;
+        // Pictures of HEVC that lead a random-access point refer to what is not there, no other refers
+        // to them (ITU-T H.265 3.5 ff.), and all of them are another span's.
+        let first = source.packets.first().and_then(Packet::pts);
+        let needed = source.packets.iter().filter(|packet| codec != Codec::Hevc || packet.pts() >= first);
+        let packets = needed.map(ffi::share).collect::<Result<_, _>>().map_err(failed)?;
         Ok(Plan { codec, packets, filter, expected, wanted })
     }
 }
