@@ -167,6 +167,8 @@ pub struct Summary {
     pub cpu_seconds: f64,
     /// Pictures that were decoded, those counted twice that were decoded twice.
     pub decoded_frames: u64,
+    /// Spans that GPUs decoded.
+    pub spans_on_gpus: u64,
     pub titles: Vec<TitleSummary>,
     pub failures: Vec<FailureReport>,
     pub interrupted: bool,

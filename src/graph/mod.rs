@@ -123,6 +123,7 @@ pub fn build(
         wall_seconds: start.elapsed().as_secs_f64(),
         cpu_seconds: limits::cpu_seconds(),
         decoded_frames: scheduler.decoded_frames(),
+        spans_on_gpus: outcome.spans_on_gpus,
         titles: outcome.summaries,
         failures: outcome.failures,
         interrupted: outcome.interrupted,

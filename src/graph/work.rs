@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, LocalCache};
 use crate::executors::{EncodeJob, EncodedChunk, Executor, Unusable};
 use crate::media::{
-    Codecs, Counted, DecodeOptions, Decoding, Index, MediaError, PacketReader, Signature, VideoTrack,
+    Codecs, Counted, DecodeOptions, Decoding, Index, MediaError, OnGpu, PacketReader, Signature, VideoTrack,
     cut_score,
 };
 use crate::package;
@@ -62,9 +62,8 @@ pub enum Payload {
     None,
     Source(Digest),
     Index(Arc<Index>),
-    /// A span, with its frames if they were to be kept, and why the GPU that should decode it is
-    /// better not asked again.
-    Span(Box<DecodedSpan>, Frames, Option<String>),
+    /// A span, with its frames if they were to be kept, and what became of it on a GPU.
+    Span(Box<DecodedSpan>, Frames, Option<OnGpu>),
     Film(Arc<Film>),
     Sound(SoundFacts, Vec<Piece>),
     Reel(Arc<Vec<BlobRef>>),
@@ -262,7 +261,7 @@ pub fn decode_span(
     // One that hands over no frames was not asked for them, or cannot: they are decoded again later.
     let frames = frames.filter(|frames| frames.len() == decoded.frames.len());
     let result = worker.store(&encoded(&decoded)?, Vec::new())?;
-    Ok(Made { result, payload: Payload::Span(Box::new(decoded), frames, decoding.gpu_failure()) })
+    Ok(Made { result, payload: Payload::Span(Box::new(decoded), frames, decoding.on_gpu()) })
 }
 
 /// Files what a row of spans decodes to as one.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AudioSink, AudioTrack, Frame, FrameDigest, GpuTrouble, Index, MediaError, Rational, Signature,
+    AudioSink, AudioTrack, Frame, FrameDigest, GpuTrouble, Index, MediaError, OnGpu, Rational, Signature,
     SpanDecoder, SpanPackets, decode_audio, encode_window, scan,
 };
 
@@ -39,8 +39,8 @@ pub trait Decoding: Send {
     /// The next of the span's own pictures in presentation order; `None` after the last.
     fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError>;
 
-    /// Why the GPU that should decode it is better not asked again.
-    fn gpu_failure(&self) -> Option<String> {
+    /// What became of it so far on the GPU that it was given to, if it was to one.
+    fn on_gpu(&self) -> Option<OnGpu> {
         None
     }
 }
@@ -95,7 +95,7 @@ impl Codecs for CodecsHere {
 
     fn open(&self, span: SpanPackets, options: &DecodeOptions) -> Result<Box<dyn Decoding>, MediaError> {
         let decoder = SpanDecoder::new(span, options.threads)?;
-        Ok(Box::new(DecodingHere::new(decoder, options.frames)))
+        Ok(Box::new(DecodingHere { decoder, frames: options.frames, given_to_gpu: false }))
     }
 
     fn sound(
@@ -114,23 +114,20 @@ impl Codecs for CodecsHere {
 
 /// A span that is decoded in this process.
 pub struct DecodingHere {
-    decoder: SpanDecoder,
-    frames: bool,
-}
-
-impl DecodingHere {
-    /// `frames`: whether the pictures themselves are wanted.
-    pub fn new(decoder: SpanDecoder, frames: bool) -> DecodingHere {
-        DecodingHere { decoder, frames }
-    }
+    pub decoder: SpanDecoder,
+    /// Whether the pictures themselves are wanted.
+    pub frames: bool,
+    /// Whether the decoder was opened on a GPU.
+    pub given_to_gpu: bool,
 }
 
 impl Decoding for DecodingHere {
-    fn gpu_failure(&self) -> Option<String> {
-        match self.decoder.gpu_trouble() {
-            Some(GpuTrouble::Failed(reason)) => Some(reason.clone()),
-            _ => None,
-        }
+    fn on_gpu(&self) -> Option<OnGpu> {
+        self.given_to_gpu.then(|| match self.decoder.gpu_trouble() {
+            None => OnGpu::Did,
+            Some(GpuTrouble::Failed(reason)) => OnGpu::Failed(reason.clone()),
+            Some(other) => OnGpu::Declined(other.to_string()),
+        })
     }
 
     fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
@@ -163,7 +160,7 @@ impl Decoding for Counted {
         Ok(next)
     }
 
-    fn gpu_failure(&self) -> Option<String> {
-        self.inner.gpu_failure()
+    fn on_gpu(&self) -> Option<OnGpu> {
+        self.inner.on_gpu()
     }
 }

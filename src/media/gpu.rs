@@ -63,6 +63,17 @@ pub struct GpuCodec {
     pub max: (u32, u32),
 }
 
+/// What became of a span that was given to a GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnGpu {
+    /// It was decoded there.
+    Did,
+    /// It was decoded in software; the GPU is as good as before.
+    Declined(String),
+    /// It was decoded in software, and the GPU is better not asked again.
+    Failed(String),
+}
+
 /// Why a span was decoded in software after all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GpuTrouble {

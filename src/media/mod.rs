@@ -45,7 +45,7 @@ pub use decode::{DecodedFrame, SpanDecoder, decodable_codecs, video_decoder_name
 pub use error::MediaError;
 pub use ffi::{decoder_library, demuxer_library, init};
 pub use frame::{Frame, FrameDigest};
-pub use gpu::{GpuAbout, GpuCodec, GpuDecoder, GpuTrouble, gpu_decoder, gpu_decoders};
+pub use gpu::{GpuAbout, GpuCodec, GpuDecoder, GpuTrouble, OnGpu, gpu_decoder, gpu_decoders};
 pub use hdr::{ContentLight, HdrMetadata, MasteringDisplay};
 pub use index::{AudioTrack, Index, Rotation, Span, SpanDigest, VideoTrack};
 pub use opus::{Blocks, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, encode_window, opus_library};

@@ -85,6 +85,9 @@ pub fn summary(summary: &Summary) -> String {
         (0, true) => write!(text, "up to date: {} looked at", count(cached, "step")),
         _ => write!(text, "{} ran ({}), {cached} reused", count(ran, "step"), count(encodes.ran, "encode"),),
     };
+    if summary.spans_on_gpus > 0 {
+        let _ = write!(text, ", {} decoded on GPUs", count(summary.spans_on_gpus, "span"));
+    }
     let _ = writeln!(
         text,
         "; {:.2} s, {:.2} s of CPU{}",

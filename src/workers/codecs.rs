@@ -7,14 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::media::{
-    AudioSink, Codecs, DecodeOptions, DecodedPicture, Decoding, Index, MediaError, PackedSpan, SoundSource,
-    SoundWindow, SpanPackets,
+    AudioSink, Codecs, DecodeOptions, DecodedPicture, Decoding, Index, MediaError, OnGpu, PackedSpan,
+    SoundSource, SoundWindow, SpanPackets,
 };
 
 use super::carrier::Receiver;
 use super::pool::{Role, WorkerPool};
 use super::process::{Loss, UNEXPECTED, WorkerProcess};
-use super::protocol::{CarriedPicture, DecodeRequest, GpuFailure, Reply, Request};
+use super::protocol::{CarriedPicture, DecodeRequest, Reply, Request};
 
 /// Pictures that are asked for at a time where not all of them are taken at once.
 const AHEAD: u32 = 8;
@@ -104,7 +104,7 @@ impl Codecs for WorkerCodecs {
             pool: Arc::clone(&self.pool),
             span: span.pack(),
             options: options.clone(),
-            gpu_failure: None,
+            on_gpu: None,
             attempts: 0,
             told: 0,
             session: None,
@@ -154,8 +154,8 @@ struct WorkerDecoding {
     pool: Arc<WorkerPool>,
     span: PackedSpan,
     options: DecodeOptions,
-    /// Why the GPU that should decode it is better not asked again.
-    gpu_failure: GpuFailure,
+    /// What became of it on the GPU that it was given to.
+    on_gpu: Option<OnGpu>,
     attempts: u32,
     /// Pictures that were handed out.
     told: u64,
@@ -176,7 +176,7 @@ struct Session {
 
 enum Next {
     Picture(DecodedPicture),
-    End(Result<(), MediaError>, GpuFailure),
+    End(Result<(), MediaError>, Option<OnGpu>),
 }
 
 impl Decoding for WorkerDecoding {
@@ -187,9 +187,9 @@ impl Decoding for WorkerDecoding {
                     self.told += 1;
                     return Ok(Some(picture));
                 }
-                Ok(Next::End(result, gpu_failure)) => {
+                Ok(Next::End(result, on_gpu)) => {
                     self.ended = true;
-                    self.gpu_failure = self.gpu_failure.take().or(gpu_failure);
+                    self.on_gpu = self.on_gpu.take().or(on_gpu);
                     let role = self.role();
                     if let Some(session) = self.session.take() {
                         self.pool.give_back(role, session.process);
@@ -201,7 +201,7 @@ impl Decoding for WorkerDecoding {
                     self.session = None;
                     if self.options.gpu.take().is_some() {
                         // What is wrong with a GPU is not the span's fault.
-                        self.gpu_failure = Some(what);
+                        self.on_gpu = Some(OnGpu::Failed(what));
                         continue;
                     }
                     self.attempts += 1;
@@ -215,8 +215,8 @@ impl Decoding for WorkerDecoding {
         Ok(None)
     }
 
-    fn gpu_failure(&self) -> Option<String> {
-        self.gpu_failure.clone()
+    fn on_gpu(&self) -> Option<OnGpu> {
+        self.on_gpu.clone()
     }
 }
 

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::executors::{About, Contract, EncodeSettings, EncodedChunk, Failure, Unusable};
 use crate::media::{
-    self, FrameDigest, GpuAbout, Index, MediaError, PackedSpan, Shape, Signature, SoundSource, SoundWindow,
+    self, FrameDigest, GpuAbout, Index, MediaError, OnGpu, PackedSpan, Shape, Signature, SoundSource,
+    SoundWindow,
 };
 
 /// The first word of a worker. A build only works with its equal.
@@ -76,9 +77,6 @@ pub(super) struct DecodeRequest {
 /// The encoders that were found, and those that cannot be used.
 pub(super) type Encoders = (Vec<About>, Vec<Unusable>);
 
-/// Why a GPU is better not asked again.
-pub(super) type GpuFailure = Option<String>;
-
 #[derive(Serialize, Deserialize)]
 pub(super) enum Reply {
     Greeting(Greeting),
@@ -91,7 +89,7 @@ pub(super) enum Reply {
     /// The span's next pictures.
     Decoded(Vec<CarriedPicture>),
     /// A span has ended, or cannot be decoded.
-    DecodeEnded(Result<(), MediaError>, GpuFailure),
+    DecodeEnded(Result<(), MediaError>, Option<OnGpu>),
     Gpus(Result<Vec<GpuAbout>, MediaError>),
     Found(Result<Encoders, Failure>),
     Scanned(Result<Box<Index>, MediaError>),

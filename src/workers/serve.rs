@@ -10,13 +10,13 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::executors::{self, About, EncodeJob, EncodedChunk, Executor, Failure, Found, Pictures, Wanted};
 use crate::media::{
-    self, Codecs, CodecsHere, DecodedPicture, Decoding, DecodingHere, Frame, GpuDecoder, MediaError, Shape,
-    SlabWriter, SoundSource, SpanDecoder, TrackParameters,
+    self, Codecs, CodecsHere, DecodedPicture, Decoding, DecodingHere, Frame, GpuDecoder, MediaError, OnGpu,
+    Shape, SlabWriter, SoundSource, SpanDecoder, TrackParameters,
 };
 
 use super::carrier::{Parcel, Receiver, Sender};
 use super::channel::{Blocks, Channel};
-use super::protocol::{CarriedPicture, DecodeRequest, EncodeRequest, GpuFailure, Greeting, Reply, Request};
+use super::protocol::{CarriedPicture, DecodeRequest, EncodeRequest, Greeting, Reply, Request};
 
 /// Pictures in one message.
 const BATCH: u32 = 16;
@@ -72,8 +72,8 @@ pub fn serve(shares_memory: bool) -> io::Result<()> {
                 server.reply(&Reply::Encoded(outcome), &Parcel::default())?;
             }
             Request::Decode(request) => {
-                let (outcome, gpu_failure) = server.decode(*request)?;
-                server.reply(&Reply::DecodeEnded(outcome, gpu_failure), &Parcel::default())?;
+                let (outcome, on_gpu) = server.decode(*request)?;
+                server.reply(&Reply::DecodeEnded(outcome, on_gpu), &Parcel::default())?;
             }
             Request::Gpus => {
                 let found = media::gpu_decoders();
@@ -191,7 +191,7 @@ impl Server {
     }
 
     /// An error is one of the conversation; what is wrong with the span is within.
-    fn decode(&mut self, request: DecodeRequest) -> io::Result<(Result<(), MediaError>, GpuFailure)> {
+    fn decode(&mut self, request: DecodeRequest) -> io::Result<(Result<(), MediaError>, Option<OnGpu>)> {
         let DecodeRequest { span, threads, frames, gpu } = request;
         if !self.parameters.as_ref().is_some_and(|parameters| parameters.are_of(&span)) {
             match TrackParameters::of(&span) {
@@ -203,7 +203,7 @@ impl Server {
         if let Some(uuid) = gpu.as_ref().filter(|_| self.gpu.is_none()) {
             match media::gpu_decoder(uuid) {
                 Ok(found) => self.gpu = found,
-                Err(error) => failure = Some(error.to_string()),
+                Err(error) => failure = Some(OnGpu::Failed(error.to_string())),
             }
         }
         let gpu = self.gpu.as_ref().filter(|found| gpu.as_ref() == Some(&found.uuid));
@@ -214,7 +214,7 @@ impl Server {
             None => SpanDecoder::new(span, threads),
         });
         let mut decoding = match opened {
-            Ok(decoder) => DecodingHere::new(decoder, frames),
+            Ok(decoder) => DecodingHere { decoder, frames, given_to_gpu: gpu.is_some() },
             Err(error) => return Ok((Err(error), failure)),
         };
         let mut sender = Sender::new(self.channel.shares());
@@ -241,7 +241,7 @@ impl Server {
                 left -= pictures.len() as u32;
                 self.reply(&Reply::Decoded(pictures), &parcel)?;
                 if let Some(end) = end {
-                    return Ok((end, failure.or_else(|| decoding.gpu_failure())));
+                    return Ok((end, failure.or_else(|| decoding.on_gpu())));
                 }
             }
         }

@@ -21,7 +21,7 @@ use petgraph::graph::NodeIndex;
 
 use crate::cache::{ActionKey, Digest};
 use crate::executors::Executor;
-use crate::media::{GpuAbout, MediaError};
+use crate::media::{GpuAbout, MediaError, OnGpu};
 use crate::spec::Ladder;
 use crate::workers::WorkerOptions;
 
@@ -163,9 +163,16 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    fn give_up_gpu(&mut self, gpu: usize, reason: &str) {
-        if self.slots.gpu_failed(gpu) {
-            self.warn(format!("{} decodes no more: {reason}", self.slots.gpu(gpu).name));
+    /// What became of a span on a GPU.
+    fn see_gpu(&mut self, gpu: usize, on_gpu: &OnGpu) {
+        match on_gpu {
+            OnGpu::Did => self.outcome.spans_on_gpus += 1,
+            OnGpu::Declined(reason) => tracing::info!("a span was decoded in software: {reason}"),
+            OnGpu::Failed(reason) => {
+                if self.slots.gpu_failed(gpu) {
+                    self.warn(format!("{} decodes no more: {reason}", self.slots.gpu(gpu).name));
+                }
+            }
         }
     }
 
@@ -231,8 +238,8 @@ impl<'a> Scheduler<'a> {
             }
             Some(Taken::Decode(demand, kept, gpu)) => {
                 self.decode_ended(title, demand, kept, &made);
-                if let (Some(gpu), Ok(Made { payload: Payload::Span(.., Some(reason)), .. })) = (gpu, &made) {
-                    self.give_up_gpu(gpu, reason);
+                if let (Some(gpu), Ok(Made { payload: Payload::Span(.., Some(on_gpu)), .. })) = (gpu, &made) {
+                    self.see_gpu(gpu, on_gpu);
                 }
             }
             None => {}

@@ -27,6 +27,8 @@ pub struct Outcome {
     pub summaries: Vec<TitleSummary>,
     pub failures: Vec<FailureReport>,
     pub interrupted: bool,
+    /// Spans that GPUs decoded.
+    pub spans_on_gpus: u64,
     /// The steps that ran, in the order in which they ended.
     pub runs: Vec<(NodeIndex, Run)>,
 }
