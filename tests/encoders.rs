@@ -105,6 +105,9 @@ fn pictures_that_one_encoder_does_not_take_go_to_the_next() {
     let project = Project::new();
     project.copy_clip(BUNNY_5S, "clip.mp4");
     project.write("ladder.toml", ladder("clip.mp4", rungs));
+    let plan = project.rivet().arg("plan").output().unwrap();
+    let told = "with several encoders, bytes may differ from build to build: tiny";
+    assert!(String::from_utf8_lossy(&plan.stdout).contains(told));
     let build = project.build();
     assert!(build.ran("encode") > 0);
     assert!(build.stderr.contains("goes to rav1e: svt-av1 takes no pictures of 64x36"), "{}", build.stderr);

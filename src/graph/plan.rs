@@ -21,6 +21,8 @@ use super::{Options, schedule, settings};
 pub struct Plan {
     pub nodes: Vec<KindPlan>,
     pub titles: Vec<TitlePlan>,
+    /// Rungs that name several encoders, so that their bytes may differ from build to build.
+    pub several_encoders: Vec<String>,
     pub failures: Vec<FailureReport>,
     pub interrupted: bool,
 }
@@ -95,7 +97,14 @@ pub fn plan(
             reused: counts.cached + counts.ran,
         }
     });
-    Ok(Plan { nodes: nodes.collect(), titles, failures: outcome.failures, interrupted: outcome.interrupted })
+    let several = ladder.rungs.iter().filter(|rung| rung.encoders.len() > 1);
+    Ok(Plan {
+        nodes: nodes.collect(),
+        titles,
+        several_encoders: several.map(|rung| rung.name.clone()).collect(),
+        failures: outcome.failures,
+        interrupted: outcome.interrupted,
+    })
 }
 
 /// Compares each track that would be encoded with what the last build had.

@@ -138,6 +138,10 @@ pub fn plan(plan: &Plan) -> String {
             }
         }
     }
+    if !plan.several_encoders.is_empty() {
+        let rungs = plan.several_encoders.join(", ");
+        let _ = writeln!(text, "with several encoders, bytes may differ from build to build: {rungs}");
+    }
     let list = |pick: &dyn Fn(&KindPlan) -> u64| {
         let some = plan.nodes.iter().map(|node| (node.kind, pick(node))).filter(|&(_, n)| n > 0);
         let some: Vec<String> = some.map(|(kind, n)| format!("{n} {}", kind.name())).collect();
