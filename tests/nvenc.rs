@@ -11,11 +11,11 @@ use std::sync::Arc;
 use common::chunk::{Chunk, FRAMES, assert_good, contract, encode};
 use common::fake_nvidia::{in_other_process, with_driver};
 use rivet::executors::{
-    Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, Nvenc, nvenc_report,
+    Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, Nvenc, find_nvenc,
 };
 use rivet::media::av1::SequenceHeader;
 use rivet::media::{Colour, HdrMetadata, PictureFormat, Rotation};
-use rivet::nvidia::{EncodeCaps, EncodeError};
+use rivet::nvidia::{EncodeCaps, EncodeError, Gpu};
 
 /// Pictures whose rows are no whole number of what a GPU aligns them to, in one depth or the other.
 fn settings(bit_depth: u8, preset: u8) -> EncodeSettings {
@@ -29,8 +29,20 @@ fn settings(bit_depth: u8, preset: u8) -> EncodeSettings {
     }
 }
 
+/// The encoders of all GPUs that have one.
+fn found() -> Vec<Nvenc> {
+    find_nvenc().unwrap_or_default().into_iter().filter_map(|(_, found)| found.ok()).collect()
+}
+
+/// What each GPU's encoder can do, or why it has none.
+fn report() -> Vec<(String, Result<EncodeCaps, EncodeError>)> {
+    let caps =
+        |(gpu, found): (Gpu, Result<Nvenc, EncodeError>)| (gpu.name, found.map(|nvenc| nvenc.caps().clone()));
+    find_nvenc().unwrap_or_default().into_iter().map(caps).collect()
+}
+
 fn only() -> Nvenc {
-    let mut found = Nvenc::find_all();
+    let mut found = found();
     assert_eq!(found.len(), 1);
     found.remove(0)
 }
@@ -251,7 +263,7 @@ fn a_crash_ends_the_process_and_a_hang_holds_up_no_other_gpu() {
         journal.assert_no_breach();
     }
     let hang = in_other_process(test, "gpus=2 hang=7 faulty=0", || {
-        let found = Nvenc::find_all();
+        let found = found();
         let source = Chunk::new(FRAMES);
         let (reached, is_reached) = std::sync::mpsc::channel();
         std::thread::scope(|threads| {
@@ -365,7 +377,7 @@ fn every_gpu_encodes_and_all_alike() {
     for gpus in [2, 8] {
         let words = format!("gpus={gpus} engines=2");
         let journal = with_driver("every_gpu_encodes_and_all_alike", &words, || {
-            let found = Nvenc::find_all();
+            let found = found();
             let names: Vec<&str> = found.iter().map(|one| one.name()).collect();
             let expected: Vec<String> = (0..gpus).map(|number| format!("nvenc:{number}")).collect();
             assert_eq!(names, expected);
@@ -399,7 +411,7 @@ fn every_gpu_encodes_and_all_alike() {
 #[test]
 fn a_gpu_that_is_lost_takes_no_other_with_it() {
     with_driver("a_gpu_that_is_lost_takes_no_other_with_it", "gpus=2 lose=3 faulty=1", || {
-        let found = Nvenc::find_all();
+        let found = found();
         let source = Chunk::new(FRAMES);
         assert_eq!(encode(&found[1], &source, &settings(8, 4)).unwrap_err().blame, Blame::Machine);
         assert_good(&encode(&found[0], &source, &settings(8, 4)).unwrap(), &source, &settings(8, 4));
@@ -409,11 +421,11 @@ fn a_gpu_that_is_lost_takes_no_other_with_it() {
 #[test]
 fn what_cannot_encode_says_why() {
     let why = |expected: &EncodeError, message: &str| {
-        assert_eq!(Nvenc::find_all().len(), 0);
-        let report = nvenc_report();
+        assert_eq!(found().len(), 0);
+        let report = report();
         assert_eq!(report.len(), 2);
         for (gpu, outcome) in report {
-            assert_eq!(gpu.name, "Fake RTX 4090");
+            assert_eq!(gpu, "Fake RTX 4090");
             let error = outcome.unwrap_err();
             assert_eq!(&error, expected);
             assert_eq!(error.to_string(), message);
@@ -429,12 +441,12 @@ fn what_cannot_encode_says_why() {
         );
     });
     with_driver(test, "gpus=0", || {
-        assert_eq!(Nvenc::find_all().len(), 0);
-        assert_eq!(nvenc_report(), []);
+        assert_eq!(found().len(), 0);
+        assert_eq!(report(), []);
     });
     // A newer driver speaks the version that is wanted, too.
     with_driver(test, "engines=3 api=13.0 no-10-bit b-frames=2", || {
-        let report = nvenc_report();
+        let report = report();
         let caps =
             EncodeCaps { widths: 192..=8192, heights: 128..=8192, ten_bit: false, b_frames: 2, engines: 3 };
         assert_eq!(report[0].1, Ok(caps));

@@ -68,7 +68,7 @@ pub fn found_here(slots: usize, wanted: Wanted<'_>) -> Result<Found, Failure> {
         );
     }
     if wanted.has(NVENC) {
-        find_nvenc(&mut found);
+        take_nvenc(&mut found);
     }
     let of_ffmpeg: Vec<&str> = match wanted {
         Wanted::All => ffmpeg::known(),
@@ -82,14 +82,14 @@ pub fn found_here(slots: usize, wanted: Wanted<'_>) -> Result<Found, Failure> {
 
 /// NVENC on every GPU that has it. Where none has, what each lacks.
 #[cfg(feature = "nvidia")]
-fn find_nvenc(found: &mut Found) {
+fn take_nvenc(found: &mut Found) {
     let unusable = |reason: String| Unusable { encoder: NVENC.to_owned(), reason };
-    match crate::nvidia::gpus() {
+    match super::find_nvenc() {
         Err(error) => found.unusable.push(unusable(error.to_string())),
         Ok(gpus) if gpus.is_empty() => found.unusable.push(unusable("there is no NVIDIA GPU".to_owned())),
         Ok(gpus) => {
-            for gpu in gpus {
-                match super::Nvenc::open(&gpu) {
+            for (gpu, opened) in gpus {
+                match opened {
                     Ok(executor) => found.executors.push(Arc::new(executor)),
                     Err(error) => found.unusable.push(unusable(format!("{}: {error}", gpu.name))),
                 }
@@ -99,7 +99,7 @@ fn find_nvenc(found: &mut Found) {
 }
 
 #[cfg(not(feature = "nvidia"))]
-fn find_nvenc(found: &mut Found) {
+fn take_nvenc(found: &mut Found) {
     let reason = "this rivet was built without it".to_owned();
     found.unusable.push(Unusable { encoder: NVENC.to_owned(), reason });
 }

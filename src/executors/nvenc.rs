@@ -9,7 +9,8 @@ use super::quality::base_q_idx;
 use super::{Blame, EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, Report};
 use crate::media::{Colour, Scaler, av1};
 use crate::nvidia::{
-    self, API_VERSION, Codes, Context, EncodeCaps, EncodeError, Encoder, EncoderConfig, Gpu, Packet,
+    self, API_VERSION, Codes, Context, EncodeCaps, EncodeError, Encoder, EncoderConfig, Gpu, NvidiaError,
+    Packet,
 };
 
 const NAME: &str = "nvenc";
@@ -27,18 +28,17 @@ pub struct Nvenc {
     caps: EncodeCaps,
 }
 
-/// Every GPU, and what its encoder can do, or why it cannot encode. None where there is no driver.
-pub fn nvenc_report() -> Vec<(Gpu, Result<EncodeCaps, EncodeError>)> {
-    let ask = |gpu: &Gpu| EncodeCaps::of(&Context::open(gpu)?);
-    nvidia::gpus().unwrap_or_default().into_iter().map(|gpu| (gpu.clone(), ask(&gpu))).collect()
+/// Every GPU in CUDA's order, with its encoder, or why it has none. An error tells why there is no GPU
+/// to be found.
+pub fn find_nvenc() -> Result<Vec<(Gpu, Result<Nvenc, EncodeError>)>, NvidiaError> {
+    let open = |gpu: Gpu| {
+        let found = Nvenc::open(&gpu);
+        (gpu, found)
+    };
+    Ok(nvidia::gpus()?.into_iter().map(open).collect())
 }
 
 impl Nvenc {
-    /// Those of this machine, in CUDA's order of the GPUs.
-    pub fn find_all() -> Vec<Nvenc> {
-        nvidia::gpus().unwrap_or_default().iter().filter_map(|gpu| Nvenc::open(gpu).ok()).collect()
-    }
-
     /// The encoder of a GPU, or why it has none.
     pub fn open(gpu: &Gpu) -> Result<Nvenc, EncodeError> {
         let context = Context::open(gpu)?;
