@@ -92,7 +92,7 @@ struct MachineArgs {
     /// [default: this program]
     #[arg(long, value_name = "COMMAND", value_parser = words)]
     worker: Option<Words>,
-    /// End a worker that has said nothing for so long
+    /// End a worker that has said nothing for so long, or for a minute while it is at a GPU
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
     worker_timeout: std::time::Duration,
 }

@@ -57,7 +57,7 @@ impl WorkerCodecs {
         request: &Request,
         take: &mut dyn FnMut(Reply, bool) -> Taken<T>,
     ) -> Result<Result<T, MediaError>, Loss> {
-        let patience = self.pool.patience();
+        let patience = self.pool.patience(&Role::Cpu);
         let mut process = self.pool.take(&Role::Cpu)?;
         process.send(request, &[], patience)?;
         let mut first = true;
@@ -226,7 +226,8 @@ impl WorkerDecoding {
     }
 
     fn attempt(&mut self) -> Result<Next, Loss> {
-        let (patience, role) = (self.pool.patience(), self.role());
+        let role = self.role();
+        let patience = self.pool.patience(&role);
         let session = match &mut self.session {
             Some(session) => session,
             empty => {

@@ -76,7 +76,7 @@ impl WorkerExecutor {
         process: &mut WorkerProcess,
         job: &EncodeJob<'_>,
     ) -> Result<Result<EncodedChunk, Failure>, Failure> {
-        let patience = self.pool.patience();
+        let patience = self.pool.patience(&self.role());
         let request = Request::Encode(Box::new(EncodeRequest {
             executor: self.about.name.clone(),
             identity: self.about.identity.clone(),

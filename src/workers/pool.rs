@@ -10,8 +10,8 @@ use super::process::{Loss, UNEXPECTED, WorkerCommand, WorkerProcess};
 use super::protocol::{Encoders, Reply, Request};
 use crate::media::GpuAbout;
 
-/// A driver that has not told what it has by then does not work.
-const LOOK_AROUND: Duration = Duration::from_secs(60);
+/// A device that says nothing for so long does not work.
+const ON_A_DEVICE: Duration = Duration::from_secs(60);
 
 /// Where workers are to run, and how long to wait for them.
 #[derive(Clone, Debug)]
@@ -42,8 +42,12 @@ impl WorkerPool {
         WorkerPool { options, cancelled, idle: Mutex::default() }
     }
 
-    pub(super) fn patience(&self) -> Duration {
-        self.options.patience
+    /// How long a worker may say nothing. A device that takes a minute over a few pictures hangs.
+    pub(super) fn patience(&self, role: &Role) -> Duration {
+        match role {
+            Role::Cpu => self.options.patience,
+            Role::Device(_) => self.options.patience.min(ON_A_DEVICE),
+        }
     }
 
     /// A worker with nothing to do. There are never more than jobs that run at a time.
@@ -83,7 +87,7 @@ impl WorkerPool {
 
     /// Asks a worker what this machine has. It opens devices for that, and is not kept.
     fn ask(&self, request: &Request) -> Result<Reply, String> {
-        let patience = self.options.patience.min(LOOK_AROUND);
+        let patience = self.options.patience.min(ON_A_DEVICE);
         let ask = || {
             let mut process = WorkerProcess::start(&self.options.command, &self.cancelled)?;
             process.send(request, &[], patience)?;
