@@ -14,8 +14,8 @@ use rivet::media::{self, GpuDecoder, PacketReader, SpanDecoder, VideoTrack};
 use rivet::nvidia::{self, Codec, Nvdec, NvidiaError, Picture, PictureSink, VideoDecoder, VideoFormat};
 
 const DEFAULT: &str = "tests/media/bbb_854x480_24_30s.mp4";
-/// How often each decoder goes through the film.
-const ROUNDS: usize = 2;
+/// Each decoder goes through the film as often as it takes to make so many frames.
+const FRAMES: usize = 500;
 
 fn main() {
     let arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
@@ -23,7 +23,7 @@ fn main() {
     if films.is_empty() {
         films.push(DEFAULT.into());
     }
-    let gpus = media::gpu_decoders().expect("GPUs that work");
+    let (gpus, _) = media::gpu_decoders();
     let Some(gpu) = gpus.first() else {
         println!("skipped: there is no GPU that decodes on this machine");
         return;
@@ -40,18 +40,19 @@ fn measure(film: &Path, gpu: &GpuDecoder) {
     let nvdec = nvidia::gpus()
         .and_then(|gpus| Nvdec::open(gpus.iter().find(|other| other.uuid == gpu.uuid).unwrap_or(&gpus[0])))
         .expect("the GPU");
-    let frames = track.packets as f64 * ROUNDS as f64;
+    let rounds = FRAMES.div_ceil(track.packets as usize);
+    let frames = rounds * track.packets as usize;
     println!("{}: {} {}x{}, frames a second", film.display(), track.codec, track.width, track.height);
     println!("decoders      bare   on the host  of bare   and digested  of bare");
-    let rate = |decoders: usize, work: &(dyn Fn() + Sync)| decoders as f64 * frames / seconds(decoders, work);
-    let bare = || (0..ROUNDS).for_each(|_| stream.decode(&nvdec));
-    let fetched = || (0..ROUNDS).for_each(|_| decode(film, &track, Some(gpu), false));
-    let digested = || (0..ROUNDS).for_each(|_| decode(film, &track, Some(gpu), true));
-    seconds(1, &bare);
+    let bare = || -> Work<'_> { Box::new(|| (0..rounds).for_each(|_| stream.decode(&nvdec))) };
+    let fetched = || spans(film, &track, Some(gpu), false, rounds);
+    let digested = || spans(film, &track, Some(gpu), true, rounds);
+    // Decoders are made the first time, and kept.
+    rate(frames, 1, &bare);
     let engines = gpu.engines as usize;
     for decoders in (1..=engines).chain([2 * engines]) {
-        let (bare, fetched, digested) =
-            (rate(decoders, &bare), rate(decoders, &fetched), rate(decoders, &digested));
+        let bare = rate(frames, decoders, &bare);
+        let (fetched, digested) = (rate(frames, decoders, &fetched), rate(frames, decoders, &digested));
         let percent = |rate: f64| 100.0 * rate / bare;
         println!(
             "{decoders:>8} {bare:>9.0} {fetched:>13.0} {:>7.0}% {digested:>14.0} {:>7.0}%",
@@ -59,17 +60,21 @@ fn measure(film: &Path, gpu: &GpuDecoder) {
             percent(digested)
         );
     }
-    let software = rate(1, &|| (0..ROUNDS).for_each(|_| decode(film, &track, None, false)));
+    let software = rate(track.packets as usize, 1, &|| spans(film, &track, None, false, 1));
     println!("software, one thread: {software:.0}");
 }
 
-/// How long so many threads take to do their work side by side.
-fn seconds(threads: usize, work: &(dyn Fn() + Sync)) -> f64 {
-    let start = Barrier::new(threads + 1);
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
+/// What is measured, readied.
+type Work<'a> = Box<dyn FnOnce() + 'a>;
+
+/// Frames a second of so many decoders side by side, of which each makes so many frames.
+fn rate<'a>(frames: usize, decoders: usize, ready: &(dyn Fn() -> Work<'a> + Sync)) -> f64 {
+    let start = Barrier::new(decoders + 1);
+    let seconds = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..decoders)
             .map(|_| {
                 scope.spawn(|| {
+                    let work = ready();
                     start.wait();
                     work();
                 })
@@ -79,26 +84,36 @@ fn seconds(threads: usize, work: &(dyn Fn() + Sync)) -> f64 {
         let began = Instant::now();
         workers.into_iter().for_each(|worker| worker.join().expect("the work is done"));
         began.elapsed().as_secs_f64()
-    })
+    });
+    (frames * decoders) as f64 / seconds
 }
 
 /// What rivet does: every span of the film, one after the other.
-fn decode(film: &Path, track: &Arc<VideoTrack>, gpu: Option<&GpuDecoder>, digests: bool) {
+fn spans<'a>(
+    film: &Path,
+    track: &'a Arc<VideoTrack>,
+    gpu: Option<&'a GpuDecoder>,
+    digests: bool,
+    rounds: usize,
+) -> Work<'a> {
     let mut reader = PacketReader::open(film, Arc::clone(track)).expect("the film");
-    for number in 0..track.spans.len() {
-        let span = reader.read_span(number).expect("a span");
-        let mut decoder = match gpu {
-            Some(gpu) => SpanDecoder::on_gpu(span, 1, gpu),
-            None => SpanDecoder::new(span, 1),
-        }
-        .expect("a decoder");
-        while let Some(decoded) = decoder.next_frame().expect("a frame") {
-            if digests {
-                std::hint::black_box(decoded.frame.digest());
+    let numbers = (0..rounds).flat_map(|_| 0..track.spans.len());
+    Box::new(move || {
+        for number in numbers {
+            let span = reader.read_span(number).expect("a span");
+            let mut decoder = match gpu {
+                Some(gpu) => SpanDecoder::on_gpu(span, 1, gpu),
+                None => SpanDecoder::new(span, 1),
             }
+            .expect("a decoder");
+            while let Some(decoded) = decoder.next_frame().expect("a frame") {
+                if digests {
+                    std::hint::black_box(decoded.frame.digest());
+                }
+            }
+            assert_eq!(decoder.gpu_trouble(), None);
         }
-        assert!(gpu.is_none() || decoder.gpu_trouble().is_none(), "{:?}", decoder.gpu_trouble());
-    }
+    })
 }
 
 /// The film as a byte stream, in memory.
@@ -125,15 +140,15 @@ impl Stream {
             }
         };
         let stored = extradata.first() == Some(&1);
+        // They are part of the first packet: each stands for a picture.
+        let mut headers = if stored { headers(codec, extradata) } else { Vec::new() };
         let mut packets = Vec::new();
-        if stored {
-            packets.push(headers(codec, extradata));
-        }
         let mut packet = ffmpeg::Packet::empty();
         while packet.read(&mut input).is_ok() {
             if packet.stream() == track.stream {
                 let data = packet.data().unwrap_or_default();
-                packets.push(if stored { byte_stream(data) } else { data.to_vec() });
+                let data = if stored { byte_stream(data) } else { data.to_vec() };
+                packets.push([std::mem::take(&mut headers), data].concat());
             }
         }
         Stream { codec, packets }

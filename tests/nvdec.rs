@@ -13,7 +13,8 @@ use rivet::media::{self, FrameDigest, GpuDecoder, GpuTrouble, PacketReader, Span
 
 /// The GPUs that decode here. Where there are none, says why.
 fn gpus() -> Vec<GpuDecoder> {
-    let found = media::gpu_decoders().unwrap();
+    let (found, problems) = media::gpu_decoders();
+    assert!(problems.is_empty(), "{problems:?}");
     if found.is_empty() {
         eprintln!("skipped: there is no GPU that decodes on this machine");
     }

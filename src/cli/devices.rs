@@ -40,11 +40,11 @@ pub fn run(_: &DevicesArgs) -> Exit {
     );
     let codecs = format!("CPU; {}", media::decodable_codecs().join(", "));
     let mut decoders = vec![Row::new(media::decoder_library(), "", codecs)];
-    let gpus = media::gpu_decoders();
-    let broken = gpus.as_ref().err().map(|error| Row::new("nvdec", error, ""));
-    decoders.extend(gpus.unwrap_or_default().iter().map(gpu));
+    let (gpus, problems) = media::gpu_decoders();
+    decoders.extend(gpus.iter().map(gpu));
     section("decoders", &decoders);
-    section("decoders that cannot be used", broken.as_slice());
+    let problems: Vec<Row> = problems.iter().map(|problem| Row::new("nvdec", problem, "")).collect();
+    section("decoders that cannot be used", &problems);
     Exit::Done
 }
 

@@ -122,7 +122,7 @@ impl SpanDecoder {
             Some(own) if enters_cleanly => {
                 GpuSpan::start(gpu, &source, own.difference(&rules.discarded).copied().collect())
             }
-            _ => Err(GpuTrouble::Unsupported("it does not begin with a picture to begin with".to_owned())),
+            _ => Err(GpuTrouble::Unsupported("nothing tells where it can be entered".to_owned())),
         };
         let (backend, reserve, trouble) = match started {
             Ok(span) => (Backend::Gpu(span), Some(source), None),

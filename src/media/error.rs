@@ -26,8 +26,8 @@ pub enum MediaError {
     Unsupported { path: PathBuf, detail: String },
     #[error("{operation} failed: {reason}")]
     Library { operation: Cow<'static, str>, reason: String },
-    #[error("a GPU that could decode does not work: {reason}")]
-    Gpu { reason: String },
+    #[error("{gpu} does not decode: {reason}")]
+    Gpu { gpu: String, reason: String },
     #[error("interrupted")]
     Cancelled,
 }

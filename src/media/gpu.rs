@@ -88,14 +88,15 @@ pub enum GpuTrouble {
     Failed(String),
 }
 
-/// The GPUs of this machine that decode; none where there is no driver. Asking takes a good part of
-/// a second for each, which then stays ready until the last clone is dropped.
-pub fn gpu_decoders() -> Result<Vec<GpuDecoder>, MediaError> {
-    nvdec::find(None).map_err(|trouble| MediaError::Gpu { reason: trouble.to_string() })
+/// The GPUs of this machine that decode, and what is wrong with others; neither where there is no
+/// driver. Asking takes a good part of a second for each, which then stays ready until the last clone
+/// is dropped.
+pub fn gpu_decoders() -> (Vec<GpuDecoder>, Vec<MediaError>) {
+    nvdec::find(None)
 }
 
 /// The one with this identity, without a look at the others.
 pub fn gpu_decoder(uuid: &str) -> Result<Option<GpuDecoder>, MediaError> {
-    let found = nvdec::find(Some(uuid)).map_err(|trouble| MediaError::Gpu { reason: trouble.to_string() });
-    Ok(found?.into_iter().next())
+    let (found, problems) = nvdec::find(Some(uuid));
+    problems.into_iter().next().map_or(Ok(found.into_iter().next()), Err)
 }

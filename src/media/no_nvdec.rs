@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use ffmpeg_next::frame;
 
 use super::software::Source;
-use super::{GpuDecoder, GpuTrouble};
+use super::{GpuDecoder, GpuTrouble, MediaError};
 
 #[derive(Clone)]
 pub enum Device {}
 
 pub(super) enum GpuSpan {}
 
-pub(super) fn find(_: Option<&str>) -> Result<Vec<GpuDecoder>, GpuTrouble> {
-    Ok(Vec::new())
+pub(super) fn find(_: Option<&str>) -> (Vec<GpuDecoder>, Vec<MediaError>) {
+    (Vec::new(), Vec::new())
 }
 
 impl GpuSpan {

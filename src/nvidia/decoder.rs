@@ -1,7 +1,7 @@
 //! Decoding a stream: packets in, pictures in the order in which they are shown out. The driver's
 //! parser reads the stream and calls back; nothing unwinds through it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -52,6 +52,9 @@ struct State<S> {
     begun: bool,
     /// That of the packet that is being parsed.
     stamp: i64,
+    /// Of codecs that decode pictures in another order: the stamps of those that were decoded and not
+    /// shown, by their numbers.
+    decoded: BTreeMap<c_int, i64>,
     /// Of codecs that show pictures in the order in which they decode them: the number of each one
     /// to be shown, where it is a new one, and the stamp of its packet.
     to_show: VecDeque<(Option<c_int>, i64)>,
@@ -71,6 +74,7 @@ impl<S: PictureSink> VideoDecoder<S> {
             session: None,
             begun: false,
             stamp: 0,
+            decoded: BTreeMap::new(),
             to_show: VecDeque::new(),
             error: None,
         };
@@ -94,16 +98,18 @@ impl<S: PictureSink> VideoDecoder<S> {
         Ok(decoder)
     }
 
-    /// Decodes the next packet; pictures that become ready go to the sink meanwhile. In VP9 and AV1 a
-    /// packet shows one picture at most, and may show one that was decoded before.
+    /// Decodes the next packet; pictures that become ready go to the sink meanwhile. A packet of H.264
+    /// or HEVC (Annex B) holds one picture, whole, with all headers that are needed before it. One of
+    /// VP9 or AV1 shows one picture at most, and may show one that was decoded before.
     pub fn decode(&mut self, data: &[u8], stamp: i64, shows_existing: bool) -> Result<(), NvidiaError> {
         let state = self.state();
         state.stamp = stamp;
         if shows_existing {
             state.to_show.push_back((None, stamp));
         }
+        let flags = flags(state.codec);
         self.parse(CUVIDSOURCEDATAPACKET {
-            flags: CUvideopacketflags::CUVID_PKT_TIMESTAMP as u64,
+            flags,
             payload_size: data.len() as u64,
             payload: data.as_ptr(),
             timestamp: stamp,
@@ -159,6 +165,16 @@ impl<S: PictureSink> Drop for VideoDecoder<S> {
         if let (Some(session), None | Some(NvidiaError::Stopped)) = (state.session.take(), &state.error) {
             state.nvdec.give_back(session);
         }
+    }
+}
+
+/// What the parser is told of each packet.
+fn flags(codec: Codec) -> u64 {
+    let stamped = CUvideopacketflags::CUVID_PKT_TIMESTAMP as u64;
+    match codec {
+        // So that it is decoded at once, rather than when the next one begins.
+        Codec::H264 | Codec::Hevc => stamped | CUvideopacketflags::CUVID_PKT_ENDOFPICTURE as u64,
+        Codec::Vp9 | Codec::Av1 => stamped,
     }
 }
 
@@ -245,7 +261,9 @@ impl<S: PictureSink> State<S> {
         if has_grain {
             return Err(NvidiaError::Unsupported("its pictures get film grain".to_owned()));
         }
-        if is_shown {
+        if matches!(self.codec, Codec::H264 | Codec::Hevc) {
+            self.decoded.insert(number, self.stamp);
+        } else if is_shown {
             self.to_show.push_back((Some(number), self.stamp));
         }
         let session = self.session.as_mut().ok_or(NvidiaError::Damaged)?;
@@ -258,7 +276,7 @@ impl<S: PictureSink> State<S> {
     fn display(&mut self, shown: &CUVIDPARSERDISPINFO) -> Result<c_int, NvidiaError> {
         let number = shown.picture_index;
         let stamp = match self.codec {
-            Codec::H264 | Codec::Hevc => shown.timestamp,
+            Codec::H264 | Codec::Hevc => self.stamp_of(number, shown.timestamp)?,
             Codec::Vp9 | Codec::Av1 => self.next_to_show(number)?,
         };
         if self.sink.wants(stamp) {
@@ -266,6 +284,12 @@ impl<S: PictureSink> State<S> {
             self.sink.picture(Picture::wait(session, number, stamp)?)?;
         }
         Ok(1)
+    }
+
+    /// The stamp of a picture. Where a packet has brought none, the parser gives its stamp to the next
+    /// one: what it says and what was seen must agree.
+    fn stamp_of(&mut self, number: c_int, told: i64) -> Result<i64, NvidiaError> {
+        self.decoded.remove(&number).filter(|&stamp| stamp == told).ok_or(NvidiaError::Damaged)
     }
 
     /// The stamp of the picture that is shown next. The parser's own is another's once a packet has

@@ -4,7 +4,7 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NvidiaError {
     /// One of the driver's libraries is not installed here.
-    #[error("no NVIDIA driver was found ({library} is not here)")]
+    #[error("there is no {library}, which is part of NVIDIA's driver")]
     NoDriver { library: String },
     /// A library is there and cannot be loaded.
     #[error("cannot load {library}: {reason}")]

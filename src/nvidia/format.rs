@@ -25,7 +25,7 @@ pub struct VideoFormat {
     /// Whether the stream says that its samples use the full range.
     pub full_range: bool,
     /// Pictures that the decoder holds.
-    pub(super) surfaces: u32,
+    pub(crate) surfaces: u32,
 }
 
 /// `CUVIDEOFORMAT`, with its enumerations as numbers: a driver may know more of them.

@@ -67,11 +67,11 @@ impl WorkerPool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((role, process));
     }
 
-    /// The GPUs that decode, as a worker sees them: this process does not touch their driver. An
-    /// error tells why that is not known.
-    pub fn gpus(&self) -> Result<Vec<GpuAbout>, String> {
+    /// The GPUs that decode, as a worker sees them, and what is wrong with others: this process does
+    /// not touch their driver. An error tells why that is not known.
+    pub fn gpus(&self) -> Result<(Vec<GpuAbout>, Vec<String>), String> {
         match self.ask(&Request::Gpus)? {
-            Reply::Gpus(found) => found.map_err(|error| error.to_string()),
+            Reply::Gpus(found, problems) => Ok((found, problems)),
             _ => Err(UNEXPECTED.to_owned()),
         }
     }

@@ -90,7 +90,8 @@ pub(super) enum Reply {
     Decoded(Vec<CarriedPicture>),
     /// A span has ended, or cannot be decoded.
     DecodeEnded(Result<(), MediaError>, Option<OnGpu>),
-    Gpus(Result<Vec<GpuAbout>, MediaError>),
+    /// Those that decode, and what is wrong with others.
+    Gpus(Vec<GpuAbout>, Vec<String>),
     Found(Result<Encoders, Failure>),
     Scanned(Result<Box<Index>, MediaError>),
     /// The next samples of a sound.

@@ -76,9 +76,10 @@ pub fn serve(shares_memory: bool) -> io::Result<()> {
                 server.reply(&Reply::DecodeEnded(outcome, on_gpu), &Parcel::default())?;
             }
             Request::Gpus => {
-                let found = media::gpu_decoders();
-                let found = found.map(|gpus| gpus.iter().map(GpuDecoder::about).collect());
-                server.reply(&Reply::Gpus(found), &Parcel::default())?;
+                let (found, problems) = media::gpu_decoders();
+                let found = found.iter().map(GpuDecoder::about).collect();
+                let problems = problems.iter().map(ToString::to_string).collect();
+                server.reply(&Reply::Gpus(found, problems), &Parcel::default())?;
             }
             Request::Find(slots, names) => {
                 let wanted = names.iter().map(String::as_str).collect();

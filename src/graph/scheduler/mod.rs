@@ -21,7 +21,7 @@ use petgraph::graph::NodeIndex;
 
 use crate::cache::{ActionKey, Digest};
 use crate::executors::Executor;
-use crate::media::{GpuAbout, MediaError, OnGpu};
+use crate::media::{MediaError, OnGpu};
 use crate::spec::Ladder;
 use crate::workers::WorkerOptions;
 
@@ -36,7 +36,7 @@ use super::step::{Node, State, Step};
 use super::title::{Graph, Title};
 use super::work::{Made, Payload, Worker};
 use slots::{Slots, Way};
-use workers::{Message, Workers};
+use workers::{FoundGpus, Message, Workers};
 
 pub struct Settings {
     pub jobs: usize,
@@ -148,9 +148,12 @@ impl<'a> Scheduler<'a> {
     }
 
     /// GPUs that decode have been found, or not.
-    fn take_gpus(&mut self, found: Result<Vec<GpuAbout>, String>) {
+    fn take_gpus(&mut self, found: FoundGpus) {
         match found {
-            Ok(gpus) => {
+            Ok((gpus, problems)) => {
+                for problem in problems {
+                    self.warn(problem);
+                }
                 for about in gpus {
                     tracing::info!("{} decodes, with {} engines", about.name, about.engines);
                     let slots = self.slots.add_gpu(about);

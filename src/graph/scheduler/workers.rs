@@ -30,6 +30,8 @@ pub(super) enum Work {
     Many(Batch),
 }
 
+pub(super) type FoundGpus = Result<(Vec<GpuAbout>, Vec<String>), String>;
+
 pub(super) enum Message {
     Made {
         node: NodeIndex,
@@ -38,8 +40,8 @@ pub(super) enum Message {
     },
     /// A slot has come free.
     Free(Slot),
-    /// The GPUs that decode.
-    Gpus(Result<Vec<GpuAbout>, String>),
+    /// The GPUs that decode, and what is wrong with others; or why that is not known.
+    Gpus(FoundGpus),
 }
 
 pub(super) struct Workers {

@@ -19,10 +19,11 @@ use std::thread::JoinHandle;
 use ffmpeg::{Packet, frame};
 use ffmpeg_next as ffmpeg;
 
+use super::MediaError;
 use super::gpu::{GpuCodec, GpuDecoder, GpuTrouble};
 use super::software::Source;
 use crate::nvidia::{
-    Codec, DecoderCaps, Nvdec, NvidiaError, Picture, PictureSink, VideoDecoder, VideoFormat, gpus,
+    Codec, DecoderCaps, Gpu, Nvdec, NvidiaError, Picture, PictureSink, VideoDecoder, VideoFormat, gpus,
 };
 use ffi::AnnexB;
 use frame_pool::FramePool;
@@ -40,7 +41,8 @@ pub struct Device {
     can: Vec<(Codec, u8, DecoderCaps)>,
 }
 
-/// The codecs and depths whose pictures were seen to be libavcodec's, or, for AV1, must be.
+/// The codecs and depths whose pictures were seen to be libavcodec's. Only AV1's were not, for want of
+/// a GPU that decodes it; its specification leaves no choice, and what comes is checked as ever.
 const CANDIDATES: [(&str, Codec, u8); 9] = [
     ("H.264", Codec::H264, 8),
     ("HEVC", Codec::Hevc, 8),
@@ -53,32 +55,40 @@ const CANDIDATES: [(&str, Codec, u8); 9] = [
     ("AV1", Codec::Av1, 10),
 ];
 
-/// The GPUs of this machine that decode any of these; `only` the one with this UUID.
-pub(super) fn find(only: Option<&str>) -> Result<Vec<GpuDecoder>, GpuTrouble> {
-    match found(only) {
-        Err(error) if error.is_no_driver() => Ok(Vec::new()),
-        found => found.map_err(trouble),
-    }
-}
-
-fn found(only: Option<&str>) -> Result<Vec<GpuDecoder>, NvidiaError> {
-    let mut found = Vec::new();
-    for gpu in gpus()?.into_iter().filter(|gpu| only.is_none_or(|uuid| gpu.uuid == uuid)) {
-        let nvdec = Nvdec::open(&gpu)?;
-        let (mut codecs, mut can) = (Vec::new(), Vec::new());
-        for (name, codec, bit_depth) in CANDIDATES {
-            if let Some(caps) = nvdec.caps(codec, bit_depth)? {
-                codecs.push(GpuCodec { name: name.into(), bit_depth, max: caps.max });
-                can.push((codec, bit_depth, caps));
+/// The GPUs of this machine that decode any of these, and what is wrong with others; `only` the one with
+/// this UUID.
+pub(super) fn find(only: Option<&str>) -> (Vec<GpuDecoder>, Vec<MediaError>) {
+    let wrong = |gpu: String, error: NvidiaError| MediaError::Gpu { gpu, reason: error.to_string() };
+    let (mut found, mut problems) = (Vec::new(), Vec::new());
+    match gpus() {
+        Ok(gpus) => {
+            for gpu in gpus.into_iter().filter(|gpu| only.is_none_or(|uuid| gpu.uuid == uuid)) {
+                match decoder(&gpu) {
+                    Ok(decoder) => found.extend(decoder),
+                    Err(error) => problems.push(wrong(gpu.name, error)),
+                }
             }
         }
-        let engines = can.iter().map(|(_, _, caps)| caps.engines).max().unwrap_or(0);
-        if engines > 0 {
-            let device = Device { nvdec, frames: FramePool::default(), can };
-            found.push(GpuDecoder { name: gpu.name, uuid: gpu.uuid, engines, codecs, device });
+        Err(error) if error.is_no_driver() => {}
+        Err(error) => problems.push(wrong("NVIDIA's driver".to_owned(), error)),
+    }
+    (found, problems)
+}
+
+/// What the GPU decodes; `None` for nothing.
+fn decoder(gpu: &Gpu) -> Result<Option<GpuDecoder>, NvidiaError> {
+    let nvdec = Nvdec::open(gpu)?;
+    let (mut codecs, mut can) = (Vec::new(), Vec::new());
+    for (name, codec, bit_depth) in CANDIDATES {
+        if let Some(caps) = nvdec.caps(codec, bit_depth)? {
+            codecs.push(GpuCodec { name: name.into(), bit_depth, max: caps.max });
+            can.push((codec, bit_depth, caps));
         }
     }
-    Ok(found)
+    let engines = can.iter().map(|(_, _, caps)| caps.engines).max().unwrap_or(0);
+    let device = Device { nvdec, frames: FramePool::default(), can };
+    let (name, uuid) = (gpu.name.clone(), gpu.uuid.clone());
+    Ok((engines > 0).then_some(GpuDecoder { name, uuid, engines, codecs, device }))
 }
 
 /// What an error of the driver's means for the span and for the GPU.

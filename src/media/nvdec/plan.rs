@@ -66,12 +66,16 @@ impl Plan {
         for packet in &source.packets {
             match Shows::of(codec, packet.data().unwrap_or_default()) {
                 Shows::Several => return Err(unsupported("a packet of it shows several pictures")),
+                // The GPU's parser passes over such packets.
+                Shows::Existing if codec == Codec::Vp9 => {
+                    return Err(unsupported("a packet of it shows an earlier picture"));
+                }
                 Shows::Nothing => wanted.retain(|&rank| Some(i64::from(rank)) != packet.pts()),
                 Shows::New | Shows::Existing => {}
             }
         }
         // Pictures of HEVC that lead a random-access point refer to what is not there, no other refers
-        // to them (ITU-T H.265 3.5 ff.), and all of them are another span's.
+        // to them (ITU-T H.265 8.3.2), and all of them are another span's.
         let first = source.packets.first().and_then(Packet::pts);
         let needed = source.packets.iter().filter(|packet| codec != Codec::Hevc || packet.pts() >= first);
         let packets = needed.map(ffi::share).collect::<Result<_, _>>().map_err(failed)?;
@@ -120,5 +124,75 @@ impl Expected {
             return Err("its range of samples is not the one that the container tells".to_owned());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::super::nal;
+    use super::*;
+    use crate::media::{PacketReader, scan};
+
+    const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media/flower_960x540_2997_aac.mp4");
+    const CAPS: DecoderCaps =
+        DecoderCaps { engines: 1, min: (48, 16), max: (4096, 4096), max_macroblocks: 65_536 };
+
+    /// A span of H.264 from an MP4.
+    fn source() -> Source {
+        let track = Arc::new(scan(Path::new(CLIP), &|| false).unwrap().video);
+        let span = PacketReader::open(Path::new(CLIP), track).unwrap().read_span(1).unwrap();
+        Source { parameters: span.parameters, packets: span.packets, threads: 1 }
+    }
+
+    fn refused(can: &[(Codec, u8, DecoderCaps)]) -> bool {
+        matches!(Plan::new(can, &source(), BTreeSet::new()), Err(GpuTrouble::Unsupported(_)))
+    }
+
+    #[test]
+    fn a_span_goes_to_a_gpu_that_decodes_its_codec_depth_and_size() {
+        let plan = Plan::new(&[(Codec::H264, 8, CAPS)], &source(), [0, 1, 2].into()).unwrap();
+        assert_eq!((plan.codec, plan.wanted), (Codec::H264, [0, 1, 2].into()));
+        let expected = Expected { format: Pixel::YUV420P, width: 960, height: 540, bit_depth: 8 };
+        assert_eq!((plan.expected, plan.packets.len()), (expected, source().packets.len()));
+        assert!(refused(&[(Codec::Hevc, 8, CAPS)]) && refused(&[(Codec::H264, 10, CAPS)]));
+        assert!(refused(&[(Codec::H264, 8, DecoderCaps { max: (640, 640), ..CAPS })]));
+    }
+
+    #[test]
+    fn packets_of_an_mp4_become_a_byte_stream() {
+        let plan = Plan::new(&[(Codec::H264, 8, CAPS)], &source(), BTreeSet::new()).unwrap();
+        let mut filter = plan.filter.unwrap();
+        let parameter_set = |headers: &[u8]| headers.starts_with(&[0, 0, 0, 1]) && headers[4] & 0x1f == 7;
+        assert!(parameter_set(&filter.headers()));
+        let packets: Vec<Packet> =
+            plan.packets.into_iter().map(|packet| filter.convert(packet).unwrap()).collect();
+        assert!(packets.iter().all(|packet| packet.data().unwrap().starts_with(&[0, 0])));
+        assert!(nal::h264_enters_at_once(packets[0].data().unwrap()));
+        assert!(!nal::h264_enters_at_once(packets[1].data().unwrap()));
+    }
+
+    #[test]
+    fn what_the_gpus_parser_reads_must_be_what_the_container_says() {
+        let found = VideoFormat {
+            codec: Codec::H264,
+            bit_depth: 8,
+            coded: (960, 544),
+            visible: (960, 540),
+            full_range: false,
+            surfaces: 8,
+        };
+        let said = |format| Expected { format, width: 960, height: 540, bit_depth: 8 };
+        assert_eq!(said(Pixel::YUV420P).check(&found), Ok(()));
+        assert!(said(Pixel::YUVJ420P).check(&found).is_err());
+        assert!(said(Pixel::YUV420P).check(&VideoFormat { visible: (960, 544), ..found }).is_err());
+        assert!(said(Pixel::YUV420P).check(&VideoFormat { bit_depth: 10, ..found }).is_err());
+        let full = VideoFormat { full_range: true, ..found };
+        assert_eq!(said(Pixel::YUVJ420P).check(&full), Ok(()));
+        assert!(said(Pixel::YUV420P).check(&full).is_err());
+        // VP9 has no format of its own for it.
+        assert_eq!(said(Pixel::YUV420P).check(&VideoFormat { codec: Codec::Vp9, ..full }), Ok(()));
     }
 }
