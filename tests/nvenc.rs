@@ -11,11 +11,12 @@ use std::sync::Arc;
 use common::chunk::{Chunk, FRAMES, assert_good, contract, encode};
 use common::fake_nvidia::{in_other_process, with_driver};
 use rivet::executors::{
-    Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, Nvenc, find_nvenc,
+    Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, GpuEncoder, Nvenc,
+    find_nvenc,
 };
 use rivet::media::av1::SequenceHeader;
 use rivet::media::{Colour, HdrMetadata, PictureFormat, Rotation};
-use rivet::nvidia::{EncodeCaps, EncodeError, Gpu};
+use rivet::nvidia::{EncodeCaps, EncodeError};
 
 /// Pictures whose rows are no whole number of what a GPU aligns them to, in one depth or the other.
 fn settings(bit_depth: u8, preset: u8) -> EncodeSettings {
@@ -36,8 +37,7 @@ fn found() -> Vec<Nvenc> {
 
 /// What each GPU's encoder can do, or why it has none.
 fn report() -> Vec<(String, Result<EncodeCaps, EncodeError>)> {
-    let caps =
-        |(gpu, found): (Gpu, Result<Nvenc, EncodeError>)| (gpu.name, found.map(|nvenc| nvenc.caps().clone()));
+    let caps = |(gpu, found): GpuEncoder| (gpu.name, found.map(|nvenc| nvenc.caps().clone()));
     find_nvenc().unwrap_or_default().into_iter().map(caps).collect()
 }
 

@@ -26,7 +26,7 @@ pub use contract::{Contract, ContractError};
 pub use ffmpeg::Ffmpeg;
 pub use find::{Found, Unusable, Wanted, check_options, found_here, is_on_device, open};
 #[cfg(feature = "nvidia")]
-pub use nvenc::{Nvenc, find_nvenc};
+pub use nvenc::{GpuEncoder, Nvenc, find_nvenc};
 pub use rav1e::Rav1e;
 
 /// The pictures of a chunk, as decoded. They need not all be in memory at once.

@@ -28,9 +28,11 @@ pub struct Nvenc {
     caps: EncodeCaps,
 }
 
-/// Every GPU in CUDA's order, with its encoder, or why it has none. An error tells why there is no GPU
-/// to be found.
-pub fn find_nvenc() -> Result<Vec<(Gpu, Result<Nvenc, EncodeError>)>, NvidiaError> {
+/// A GPU with its encoder, or why it has none.
+pub type GpuEncoder = (Gpu, Result<Nvenc, EncodeError>);
+
+/// Every GPU in CUDA's order. An error tells why there is no GPU to be found.
+pub fn find_nvenc() -> Result<Vec<GpuEncoder>, NvidiaError> {
     let open = |gpu: Gpu| {
         let found = Nvenc::open(&gpu);
         (gpu, found)

@@ -47,8 +47,12 @@ impl GpuAbout {
 
 impl GpuDecoder {
     pub fn about(&self) -> GpuAbout {
-        let GpuDecoder { name, uuid, engines, codecs, .. } = self.clone();
-        GpuAbout { name, uuid, engines, codecs }
+        GpuAbout {
+            name: self.name.clone(),
+            uuid: self.uuid.clone(),
+            engines: self.engines,
+            codecs: self.codecs.clone(),
+        }
     }
 }
 
