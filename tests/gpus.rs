@@ -1,6 +1,8 @@
 //! Builds on GPUs, through the whole program and the fake driver: several on one rung, with the CPUs
 //! beside them or not, and every way in which a driver can let a build down.
 
+#![cfg(feature = "nvidia")]
+
 mod common;
 
 use common::fake_nvidia::{Journal, give};

@@ -88,8 +88,8 @@ struct MachineArgs {
     /// Decode on the CPU alone. What GPUs decode is the same
     #[arg(long)]
     no_gpu_decoding: bool,
-    /// Start workers with this command, which may run them elsewhere, e.g. "ssh render7 rivet worker"
-    /// [default: this program]
+    /// Start workers with this command, which may run them on a machine that sees the source at the
+    /// same path, e.g. "ssh render7 rivet worker" [default: this program]
     #[arg(long, value_name = "COMMAND", value_parser = words)]
     worker: Option<Words>,
     /// End a worker that has said nothing for so long, or for a minute while it is at a GPU

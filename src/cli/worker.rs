@@ -9,7 +9,8 @@ use super::{Exit, complain};
 ///
 /// A build starts its own workers. To have one on another machine, give the build a command that
 /// starts it there, e.g. `rivet build --worker "ssh render7 rivet worker"`: pictures then travel
-/// with the messages. A worker ends when the build closes its standard input.
+/// with the messages, and the source must lie there at the same path. A worker ends when the build
+/// closes its standard input.
 #[derive(Args)]
 pub struct WorkerArgs {
     /// Pictures are in memory shared with the build; standard input and output are one Unix socket
