@@ -69,7 +69,7 @@ fn a_driver_that_lets_a_build_down_costs_it_nothing_else() {
         ("no-memory=1", "nvenc"),
         ("empty=2", "nvenc"),
         ("other-colour", "color_primaries is 4 where"),
-        ("level=13", "seq_level_idx is 13 where"),
+        ("level=13", "level is 5.1 where"),
         ("key=3", "put a key frame at frame 3"),
     ] {
         // The other GPU goes on, and nobody else is needed.
