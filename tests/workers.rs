@@ -168,6 +168,17 @@ fn no_worker_outlives_its_build() {
     assert_eq!(workers(&project), [] as [&str; 0]);
 }
 
+/// Pictures in flight are open files, and shells allow few of them.
+#[test]
+fn open_files_do_not_run_out() {
+    let project = project();
+    let line = format!("ulimit -S -n 12; exec '{RIVET}' build -q --cache-dir cache");
+    let told =
+        std::process::Command::new("sh").args(["-c", &line]).current_dir(project.root()).output().unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    assert_eq!(project.output(), expected());
+}
+
 #[test]
 fn a_worker_talks_to_builds_only() {
     let project = Project::new();

@@ -11,6 +11,7 @@ use clap::Args;
 use rivet::cache::LocalCache;
 use rivet::graph::{self, Event};
 use rivet::spec::Ladder;
+use rustix::process::{Resource, Rlimit};
 
 use super::{Exit, LadderArgs, MachineArgs, complain, failed, load, on_interrupt, open_cache, print};
 use crate::report::{self, Progress, Tracer};
@@ -49,6 +50,16 @@ pub fn run(args: &BuildArgs) -> Exit {
     }
 }
 
+/// Allows as many open files as this process may have: pictures that wait for their encodes lie in
+/// memory that is shared as open files, and on a large machine there are many of them.
+fn raise_open_files() {
+    let limits = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limits.maximum, ..limits };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        tracing::info!("the limit of open files stays as it is: {error}");
+    }
+}
+
 /// A file that a build writes to while it goes on.
 fn create(path: &Path, what: &str) -> Result<File, Exit> {
     File::create(path).map_err(|error| {
@@ -64,6 +75,7 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
     let trace = args.trace.as_ref().map(|path| create(path, "a trace")).transpose()?;
     let trace = trace.and_then(|file| Tracer::new(file).ok()).map(RefCell::new);
     let cache = open_cache(&args.ladder.cache, Some(&ladder))?;
+    raise_open_files();
     let cancelled = on_interrupt();
     let progress = RefCell::new(Progress::new(args.quiet, Arc::clone(&cancelled)));
     let observe = |event: &Event| {

@@ -20,6 +20,9 @@ use super::protocol::{CarriedPicture, DecodeRequest, EncodeRequest, Greeting, Re
 
 /// Pictures in one message.
 const BATCH: u32 = 16;
+/// Bytes of a slab, but for pictures that are larger: few enough that its memory is soon free again,
+/// which it is when its last picture has been encoded, and enough that open files do not run out.
+const SLAB: usize = 32 << 20;
 /// Samples of sound in one message, about.
 const SAMPLES: usize = 1 << 18;
 /// How often a long job says that it is alive.
@@ -249,7 +252,7 @@ impl Server {
     }
 }
 
-/// Memory for the pictures of a span, a batch at a time.
+/// Memory for the pictures of a span, a slab at a time.
 struct Room {
     /// Pictures that are still to come, at most.
     left: usize,
@@ -285,7 +288,8 @@ impl Room {
             return writer.slab().frame(offset, &shape).ok_or_else(no_room);
         }
         let each = shape.bytes().ok_or_else(no_room)?.next_multiple_of(64);
-        let writer = SlabWriter::new(each.saturating_mul(self.left.clamp(1, BATCH as usize)))?;
+        let pictures = (SLAB / each).clamp(1, self.left.max(1));
+        let writer = SlabWriter::new(each.saturating_mul(pictures))?;
         let writer = self.writer.insert(writer);
         let offset = writer.place(frame).ok_or_else(no_room)?;
         writer.slab().frame(offset, &shape).ok_or_else(no_room)
