@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -51,7 +53,7 @@ fn a_warm_build_decodes_what_lies_under_missing_chunks() {
     assert!(decoded > 0 && decoded <= 250, "a span or two of 720 frames: {decoded}");
 }
 
-/// Most bytes that a build has in memory.
+/// Bytes that a build and its workers take, at most.
 fn peak(project: &Project, memory: &str) -> u64 {
     let mut child = project
         .rivet()
@@ -59,18 +61,41 @@ fn peak(project: &Project, memory: &str) -> u64 {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     loop {
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let kilobytes = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-        peak = peak.max(kilobytes.map_or(0, |text| text.parse::<u64>().unwrap() * 1024));
+        peak = peak.max(taken(child.id()));
         if let Some(status) = child.try_wait().unwrap() {
             assert!(status.success());
             return peak;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// What a process and its children have for themselves, and the pictures that they share, which
+/// belong to whoever still has them open.
+fn taken(build: u32) -> u64 {
+    let mut own = 0;
+    let mut shared = BTreeMap::new();
+    for process in fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()) {
+        let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+        let field =
+            |name: &str| status.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()));
+        let is_it = |name| field(name).is_some_and(|id| id == build.to_string());
+        if !is_it("Pid:") && !is_it("PPid:") {
+            continue;
+        }
+        let anonymous = field("RssAnon:").and_then(|text| text.trim_end_matches(" kB").parse::<u64>().ok());
+        own += anonymous.unwrap_or(0) * 1024;
+        for file in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
+            let is_slab = fs::read_link(file.path())
+                .is_ok_and(|link| link.to_string_lossy().starts_with("/memfd:rivet pictures"));
+            if let (true, Ok(meta)) = (is_slab, fs::metadata(file.path())) {
+                shared.insert(meta.ino(), meta.blocks() * 512);
+            }
+        }
+    }
+    own + shared.values().sum::<u64>()
 }
 
 /// A picture of this source takes 25 MB, and a chunk of it a gigabyte.
