@@ -194,9 +194,11 @@ impl<'a> Scheduler<'a> {
             for chunk in std::mem::take(&mut self.settled) {
                 self.ready.review(chunk);
             }
+            // A device that had no room is asked again, even where nothing else goes on: if not by this
+            // dispatch, by one after that time.
+            let again = self.slots.asked_again();
             self.dispatch();
-            // A device that had no room is asked again, even where nothing else goes on.
-            let again = self.slots.asked_again().filter(|_| !self.stopping && self.ready.len() > 0);
+            let again = again.filter(|_| !self.stopping && self.ready.len() > 0);
             if self.slots.taken() == 0 && again.is_none() {
                 // Dispatching may have failed a step and thereby freed nothing new.
                 if self.fresh.is_empty() {

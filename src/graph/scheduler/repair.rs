@@ -49,62 +49,65 @@ impl Scheduler<'_> {
     }
 
     /// Has a chunk encoded again, by another where there is one. An executor that cannot make the
-    /// rung's stream, or fails again and again, makes no more of this rung.
+    /// rung's stream, or fails again and again, makes no more of this rung. False where nobody is left.
     pub(super) fn give_back(&mut self, id: NodeIndex, way: Way, failure: &Failure) -> bool {
         let Node { title: number, step: Step::Encode { track, .. }, .. } = self.graph[id] else {
             return false;
         };
-        let title = &mut self.titles[number];
-        let (label, name) = (title.label(self.graph[id].step), self.slots.name(way.executor).to_owned());
-        let mut warnings = Vec::new();
-        if failure.blame == Blame::Refused {
-            match self.slots.refused(way) {
-                Some(0) => {
-                    warnings.push(format!("{name} is busy, and is asked again later: {}", failure.message))
-                }
-                Some(granted) => {
-                    warnings.push(format!("{name} does {granted} at a time now: {}", failure.message));
-                }
-                None => {}
-            }
-        } else {
-            let gives_up = match failure.blame {
-                Blame::Cancelled | Blame::Source => return false,
-                Blame::Contract | Blame::Spec => true,
-                Blame::Machine | Blame::Refused => false,
-            };
-            let given_up = self.slots.failed(way, id, &failure.message);
-            let made = &mut title.tracks[track];
-            let failures = made.failures.entry(way.executor).or_default();
-            *failures += 1;
-            let many = Slots::is_enough(*failures);
-            let retires = (gives_up || many) && !made.has_retired(way.executor);
-            if retires {
-                made.retired.push((way.executor, failure.message.clone()));
-                // One alone that fails now and then goes on: a chunk has its own number of attempts.
-                if !gives_up && self.slots.first_choice(made, None).is_none() {
-                    made.retired.pop();
-                }
-            }
-            let Some(next) = self.slots.first_choice(made, Some(id)) else { return false };
-            let next = made.rung().and_then(|plan| plan.choices.get(next));
-            let next = next.map_or("?", |choice| choice.settings.encoder.name());
-            let mut message = format!("{label} goes to {next}: {}", failure.message);
-            if given_up {
-                message += &format!("; {name} is given up");
-            } else if retires && made.has_retired(way.executor) {
-                message += &format!("; {name} encodes no more of rung {}", made.name);
-            }
-            warnings.push(message);
-        }
-        if self.slots.first_choice(&title.tracks[track], Some(id)).is_none() {
-            return false;
-        }
-        for message in warnings {
+        let warning = match failure.blame {
+            Blame::Cancelled | Blame::Source => return false,
+            Blame::Refused => self.step_down(way, failure),
+            Blame::Contract | Blame::Spec | Blame::Machine => Some(self.blame(id, track, way, failure)),
+        };
+        let title = &self.titles[number];
+        let made = &title.tracks[track];
+        let Some(next) = self.slots.first_choice(made, Some(id)) else { return false };
+        let next = made.rung().and_then(|plan| plan.choices.get(next));
+        let next = next.map_or("?", |choice| choice.settings.encoder.name());
+        let message = match failure.blame {
+            Blame::Refused => warning,
+            _ => warning.map(|what| format!("{} goes to {next}: {what}", title.label(self.graph[id].step))),
+        };
+        if let Some(message) = message {
             (self.observe)(&Event::Warning { title: title.name.clone(), message });
         }
         self.look_again(id);
         true
+    }
+
+    /// A device has granted no slot: it has fewer from now on. Returns what there is to tell.
+    fn step_down(&mut self, way: Way, failure: &Failure) -> Option<String> {
+        let granted = self.slots.refused(way)?;
+        let (name, why) = (self.slots.name(way.executor), &failure.message);
+        Some(match granted {
+            0 => format!("{name} is busy, and is asked again later: {why}"),
+            granted => format!("{name} does {granted} at a time now: {why}"),
+        })
+    }
+
+    /// Counts a failure of an executor's. Returns what there is to tell.
+    fn blame(&mut self, id: NodeIndex, track: usize, way: Way, failure: &Failure) -> String {
+        let given_up = self.slots.failed(way, id, &failure.message);
+        let made = &mut self.titles[self.graph[id].title].tracks[track];
+        let failures = made.failures.entry(way.executor).or_default();
+        *failures += 1;
+        let cannot = matches!(failure.blame, Blame::Contract | Blame::Spec);
+        let retires = (cannot || Slots::is_enough(*failures)) && !made.has_retired(way.executor);
+        if retires {
+            made.retired.push((way.executor, failure.message.clone()));
+            // One alone that fails now and then goes on: a chunk has its own number of attempts.
+            if !cannot && self.slots.first_choice(made, None).is_none() {
+                made.retired.pop();
+            }
+        }
+        let name = self.slots.name(way.executor);
+        let mut what = failure.message.clone();
+        if given_up {
+            what += &format!("; {name} is given up");
+        } else if retires && made.has_retired(way.executor) {
+            what += &format!("; {name} encodes no more of rung {}", made.name);
+        }
+        what
     }
 
     /// A queued step's key has changed.

@@ -48,6 +48,8 @@ struct GpuSlots {
 
 struct ExecutorSlots {
     executor: Arc<dyn Executor>,
+    /// The executor's own, asked once: every encode of a film is held against it.
+    identity: String,
     taken: usize,
     /// Slots that may be taken; fewer than it has after it granted no more.
     limit: usize,
@@ -73,6 +75,7 @@ impl Slots {
     pub(super) fn new(cpus: usize, executors: &[Arc<dyn Executor>]) -> Slots {
         let slots = |executor: &Arc<dyn Executor>| ExecutorSlots {
             executor: Arc::clone(executor),
+            identity: executor.identity(),
             taken: 0,
             limit: executor.slots(),
             refusals: 0,
@@ -169,8 +172,8 @@ impl Slots {
     }
 
     fn serves(&self, executor: usize, settings: &EncodeSettings, identity: &str) -> bool {
-        let executor = &self.executors[executor].executor;
-        executor.encoder() == settings.encoder.name() && executor.identity() == identity
+        let ExecutorSlots { executor, identity: own, .. } = &self.executors[executor];
+        executor.encoder() == settings.encoder.name() && own == identity
     }
 
     /// All ways that are left to an encode on a track, in order of preference, each with how often
