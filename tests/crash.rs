@@ -159,7 +159,7 @@ fn damage(project: &Project, step: &str) {
     let explained = project.rivet().args(["explain", "ladder.toml", step, "--json"]).output().unwrap();
     let explained: serde_json::Value = serde_json::from_slice(&explained.stdout).unwrap();
     let blob = explained[0]["result"]["blobs"][0].as_str().unwrap();
-    let path = project.path("cache/rivet/v1/blobs").join(&blob[..2]).join(blob);
+    let path = project.path("cache/rivet/v2/blobs").join(&blob[..2]).join(blob);
     let mut bytes = fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Digest;
+use super::{ActionKey, Digest};
 
 /// A blob's name and length in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -47,10 +47,13 @@ pub struct Cost {
     pub by: String,
 }
 
-/// A result and what it cost.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A result, what went into it, and what it cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActionEntry {
     pub result: ActionResult,
+    /// The keys of the entries that it was made from. Nothing is decided by them but what belongs
+    /// together: what is kept, pushed or pulled with this entry.
+    pub inputs: Vec<ActionKey>,
     pub cost: Cost,
 }
 
@@ -82,6 +85,7 @@ mod tests {
                 facts: b"facts".to_vec(),
                 blobs: vec![BlobRef { digest: Digest::of(b"x"), size: 1 }],
             },
+            inputs: vec![ActionKey(Digest::of(b"input"))],
             cost: Cost { wall_ms: 3, ..Cost::default() },
         }
     }
@@ -101,9 +105,10 @@ mod tests {
     }
 
     #[test]
-    fn cost_is_no_part_of_the_result() {
+    fn cost_and_inputs_are_no_part_of_the_result() {
         let mut other = entry();
         other.cost.wall_ms += 1;
+        other.inputs.clear();
         assert_eq!(other.result.digest(), entry().result.digest());
         other.result.facts.push(0);
         assert_ne!(other.result.digest(), entry().result.digest());

@@ -3,7 +3,7 @@
 //! what a key is made of.
 //!
 //! ```text
-//! <cache folder>/v1/
+//! <cache folder>/v2/
 //!     blobs/ab/abcd…      a blob, named by the BLAKE3 of its bytes
 //!     actions/ab/abcd…    an action entry, named by the action key
 //!     stats/ab/abcd…      digests of source files, named by the digest of their path;
@@ -20,16 +20,14 @@ mod digest;
 mod entry;
 mod error;
 mod local;
-mod log;
 mod place;
-mod stat_cache;
+pub mod remote;
 
 pub use digest::{ActionKey, Digest};
 pub use entry::{ActionEntry, ActionResult, BlobRef, Cost};
 pub use error::CacheError;
-pub use local::{CacheStats, LocalCache};
+pub use local::{CacheStats, FileStamp, LocalCache};
 pub use place::default_folder;
-pub use stat_cache::FileStamp;
 
 /// What the graph needs of a cache. Backends and decorators (tiers, signing, counting)
 /// implement just this.

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionEntry, ActionResult, Cache, Cost, Digest};
+use crate::cache::{ActionEntry, ActionKey, ActionResult, Cache, Cost, Digest};
 use crate::package::{FileList, is_current};
 use crate::spec::Ladder;
 
@@ -65,15 +65,17 @@ pub fn find(
     is_current(&title.output, memo.list.into()).then_some(memo)
 }
 
+/// Files the memo, with the keys of the entries that make up the title.
 pub fn keep(
     worker: &Worker,
     ladder: &Ladder,
     source: Digest,
     tools: &Tools,
     memo: &TitleMemo,
+    inputs: Vec<ActionKey>,
 ) -> Result<(), StepError> {
     let bytes = postcard::to_stdvec(memo).map_err(StepError::internal)?;
     let result = ActionResult { facts: Vec::new(), blobs: vec![worker.cache.put_blob(&bytes)?] };
-    let entry = ActionEntry { result, cost: Cost { kind: "title".to_owned(), ..Cost::default() } };
+    let entry = ActionEntry { result, inputs, cost: Cost { kind: "title".to_owned(), ..Cost::default() } };
     Ok(worker.cache.put_action(&recipe(ladder, source, tools).key(), &entry)?)
 }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 
 use super::slots::{Slot, Slots, Way};
-use super::workers::{Task, Work};
+use super::workers::{Task, TaskNode, Work};
 use super::{Scheduler, Taken};
+use crate::cache::ActionKey;
 use crate::graph::error::StepError;
 use crate::graph::event::Event;
 use crate::graph::frames::{self, ChunkFrames};
@@ -67,9 +69,23 @@ impl Scheduler<'_> {
                 });
             }
             self.slots.take(slot);
-            let nodes = nodes.into_iter().map(|id| (id, self.graph[id].step.kind(), self.graph[id].key));
+            let nodes = nodes.into_iter().map(|id| TaskNode {
+                id,
+                kind: self.graph[id].step.kind(),
+                key: self.graph[id].key,
+                inputs: self.keys_of_inputs(id),
+            });
             self.workers.give(Task { nodes: nodes.collect(), work, slot });
         }
+    }
+
+    /// The keys of what a step is made from; a source has none.
+    pub(super) fn keys_of_inputs(&self, id: NodeIndex) -> Vec<ActionKey> {
+        let inputs = self.graph.neighbors_directed(id, Direction::Incoming);
+        let mut keys: Vec<_> = inputs.filter_map(|input| self.graph[input].key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
     }
 
     /// Whether some rung can be encoded by a device that has nothing to do.

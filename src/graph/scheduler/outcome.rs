@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use petgraph::graph::NodeIndex;
 
 use super::Scheduler;
+use crate::cache::ActionKey;
 use crate::graph::error::StepError;
 use crate::graph::event::{Counts, Event, FailureReport, Kind, Origin, Run, TitleSummary};
 use crate::graph::memo::{self, TitleMemo};
 use crate::graph::plan::{TitlePlan, TrackPlan};
-use crate::graph::step::State;
+use crate::graph::step::{State, Step};
 
 /// One of the counts of steps by kind.
 pub type CountOf = fn(&mut Outcome) -> &mut HashMap<Kind, u64>;
@@ -70,7 +71,8 @@ impl Scheduler<'_> {
             && let (Some(digest), Some(files)) = (title.digest, &title.to_publish)
         {
             let memo = TitleMemo::new(title.step_counts(), files, summary.clone());
-            memo::keep(&self.worker, self.ladder, digest, &self.tools, &memo)?;
+            let inputs = self.keys_of_title(number);
+            memo::keep(&self.worker, self.ladder, digest, &self.tools, &memo, inputs)?;
         }
         for message in title.above_their_levels(&summary) {
             (self.observe)(&Event::Warning { title: title.name.clone(), message });
@@ -81,6 +83,18 @@ impl Scheduler<'_> {
         self.titles[number].frames = None;
         self.titles[number].to_publish = None;
         Ok(())
+    }
+
+    /// The keys of all that a title is made of, but for what is on its reels: those tell of it.
+    fn keys_of_title(&self, number: usize) -> Vec<ActionKey> {
+        let on_reels = |step| {
+            matches!(
+                step,
+                Step::DecodeSpan { .. } | Step::Encode { .. } | Step::Audio { .. } | Step::Segment { .. }
+            )
+        };
+        let nodes = self.graph.node_weights().filter(|node| node.title == number && !on_reels(node.step));
+        nodes.filter_map(|node| node.key).collect()
     }
 
     /// What is known of a title by now.

@@ -133,7 +133,7 @@ impl Scheduler<'_> {
         let Some(key) = self.graph.node_weights().find(is_index).and_then(|node| node.key) else { return };
         let filed = work::store_index(&self.worker, index).and_then(|result| {
             let cost = Cost { kind: Kind::Index.name().to_owned(), ..Cost::default() };
-            Ok(self.worker.cache.put_action(&key, &ActionEntry { result, cost })?)
+            Ok(self.worker.cache.put_action(&key, &ActionEntry { result, inputs: Vec::new(), cost })?)
         });
         if let Err(error) = filed {
             tracing::warn!("what was learned of the source is not remembered: {error}");

@@ -15,10 +15,20 @@ use crate::graph::event::{Kind, Run};
 use crate::graph::work::{self, Batch, Job, Made, Payload, Worker};
 use crate::media::GpuAbout;
 
+/// A step of a task.
+#[derive(Clone)]
+pub(super) struct TaskNode {
+    pub id: NodeIndex,
+    pub kind: Kind,
+    /// What its result is filed under.
+    pub key: Option<ActionKey>,
+    /// The keys of what it is made from.
+    pub inputs: Vec<ActionKey>,
+}
+
 /// What a slot is given to do.
 pub(super) struct Task {
-    /// The steps, and the keys under which their results are filed.
-    pub nodes: Vec<(NodeIndex, Kind, Option<ActionKey>)>,
+    pub nodes: Vec<TaskNode>,
     pub work: Work,
     /// The slot that it takes.
     pub slot: Slot,
@@ -125,7 +135,7 @@ impl Filer {
         match task.work {
             Work::One(job) => {
                 let made = work::guarded(|| job(&self.worker));
-                if let Some(&node) = task.nodes.first() {
+                if let Some(node) = task.nodes.first() {
                     self.file(node, made, start);
                 }
             }
@@ -133,7 +143,7 @@ impl Filer {
                 let mut told = vec![false; task.nodes.len()];
                 let outcome = work::guarded(|| {
                     batch(&self.worker, &mut |number, made| {
-                        if let Some(&node) = task.nodes.get(number) {
+                        if let Some(node) = task.nodes.get(number) {
                             told[number] = true;
                             self.file(node, Ok(made), start);
                             start = Instant::now();
@@ -142,7 +152,7 @@ impl Filer {
                 });
                 let lost = || StepError::internal("a step of several was not run");
                 let mut error = outcome.err();
-                for (&node, _) in task.nodes.iter().zip(&told).filter(|&(_, &told)| !told) {
+                for (node, _) in task.nodes.iter().zip(&told).filter(|&(_, &told)| !told) {
                     // One tells what happened, the others were beside it.
                     let stopped = self.worker.is_cancelled();
                     let rest = if stopped { StepError::Cancelled } else { StepError::Beside };
@@ -158,7 +168,7 @@ impl Filer {
 
     fn file(
         &self,
-        (node, kind, key): (NodeIndex, Kind, Option<ActionKey>),
+        TaskNode { id, kind, key, inputs }: &TaskNode,
         made: Result<Made, StepError>,
         start: Instant,
     ) {
@@ -171,11 +181,12 @@ impl Filer {
                     kind: kind.name().to_owned(),
                     by: self.by(&made.payload),
                 };
-                self.worker.cache.put_action(&key, &ActionEntry { result: made.result.clone(), cost })?;
+                let entry = ActionEntry { result: made.result.clone(), inputs: inputs.clone(), cost };
+                self.worker.cache.put_action(key, &entry)?;
             }
             Ok(made)
         });
-        let _ = self.sender.send(Message::Made { node, made, run });
+        let _ = self.sender.send(Message::Made { node: *id, made, run });
     }
 
     /// What did it, for people to read.

@@ -1,17 +1,21 @@
 //! The cache in a local folder. It writes to a temporary name, syncs and renames, so that no
 //! process ever sees half a file, and it never trusts what it reads.
 
+mod log;
+mod stat_cache;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::log::Log;
-use super::stat_cache::StatCache;
-use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest, FileStamp};
+use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest};
+use log::Log;
+pub use stat_cache::FileStamp;
+use stat_cache::StatCache;
 
 /// The layout's version: a newer layout lives beside an older one.
-const LAYOUT: &str = "v1";
+const LAYOUT: &str = "v2";
 /// Files in `tmp` that are older than this belong to no running build.
 const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -227,7 +231,7 @@ fn count(folder: &Path, files: &mut u64, bytes: &mut u64) -> Result<(), CacheErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::{ActionResult, Cost};
+    use crate::cache::ActionResult;
 
     fn cache() -> (tempfile::TempDir, LocalCache) {
         let dir = tempfile::tempdir().unwrap();
@@ -239,7 +243,7 @@ mod tests {
         let blob = cache.put_blob(bytes).unwrap();
         let key = ActionKey(Digest::of(b"key"));
         let result = ActionResult { facts: vec![7], blobs: vec![blob] };
-        cache.put_action(&key, &ActionEntry { result, cost: Cost::default() }).unwrap();
+        cache.put_action(&key, &ActionEntry { result, ..ActionEntry::default() }).unwrap();
         (key, blob)
     }
 

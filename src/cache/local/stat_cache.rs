@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CacheError, Digest, local};
+use super::write;
+use crate::cache::{CacheError, Digest};
 
 /// What a file system says of a file whose content is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +85,6 @@ impl StatCache {
         let body = postcard::to_stdvec(&known)?;
         let mut bytes = Digest::of(&body).0.to_vec();
         bytes.extend(body);
-        local::write(&self.tmp, &self.path_of(path), &bytes)
+        write(&self.tmp, &self.path_of(path), &bytes)
     }
 }

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::{CacheError, local};
+use super::write;
+use crate::cache::CacheError;
 
 /// Records that are kept; the oldest go first.
 const MOST_RECORDS: usize = 1000;
@@ -27,7 +28,7 @@ impl Log {
     pub(super) fn append(&self, at: SystemTime, bytes: &[u8]) -> Result<String, CacheError> {
         let time = humantime::format_rfc3339_millis(at).to_string().replace(['-', ':'], "");
         let name = format!("{time}-{}", &blake3::hash(bytes).to_hex()[..8]);
-        local::write(&self.tmp, &self.folder.join(format!("{name}.json")), bytes)?;
+        write(&self.tmp, &self.folder.join(format!("{name}.json")), bytes)?;
         if let Ok(names) = self.names() {
             for old in names.iter().rev().skip(MOST_RECORDS) {
                 // Another process may be doing the same.

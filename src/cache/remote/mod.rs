@@ -1,0 +1,67 @@
+//! Caches elsewhere: what is asked of each kind, and opening one by its URL. What comes from one is
+//! bytes that nobody vouches for yet; whoever asks compares digests and signatures.
+
+mod error;
+mod url;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+pub use error::{RemoteError, RemoteFault};
+pub use url::{RemoteUrl, UrlError};
+
+use super::{ActionKey, BlobRef};
+
+/// Bytes of an entry at most, signature included. A reel's names the inputs of 128 segments, a title's
+/// all of its reels: some ten kilobytes, and 100 for ten hours on eight rungs.
+pub const MOST_ENTRY: u64 = 2 << 20;
+
+/// Bytes of a blob at most. Segments have some megabytes; the index of a long film has the most.
+pub const MOST_BLOB: u64 = 1 << 30;
+
+/// A cache elsewhere. It keeps entries, which are bytes to it, by action key, and blobs by BLAKE3.
+///
+/// Calls name several things at once, so that each kind of remote can do what is fastest there: one
+/// message, or many requests side by side. Callers keep groups to a few hundred keys, and blobs of
+/// some megabytes together, but for one that has more by itself. Nothing here retries, waits for long
+/// or counts: that is its callers' part. Dropping a call's future abandons it.
+pub trait Remote: Send + Sync {
+    /// The bytes filed under each key, in order; `None` where there are none. Never more than
+    /// [`MOST_ENTRY`] of them, which is an error of that key's.
+    fn entries<'a>(&'a self, keys: &'a [ActionKey])
+    -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>>;
+
+    /// Files an entry. `blobs` are those that it names, for remotes that keep what belongs together;
+    /// they have been put before.
+    fn put_entry<'a>(
+        &'a self,
+        key: &'a ActionKey,
+        bytes: Bytes,
+        blobs: &'a [BlobRef],
+    ) -> BoxFuture<'a, Result<(), RemoteError>>;
+
+    /// Those of `blobs` that are not there, in order.
+    fn missing<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Result<Vec<BlobRef>, RemoteError>>;
+
+    /// The bytes of each blob, in order; `None` where it is not there. They have the blob's length, or
+    /// that is an error of that blob's; their digest may be another. Memory is taken as bytes come,
+    /// not by the size that somebody promised.
+    fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>>;
+
+    /// Stores blobs whose digests are known to be right. What came of each, in order.
+    fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>>;
+}
+
+/// Opens the remote at `url`. What can be wrong with the URL or the credentials is told now; whether
+/// anybody answers there shows when it is first asked. `patience` is how long connecting may take. Runs
+/// within a tokio runtime, which the remote then uses.
+pub fn open(url: &RemoteUrl, patience: Duration) -> Result<Arc<dyn Remote>, RemoteError> {
+    let _ = patience;
+    Err(RemoteError::new(
+        RemoteFault::Refused,
+        format!("{url}: no kind of remote is called {}", url.scheme()),
+    ))
+}

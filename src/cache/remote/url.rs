@@ -1,0 +1,159 @@
+//! Where a remote is: a URL without credentials, fit to be shown and to stand in a spec.
+
+use std::fmt;
+use std::str::FromStr;
+
+use url::Url;
+
+use crate::suggest;
+
+/// The kinds of remote by their URLs' schemes, each with an example.
+pub const SCHEMES: [(&str, &str); 10] = [
+    ("s3", "s3://bucket/prefix?region=eu-central-1"),
+    ("gs", "gs://bucket/prefix"),
+    ("azblob", "azblob://container/prefix?account=name"),
+    ("webdav", "webdav://host:port/folder"),
+    ("webdavs", "webdavs://host/folder"),
+    ("redis", "redis://host:6379/prefix"),
+    ("rediss", "rediss://host:6379/prefix"),
+    ("fs", "fs:///mnt/team/rivet"),
+    ("grpc", "grpc://host:port/instance"),
+    ("grpcs", "grpcs://host:port/instance"),
+];
+
+/// What parameters are called that have no place in a URL that people see.
+const SECRET_WORDS: [&str; 8] =
+    ["secret", "password", "token", "sas", "credential", "access_key", "account_key", "key_id"];
+
+/// The URL of a remote, with a scheme that is one of [`SCHEMES`] and without credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteUrl(Url);
+
+/// Why a text is no URL of a remote. Repeats nothing of it that may be a credential.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    #[error("it is not a URL ({0}); one is, e.g., {example}", example = SCHEMES[0].1)]
+    Syntax(#[from] url::ParseError),
+    #[error("`{scheme}` is no kind of remote{}", known(.scheme))]
+    Scheme { scheme: String },
+    #[error("credentials have no place in it: they come from the environment, see docs/cache.md")]
+    Credentials,
+    #[error("it does not say where; one is, e.g., {0}")]
+    Nowhere(&'static str),
+}
+
+fn known(scheme: &str) -> String {
+    let schemes = SCHEMES.map(|(scheme, _)| scheme);
+    match suggest::nearest(scheme, schemes) {
+        Some(meant) => format!("; did you mean `{meant}`?"),
+        None => format!("; known are {}", schemes.join(", ")),
+    }
+}
+
+impl RemoteUrl {
+    pub fn scheme(&self) -> &str {
+        self.0.scheme()
+    }
+
+    /// Host, bucket or container; none of a folder.
+    pub fn host(&self) -> Option<&str> {
+        self.0.host_str()
+    }
+
+    pub fn port(&self) -> Option<u16> {
+        self.0.port()
+    }
+
+    /// The path without slashes at its ends, decoded.
+    pub fn path(&self) -> String {
+        let path = self.0.path().trim_matches('/');
+        percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned()
+    }
+
+    /// The parameters behind the question mark, decoded.
+    pub fn parameters(&self) -> Vec<(String, String)> {
+        self.0.query_pairs().into_owned().collect()
+    }
+}
+
+impl FromStr for RemoteUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<RemoteUrl, UrlError> {
+        let url = Url::parse(text)?;
+        let scheme = url.scheme();
+        let Some((_, example)) = SCHEMES.into_iter().find(|(known, _)| *known == scheme) else {
+            return Err(UrlError::Scheme { scheme: scheme.to_owned() });
+        };
+        let is_secret = |name: &str| {
+            let name = name.to_lowercase();
+            SECRET_WORDS.iter().any(|word| name.contains(word))
+        };
+        if !url.username().is_empty()
+            || url.password().is_some()
+            || url.query_pairs().any(|(name, _)| is_secret(&name))
+        {
+            return Err(UrlError::Credentials);
+        }
+        let names_a_place = match scheme {
+            "fs" => url.host_str().is_none_or(str::is_empty) && url.path().len() > 1,
+            _ => url.host_str().is_some_and(|host| !host.is_empty()),
+        };
+        if names_a_place { Ok(RemoteUrl(url)) } else { Err(UrlError::Nowhere(example)) }
+    }
+}
+
+impl fmt::Display for RemoteUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_example_is_one() {
+        for (scheme, example) in SCHEMES {
+            let url: RemoteUrl = example.parse().unwrap();
+            assert_eq!(url.scheme(), scheme);
+            assert_eq!(url.to_string(), example);
+        }
+    }
+
+    #[test]
+    fn parts_are_decoded() {
+        let url: RemoteUrl =
+            "s3://bucket/a%20b/c/?endpoint=http%3A%2F%2Fhost%3A9000&region=x".parse().unwrap();
+        assert_eq!((url.host(), url.path().as_str()), (Some("bucket"), "a b/c"));
+        let parameters = url.parameters();
+        assert_eq!(parameters[0], ("endpoint".to_owned(), "http://host:9000".to_owned()));
+    }
+
+    #[test]
+    fn credentials_are_refused_and_not_repeated() {
+        for text in [
+            "redis://:hunter2@host/",
+            "webdav://ann:hunter2@host/",
+            "webdav://ann@host/",
+            "s3://bucket/?secret_access_key=hunter2",
+            "s3://bucket/?access_key_id=hunter2",
+            "azblob://container/?account=a&SAS_token=hunter2",
+        ] {
+            let error = text.parse::<RemoteUrl>().unwrap_err();
+            assert_eq!(error, UrlError::Credentials, "{text}");
+            assert!(!error.to_string().contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn what_is_none_is_told() {
+        let told = |text: &str| text.parse::<RemoteUrl>().unwrap_err().to_string();
+        assert!(told("team-cache").contains("it is not a URL"));
+        assert!(told("s4://bucket").contains("did you mean `s3`?"));
+        assert!(told("ftp://host/").contains("known are s3, gs,"));
+        assert!(told("fs://mnt/team").contains("fs:///mnt/team/rivet"));
+        assert!(told("fs:///").contains("fs:///mnt/team/rivet"));
+    }
+}
