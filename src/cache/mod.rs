@@ -22,6 +22,7 @@ mod error;
 mod local;
 mod place;
 pub mod remote;
+pub mod trust;
 
 pub use digest::{ActionKey, Digest};
 pub use entry::{ActionEntry, ActionResult, BlobRef, Cost};
