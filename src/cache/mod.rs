@@ -22,6 +22,7 @@ mod error;
 mod local;
 mod place;
 pub mod remote;
+mod tiers;
 pub mod trust;
 
 pub use digest::{ActionKey, Digest};
@@ -29,6 +30,7 @@ pub use entry::{ActionEntry, ActionResult, BlobRef, Cost};
 pub use error::CacheError;
 pub use local::{CacheStats, FileStamp, LocalCache};
 pub use place::default_folder;
+pub use tiers::{PATIENCE, RemoteOptions, RemoteReport, Tiers};
 
 /// What the graph needs of a cache. Backends and decorators (tiers, signing, counting)
 /// implement just this.

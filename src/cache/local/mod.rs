@@ -91,6 +91,30 @@ impl LocalCache {
         Ok((folder, cache))
     }
 
+    /// The entry filed under `key`, whether its blobs are here or not.
+    pub fn entry(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
+        let path = self.path_of("actions", &key.0);
+        let Some(bytes) = read(&path, "read the action entry")? else {
+            return Ok(None);
+        };
+        let entry = ActionEntry::from_bytes(&bytes);
+        if entry.is_none() {
+            tracing::warn!("the action entry {} is damaged; its step runs again", path.display());
+            drop_file(&path)?;
+        }
+        Ok(entry)
+    }
+
+    /// Whether there is a blob of that name and length. Its bytes are verified when they are read.
+    pub fn has_blob(&self, blob: &BlobRef) -> Result<bool, CacheError> {
+        let path = self.path_of("blobs", &blob.digest);
+        match fs::symlink_metadata(&path) {
+            Ok(meta) => Ok(meta.is_file() && meta.len() == blob.size),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(CacheError::io("look at the blob", &path)(error)),
+        }
+    }
+
     /// Walks the folder and adds up what it holds.
     pub fn stats(&self) -> Result<CacheStats, CacheError> {
         let mut stats = CacheStats::default();

@@ -53,6 +53,13 @@ pub trait Remote: Send + Sync {
     /// not by the size that somebody promised.
     fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>>;
 
+    /// Removes a blob whose bytes turned out to be wrong, so that right ones can be put. Nothing where the
+    /// remote looks after that itself.
+    fn forget<'a>(&'a self, blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
+        let _ = blob;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Stores blobs whose digests are known to be right. What came of each, in order.
     fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>>;
 }
