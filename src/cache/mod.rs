@@ -9,7 +9,9 @@
 //!     stats/ab/abcd…      digests of source files, named by the digest of their path;
 //!                         only there to spare reading a file that did not change
 //!     log/                one record a build, see `rivet log`
-//!     tmp/                files being written; complete ones are renamed into place
+//!     tmp/                files being written, in a folder for each process; complete ones are
+//!                         renamed into place
+//!     leases              a file of no bytes; locks on it tell who is at which action
 //! ```
 //!
 //! Several processes may use one folder at once: files appear whole by rename, are never
@@ -28,7 +30,7 @@ pub mod trust;
 pub use digest::{ActionKey, Digest};
 pub use entry::{ActionEntry, ActionResult, BlobRef, Cost};
 pub use error::CacheError;
-pub use local::{CacheStats, FileStamp, LocalCache};
+pub use local::{CacheStats, FileStamp, Lease, LocalCache};
 pub use place::default_folder;
 pub use tiers::{PATIENCE, RemoteOptions, RemoteReport, Tiers};
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use rivet::graph;
 
-use super::{CacheDirArg, Exit, failed, load, on_interrupt, open_cache, print, print_json};
+use super::{CacheDirArg, Exit, failed, load, look_at_cache, on_interrupt, print, print_json};
 use crate::report;
 
 /// Explain a step: what its key is made of, what differs from the last build, where its result is from
@@ -38,7 +38,7 @@ pub fn run(args: &ExplainArgs) -> Exit {
 
 fn try_run(args: &ExplainArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder)?;
-    let cache = open_cache(&args.cache, Some(&ladder))?;
+    let cache = look_at_cache(&args.cache, Some(&ladder))?;
     let options = super::looking();
     let steps = graph::explain(&ladder, &cache, &options, &on_interrupt(), &args.selector)
         .map_err(|error| failed(&error))?;

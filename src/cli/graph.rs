@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use rivet::graph;
 
-use super::{Exit, LadderArgs, failed, load, on_interrupt, open_cache, print, print_json};
+use super::{Exit, LadderArgs, failed, load, look_at_cache, on_interrupt, print, print_json};
 use crate::report::drawing;
 
 /// Draw the graph of a build: every step, what it needs, and whether it would run
@@ -43,7 +43,7 @@ pub fn run(args: &GraphArgs) -> Exit {
 
 fn try_run(args: &GraphArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder.ladder)?;
-    let cache = open_cache(&args.ladder.cache, Some(&ladder))?;
+    let cache = look_at_cache(&args.ladder.cache, Some(&ladder))?;
     let view =
         graph::view(&ladder, &cache, &super::looking(), &on_interrupt()).map_err(|error| failed(&error))?;
     let group = args.grouped || (!args.all && view.nodes.len() > drawing::MANY);

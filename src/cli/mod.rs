@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand};
-use rivet::cache::LocalCache;
+use rivet::cache::{CacheError, LocalCache};
 use rivet::graph::StepError;
 use rivet::spec::{self, Ladder, LoadError, SpecErrors};
 use rivet::workers::{WorkerCommand, WorkerOptions};
@@ -262,7 +262,21 @@ fn load(path: &Path) -> Result<Ladder, Exit> {
     })
 }
 
+/// Opens the cache for a build.
 fn open_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
+    open_cache_with(LocalCache::open, arg, ladder)
+}
+
+/// Opens the cache for a command that only looks at it.
+fn look_at_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
+    open_cache_with(LocalCache::open_to_look, arg, ladder)
+}
+
+fn open_cache_with(
+    open: fn(&Path) -> Result<LocalCache, CacheError>,
+    arg: &CacheDirArg,
+    ladder: Option<&Ladder>,
+) -> Result<Arc<LocalCache>, Exit> {
     let folder = arg
         .cache_dir
         .clone()
@@ -272,7 +286,7 @@ fn open_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCac
         complain("there is no home folder to keep a cache in", Some("name a folder with --cache-dir"));
         return Err(Exit::Usage);
     };
-    LocalCache::open(&folder).map(Arc::new).map_err(|error| {
+    open(&folder).map(Arc::new).map_err(|error| {
         complain(&error, error.hint());
         Exit::Failed
     })

@@ -3,7 +3,7 @@
 use clap::Args;
 use rivet::graph;
 
-use super::{Exit, LadderArgs, complain, failed, load, on_interrupt, open_cache, print, print_json};
+use super::{Exit, LadderArgs, complain, failed, load, look_at_cache, on_interrupt, print, print_json};
 use crate::report;
 
 /// Show what a build would run, what it would reuse, and why
@@ -31,7 +31,7 @@ pub fn run(args: &PlanArgs) -> Exit {
 
 fn try_run(args: &PlanArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder.ladder)?;
-    let cache = open_cache(&args.ladder.cache, Some(&ladder))?;
+    let cache = look_at_cache(&args.ladder.cache, Some(&ladder))?;
     let cancelled = on_interrupt();
     let plan = graph::plan(&ladder, &cache, &super::looking(), cancelled).map_err(|error| failed(&error))?;
     for failure in &plan.failures {

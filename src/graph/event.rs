@@ -73,6 +73,13 @@ pub enum Event {
         kind: Kind,
         node: String,
     },
+    /// A step has been waiting for over a second for another process that is at it and shares the
+    /// cache.
+    Waiting {
+        title: String,
+        kind: Kind,
+        node: String,
+    },
     /// A step has its result; of an encode, how much it was.
     Finished {
         title: String,

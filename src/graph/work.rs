@@ -48,8 +48,16 @@ pub struct Worker {
 /// A step ready to run, with its inputs.
 pub type Job = Box<dyn FnOnce(&Worker) -> Result<Made, StepError> + Send + Sync>;
 
-/// Several steps in one go. Each one's result is handed over, by its number, as it comes.
-pub type Batch = Box<dyn FnOnce(&Worker, &mut dyn FnMut(usize, Made)) -> Result<(), StepError> + Send>;
+/// Several steps in one go, by their numbers.
+pub type Batch = Box<dyn FnOnce(&Worker, &mut dyn Steps) -> Result<(), StepError> + Send>;
+
+/// Who has several steps done in one go.
+pub trait Steps {
+    /// Told before a step is begun. False where it is to be passed over, as others are at it.
+    fn begin(&mut self, number: usize) -> bool;
+    /// Takes a step's result.
+    fn done(&mut self, number: usize, made: Made);
+}
 
 /// What a step made.
 pub struct Made {

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{CacheDirArg, Exit, complain, load, open_cache, print};
+use super::{CacheDirArg, Exit, complain, load, look_at_cache, print};
 use crate::report;
 
 /// Look at the cache
@@ -39,7 +39,7 @@ pub fn run(args: &CacheArgs) -> Exit {
 
 fn stats(args: &StatsArgs) -> Result<Exit, Exit> {
     let ladder = args.ladder.as_deref().map(load).transpose()?;
-    let cache = open_cache(&args.cache, ladder.as_ref())?;
+    let cache = look_at_cache(&args.cache, ladder.as_ref())?;
     let stats = cache.stats().map_err(|error| {
         complain(&error, error.hint());
         Exit::Failed

@@ -28,8 +28,15 @@ struct Inspected {
     key: ActionKey,
     /// Of an encode, the choice that it will try.
     choice: usize,
-    /// What is filed under the key, if it was to be looked for and can be believed.
-    found: Result<Option<Made>, StepError>,
+    /// What is filed under the key, if it was to be looked for.
+    found: Result<Filed, StepError>,
+}
+
+enum Filed {
+    Nothing,
+    /// Something that is not believed.
+    Disbelieved,
+    Result(Made),
 }
 
 impl Scheduler<'_> {
@@ -74,6 +81,11 @@ impl Scheduler<'_> {
         };
         if let Err(error) = looked_up {
             self.fail(id, error);
+        }
+        if matches!(self.graph[id].state, State::Done { .. } | State::Failed) {
+            // It may have been aside, and others have followed it.
+            self.elsewhere.forget(id);
+            self.release_followers(id);
             return;
         }
         if let State::Queued(_) = self.graph[id].state {
@@ -155,7 +167,7 @@ impl Scheduler<'_> {
         if let Some(Inspected { key, found, .. }) = inspected {
             self.graph[id].key = Some(key);
             self.looked_up += 1;
-            if let Some(made) = found? {
+            if let Filed::Result(made) = found? {
                 self.found += 1;
                 self.complete(id, made, Origin::Cached, no_run());
                 return Ok(());
@@ -199,7 +211,9 @@ impl Scheduler<'_> {
             return Ok(());
         }
         self.looked_up += u64::from(repairs == 0);
-        if let Some(made) = found? {
+        let found = found?;
+        self.graph[id].disbelieved = matches!(found, Filed::Disbelieved);
+        if let Filed::Result(made) = found {
             self.found += 1;
             self.complete(id, made, Origin::Cached, no_run());
             return Ok(());
@@ -244,7 +258,7 @@ impl View<'_> {
             step => prepare(self.graph, title, step, self.tools).map(|prepared| {
                 let key = prepared.recipe.key();
                 // What was lost once is not looked up again: its entry may still be there.
-                let found = if node.repairs == 0 { self.find(title, step, &key) } else { Ok(None) };
+                let found = if node.repairs == 0 { self.find(title, step, &key) } else { Ok(Filed::Nothing) };
                 Inspected { prepared, key, choice: 0, found }
             }),
         })
@@ -262,13 +276,16 @@ impl View<'_> {
         let identity = title.piece(track, piece)?.identity;
         let mut recipes = title.encode_recipes(track, identity, self.tools)?;
         let mut choice = self.slots.first_choice(title.track(track)?, Some(id));
-        let mut found = Ok(None);
+        let mut found = Ok(Filed::Nothing);
         if node.repairs == 0 {
             for (number, recipe) in recipes.iter().enumerate() {
-                found = self.find(title, node.step, &recipe.key());
-                if !matches!(found, Ok(None)) {
-                    choice = Some(number);
-                    break;
+                match self.find(title, node.step, &recipe.key()) {
+                    Ok(Filed::Nothing) => {}
+                    Ok(Filed::Disbelieved) => found = Ok(Filed::Disbelieved),
+                    last => {
+                        (found, choice) = (last, Some(number));
+                        break;
+                    }
                 }
             }
         }
@@ -281,11 +298,11 @@ impl View<'_> {
         Ok(Inspected { prepared: Prepared { recipe, job: None }, key, choice, found })
     }
 
-    /// What is filed under a key, if it can be believed.
-    fn find(&self, title: &Title, step: Step, key: &ActionKey) -> Result<Option<Made>, StepError> {
-        let Some(entry) = self.worker.cache.action(key)? else { return Ok(None) };
-        let Some(payload) = self.accept(title, step, &entry.result)? else { return Ok(None) };
-        Ok(Some(Made { result: entry.result, payload }))
+    /// What is filed under a key.
+    fn find(&self, title: &Title, step: Step, key: &ActionKey) -> Result<Filed, StepError> {
+        let Some(entry) = self.worker.cache.action(key)? else { return Ok(Filed::Nothing) };
+        let Some(payload) = self.accept(title, step, &entry.result)? else { return Ok(Filed::Disbelieved) };
+        Ok(Filed::Result(Made { result: entry.result, payload }))
     }
 
     /// Looks over a cached result before it is believed: `None` makes it a miss.
