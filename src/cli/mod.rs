@@ -9,6 +9,7 @@ mod graph;
 mod init;
 mod log;
 mod plan;
+mod remote;
 mod worker;
 
 use std::io::{IsTerminal, Write};

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::RemoteReport;
+
 /// The kinds of step, as events and summaries name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -125,6 +127,11 @@ pub enum Event {
         looked_up: u64,
         found: u64,
     },
+    /// All is made, and results are still on their way to the remote cache.
+    Storing {
+        /// Entries that are not there yet.
+        left: usize,
+    },
     /// Something worth knowing that is no failure.
     Warning {
         title: String,
@@ -176,6 +183,9 @@ pub struct Summary {
     pub decoded_frames: u64,
     /// Spans that GPUs decoded.
     pub spans_on_gpus: u64,
+    /// What came of the remote cache, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteReport>,
     pub titles: Vec<TitleSummary>,
     pub failures: Vec<FailureReport>,
     pub interrupted: bool,

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, LocalCache};
+use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, Tiers};
 use crate::executors::{EncodeJob, EncodedChunk, Executor, Unusable};
 use crate::media::{
     Codecs, Counted, DecodeOptions, Decoding, Index, MediaError, OnGpu, PacketReader, Signature, VideoTrack,
@@ -31,7 +31,7 @@ use super::track::ReelFacts;
 
 /// What every step may use.
 pub struct Worker {
-    pub cache: Arc<LocalCache>,
+    pub cache: Arc<Tiers>,
     pub executors: Vec<Arc<dyn Executor>>,
     /// Encoders that the ladder names and that cannot be used.
     pub unusable: Vec<Unusable>,
@@ -132,9 +132,9 @@ fn unopened(path: &Path, error: std::io::Error) -> StepError {
 }
 
 /// The digest of a source file that was hashed before and has not been touched since.
-pub fn known_source(cache: &LocalCache, path: &Path) -> Option<Digest> {
+pub fn known_source(cache: &Tiers, path: &Path) -> Option<Digest> {
     let stamp = FileStamp::of(&std::fs::metadata(path).ok()?);
-    cache.known_file(path, &stamp)
+    cache.local().known_file(path, &stamp)
 }
 
 pub fn hash_source(worker: &Worker, path: &Path) -> Result<Made, StepError> {
@@ -154,7 +154,7 @@ pub fn hash_source(worker: &Worker, path: &Path) -> Result<Made, StepError> {
     if FileStamp::of(&after) != before {
         return Err(MediaError::Changed { path: path.to_owned() }.into());
     }
-    worker.cache.remember_file(path, &before, digest)?;
+    worker.cache.local().remember_file(path, &before, digest)?;
     Ok(Made {
         result: ActionResult { facts: digest.0.to_vec(), blobs: Vec::new() },
         payload: Payload::Source(digest),

@@ -117,6 +117,11 @@ impl Progress {
                     self.show();
                 }
             }
+            Event::Storing { left } => {
+                self.bar
+                    .set_message(format!("{} to store in the remote cache", count(*left as u64, "result")));
+            }
+            Event::Warning { title, message } if title.is_empty() => self.note(format!("warning: {message}")),
             Event::Warning { title, message } => self.note(format!("warning: {title}: {message}")),
             _ => {}
         }

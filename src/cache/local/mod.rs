@@ -138,18 +138,26 @@ impl LocalCache {
         Ok((folder, cache))
     }
 
+    /// Whether what is put is kept, rather than only looked at.
+    pub fn keeps(&self) -> bool {
+        self.tmp.is_some()
+    }
+
     /// The entry filed under `key`, whether its blobs are here or not.
     pub fn entry(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
         let path = self.path_of("actions", &key.0);
-        let Some(bytes) = read(&path, "read the action entry")? else {
-            return Ok(None);
+        let why = match read(&path, LARGEST_ENTRY, "read the action entry")? {
+            Found::Nothing => return Ok(None),
+            Found::Bytes(bytes) => match ActionEntry::from_bytes(&bytes) {
+                Some(entry) => return Ok(Some(entry)),
+                None => "it is damaged".to_owned(),
+            },
+            Found::TooLong => "it is too long".to_owned(),
+            Found::Unusable(why) => why,
         };
-        let entry = ActionEntry::from_bytes(&bytes);
-        if entry.is_none() {
-            tracing::warn!("the action entry {} is damaged; its step runs again", path.display());
-            drop_file(&path)?;
-        }
-        Ok(entry)
+        tracing::warn!("the action entry {} is of no use: {why}; its step runs again", path.display());
+        drop_file(&path);
+        Ok(None)
     }
 
     /// Whether there is a blob of that name and length. Its bytes are verified when they are read.
@@ -182,24 +190,7 @@ impl LocalCache {
 
 impl Cache for LocalCache {
     fn action(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
-        let path = self.path_of("actions", &key.0);
-        let entry = match read(&path, LARGEST_ENTRY, "read the action entry")? {
-            Found::Nothing => return Ok(None),
-            Found::Bytes(bytes) => ActionEntry::from_bytes(&bytes).ok_or_else(|| "it is damaged".to_owned()),
-            Found::TooLong => Err("it is too long".to_owned()),
-            Found::Unusable(why) => Err(why),
-        };
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(why) => {
-                tracing::warn!(
-                    "the action entry {} is of no use: {why}; its step runs again",
-                    path.display()
-                );
-                drop_file(&path);
-                return Ok(None);
-            }
-        };
+        let Some(entry) = self.entry(key)? else { return Ok(None) };
         // A look at the length costs little and notices a lost or cut blob now; its bytes are
         // verified when somebody needs them.
         for blob in &entry.result.blobs {
@@ -213,7 +204,7 @@ impl Cache for LocalCache {
                         "the blob {} has the wrong length; its step runs again",
                         blob_path.display()
                     );
-                    drop_file(&path);
+                    drop_file(&self.path_of("actions", &key.0));
                     return Ok(None);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -38,9 +38,9 @@ const SIDE_BY_SIDE: usize = 4;
 pub struct RemoteOptions {
     pub url: RemoteUrl,
     pub trust: Trust,
-    /// Whether anything may be stored there. What nobody signed would help nobody, so it takes a signing
-    /// key, or a trust in everybody.
-    pub store: bool,
+    /// Whether nothing shall be stored there. Without a key to sign with nothing is, either, but for
+    /// those who trust everybody: others would not believe it.
+    pub read_only: bool,
     pub patience: Duration,
     /// Ends calls that are on their way, and all that would follow.
     pub cancelled: Arc<AtomicBool>,
@@ -66,21 +66,28 @@ struct Far {
     runtime: Runtime,
 }
 
+impl From<Arc<LocalCache>> for Tiers {
+    /// The folder alone.
+    fn from(local: Arc<LocalCache>) -> Tiers {
+        Tiers { local, far: None, offline: false }
+    }
+}
+
 impl From<LocalCache> for Tiers {
     fn from(local: LocalCache) -> Tiers {
-        Tiers { local: Arc::new(local), far: None, offline: false }
+        Tiers::from(Arc::new(local))
     }
 }
 
 impl Tiers {
     /// `local` for a build that is not to ask the remote that it has otherwise. What came from there
     /// counts as found, also where only its entry did: a step whose bytes turn out to be wanted runs.
-    pub fn offline(local: LocalCache) -> Tiers {
+    pub fn offline(local: Arc<LocalCache>) -> Tiers {
         Tiers { offline: true, ..Tiers::from(local) }
     }
 
     /// `local` with a remote behind it. Whether anybody answers there shows when it is first asked.
-    pub fn with_remote(local: LocalCache, options: RemoteOptions) -> Result<Tiers, RemoteError> {
+    pub fn with_remote(local: Arc<LocalCache>, options: RemoteOptions) -> Result<Tiers, RemoteError> {
         let runtime =
             Builder::new_multi_thread().worker_threads(2).thread_name("remote").enable_all().build();
         let runtime = runtime.map_err(|error| {
@@ -93,12 +100,28 @@ impl Tiers {
         Ok(Tiers::over(local, remote, options, runtime))
     }
 
-    fn over(local: LocalCache, remote: Arc<dyn Remote>, options: RemoteOptions, runtime: Runtime) -> Tiers {
-        let (local, trust) = (Arc::new(local), Arc::new(options.trust));
+    fn over(
+        local: Arc<LocalCache>,
+        remote: Arc<dyn Remote>,
+        options: RemoteOptions,
+        runtime: Runtime,
+    ) -> Tiers {
+        let trust = Arc::new(options.trust);
         let counts = Arc::new(Counts::default());
-        counts.report().remote = options.url.to_string();
+        let read_only = match () {
+            () if options.read_only => Some("it was asked for"),
+            () if trust.signer().is_none() && !trust.is_insecure() => {
+                Some("there is no key to sign with; `rivet cache keygen` makes one")
+            }
+            () => None,
+        };
+        {
+            let mut report = counts.report();
+            report.remote = options.url.to_string();
+            report.read_only = read_only.map(str::to_owned);
+        }
         let guard = Arc::new(Guard::new(remote, options.patience, options.cancelled, counts));
-        let uploader = options.store.then(|| {
+        let uploader = read_only.is_none().then(|| {
             Uploader::start(runtime.handle(), Arc::clone(&guard), Arc::clone(&trust), Arc::clone(&local))
         });
         let (said, corrupt) = (Mutex::default(), Mutex::default());
@@ -205,7 +228,7 @@ impl Tiers {
         // Where it gave up meanwhile, what it left unsaid is not known to be missing.
         let is_known = far.guard.can_read();
         for (key, answer) in keys.iter().zip(answers) {
-            if let Some(entry) = &answer {
+            if let Some(entry) = answer.as_ref().filter(|_| self.local.keeps()) {
                 self.local.put_action(key, entry)?;
             }
             if answer.is_some() || is_known {
@@ -253,7 +276,7 @@ impl Cache for Tiers {
             let fetched = far.guard.blobs(&[*blob]).await.pop().unwrap_or(Fetched::Nothing);
             far.believe(blob, fetched).await
         });
-        if let Some(bytes) = &bytes {
+        if let Some(bytes) = bytes.as_ref().filter(|_| self.local.keeps()) {
             self.local.put_blob(bytes)?;
         }
         Ok(bytes.map(Vec::from))

@@ -85,6 +85,11 @@ impl Trust {
         self.insecure_unsigned = insecure;
     }
 
+    /// Whether entries count that nobody signed.
+    pub fn is_insecure(&self) -> bool {
+        self.insecure_unsigned
+    }
+
     /// The public key of who signs here.
     pub fn signer(&self) -> Option<PublicKey> {
         self.signing.as_ref().map(SigningKey::public)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use petgraph::graph::NodeIndex;
 use rayon::prelude::*;
 
-use crate::cache::{ActionKey, ActionResult, BlobRef, Cache};
+use crate::cache::{ActionKey, ActionResult, BlobRef, Cache, CacheError};
 use crate::package::is_current;
 
 use super::slots::Slots;
@@ -14,6 +14,7 @@ use super::{Scheduler, no_run};
 use crate::graph::error::StepError;
 use crate::graph::event::Origin;
 use crate::graph::prepare::{self, Prepared, Tools, prepare, publish_job, source_job};
+use crate::graph::recipe::Recipe;
 use crate::graph::step::{Node, State, Step};
 use crate::graph::title::{Graph, Title};
 use crate::graph::track::ReelFacts;
@@ -53,6 +54,9 @@ impl Scheduler<'_> {
                     slots: &self.slots,
                     expand: self.settings.expand,
                 };
+                if let Err(error) = view.look_ahead(&batch) {
+                    tracing::warn!("{error}");
+                }
                 batch.par_iter().rev().map(|&id| view.inspect(id)).collect()
             };
             for (id, inspected) in batch.into_iter().rev().zip(inspected) {
@@ -244,13 +248,45 @@ struct View<'a> {
 }
 
 impl View<'_> {
+    /// Has a remote asked for all that a batch is about to look up, in one go. What goes wrong shows
+    /// when it is looked up.
+    fn look_ahead(&self, batch: &[NodeIndex]) -> Result<(), CacheError> {
+        if !self.worker.cache.has_remote() {
+            return Ok(());
+        }
+        let keys: Vec<ActionKey> = batch.par_iter().flat_map_iter(|&id| self.keys(id)).collect();
+        self.worker.cache.look_ahead(&keys)
+    }
+
+    /// The keys that a step's result may be filed under.
+    fn keys(&self, id: NodeIndex) -> Vec<ActionKey> {
+        let node = &self.graph[id];
+        if !self.is_looked_up(node) || node.repairs > 0 {
+            return Vec::new();
+        }
+        let title = &self.titles[node.title];
+        let recipes = match node.step {
+            Step::Encode { track, piece } => title
+                .piece(track, piece)
+                .and_then(|piece| title.encode_recipes(track, piece.identity, self.tools)),
+            step => prepare(self.graph, title, step, self.tools).map(|prepared| vec![prepared.recipe]),
+        };
+        recipes.unwrap_or_default().iter().map(Recipe::key).collect()
+    }
+
+    /// Whether a step has a key, and one to be looked up.
+    fn is_looked_up(&self, node: &Node) -> bool {
+        let is_reel = matches!(node.step, Step::SpanReel { .. } | Step::Reel { .. });
+        let unseen =
+            is_reel && !self.titles[node.title].is_expanded(node.step) && (self.expand || node.repairs > 0);
+        !unseen && node.is_fresh() && !matches!(node.step, Step::Source | Step::Publish)
+    }
+
     /// `None` where there is no key, or none to be looked up.
     fn inspect(&self, id: NodeIndex) -> Option<Result<Inspected, StepError>> {
         let node = &self.graph[id];
         let title = &self.titles[node.title];
-        let is_reel = matches!(node.step, Step::SpanReel { .. } | Step::Reel { .. });
-        let unseen = is_reel && !title.is_expanded(node.step) && (self.expand || node.repairs > 0);
-        if unseen || !node.is_fresh() || matches!(node.step, Step::Source | Step::Publish) {
+        if !self.is_looked_up(node) {
             return None;
         }
         Some(match node.step {

@@ -196,6 +196,9 @@ impl<'a> Scheduler<'a> {
         loop {
             self.look_elsewhere();
             self.look_up_fresh();
+            for notice in self.worker.cache.take_notices() {
+                self.warn(notice);
+            }
             for chunk in std::mem::take(&mut self.settled) {
                 self.ready.review(chunk);
             }

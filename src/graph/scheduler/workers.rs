@@ -180,7 +180,7 @@ impl Filer {
     fn turn(&self, node: &TaskNode) -> Turn {
         let mut lease = None;
         if let Some(key) = &node.key {
-            lease = self.worker.cache.lease(key);
+            lease = self.worker.cache.local().lease(key);
             // Another may have come to its end since the step was looked up.
             let is_made = || !node.anew && matches!(self.worker.cache.action(key), Ok(Some(_)));
             if lease.is_none() || is_made() {
