@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand};
-use rivet::cache::LocalCache;
+use rivet::cache::{CacheError, LocalCache};
 use rivet::graph::StepError;
 use rivet::spec::{self, Ladder, LoadError, SpecErrors};
 use rivet::workers::{WorkerCommand, WorkerOptions};
@@ -272,10 +272,13 @@ fn open_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCac
         complain("there is no home folder to keep a cache in", Some("name a folder with --cache-dir"));
         return Err(Exit::Usage);
     };
-    LocalCache::open(&folder).map(Arc::new).map_err(|error| {
-        complain(&error, error.hint());
-        Exit::Failed
-    })
+    LocalCache::open(&folder).map(Arc::new).map_err(|error| cache_failed(&error))
+}
+
+/// Tells what is wrong with the cache's folder.
+fn cache_failed(error: &CacheError) -> Exit {
+    complain(error, error.hint());
+    Exit::Failed
 }
 
 /// The first Ctrl-C (or SIGTERM) asks the build to stop, the second one does not ask.

@@ -18,7 +18,7 @@ use crate::media::{
     Codecs, Counted, DecodeOptions, Decoding, Index, MediaError, OnGpu, PacketReader, Signature, VideoTrack,
     cut_score,
 };
-use crate::package;
+use crate::package::{self, Content, PublishError, PublishFile};
 use crate::workers::WorkerPool;
 
 use super::chunking::ChunkPolicy;
@@ -42,6 +42,8 @@ pub struct Worker {
     pub pool: Option<Arc<WorkerPool>>,
     /// The machine's name, for people to read.
     pub host: String,
+    /// Whether the cache's files may get names in output folders.
+    pub hard_links: bool,
     pub cancelled: Arc<AtomicBool>,
 }
 
@@ -388,10 +390,15 @@ pub fn wind(worker: &Worker, segments: Vec<BlobRef>, headers: Vec<Vec<u8>>) -> R
 
 pub fn publish(worker: &Worker, folder: &Path, files: &package::FileList) -> Result<Made, StepError> {
     let lost = Cell::new(None);
+    let blob_of = |file: &PublishFile| BlobRef { digest: file.digest.into(), size: file.size };
     let result = package::publish(folder, files, &|file| {
-        let blob = BlobRef { digest: file.digest.into(), size: file.size };
+        let blob = blob_of(file);
+        // It is read there, and held against its digest.
+        if let Some(path) = worker.cache.blob_file(&blob).filter(|path| path.is_file()) {
+            return Ok(Content::File { path, may_link: worker.hard_links });
+        }
         match worker.cache.blob(&blob) {
-            Ok(Some(bytes)) => Ok(Box::new(std::io::Cursor::new(bytes))),
+            Ok(Some(bytes)) => Ok(Content::Stream(Box::new(std::io::Cursor::new(bytes)))),
             Ok(None) => {
                 lost.set(Some(blob));
                 Err(std::io::Error::other("its content is no longer in the cache"))
@@ -399,6 +406,13 @@ pub fn publish(worker: &Worker, folder: &Path, files: &package::FileList) -> Res
             Err(error) => Err(std::io::Error::other(error)),
         }
     });
+    if let Err(PublishError::WrongContent { path, .. } | PublishError::Content { path, .. }) = &result
+        && let Some(file) = files.files().iter().find(|file| file.path == *path)
+        // Looking at it drops it if it is damaged.
+        && worker.cache.blob(&blob_of(file))?.is_none()
+    {
+        lost.set(Some(blob_of(file)));
+    }
     match (result, lost.get()) {
         (_, Some(blob)) => Err(StepError::Lost(blob)),
         (Err(error), None) => Err(StepError::Publish(error)),

@@ -12,7 +12,20 @@ use crate::cache::CacheError;
 /// Records that are kept; the oldest go first.
 const MOST_RECORDS: usize = 1000;
 /// A record is some kilobytes; anything beyond this was not written here.
-const LARGEST: u64 = 64 << 20;
+pub(super) const LARGEST: u64 = 64 << 20;
+
+/// Eight digits of the BLAKE3 of a record, with which its name ends.
+fn checksum(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..8].to_owned()
+}
+
+/// Whether a record of this name was written here, and whether it is as it was written.
+pub(super) fn is_whole(name: &str, bytes: &[u8]) -> Option<bool> {
+    let (time, sum) = name.rsplit_once('-')?;
+    let is_time = time.len() == "20260101T000000.000Z".len() && time.ends_with('Z');
+    let is_sum = sum.len() == 8 && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_time && is_sum).then(|| checksum(bytes) == sum)
+}
 
 pub(super) struct Log {
     folder: PathBuf,
@@ -27,15 +40,20 @@ impl Log {
     /// Adds a record, named so that names sort by time, and returns its name.
     pub(super) fn append(&self, at: SystemTime, bytes: &[u8]) -> Result<String, CacheError> {
         let time = humantime::format_rfc3339_millis(at).to_string().replace(['-', ':'], "");
-        let name = format!("{time}-{}", &blake3::hash(bytes).to_hex()[..8]);
-        write(&self.tmp, &self.folder.join(format!("{name}.json")), bytes)?;
+        let name = format!("{time}-{}", checksum(bytes));
+        write(&self.tmp, &self.path_of(&name), bytes)?;
         if let Ok(names) = self.names() {
             for old in names.iter().rev().skip(MOST_RECORDS) {
                 // Another process may be doing the same.
-                let _ = fs::remove_file(self.folder.join(format!("{old}.json")));
+                let _ = fs::remove_file(self.path_of(old));
             }
         }
         Ok(name)
+    }
+
+    /// Where a record lies.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.json"))
     }
 
     /// The names of all records, the oldest first.
@@ -56,7 +74,7 @@ impl Log {
         if name.contains(['/', '\\']) || name.contains("..") {
             return None;
         }
-        let path = self.folder.join(format!("{name}.json"));
+        let path = self.path_of(name);
         let meta = fs::symlink_metadata(&path).ok()?;
         (meta.is_file() && meta.len() <= LARGEST).then(|| fs::read(&path).ok()).flatten()
     }

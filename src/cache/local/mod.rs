@@ -1,18 +1,36 @@
 //! The cache in a local folder. It writes to a temporary name, syncs and renames, so that no
 //! process ever sees half a file, and it never trusts what it reads.
 
+mod builds;
+mod clear;
+mod gc;
 mod log;
+mod marks;
+mod pins;
+mod sealed;
+mod shards;
 mod stat_cache;
+mod stats;
+mod used;
+mod verify;
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest};
+pub use builds::RunningBuild;
+pub use gc::{Collected, GcRules, Parts, Tally};
 use log::Log;
+pub use pins::{Pin, PinnedTitle};
 pub use stat_cache::FileStamp;
 use stat_cache::StatCache;
+pub use stats::{AgeStats, CacheStats, GroupStats};
+use used::Used;
+pub use verify::{Damage, Found, Verified};
 
 /// The layout's version: a newer layout lives beside an older one.
 const LAYOUT: &str = "v2";
@@ -23,31 +41,24 @@ pub struct LocalCache {
     /// The folder as the user names it.
     folder: PathBuf,
     root: PathBuf,
+    used: Arc<Used>,
     stats: StatCache,
     log: Log,
-}
-
-/// What a cache folder holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct CacheStats {
-    pub blobs: u64,
-    pub blob_bytes: u64,
-    pub actions: u64,
-    pub action_bytes: u64,
 }
 
 impl LocalCache {
     /// Opens `folder`, making it when it is not there.
     pub fn open(folder: &Path) -> Result<LocalCache, CacheError> {
         let root = folder.join(LAYOUT);
-        for part in ["blobs", "actions", "stats", "log", "tmp"] {
+        for part in ["blobs", "actions", "stats", "log", "builds", "pins", "tmp"] {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(CacheError::io("create the cache folder", &path))?;
         }
         sweep(&root.join("tmp"));
-        let stats = StatCache::new(root.join("stats"), root.join("tmp"));
+        let used = Arc::new(Used::default());
+        let stats = StatCache::new(root.join("stats"), root.join("tmp"), Arc::clone(&used));
         let log = Log::new(root.join("log"), root.join("tmp"));
-        Ok(LocalCache { folder: folder.to_owned(), root, stats, log })
+        Ok(LocalCache { folder: folder.to_owned(), root, used, stats, log })
     }
 
     pub fn folder(&self) -> &Path {
@@ -91,12 +102,12 @@ impl LocalCache {
         Ok((folder, cache))
     }
 
-    /// Walks the folder and adds up what it holds.
-    pub fn stats(&self) -> Result<CacheStats, CacheError> {
-        let mut stats = CacheStats::default();
-        count(&self.root.join("blobs"), &mut stats.blobs, &mut stats.blob_bytes)?;
-        count(&self.root.join("actions"), &mut stats.actions, &mut stats.action_bytes)?;
-        Ok(stats)
+    /// Tells others, as long as what this returns is there, that a build goes on, so that nothing
+    /// that it uses or writes is cleaned away. To be told before it looks anything up.
+    pub fn announce(&self) -> Result<RunningBuild, CacheError> {
+        let (build, began) = builds::announce(&self.root.join("builds"), &self.root.join("tmp"))?;
+        self.used.build_begins(began);
+        Ok(build)
     }
 
     fn path_of(&self, part: &str, digest: &Digest) -> PathBuf {
@@ -131,6 +142,7 @@ impl Cache for LocalCache {
                 Err(error) => return Err(CacheError::io("look at the blob", &path)(error)),
             }
         }
+        self.used.note(&path);
         Ok(Some(entry))
     }
 
@@ -156,12 +168,20 @@ impl Cache for LocalCache {
         let blob = BlobRef { digest: Digest::of(bytes), size: bytes.len() as u64 };
         let path = self.path_of("blobs", &blob.digest);
         // Only a blob with the right bytes is as good as a write: a damaged one is replaced.
-        let present = fs::symlink_metadata(&path).is_ok_and(|meta| meta.len() == blob.size)
-            && fs::read(&path).is_ok_and(|there| there == bytes);
-        if !present {
-            write(&self.root.join("tmp"), &path, bytes)?;
+        let there = fs::symlink_metadata(&path).ok().filter(|meta| meta.is_file() && meta.len() == blob.size);
+        let there = there.filter(|_| fs::read(&path).is_ok_and(|there| there == bytes));
+        match there {
+            Some(meta) if !self.used.wants_note(&meta) => {}
+            // That it is wanted again must show, or it might be cleaned away before its new entry is
+            // there; but a published file's time is not to change.
+            Some(meta) if meta.nlink() == 1 => used::touch(&path),
+            _ => write(&self.root.join("tmp"), &path, bytes)?,
         }
         Ok(blob)
+    }
+
+    fn blob_file(&self, blob: &BlobRef) -> Option<PathBuf> {
+        Some(self.path_of("blobs", &blob.digest))
     }
 }
 
@@ -212,22 +232,6 @@ fn sweep(tmp: &Path) {
     }
 }
 
-fn count(folder: &Path, files: &mut u64, bytes: &mut u64) -> Result<(), CacheError> {
-    let failed = || CacheError::io("list the cache folder", folder);
-    for shard in fs::read_dir(folder).map_err(failed())? {
-        let shard = shard.map_err(failed())?.path();
-        for entry in fs::read_dir(&shard).map_err(CacheError::io("list the cache folder", &shard))? {
-            let entry = entry.map_err(failed())?;
-            // A file may go while we count.
-            if let Ok(meta) = entry.metadata() {
-                *files += 1;
-                *bytes += meta.len();
-            }
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,15 +258,8 @@ mod tests {
         let other = LocalCache::open(dir.path()).unwrap();
         assert_eq!(other.action(&key).unwrap().unwrap().result.blobs, [blob]);
         assert_eq!(other.blob(&blob).unwrap().unwrap(), b"bytes");
-        assert_eq!(
-            other.stats().unwrap(),
-            CacheStats {
-                blobs: 1,
-                blob_bytes: 5,
-                actions: 1,
-                action_bytes: cache.stats().unwrap().action_bytes,
-            }
-        );
+        let stats = other.stats(&|_, _| None).unwrap();
+        assert_eq!((stats.blobs, stats.blob_bytes, stats.actions), (1, 5, 1));
     }
 
     #[test]
@@ -309,7 +306,7 @@ mod tests {
                 scope.spawn(|| file(&cache, &[5; 100_000]));
             }
         });
-        assert_eq!(cache.stats().unwrap().blobs, 1);
+        assert_eq!(cache.stats(&|_, _| None).unwrap().blobs, 1);
         assert_eq!(fs::read_dir(cache.root.join("tmp")).unwrap().count(), 0);
     }
 }
