@@ -2,6 +2,7 @@
 //! a kill before any single step.
 
 mod failures;
+mod links;
 mod rules;
 
 use std::cell::Cell;
