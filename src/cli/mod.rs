@@ -287,10 +287,13 @@ fn open_cache_with(
         complain("there is no home folder to keep a cache in", Some("name a folder with --cache-dir"));
         return Err(Exit::Usage);
     };
-    open(&folder).map(Arc::new).map_err(|error| {
-        complain(&error, error.hint());
-        Exit::Failed
-    })
+    open(&folder).map(Arc::new).map_err(|error| cache_failed(&error))
+}
+
+/// Tells what is wrong with the cache's folder.
+fn cache_failed(error: &CacheError) -> Exit {
+    complain(error, error.hint());
+    Exit::Failed
 }
 
 /// The first Ctrl-C (or SIGTERM) asks the build to stop, the second one does not ask.

@@ -36,6 +36,7 @@ mod step;
 mod title;
 mod track;
 mod view;
+mod whole;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,10 +57,12 @@ pub use event::{
 };
 pub use explain::{Explanation, Field, LastBuild, ResultFacts, Verdict, explain};
 pub use limits::{default_jobs, default_memory};
+pub use memo::title_of;
 pub use packaging::ENTRY;
 pub use plan::{KindPlan, Plan, TitlePlan, TrackPlan, plan};
 pub use record::{BuildRecord, Ending, PathRecord, RanRecord, TitleRecord};
 pub use view::{GraphView, NodeState, NodeView, view};
+pub use whole::{TitleKey, title_keys};
 pub use work::hash_file;
 
 use prepare::Tools;
@@ -82,6 +85,9 @@ pub struct Options {
     pub workers: Option<WorkerOptions>,
     /// Whether GPUs may decode, which they only do in processes of their own. Never changes a byte.
     pub gpu_decoding: bool,
+    /// Publish segments as further names of the cache's files where the file system cannot share their
+    /// content otherwise. Whoever overrides their being read-only damages the cache's.
+    pub hard_links: bool,
 }
 
 impl Default for Options {
@@ -95,6 +101,7 @@ impl Default for Options {
             executors: None,
             workers: None,
             gpu_decoding: true,
+            hard_links: false,
         }
     }
 }
@@ -109,6 +116,8 @@ pub fn build(
     observe: &dyn Fn(&Event),
 ) -> Result<Summary, StepError> {
     let (start, started) = (Instant::now(), SystemTime::now());
+    // One that cannot be announced, in a folder that is only read, is in no danger from a cleaning.
+    let _running = cache.local().announce().inspect_err(|error| tracing::debug!("{error}")).ok();
     let tiers = Arc::clone(&cache);
     let is_cancelled = Arc::clone(&cancelled);
     let settings = Settings { gauges: options.gauges, ..settings(options) };
@@ -157,6 +166,7 @@ fn settings(options: &Options) -> Settings {
         executors: options.executors.clone(),
         workers: options.workers.clone(),
         gpu_decoding: options.gpu_decoding,
+        hard_links: options.hard_links,
     }
 }
 
@@ -218,7 +228,17 @@ fn schedule_with<'a>(
     });
     let host = limits::host_name();
     let decoded = Arc::default();
-    let worker =
-        Arc::new(work::Worker { cache, executors, unusable, codecs, decoded, pool, host, cancelled });
+    let hard_links = settings.hard_links;
+    let worker = Arc::new(work::Worker {
+        cache,
+        executors,
+        unusable,
+        codecs,
+        decoded,
+        pool,
+        host,
+        hard_links,
+        cancelled,
+    });
     Scheduler::new(ladder, worker, tools, settings, observe)
 }

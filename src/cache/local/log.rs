@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::files::{Found, drop_file, read, write};
+use super::files::{Content, drop_file, read, write};
 use crate::cache::CacheError;
 
 /// Records that are kept; the oldest go first.
@@ -17,7 +17,20 @@ const TICK: Duration = Duration::from_millis(1);
 /// The last second of the year 9999.
 const LATEST: Duration = Duration::from_secs(253_402_300_799);
 /// A record is some kilobytes; anything beyond this was not written here.
-const LARGEST: u64 = 64 << 20;
+pub(super) const LARGEST: u64 = 64 << 20;
+
+/// Eight digits of the BLAKE3 of a record, with which its name ends.
+fn checksum(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..8].to_owned()
+}
+
+/// Whether a record of this name was written here, and whether it is as it was written.
+pub(super) fn is_whole(name: &str, bytes: &[u8]) -> Option<bool> {
+    let (time, sum) = name.rsplit_once('-')?;
+    let is_time = time.len() == "20260101T000000.000Z".len() && time.ends_with('Z');
+    let is_sum = sum.len() == 8 && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_time && is_sum).then(|| checksum(bytes) == sum)
+}
 
 pub(super) struct Log {
     folder: PathBuf,
@@ -35,12 +48,17 @@ impl Log {
         // After a clock was set back the newest record still comes last, and is not the first to go.
         let last = names.last().and_then(|name| time_of(name));
         let at = last.filter(|last| *last >= at).and_then(|last| last.checked_add(TICK)).unwrap_or(at);
-        let name = format!("{}-{}", stamp(at), &blake3::hash(bytes).to_hex()[..8]);
-        write(&self.tmp, &self.folder.join(format!("{name}.json")), bytes)?;
+        let name = format!("{}-{}", stamp(at), checksum(bytes));
+        write(&self.tmp, &self.path_of(&name), bytes)?;
         for old in names.iter().rev().skip(MOST_RECORDS - 1) {
-            drop_file(&self.folder.join(format!("{old}.json")));
+            drop_file(&self.path_of(old));
         }
         Ok(name)
+    }
+
+    /// Where a record lies.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.json"))
     }
 
     /// The names of all records, the oldest first.
@@ -66,8 +84,8 @@ impl Log {
         if name.contains(['/', '\\']) || name.contains("..") {
             return None;
         }
-        match read(&self.folder.join(format!("{name}.json")), LARGEST, "read the build log") {
-            Ok(Found::Bytes(bytes)) => Some(bytes),
+        match read(&self.path_of(name), LARGEST, "read the build log") {
+            Ok(Content::Bytes(bytes)) => Some(bytes),
             _ => None,
         }
     }

@@ -1,33 +1,49 @@
 //! The cache in a local folder. It writes to a temporary name, syncs and renames, so that no
 //! process ever sees half a file, and it never trusts what it reads.
 
+mod builds;
+mod clear;
 mod files;
+mod gc;
 mod leases;
 mod log;
+mod marks;
+mod pins;
+mod sealed;
+mod shards;
 mod stat_cache;
+mod stats;
 mod tmp;
+mod used;
+mod verify;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::remote::MOST_ENTRY;
 use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest};
-use files::{Found, drop_file, read, write};
+pub use builds::RunningBuild;
+use files::{Content, drop_file, read, write};
+pub use gc::{Collected, GcRules, Parts, Tally};
 pub use leases::Lease;
 use leases::Leases;
 use log::Log;
+pub use pins::{Pin, PinnedTitle};
 pub use stat_cache::FileStamp;
 use stat_cache::StatCache;
+pub use stats::{AgeStats, CacheStats, GroupStats};
 use tmp::Tmp;
+use used::Used;
+pub use verify::{Damage, Found, Verified};
 
 /// The layout's version: a newer layout lives beside an older one.
 const LAYOUT: &str = "v2";
 /// The folders of the layout.
-const PARTS: [&str; 5] = ["blobs", "actions", "stats", "log", "tmp"];
-/// An entry of a whole title, the largest that there are, names some thousand others.
-const LARGEST_ENTRY: u64 = 16 << 20;
+const PARTS: [&str; 7] = ["blobs", "actions", "stats", "log", "builds", "pins", "tmp"];
 /// No step makes anything near this. What claims to be longer is not read.
 const LARGEST_BLOB: u64 = 4 << 30;
 
@@ -38,17 +54,9 @@ pub struct LocalCache {
     /// Where this process writes; `None` where it only looks.
     tmp: Option<Tmp>,
     leases: Arc<Leases>,
+    used: Arc<Used>,
     stats: StatCache,
     log: Log,
-}
-
-/// What a cache folder holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct CacheStats {
-    pub blobs: u64,
-    pub blob_bytes: u64,
-    pub actions: u64,
-    pub action_bytes: u64,
 }
 
 impl LocalCache {
@@ -78,9 +86,10 @@ impl LocalCache {
     fn new(folder: &Path, tmp: Option<Tmp>, leases: Arc<Leases>) -> LocalCache {
         let root = folder.join(LAYOUT);
         let writes_to = tmp.as_ref().map_or_else(|| root.join("tmp"), |tmp| tmp.folder().to_owned());
-        let stats = StatCache::new(root.join("stats"), writes_to.clone());
+        let used = Arc::new(Used::default());
+        let stats = StatCache::new(root.join("stats"), writes_to.clone(), Arc::clone(&used));
         let log = Log::new(root.join("log"), writes_to);
-        LocalCache { folder: folder.to_owned(), root, tmp, leases, stats, log }
+        LocalCache { folder: folder.to_owned(), root, tmp, leases, used, stats, log }
     }
 
     pub fn folder(&self) -> &Path {
@@ -138,6 +147,14 @@ impl LocalCache {
         Ok((folder, cache))
     }
 
+    /// Tells others, as long as what this returns is there, that a build goes on, so that nothing
+    /// that it uses or writes is cleaned away. To be told before it looks anything up.
+    pub fn announce(&self) -> Result<RunningBuild, CacheError> {
+        let (build, began) = builds::announce(&self.root.join("builds"), self.tmp())?;
+        self.used.build_begins(began);
+        Ok(build)
+    }
+
     /// Whether what is put is kept, rather than only looked at.
     pub fn keeps(&self) -> bool {
         self.tmp.is_some()
@@ -146,14 +163,14 @@ impl LocalCache {
     /// The entry filed under `key`, whether its blobs are here or not.
     pub fn entry(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
         let path = self.path_of("actions", &key.0);
-        let why = match read(&path, LARGEST_ENTRY, "read the action entry")? {
-            Found::Nothing => return Ok(None),
-            Found::Bytes(bytes) => match ActionEntry::from_bytes(&bytes) {
+        let why = match read(&path, MOST_ENTRY, "read the action entry")? {
+            Content::Nothing => return Ok(None),
+            Content::Bytes(bytes) => match ActionEntry::from_bytes(&bytes) {
                 Some(entry) => return Ok(Some(entry)),
                 None => "it is damaged".to_owned(),
             },
-            Found::TooLong => "it is too long".to_owned(),
-            Found::Unusable(why) => why,
+            Content::TooLong => "it is too long".to_owned(),
+            Content::Unusable(why) => why,
         };
         tracing::warn!("the action entry {} is of no use: {why}; its step runs again", path.display());
         drop_file(&path);
@@ -168,14 +185,6 @@ impl LocalCache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(CacheError::io("look at the blob", &path)(error)),
         }
-    }
-
-    /// Walks the folder and adds up what it holds.
-    pub fn stats(&self) -> Result<CacheStats, CacheError> {
-        let mut stats = CacheStats::default();
-        count(&self.root.join("blobs"), &mut stats.blobs, &mut stats.blob_bytes)?;
-        count(&self.root.join("actions"), &mut stats.actions, &mut stats.action_bytes)?;
-        Ok(stats)
     }
 
     fn tmp(&self) -> &Path {
@@ -217,6 +226,7 @@ impl Cache for LocalCache {
                 }
             }
         }
+        self.used.note(&self.path_of("actions", &key.0));
         Ok(Some(entry))
     }
 
@@ -227,12 +237,12 @@ impl Cache for LocalCache {
     fn blob(&self, blob: &BlobRef) -> Result<Option<Vec<u8>>, CacheError> {
         let path = self.path_of("blobs", &blob.digest);
         let why = match read(&path, blob.size.min(LARGEST_BLOB), "read the blob")? {
-            Found::Nothing => return Ok(None),
-            Found::Bytes(bytes) if blob.names(&bytes) => return Ok(Some(bytes)),
-            Found::Bytes(bytes) if bytes.len() as u64 == blob.size => "it is damaged".to_owned(),
+            Content::Nothing => return Ok(None),
+            Content::Bytes(bytes) if blob.names(&bytes) => return Ok(Some(bytes)),
+            Content::Bytes(bytes) if bytes.len() as u64 == blob.size => "it is damaged".to_owned(),
             // Of another length, it may be what its name says, and what is wrong is who asks.
-            Found::Bytes(_) | Found::TooLong => return Ok(None),
-            Found::Unusable(why) => why,
+            Content::Bytes(_) | Content::TooLong => return Ok(None),
+            Content::Unusable(why) => why,
         };
         tracing::warn!("the blob {} is of no use: {why}; it is made again", path.display());
         drop_file(&path);
@@ -246,11 +256,20 @@ impl Cache for LocalCache {
             return Err(CacheError::io("write", &path)(io::ErrorKind::FileTooLarge.into()));
         }
         // Only a blob with the right bytes is as good as a write: a damaged one is replaced.
-        let there = read(&path, blob.size, "read the blob");
-        if !matches!(there, Ok(Found::Bytes(there)) if there == bytes) {
-            write(self.tmp(), &path, bytes)?;
+        let there = fs::symlink_metadata(&path).ok().filter(|meta| meta.is_file() && meta.len() == blob.size);
+        let is_right = |_: &fs::Metadata| matches!(read(&path, blob.size, "read the blob"), Ok(Content::Bytes(there)) if there == bytes);
+        match there.filter(is_right) {
+            Some(meta) if !self.used.wants_note(&meta) => {}
+            // That it is wanted again must show, or it might be cleaned away before its new entry is
+            // there; but a published file's time is not to change.
+            Some(meta) if meta.nlink() == 1 => used::touch(&path),
+            _ => write(self.tmp(), &path, bytes)?,
         }
         Ok(blob)
+    }
+
+    fn blob_file(&self, blob: &BlobRef) -> Option<PathBuf> {
+        Some(self.path_of("blobs", &blob.digest))
     }
 }
 
@@ -269,29 +288,6 @@ fn check_parts(root: &Path) -> Result<(), CacheError> {
         }
     }
     Ok(())
-}
-
-fn count(folder: &Path, files: &mut u64, bytes: &mut u64) -> Result<(), CacheError> {
-    for shard in list(folder)? {
-        for entry in list(&shard.path())? {
-            // A file may go while we count.
-            if let Ok(meta) = entry.metadata() {
-                *files += 1;
-                *bytes += meta.len();
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What is in a folder; nothing if it is none.
-fn list(folder: &Path) -> Result<Vec<fs::DirEntry>, CacheError> {
-    match fs::symlink_metadata(folder) {
-        Ok(meta) if meta.is_dir() => {}
-        _ => return Ok(Vec::new()),
-    }
-    let entries = fs::read_dir(folder).and_then(Iterator::collect);
-    entries.map_err(CacheError::io("list the cache folder", folder))
 }
 
 #[cfg(test)]
@@ -320,15 +316,8 @@ mod tests {
         let other = LocalCache::open(dir.path()).unwrap();
         assert_eq!(other.action(&key).unwrap().unwrap().result.blobs, [blob]);
         assert_eq!(other.blob(&blob).unwrap().unwrap(), b"bytes");
-        assert_eq!(
-            other.stats().unwrap(),
-            CacheStats {
-                blobs: 1,
-                blob_bytes: 5,
-                actions: 1,
-                action_bytes: cache.stats().unwrap().action_bytes,
-            }
-        );
+        let stats = other.stats(&|_, _| None).unwrap();
+        assert_eq!((stats.blobs, stats.blob_bytes, stats.actions), (1, 5, 1));
     }
 
     #[test]
@@ -392,7 +381,7 @@ mod tests {
                 scope.spawn(|| file(&cache, &[5; 100_000]));
             }
         });
-        assert_eq!(cache.stats().unwrap().blobs, 1);
+        assert_eq!(cache.stats(&|_, _| None).unwrap().blobs, 1);
         assert_eq!(fs::read_dir(cache.tmp()).unwrap().count(), 0);
     }
 }

@@ -131,7 +131,7 @@ impl Scheduler<'_> {
         let title = self.graph[id].title;
         let known = match &self.settings.sources {
             Some(sources) => sources.get(&self.titles[title].name).copied(),
-            None => work::known_source(&self.worker.cache, &self.titles[title].source),
+            None => work::known_source(self.worker.cache.local(), &self.titles[title].source),
         };
         match known {
             Some(digest) => {

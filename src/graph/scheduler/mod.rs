@@ -61,6 +61,8 @@ pub struct Settings {
     pub workers: Option<WorkerOptions>,
     /// Whether GPUs may decode, in such a process.
     pub gpu_decoding: bool,
+    /// Whether the cache's files may get names in output folders.
+    pub hard_links: bool,
 }
 
 /// What a step that runs has taken, besides its slot.
