@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::own_process::own_process;
-use common::servers::free_port;
 use common::servers::mock::Mock;
 use common::servers::redis::{self, Redis};
 use common::servers::s3::{self, S3};
 use common::servers::webdav::{self, WebDav};
+use common::servers::{free_port, make_certificate};
 use futures_util::future::join_all;
 use rivet::cache::remote::{self, MOST_ENTRY, Remote, RemoteError, RemoteFault};
 use rivet::cache::{ActionKey, BlobRef, Digest};
@@ -175,6 +175,19 @@ fn s3_denies() {
 }
 
 #[test]
+fn s3_denies_whoever_has_no_credentials() {
+    own_process(
+        "s3_denies_whoever_has_no_credentials",
+        &[("AWS_EC2_METADATA_DISABLED", "true")],
+        &[],
+        || {
+            let server = S3::start();
+            run(denies(&server.url(s3::BUCKET)));
+        },
+    );
+}
+
+#[test]
 fn s3_knows_no_such_bucket() {
     own_process("s3_knows_no_such_bucket", &S3_KEYS, &[s3::SECRET], || {
         let server = S3::start();
@@ -200,7 +213,7 @@ fn webdav_keeps_what_it_is_given() {
     own_process("webdav_keeps_what_it_is_given", &variables, &[webdav::PASSWORD], || {
         let server = WebDav::start();
         let plant = |name: &str, bytes: &[u8]| plant_file(&server.file(name), bytes);
-        run(keeps_what_it_is_given(&server.url(), plant));
+        run(keeps_what_it_is_given(&server.url("webdav"), plant));
     });
 }
 
@@ -209,7 +222,7 @@ fn webdav_denies() {
     let variables = [DAV_USER, ("RIVET_REMOTE_PASSWORD", "wrong-hunter2")];
     own_process("webdav_denies", &variables, &["wrong-hunter2"], || {
         let server = WebDav::start();
-        run(denies(&server.url()));
+        run(denies(&server.url("webdav")));
     });
 }
 
@@ -236,7 +249,7 @@ fn redis_keeps_what_it_is_given() {
     let variables = [("RIVET_REMOTE_PASSWORD", redis::PASSWORD)];
     own_process("redis_keeps_what_it_is_given", &variables, &[redis::PASSWORD], || {
         let server = Redis::start(&[]);
-        run(keeps_what_it_is_given(&server.url(), |name, bytes| server.plant(name, bytes)));
+        run(keeps_what_it_is_given(&server.url("redis"), |name, bytes| server.plant(name, bytes)));
     });
 }
 
@@ -245,7 +258,7 @@ fn redis_denies() {
     let wrong = [("RIVET_REMOTE_USER", "default"), ("RIVET_REMOTE_PASSWORD", "wrong-hunter2")];
     own_process("redis_denies", &wrong, &["wrong-hunter2"], || {
         let server = Redis::start(&[]);
-        run(denies(&server.url()));
+        run(denies(&server.url("redis")));
     });
 }
 
@@ -253,7 +266,7 @@ fn redis_denies() {
 fn redis_denies_whoever_says_nothing() {
     own_process("redis_denies_whoever_says_nothing", &[], &[], || {
         let server = Redis::start(&[]);
-        run(denies(&server.url()));
+        run(denies(&server.url("redis")));
     });
 }
 
@@ -262,7 +275,7 @@ fn redis_is_full() {
     let variables = [("RIVET_REMOTE_PASSWORD", redis::PASSWORD)];
     own_process("redis_is_full", &variables, &[redis::PASSWORD], || {
         let server = Redis::start(&["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]);
-        let remote = open(&server.url());
+        let remote = open(&server.url("redis"));
         let puts = run(async {
             let blobs: Vec<_> = (0..4).map(|seed| blob(seed, 2_000_000)).collect();
             remote.put_blobs(&blobs).await
@@ -277,7 +290,7 @@ fn redis_comes_back() {
     let variables = [("RIVET_REMOTE_PASSWORD", redis::PASSWORD)];
     own_process("redis_comes_back", &variables, &[redis::PASSWORD], || {
         let server = Redis::start(&[]);
-        let remote = open(&server.url());
+        let remote = open(&server.url("redis"));
         run(async {
             remote.put_entry(&key("a"), Bytes::from_static(b"one"), &[]).await.unwrap();
             server.drop_clients();
@@ -285,6 +298,37 @@ fn redis_comes_back() {
             let _ = remote.entries(&[key("a")]).await;
             assert_eq!(remote.entries(&[key("a")]).await.remove(0).unwrap().unwrap(), "one");
         });
+    });
+}
+
+#[test]
+fn tls_is_spoken_with_whom_the_system_trusts() {
+    let place = tempfile::tempdir().unwrap();
+    let certificate = place.path().join("cert.pem");
+    let variables = [("SSL_CERT_FILE", certificate.to_str().unwrap()), DAV_USER];
+    own_process("tls_is_spoken_with_whom_the_system_trusts", &variables, &[], || {
+        let certificate = std::env::var("SSL_CERT_FILE").unwrap();
+        let folder = Path::new(&certificate).parent().unwrap();
+        make_certificate(folder);
+        let (webdav, redis) = (WebDav::start_tls(folder), Redis::start_tls(folder));
+        // Nobody gets past the greeting without it, and there each is told that the password is wrong.
+        run(denies(&webdav.url("webdavs")));
+        run(denies(&redis.url("rediss")));
+    });
+}
+
+#[test]
+fn an_unknown_certificate_is_not_trusted() {
+    own_process("an_unknown_certificate_is_not_trusted", &[DAV_USER], &[], || {
+        let place = tempfile::tempdir().unwrap();
+        make_certificate(place.path());
+        let server = WebDav::start_tls(place.path());
+        let error = run(open(&server.url("webdavs")).entries(&[key("a")])).remove(0).unwrap_err();
+        assert_eq!(error.fault, RemoteFault::Refused, "{error}");
+        assert!(error.message.contains("certificate"), "{error}");
+        let server = Redis::start_tls(place.path());
+        let error = run(open(&server.url("rediss")).entries(&[key("a")])).remove(0).unwrap_err();
+        assert_ne!(error.fault, RemoteFault::Denied, "{error}");
     });
 }
 
@@ -471,7 +515,7 @@ fn google_takes_application_credentials() {
             "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/p",
             "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
             "token_url": format!("{}/token", mock.endpoint()),
-            "credential_source": { "file": subject },
+            "credential_source": { "file": subject, "format": { "type": "text" } },
         });
         plant_file(Path::new(&file), json.to_string().as_bytes());
         let remote = open(&format!("gs://bucket/team?endpoint={}", mock.endpoint()));

@@ -68,6 +68,19 @@ fn takes_connections(running: &mut Running) -> bool {
     false
 }
 
+/// Makes a certificate for this machine, `cert.pem` and `key.pem`, that is its own authority.
+pub fn make_certificate(folder: &Path) {
+    let output = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-days", "2", "-subj", "/CN=rivet-test"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-keyout", "key.pem", "-out", "cert.pem"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// A tool that `scripts/setup.sh` put into the repository's own folder, or else one on PATH.
 pub fn tool(name: &str) -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/venv/bin").join(name);

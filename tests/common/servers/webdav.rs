@@ -19,12 +19,23 @@ pub struct WebDav {
 
 impl WebDav {
     pub fn start() -> WebDav {
+        WebDav::start_with("", "")
+    }
+
+    /// With TLS, by `cert.pem` and `key.pem` of a folder.
+    pub fn start_tls(certificate: &Path) -> WebDav {
+        let here = certificate.display();
+        let settings = format!("ssl_certificate {here}/cert.pem;\nssl_certificate_key {here}/key.pem;\n");
+        WebDav::start_with(" ssl", &settings)
+    }
+
+    fn start_with(listen: &str, settings: &str) -> WebDav {
         let folder = tempfile::tempdir().unwrap();
         let here = folder.path();
         fs::create_dir(here.join("files")).unwrap();
         fs::write(here.join("users"), format!("{USER}:{{PLAIN}}{PASSWORD}\n")).unwrap();
         let running = start(&here.join("log"), |port| {
-            fs::write(here.join("nginx.conf"), configuration(here, port)).unwrap();
+            fs::write(here.join("nginx.conf"), configuration(here, port, listen, settings)).unwrap();
             let mut command = Command::new(nginx());
             command.arg("-p").arg(here).arg("-c").arg(here.join("nginx.conf")).args(["-e", "stderr"]);
             command
@@ -32,8 +43,9 @@ impl WebDav {
         WebDav { folder, running }
     }
 
-    pub fn url(&self) -> String {
-        format!("webdav://127.0.0.1:{}/team/cache", self.running.port)
+    /// `scheme` is webdav or webdavs.
+    pub fn url(&self, scheme: &str) -> String {
+        format!("{scheme}://127.0.0.1:{}/team/cache", self.running.port)
     }
 
     pub fn file(&self, name: &str) -> PathBuf {
@@ -47,7 +59,7 @@ fn nginx() -> &'static Path {
     if usual.exists() { usual } else { Path::new("nginx") }
 }
 
-fn configuration(here: &Path, port: u16) -> String {
+fn configuration(here: &Path, port: u16, listen: &str, settings: &str) -> String {
     let here = here.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|what| format!("{what}_temp_path {here}/tmp-{what};\n"))
@@ -60,7 +72,8 @@ fn configuration(here: &Path, port: u16) -> String {
          access_log off;\n\
          {temporary}\
          server {{\n\
-         listen 127.0.0.1:{port};\n\
+         listen 127.0.0.1:{port}{listen};\n\
+         {settings}\
          root {here}/files;\n\
          client_max_body_size 0;\n\
          dav_methods PUT DELETE MKCOL COPY MOVE;\n\
