@@ -1,5 +1,9 @@
 //! `rivet cache`.
 
+mod keygen;
+mod keys;
+mod trust;
+
 use clap::{Args, Subcommand};
 
 use super::{CacheDirArg, Exit, complain, load, open_cache, print};
@@ -15,6 +19,9 @@ pub struct CacheArgs {
 #[derive(Subcommand)]
 enum CacheCommand {
     Stats(StatsArgs),
+    Keygen(keygen::KeygenArgs),
+    Trust(trust::TrustArgs),
+    Keys(keys::KeysArgs),
 }
 
 /// Say where the cache is and how much it holds
@@ -31,8 +38,13 @@ struct StatsArgs {
 }
 
 pub fn run(args: &CacheArgs) -> Exit {
-    let CacheCommand::Stats(args) = &args.command;
-    match stats(args) {
+    let exit = match &args.command {
+        CacheCommand::Stats(args) => stats(args),
+        CacheCommand::Keygen(args) => keygen::run(args),
+        CacheCommand::Trust(args) => trust::run(args),
+        CacheCommand::Keys(args) => keys::run(args),
+    };
+    match exit {
         Ok(exit) | Err(exit) => exit,
     }
 }
