@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use rivet::cache::Tiers;
+use rivet::cache::{LocalCache, Tiers};
 use rivet::graph::{self, Event};
 use rivet::spec::Ladder;
 use rustix::process::{Resource, Rlimit};
 
 use super::remote::RemoteArgs;
-use super::{Exit, LadderArgs, MachineArgs, complain, failed, load, on_interrupt, open_cache, print};
+use super::{Exit, LadderArgs, MachineArgs, complain, failed, load, on_interrupt, print};
 use crate::report::{self, Progress, Tracer};
 
 /// Build every title of a ladder, and publish it
@@ -81,10 +81,9 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
     let events = events.map(|file| RefCell::new(BufWriter::new(file)));
     let trace = args.trace.as_ref().map(|path| create(path, "a trace")).transpose()?;
     let trace = trace.and_then(|file| Tracer::new(file).ok()).map(RefCell::new);
-    let local = open_cache(&args.ladder.cache, Some(&ladder))?;
     raise_open_files();
     let cancelled = on_interrupt();
-    let cache = Arc::new(args.remote.tiers(local, &ladder, &cancelled)?);
+    let cache = Arc::new(args.remote.tiers(LocalCache::open, &args.ladder.cache, &ladder, &cancelled)?);
     let progress = RefCell::new(Progress::new(args.quiet, Arc::clone(&cancelled)));
     let observe = |event: &Event| {
         if let Some(trace) = &trace {

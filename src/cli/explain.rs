@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use rivet::cache::LocalCache;
 use rivet::graph;
 
 use super::remote::RemoteArgs;
-use super::{CacheDirArg, Exit, failed, load, look_at_cache, on_interrupt, print, print_json};
+use super::{CacheDirArg, Exit, failed, load, on_interrupt, print, print_json};
 use crate::report;
 
 /// Explain a step: what its key is made of, what differs from the last build, where its result is from
@@ -43,9 +44,8 @@ pub fn run(args: &ExplainArgs) -> Exit {
 
 fn try_run(args: &ExplainArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder)?;
-    let local = look_at_cache(&args.cache, Some(&ladder))?;
     let cancelled = on_interrupt();
-    let cache = Arc::new(args.remote.tiers(local, &ladder, &cancelled)?);
+    let cache = Arc::new(args.remote.tiers(LocalCache::open_to_look, &args.cache, &ladder, &cancelled)?);
     let options = super::looking();
     let steps = graph::explain(&ladder, &cache, &options, &cancelled, &args.selector)
         .map_err(|error| failed(&error))?;

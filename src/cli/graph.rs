@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use rivet::cache::LocalCache;
 use rivet::graph;
 
 use super::remote::RemoteArgs;
-use super::{Exit, LadderArgs, failed, load, look_at_cache, on_interrupt, print, print_json};
+use super::{Exit, LadderArgs, failed, load, on_interrupt, print, print_json};
 use crate::report::drawing;
 
 /// Draw the graph of a build: every step, what it needs, and whether it would run
@@ -48,9 +49,9 @@ pub fn run(args: &GraphArgs) -> Exit {
 
 fn try_run(args: &GraphArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder.ladder)?;
-    let local = look_at_cache(&args.ladder.cache, Some(&ladder))?;
     let cancelled = on_interrupt();
-    let cache = Arc::new(args.remote.tiers(local, &ladder, &cancelled)?);
+    let cache =
+        Arc::new(args.remote.tiers(LocalCache::open_to_look, &args.ladder.cache, &ladder, &cancelled)?);
     let view = graph::view(&ladder, &cache, &super::looking(), &cancelled).map_err(|error| failed(&error))?;
     let group = args.grouped || (!args.all && view.nodes.len() > drawing::MANY);
     match args.format {

@@ -273,21 +273,24 @@ fn look_at_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<Local
     open_cache_with(LocalCache::open_to_look, arg, ladder)
 }
 
-fn open_cache_with(
-    open: fn(&Path) -> Result<LocalCache, CacheError>,
-    arg: &CacheDirArg,
-    ladder: Option<&Ladder>,
-) -> Result<Arc<LocalCache>, Exit> {
+fn open_cache_with(open: Open, arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
+    let folder = cache_folder(arg, ladder)?;
+    open(&folder).map(Arc::new).map_err(|error| cache_failed(&error))
+}
+
+/// Opens a cache's folder, to fill it or to look at it.
+type Open = fn(&Path) -> Result<LocalCache, CacheError>;
+
+fn cache_folder(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<PathBuf, Exit> {
     let folder = arg
         .cache_dir
         .clone()
         .or_else(|| ladder.and_then(|ladder| ladder.cache.dir.clone()))
         .or_else(rivet::cache::default_folder);
-    let Some(folder) = folder else {
+    folder.ok_or_else(|| {
         complain("there is no home folder to keep a cache in", Some("name a folder with --cache-dir"));
-        return Err(Exit::Usage);
-    };
-    open(&folder).map(Arc::new).map_err(|error| cache_failed(&error))
+        Exit::Usage
+    })
 }
 
 /// Tells what is wrong with the cache's folder.

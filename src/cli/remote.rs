@@ -1,5 +1,6 @@
 //! The remote cache's arguments, for all commands that ask one.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -7,10 +8,10 @@ use std::time::Duration;
 use clap::Args;
 use rivet::cache::remote::RemoteUrl;
 use rivet::cache::trust::Trust;
-use rivet::cache::{LocalCache, RemoteOptions, Tiers};
+use rivet::cache::{RemoteOptions, Tiers};
 use rivet::spec::Ladder;
 
-use super::{Exit, complain};
+use super::{CacheDirArg, Exit, Open, cache_failed, cache_folder, complain};
 
 /// Which remote cache, and how to use it.
 #[derive(Args)]
@@ -54,22 +55,29 @@ impl RemoteArgs {
     /// The local cache with the remote behind it that the arguments or the spec name, if they do.
     pub fn tiers(
         &self,
-        local: Arc<LocalCache>,
+        open: Open,
+        cache: &CacheDirArg,
         ladder: &Ladder,
         cancelled: &Arc<AtomicBool>,
     ) -> Result<Tiers, Exit> {
-        let Some(url) = self.url(ladder)? else { return Ok(Tiers::from(local)) };
-        if self.offline {
-            return Ok(Tiers::offline(local));
-        }
+        let mut folder = cache_folder(cache, Some(ladder))?;
+        let opened = |folder: &Path| open(folder).map(Arc::new).map_err(|error| cache_failed(&error));
+        let Some(url) = self.url(ladder)? else { return Ok(Tiers::from(opened(&folder)?)) };
         let mut trust = Trust::of_user(&ladder.cache.trusted_keys).map_err(|error| {
             complain(&error, error.hint().as_deref());
             Exit::Usage
         })?;
+        trust.set_insecure_unsigned(self.insecure_unsigned);
+        if let Some(name) = trust.beyond_user() {
+            folder = rivet::cache::apart(&folder, &name);
+        }
+        let local = opened(&folder)?;
+        if self.offline {
+            return Ok(Tiers::offline(local));
+        }
         if self.insecure_unsigned {
             complain_about_insecurity(&url);
         }
-        trust.set_insecure_unsigned(self.insecure_unsigned);
         let options = RemoteOptions {
             url: url.clone(),
             trust,

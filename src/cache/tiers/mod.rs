@@ -110,8 +110,12 @@ impl Tiers {
         let counts = Arc::new(Counts::default());
         let read_only = match () {
             () if options.read_only => Some("it was asked for"),
-            () if trust.signer().is_none() && !trust.is_insecure() => {
+            () if trust.is_insecure() => None,
+            () if trust.signer().is_none() => {
                 Some("there is no key to sign with; `rivet cache keygen` makes one")
+            }
+            () if trust.beyond_user().is_some() => {
+                Some("keys count that only the spec names; `rivet cache trust` makes them yours")
             }
             () => None,
         };

@@ -58,7 +58,7 @@ impl TrustError {
                 Some(format!("look through it, then: chmod go-w '{}'", path.display()))
             }
             TrustError::Exists(_) => Some(
-                "--force makes another and keeps that one beside it; what is signed from then on must be trusted anew"
+                "`rivet cache keys` shows its public key; --force makes another and keeps that one beside it"
                     .to_owned(),
             ),
             TrustError::Environment(_) => Some(
@@ -115,8 +115,9 @@ impl KeyFolder {
         if mode & 0o002 != 0 {
             return Err(TrustError::WritableByOthers { path, mode });
         }
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(TrustError::io("read", &path))?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(TrustError::io("read", &path))?;
+        let text = String::from_utf8_lossy(&text);
         let lines = text.lines().map(str::trim).enumerate();
         let keys = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
         keys.map(|(at, line)| {

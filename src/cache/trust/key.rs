@@ -145,3 +145,78 @@ fn from_hex(digits: &str) -> Option<Zeroizing<[u8; 32]>> {
     }
     Some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 8032 7.1, test 1.
+    const RFC_SECRET: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+    const RFC_PUBLIC: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    const RFC_SIGNATURE: &str = "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b";
+
+    #[test]
+    fn keys_are_those_of_the_standard() {
+        let key: SigningKey = format!("{SECRET}{RFC_SECRET}").parse().unwrap();
+        assert_eq!(key.public().to_string(), format!("{PUBLIC}{RFC_PUBLIC}"));
+        let signature = key.sign(b"");
+        let text: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(text, RFC_SIGNATURE);
+        assert!(key.public().signed(b"", &signature));
+        assert!(!key.public().signed(b"x", &signature));
+    }
+
+    #[test]
+    fn texts_come_back() {
+        let key = SigningKey::generate().unwrap();
+        let again: SigningKey = key.secret_text().parse().unwrap();
+        assert_eq!(again.secret_text(), key.secret_text());
+        assert_eq!(key.public().to_string().parse(), Ok(again.public()));
+        assert_ne!(SigningKey::generate().unwrap().public(), key.public());
+    }
+
+    #[test]
+    fn a_private_key_shows_itself_to_nobody() {
+        let key: SigningKey = format!("{SECRET}{RFC_SECRET}").parse().unwrap();
+        let debug = format!("{key:?}");
+        assert!(debug.contains(RFC_PUBLIC) && !debug.contains(RFC_SECRET), "{debug}");
+        for text in [format!("{SECRET}{RFC_SECRET}0"), format!("secret:{RFC_SECRET}"), RFC_SECRET.to_owned()]
+        {
+            let error = text.parse::<SigningKey>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("9d61"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_told() {
+        let public = |text: &str| text.parse::<PublicKey>().unwrap_err();
+        assert_eq!(public(""), KeyError::NotPublic);
+        assert_eq!(public(RFC_PUBLIC), KeyError::NotPublic);
+        assert_eq!(public(&format!("{SECRET}{RFC_SECRET}")), KeyError::IsPrivate);
+        assert_eq!(public(PUBLIC), KeyError::Digits);
+        assert_eq!(public(&format!("{PUBLIC}{RFC_PUBLIC}0")), KeyError::Digits);
+        assert_eq!(public(&format!("{PUBLIC}+{}", &RFC_PUBLIC[1..])), KeyError::Digits);
+        assert_eq!(public(&format!("{PUBLIC}\u{e9}{}", &RFC_PUBLIC[2..])), KeyError::Digits);
+        let private = |text: &str| text.parse::<SigningKey>().unwrap_err();
+        assert_eq!(private(&format!("{PUBLIC}{RFC_PUBLIC}")), KeyError::IsPublic);
+        assert_eq!(private("\n"), KeyError::NotPrivate);
+        assert_eq!(private(SECRET), KeyError::Digits);
+    }
+
+    #[test]
+    fn points_of_small_order_and_second_encodings_are_no_keys() {
+        let mut one = [0; 32];
+        one[0] = 1;
+        assert_eq!(PublicKey::from_bytes(&one), Err(KeyError::Weak));
+        assert_eq!(PublicKey::from_bytes(&[0; 32]), Err(KeyError::Weak));
+        // From the field's prime, 2^255 - 19, on, numbers stand for smaller ones.
+        let mut of_large_order = 0;
+        for above in 0..19 {
+            let mut bytes = [0xff; 32];
+            (bytes[0], bytes[31]) = (0xed + above, 0x7f);
+            of_large_order += u8::from(VerifyingKey::from_bytes(&bytes).is_ok_and(|key| !key.is_weak()));
+            assert_eq!(PublicKey::from_bytes(&bytes), Err(KeyError::Weak));
+        }
+        assert!(of_large_order > 0, "only their encoding is wrong with some");
+    }
+}

@@ -15,18 +15,24 @@ mod folder;
 mod key;
 mod sealed;
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 
 pub use distrust::Distrust;
 pub use folder::{KeyFolder, TrustError};
 pub use key::{KeyError, PublicKey, SigningKey};
 pub use sealed::{MOST_BLOBS, MOST_INPUTS, SealError, seal};
 
-use super::{ActionEntry, ActionKey};
+use super::{ActionEntry, ActionKey, Digest};
 
 /// The environment's variable with the text of a private key, for machines without a home.
 pub const SIGNING_KEY_VARIABLE: &str = "RIVET_SIGNING_KEY";
+
+/// What [`SIGNING_KEY_VARIABLE`] holds. An empty one counts as none: that is what CI services make of a
+/// secret that a job must not see.
+pub fn variable() -> Option<OsString> {
+    std::env::var_os(SIGNING_KEY_VARIABLE).filter(|text| !text.is_empty())
+}
 
 /// Who signs here, and whose signatures count.
 #[derive(Debug, Default)]
@@ -34,6 +40,8 @@ pub struct Trust {
     signing: Option<SigningKey>,
     /// Public keys, and whose they are.
     trusted: BTreeMap<PublicKey, String>,
+    /// Those of them that the spec alone names.
+    of_spec: BTreeSet<PublicKey>,
     insecure_unsigned: bool,
 }
 
@@ -49,18 +57,16 @@ impl Trust {
 
     /// What the user's configuration folder and environment say, and the keys that a spec names.
     pub fn of_user(spec: &[PublicKey]) -> Result<Trust, TrustError> {
-        let variable = std::env::var_os(SIGNING_KEY_VARIABLE);
-        Trust::load(KeyFolder::of_user().as_ref(), variable.as_deref(), spec)
+        Trust::load(KeyFolder::of_user().as_ref(), variable().as_deref(), spec)
     }
 
-    /// A key in `variable` comes before the folder's. An empty variable counts as none: that is what
-    /// CI services make of a secret that a job must not see.
+    /// A key in `variable` comes before the folder's.
     pub fn load(
         folder: Option<&KeyFolder>,
         variable: Option<&OsStr>,
         spec: &[PublicKey],
     ) -> Result<Trust, TrustError> {
-        let signing = match variable.filter(|text| !text.is_empty()) {
+        let signing = match variable {
             Some(text) => Some(folder::key_in_environment(text)?),
             None => folder.map(KeyFolder::signing_key).transpose()?.flatten(),
         };
@@ -69,7 +75,10 @@ impl Trust {
             trust.believe(key, &name);
         }
         for key in spec {
-            trust.believe(*key, "named by the spec");
+            if !trust.trusted.contains_key(key) {
+                trust.of_spec.insert(*key);
+                trust.believe(*key, "named by the spec");
+            }
         }
         Ok(trust)
     }
@@ -90,6 +99,21 @@ impl Trust {
         self.insecure_unsigned
     }
 
+    /// `None` where only those are believed whom the user trusts. Otherwise a name for who else is: what
+    /// is taken on their word must be kept apart, under this name, from what other builds of the user
+    /// believe, and must not be signed with the user's key.
+    pub fn beyond_user(&self) -> Option<Digest> {
+        if self.of_spec.is_empty() && !self.insecure_unsigned {
+            return None;
+        }
+        let mut hasher = blake3::Hasher::new_derive_key("rivet trust beyond the user's v1");
+        hasher.update(&[u8::from(self.insecure_unsigned)]);
+        for key in &self.of_spec {
+            hasher.update(key.as_bytes());
+        }
+        Some(hasher.finalize().into())
+    }
+
     /// The public key of who signs here.
     pub fn signer(&self) -> Option<PublicKey> {
         self.signing.as_ref().map(SigningKey::public)
@@ -100,9 +124,11 @@ impl Trust {
         self.trusted.iter().map(|(key, name)| (key, name.as_str()))
     }
 
-    /// The bytes of an entry for a remote, signed if there is a key to sign with.
+    /// The bytes of an entry for a remote, signed if there is a key to sign with, and nobody is believed
+    /// but whom the user trusts.
     pub fn seal(&self, key: &ActionKey, entry: &ActionEntry) -> Result<Vec<u8>, SealError> {
-        seal(key, entry, self.signing.as_ref())
+        let signer = self.signing.as_ref().filter(|_| self.beyond_user().is_none());
+        seal(key, entry, signer)
     }
 
     /// The entry that a remote has under `key`, if it is to be believed.
@@ -113,5 +139,27 @@ impl Trust {
             Some(signer) if self.trusted.contains_key(signer) => Ok(()),
             Some(signer) => Err(Distrust::UnknownKey(*signer)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_believed_beyond_the_users_own_has_a_name() {
+        let [ann, bob] = [(); 2].map(|()| SigningKey::generate().unwrap().public());
+        let key = SigningKey::generate().unwrap();
+        let text = key.secret_text();
+        let own = OsStr::new(text.as_str());
+        let load = |spec: &[PublicKey]| Trust::load(None, Some(own), spec).unwrap();
+        assert_eq!(load(&[]).beyond_user(), None);
+        assert_eq!(load(&[key.public()]).beyond_user(), None, "the user's own key adds nobody");
+        let names = [&[ann][..], &[bob], &[ann, bob]].map(|spec| load(spec).beyond_user().unwrap());
+        assert_eq!(BTreeSet::from(names).len(), 3);
+        assert_eq!(load(&[bob, ann]).beyond_user(), Some(names[2]));
+        let mut insecure = load(&[]);
+        insecure.set_insecure_unsigned(true);
+        assert!(insecure.beyond_user().is_some_and(|name| !names.contains(&name)));
     }
 }

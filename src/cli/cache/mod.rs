@@ -2,8 +2,11 @@
 
 mod clear;
 mod gc;
+mod keygen;
+mod keys;
 mod pins;
 mod stats;
+mod trust;
 mod verify;
 
 use std::path::PathBuf;
@@ -30,6 +33,9 @@ enum CacheCommand {
     Pins(pins::PinsArgs),
     Verify(verify::VerifyArgs),
     Clear(clear::ClearArgs),
+    Keygen(keygen::KeygenArgs),
+    Trust(trust::TrustArgs),
+    Keys(keys::KeysArgs),
 }
 
 /// Which cache.
@@ -64,6 +70,9 @@ pub fn run(args: &CacheArgs) -> Exit {
         CacheCommand::Pins(args) => pins::list(args),
         CacheCommand::Verify(args) => verify::run(args),
         CacheCommand::Clear(args) => clear::run(args),
+        CacheCommand::Keygen(args) => keygen::run(args),
+        CacheCommand::Trust(args) => trust::run(args),
+        CacheCommand::Keys(args) => keys::run(args),
     };
     match ended {
         Ok(exit) | Err(exit) => exit,

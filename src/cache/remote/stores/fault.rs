@@ -35,6 +35,7 @@ fn judge(error: &opendal::Error) -> (RemoteFault, String) {
         };
     }
     if let Some(cause) = causes().find_map(|cause| cause.downcast_ref::<io::Error>()) {
+        let cause = innermost(cause);
         return (of_io(cause), cause.to_string());
     }
     let kind = error.kind();
@@ -86,7 +87,13 @@ fn of_status(refusal: &Refusal) -> RemoteFault {
     }
 }
 
-/// What a file system's error means.
+/// TLS wraps its errors in such of the system, and HTTP those once more.
+fn innermost(error: &io::Error) -> &io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>());
+    inner.map_or(error, innermost)
+}
+
+/// What a file system's error means, or a connection's.
 pub(super) fn of_io(error: &io::Error) -> RemoteFault {
     match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => RemoteFault::Denied,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::{self, BoxFuture, FutureExt};
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo,
     RedisConnectionInfo, RedisError, ServerErrorKind,
 };
 use tokio::sync::Mutex;
@@ -81,14 +81,9 @@ impl Redis {
         Ok(connection.insert(made).clone())
     }
 
-    /// Runs commands in one message. `doing` is for a message: "reading".
-    async fn run<T: FromRedisValue>(
-        &self,
-        doing: &str,
-        name: &str,
-        commands: &Pipeline,
-    ) -> Result<T, RemoteError> {
-        let answer = async { commands.query_async(&mut self.connection().await?).await };
+    /// Runs a command. `doing` is for a message: "reading".
+    async fn run<T: FromRedisValue>(&self, doing: &str, name: &str, command: Cmd) -> Result<T, RemoteError> {
+        let answer = async { command.query_async(&mut self.connection().await?).await };
         let error: RedisError = match answer.await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
@@ -104,9 +99,10 @@ impl Redis {
     async fn read(&self, name: &str, most: u64) -> Result<Option<Bytes>, RemoteError> {
         let key = self.key(name);
         // The last byte that is asked for is one too many, and its coming tells that there are more.
-        let mut commands = redis::pipe();
-        commands.exists(&key).getrange(&key, 0, most as isize);
-        let (exists, bytes): (bool, Bytes) = self.run("reading", name, &commands).await?;
+        let exists = self.run::<bool>("reading", name, Cmd::exists(&key));
+        let last = isize::try_from(most).unwrap_or(isize::MAX);
+        let bytes = self.run("reading", name, Cmd::getrange(&key, 0, last));
+        let (exists, bytes) = future::try_join(exists, bytes).await?;
         Ok(exists.then_some(bytes))
     }
 
@@ -133,9 +129,9 @@ impl Redis {
     async fn has(&self, blob: &BlobRef) -> Result<bool, RemoteError> {
         let name = blob_name(blob);
         let key = self.key(&name);
-        let mut commands = redis::pipe();
-        commands.exists(&key).strlen(&key);
-        let (exists, length): (bool, u64) = self.run("looking for", &name, &commands).await?;
+        let exists = self.run::<bool>("looking for", &name, Cmd::exists(&key));
+        let length = self.run::<u64>("looking for", &name, Cmd::strlen(&key));
+        let (exists, length) = future::try_join(exists, length).await?;
         Ok(exists && length == blob.size)
     }
 
@@ -144,9 +140,7 @@ impl Redis {
             let told = format_args!("storing {name}: Redis takes no more than {MOST_VALUE} bytes at once");
             return Err(refused(&self.url, told));
         }
-        let mut commands = redis::pipe();
-        commands.set(self.key(name), &bytes[..]).ignore();
-        self.run("storing", name, &commands).await
+        self.run("storing", name, Cmd::set(self.key(name), &bytes[..])).await
     }
 
     async fn put_blob(&self, blob: &BlobRef, bytes: &Bytes) -> Result<(), RemoteError> {

@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
@@ -12,6 +13,12 @@ use opendal::raw::Operation;
 use opendal::raw::oio::ReadStream;
 use opendal::{Buffer, ErrorKind, HttpBody, HttpTransport};
 use opendal_http_transport_reqwest::ReqwestTransport;
+use tokio::time::timeout;
+
+/// Who tells a machine in a cloud what it may do. Elsewhere nobody answers there, and nobody refuses.
+const METADATA: [&str; 2] = ["169.254.169.254", "metadata.google.internal"];
+/// How long such an answer may take; it comes from the machine's own host.
+const METADATA_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Bytes at most of an answer that is no object's content: properties of a file, tokens, errors.
 const MOST_TALK: u64 = 1 << 20;
@@ -38,6 +45,9 @@ impl Error for Refusal {}
 
 pub(super) struct Transport {
     inner: ReqwestTransport,
+    /// Whether the metadata service answered when it was first asked. Credentials are looked for by one
+    /// request after the other, and not each shall wait for nobody.
+    has_metadata: OnceLock<bool>,
 }
 
 impl Transport {
@@ -45,7 +55,18 @@ impl Transport {
     pub fn new(patience: Duration) -> Result<Transport, reqwest::Error> {
         let agent = concat!("rivet/", env!("CARGO_PKG_VERSION"));
         let client = reqwest::Client::builder().connect_timeout(patience).user_agent(agent).build()?;
-        Ok(Transport { inner: ReqwestTransport::new(client) })
+        Ok(Transport { inner: ReqwestTransport::new(client), has_metadata: OnceLock::new() })
+    }
+
+    async fn ask_metadata(&self, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
+        let nobody = || opendal::Error::new(ErrorKind::Unexpected, "there is no metadata service");
+        if self.has_metadata.get() == Some(&false) {
+            return Err(nobody());
+        }
+        let answer =
+            timeout(METADATA_PATIENCE, self.inner.fetch(request)).await.unwrap_or_else(|_| Err(nobody()));
+        self.has_metadata.get_or_init(|| answer.is_ok());
+        answer
     }
 }
 
@@ -54,7 +75,12 @@ impl HttpTransport for Transport {
         // Requests for credentials carry no operation; whoever sends them reads the status.
         let operation = request.extensions().get::<Operation>().copied();
         let method = request.method().clone();
-        let (parts, body) = self.inner.fetch(request).await?.into_parts();
+        let is_metadata = request.uri().host().is_some_and(|host| METADATA.contains(&host));
+        let answer = match operation {
+            None if is_metadata => self.ask_metadata(request).await,
+            _ => self.inner.fetch(request).await,
+        };
+        let (parts, body) = answer?.into_parts();
         // A redirection that could not be followed says no, too: S3's for a bucket of another region.
         let failed = !parts.status.is_success();
         if operation == Some(Operation::Read) && !failed {
