@@ -20,7 +20,7 @@ const OUTSIDE: [&str; 2] = ["source", "publish"];
 /// A film of many spans, with sound.
 fn film(project: &Project) {
     let (clip, film) = (common::clip(BUNNY_5S), project.path("film.mkv"));
-    let small = ["-vf", "scale=160:90", "-c:v", "ffv1", "-g", "12", "-c:a", "flac"];
+    let small = ["-vf", "scale=160:90", "-c:v", "ffv1", "-g", "12", "-c:a", "pcm_s16le"];
     common::ffmpeg(&[&["-i", clip.to_str().unwrap()], &small[..], &[film.to_str().unwrap()]].concat());
 }
 
@@ -28,12 +28,26 @@ fn spec(output: &str, rungs: &str) -> String {
     ladder("film.mkv", rungs).replace("\"out\"", &format!("\"{output}\""))
 }
 
-/// A build of a spec of its own, with its events in a file beside it.
+/// A build of a spec of its own.
 fn command(project: &Project, name: &str, rungs: &str) -> Command {
+    let mut command = quiet_command(project, name, rungs);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).args(["--jobs", "2"]);
+    command
+}
+
+/// One that does a step at a time, in the process itself: stopping it stops the step.
+fn holder(project: &Project) -> Command {
+    let mut command = quiet_command(project, "holder", RUNGS);
+    command.args(["--jobs", "1", "--in-process"]);
+    command
+}
+
+/// A build with its events in a file beside its spec.
+fn quiet_command(project: &Project, name: &str, rungs: &str) -> Command {
     project.write(&format!("{name}.toml"), spec(name, rungs));
     let mut command = project.rivet();
-    command.args(["build", &format!("{name}.toml"), "--jobs", "2", "--events"]);
-    command.arg(project.path(&format!("{name}.jsonl"))).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(["build", &format!("{name}.toml"), "--events"]).arg(project.path(&format!("{name}.jsonl")));
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 
@@ -132,11 +146,7 @@ fn signal(name: &str, child: &Child) {
 fn a_build_that_is_killed_holds_nobody_up() {
     let project = Project::new();
     film(&project);
-    // One step at a time, in the process itself: stopping that stops the step.
-    let mut holder = command(&project, "holder", RUNGS);
-    holder.args(["--in-process", "--jobs", "1"]);
-    holder.stdout(Stdio::null()).stderr(Stdio::null());
-    let (mut holder, mut told) = Events::of(&mut holder, &project.path("holder.jsonl"));
+    let (mut holder, mut told) = Events::of(&mut holder(&project), &project.path("holder.jsonl"));
     told.find("started", "encode");
     told.find("finished", "encode");
     let held = told.find("started", "encode");
@@ -175,10 +185,7 @@ fn a_build_that_is_killed_holds_nobody_up() {
 fn a_build_that_waits_can_be_interrupted() {
     let project = Project::new();
     film(&project);
-    let mut holder = command(&project, "holder", RUNGS);
-    holder.args(["--in-process", "--jobs", "1"]);
-    holder.stdout(Stdio::null()).stderr(Stdio::null());
-    let (mut holder, mut told) = Events::of(&mut holder, &project.path("holder.jsonl"));
+    let (mut holder, mut told) = Events::of(&mut holder(&project), &project.path("holder.jsonl"));
     told.find("started", "decode");
     signal("-STOP", &holder);
     let (mut other, mut told) =
