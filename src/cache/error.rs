@@ -39,6 +39,12 @@ impl CacheError {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Some(
                 "the cache folder must be writable: name another one with --cache-dir or RIVET_CACHE_DIR",
             ),
+            io::ErrorKind::FileTooLarge => Some(
+                "files may not grow so large here: raise the limit (ulimit -f), or name another folder with --cache-dir",
+            ),
+            io::ErrorKind::NotADirectory => Some(
+                "a folder of the cache is a symbolic link or a file: remove it, or name another folder with --cache-dir;                  to keep a cache elsewhere, link the whole folder",
+            ),
             _ => None,
         }
     }

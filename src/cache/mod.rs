@@ -11,7 +11,9 @@
 //!     log/                one record a build, see `rivet log`
 //!     builds/             files that running builds hold locked
 //!     pins/               what is to be kept whatever its age, named by the digest of the pin's name
-//!     tmp/                files being written; complete ones are renamed into place
+//!     tmp/                files being written, in a folder for each process; complete ones are
+//!                         renamed into place
+//!     leases              a file of no bytes; locks on it tell who is at which action
 //! ```
 //!
 //! Several processes may use one folder at once: files appear whole by rename, are never
@@ -24,6 +26,8 @@ mod error;
 mod local;
 mod place;
 pub mod remote;
+mod tiers;
+pub mod trust;
 
 use std::path::PathBuf;
 
@@ -31,10 +35,11 @@ pub use digest::{ActionKey, Digest};
 pub use entry::{ActionEntry, ActionResult, BlobRef, Cost};
 pub use error::CacheError;
 pub use local::{
-    AgeStats, CacheStats, Collected, Damage, FileStamp, Found, GcRules, GroupStats, LocalCache, Parts, Pin,
-    PinnedTitle, RunningBuild, Tally, Verified,
+    AgeStats, CacheStats, Collected, Damage, FileKind, FileStamp, GcRules, GroupStats, Lease, LocalCache,
+    Parts, Pin, PinnedTitle, RunningBuild, Tally, Verified,
 };
 pub use place::default_folder;
+pub use tiers::{PATIENCE, RemoteOptions, RemoteReport, Tiers};
 
 /// What the graph needs of a cache. Backends and decorators (tiers, signing, counting)
 /// implement just this.

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use rivet::cache::LocalCache;
+use rivet::cache::Tiers;
 use rivet::graph::{self, Event};
 use rivet::spec::Ladder;
 use rustix::process::{Resource, Rlimit};
 
+use super::remote::RemoteArgs;
 use super::{Exit, LadderArgs, MachineArgs, complain, failed, load, on_interrupt, open_cache, print};
 use crate::report::{self, Progress, Tracer};
 
@@ -27,6 +28,8 @@ pub struct BuildArgs {
     ladder: LadderArgs,
     #[command(flatten)]
     machine: MachineArgs,
+    #[command(flatten)]
+    remote: RemoteArgs,
     /// After a failure go on with what does not depend on it
     #[arg(short, long)]
     keep_going: bool,
@@ -78,9 +81,10 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
     let events = events.map(|file| RefCell::new(BufWriter::new(file)));
     let trace = args.trace.as_ref().map(|path| create(path, "a trace")).transpose()?;
     let trace = trace.and_then(|file| Tracer::new(file).ok()).map(RefCell::new);
-    let cache = open_cache(&args.ladder.cache, Some(&ladder))?;
+    let local = open_cache(&args.ladder.cache, Some(&ladder))?;
     raise_open_files();
     let cancelled = on_interrupt();
+    let cache = Arc::new(args.remote.tiers(local, &ladder, &cancelled)?);
     let progress = RefCell::new(Progress::new(args.quiet, Arc::clone(&cancelled)));
     let observe = |event: &Event| {
         if let Some(trace) = &trace {
@@ -128,7 +132,7 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
 fn check(
     args: &BuildArgs,
     ladder: &Ladder,
-    cache: &LocalCache,
+    cache: &Tiers,
     options: &graph::Options,
     cancelled: Arc<AtomicBool>,
 ) -> Result<Exit, Exit> {

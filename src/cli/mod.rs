@@ -9,6 +9,7 @@ mod graph;
 mod init;
 mod log;
 mod plan;
+mod remote;
 mod worker;
 
 use std::io::{IsTerminal, Write};
@@ -262,7 +263,21 @@ fn load(path: &Path) -> Result<Ladder, Exit> {
     })
 }
 
+/// Opens the cache for a build.
 fn open_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
+    open_cache_with(LocalCache::open, arg, ladder)
+}
+
+/// Opens the cache for a command that only looks at it.
+fn look_at_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
+    open_cache_with(LocalCache::open_to_look, arg, ladder)
+}
+
+fn open_cache_with(
+    open: fn(&Path) -> Result<LocalCache, CacheError>,
+    arg: &CacheDirArg,
+    ladder: Option<&Ladder>,
+) -> Result<Arc<LocalCache>, Exit> {
     let folder = arg
         .cache_dir
         .clone()
@@ -272,7 +287,7 @@ fn open_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCac
         complain("there is no home folder to keep a cache in", Some("name a folder with --cache-dir"));
         return Err(Exit::Usage);
     };
-    LocalCache::open(&folder).map(Arc::new).map_err(|error| cache_failed(&error))
+    open(&folder).map(Arc::new).map_err(|error| cache_failed(&error))
 }
 
 /// Tells what is wrong with the cache's folder.

@@ -41,10 +41,10 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
-use crate::cache::LocalCache;
+use crate::cache::Tiers;
 use crate::executors::{self, Executor, Found, Wanted};
 use crate::media::{self, Codecs, CodecsHere, Scaler};
 use crate::spec::Ladder;
@@ -110,19 +110,24 @@ impl Default for Options {
 /// its last event is the summary that is also returned. `cancelled` may be set from anywhere.
 pub fn build(
     ladder: &Ladder,
-    cache: Arc<LocalCache>,
+    cache: Arc<Tiers>,
     options: &Options,
     cancelled: Arc<AtomicBool>,
     observe: &dyn Fn(&Event),
 ) -> Result<Summary, StepError> {
     let (start, started) = (Instant::now(), SystemTime::now());
     // One that cannot be announced, in a folder that is only read, is in no danger from a cleaning.
-    let _running = cache.announce().inspect_err(|error| tracing::debug!("{error}")).ok();
-    let log = Arc::clone(&cache);
+    let _running = cache.local().announce().inspect_err(|error| tracing::debug!("{error}")).ok();
+    let tiers = Arc::clone(&cache);
+    let is_cancelled = Arc::clone(&cancelled);
     let settings = Settings { gauges: options.gauges, ..settings(options) };
     let mut scheduler = schedule(ladder, cache, settings, cancelled, observe)?;
     scheduler.run();
     scheduler.end_workers();
+    tiers.finish(&|| is_cancelled.load(Ordering::Relaxed), &|left| observe(&Event::Storing { left }));
+    for message in tiers.take_notices() {
+        observe(&Event::Warning { title: String::new(), message });
+    }
     let outcome = std::mem::take(&mut scheduler.outcome);
     let mut nodes: BTreeMap<Kind, Counts> =
         Kind::ALL.into_iter().map(|kind| (kind, Counts::default())).collect();
@@ -133,11 +138,12 @@ pub fn build(
         cpu_seconds: limits::cpu_seconds(),
         decoded_frames: scheduler.decoded_frames(),
         spans_on_gpus: outcome.spans_on_gpus,
+        remote: tiers.report(),
         titles: outcome.summaries,
         failures: outcome.failures,
         interrupted: outcome.interrupted,
     };
-    if let Err(error) = record::keep(&log, ladder, &scheduler, &outcome.runs, &summary, started) {
+    if let Err(error) = record::keep(tiers.local(), ladder, &scheduler, &outcome.runs, &summary, started) {
         observe(&Event::Warning {
             title: String::new(),
             message: format!("this build is not in the log: {error}"),
@@ -166,7 +172,7 @@ fn settings(options: &Options) -> Settings {
 
 fn schedule<'a>(
     ladder: &'a Ladder,
-    cache: Arc<LocalCache>,
+    cache: Arc<Tiers>,
     settings: Settings,
     cancelled: Arc<AtomicBool>,
     observe: &'a dyn Fn(&Event),
@@ -177,7 +183,7 @@ fn schedule<'a>(
 /// `tools` stand for those that are here: keys are then those of a build that had them.
 fn schedule_with<'a>(
     ladder: &'a Ladder,
-    cache: Arc<LocalCache>,
+    cache: Arc<Tiers>,
     settings: Settings,
     cancelled: Arc<AtomicBool>,
     observe: &'a dyn Fn(&Event),

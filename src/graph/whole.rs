@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cache::{ActionKey, LocalCache};
+use crate::cache::{ActionKey, Tiers};
 use crate::spec::Ladder;
 
 use super::error::StepError;
@@ -22,7 +22,7 @@ pub struct TitleKey {
 /// is not looked at.
 pub fn title_keys(
     ladder: &Ladder,
-    cache: &Arc<LocalCache>,
+    cache: &Arc<Tiers>,
     options: &Options,
     cancelled: &Arc<AtomicBool>,
 ) -> Result<Vec<TitleKey>, StepError> {

@@ -1,9 +1,9 @@
 //! What the steps do when they run, on a worker thread: each a function of its inputs, which
 //! files its result in the cache. Nothing here decides whether or when a step runs.
 
-use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, LocalCache};
+use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, Tiers};
 use crate::executors::{EncodeJob, EncodedChunk, Executor, Unusable};
 use crate::media::{
     Codecs, Counted, DecodeOptions, Decoding, Index, MediaError, OnGpu, PacketReader, Signature, VideoTrack,
@@ -31,7 +31,7 @@ use super::track::ReelFacts;
 
 /// What every step may use.
 pub struct Worker {
-    pub cache: Arc<LocalCache>,
+    pub cache: Arc<Tiers>,
     pub executors: Vec<Arc<dyn Executor>>,
     /// Encoders that the ladder names and that cannot be used.
     pub unusable: Vec<Unusable>,
@@ -50,8 +50,16 @@ pub struct Worker {
 /// A step ready to run, with its inputs.
 pub type Job = Box<dyn FnOnce(&Worker) -> Result<Made, StepError> + Send + Sync>;
 
-/// Several steps in one go. Each one's result is handed over, by its number, as it comes.
-pub type Batch = Box<dyn FnOnce(&Worker, &mut dyn FnMut(usize, Made)) -> Result<(), StepError> + Send>;
+/// Several steps in one go, by their numbers.
+pub type Batch = Box<dyn FnOnce(&Worker, &mut dyn Steps) -> Result<(), StepError> + Send>;
+
+/// Who has several steps done in one go.
+pub trait Steps {
+    /// Told before a step is begun. False where it is to be passed over, as others are at it.
+    fn begin(&mut self, number: usize) -> bool;
+    /// Takes a step's result.
+    fn done(&mut self, number: usize, made: Made);
+}
 
 /// What a step made.
 pub struct Made {
@@ -126,9 +134,9 @@ fn unopened(path: &Path, error: std::io::Error) -> StepError {
 }
 
 /// The digest of a source file that was hashed before and has not been touched since.
-pub fn known_source(cache: &LocalCache, path: &Path) -> Option<Digest> {
+pub fn known_source(cache: &Tiers, path: &Path) -> Option<Digest> {
     let stamp = FileStamp::of(&std::fs::metadata(path).ok()?);
-    cache.known_file(path, &stamp)
+    cache.local().known_file(path, &stamp)
 }
 
 pub fn hash_source(worker: &Worker, path: &Path) -> Result<Made, StepError> {
@@ -148,7 +156,7 @@ pub fn hash_source(worker: &Worker, path: &Path) -> Result<Made, StepError> {
     if FileStamp::of(&after) != before {
         return Err(MediaError::Changed { path: path.to_owned() }.into());
     }
-    worker.cache.remember_file(path, &before, digest)?;
+    worker.cache.local().remember_file(path, &before, digest)?;
     Ok(Made {
         result: ActionResult { facts: digest.0.to_vec(), blobs: Vec::new() },
         payload: Payload::Source(digest),
@@ -389,34 +397,38 @@ pub fn wind(worker: &Worker, segments: Vec<BlobRef>, headers: Vec<Vec<u8>>) -> R
 }
 
 pub fn publish(worker: &Worker, folder: &Path, files: &package::FileList) -> Result<Made, StepError> {
-    let lost = Cell::new(None);
     let blob_of = |file: &PublishFile| BlobRef { digest: file.digest.into(), size: file.size };
-    let result = package::publish(folder, files, &|file| {
+    let content = |file: &PublishFile| {
         let blob = blob_of(file);
         // It is read there, and held against its digest.
         if let Some(path) = worker.cache.blob_file(&blob).filter(|path| path.is_file()) {
             return Ok(Content::File { path, may_link: worker.hard_links });
         }
-        match worker.cache.blob(&blob) {
-            Ok(Some(bytes)) => Ok(Content::Stream(Box::new(std::io::Cursor::new(bytes)))),
-            Ok(None) => {
-                lost.set(Some(blob));
-                Err(std::io::Error::other("its content is no longer in the cache"))
-            }
-            Err(error) => Err(std::io::Error::other(error)),
+        match worker.cache.blob(&blob).map_err(io::Error::other)? {
+            Some(bytes) => Ok(Content::Stream(Box::new(io::Cursor::new(bytes)))),
+            None => Err(io::Error::other("its content is no longer in the cache")),
         }
-    });
-    if let Err(PublishError::WrongContent { path, .. } | PublishError::Content { path, .. }) = &result
-        && let Some(file) = files.files().iter().find(|file| file.path == *path)
-        // Looking at it drops it if it is damaged.
-        && worker.cache.blob(&blob_of(file))?.is_none()
-    {
-        lost.set(Some(blob_of(file)));
-    }
-    match (result, lost.get()) {
-        (_, Some(blob)) => Err(StepError::Lost(blob)),
-        (Err(error), None) => Err(StepError::Publish(error)),
-        (Ok(_), None) => Ok(Made { result: ActionResult::default(), payload: Payload::Published }),
+    };
+    let mut mended = BTreeSet::new();
+    loop {
+        let error = match package::publish(folder, files, &content) {
+            Ok(_) => return Ok(Made { result: ActionResult::default(), payload: Payload::Published }),
+            Err(error) => error,
+        };
+        let file = match &error {
+            PublishError::WrongContent { path, .. } | PublishError::Content { path, .. } => {
+                files.files().iter().find(|file| file.path == *path)
+            }
+            _ => None,
+        };
+        let Some(file) = file else { return Err(StepError::Publish(error)) };
+        // A damaged blob goes when it is looked at, and may be had from elsewhere; but not for ever.
+        if worker.cache.blob(&blob_of(file))?.is_none() {
+            return Err(StepError::Lost(blob_of(file)));
+        }
+        if !mended.insert(file.path.clone()) || worker.is_cancelled() {
+            return Err(StepError::Publish(error));
+        }
     }
 }
 

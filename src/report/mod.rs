@@ -6,6 +6,7 @@ pub mod drawing;
 mod explanation;
 mod history;
 mod progress;
+mod remote;
 mod text;
 mod trace;
 mod tracer;

@@ -3,7 +3,9 @@
 
 mod builds;
 mod clear;
+mod files;
 mod gc;
+mod leases;
 mod log;
 mod marks;
 mod pins;
@@ -11,54 +13,84 @@ mod sealed;
 mod shards;
 mod stat_cache;
 mod stats;
+mod tmp;
 mod used;
 mod verify;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest};
 pub use builds::RunningBuild;
+use files::{Found, drop_file, read, write};
 pub use gc::{Collected, GcRules, Parts, Tally};
+pub use leases::Lease;
+use leases::Leases;
 use log::Log;
 pub use pins::{Pin, PinnedTitle};
 pub use stat_cache::FileStamp;
 use stat_cache::StatCache;
 pub use stats::{AgeStats, CacheStats, GroupStats};
+use tmp::Tmp;
 use used::Used;
-pub use verify::{Damage, Found, Verified};
+pub use verify::{Damage, FileKind, Verified};
 
 /// The layout's version: a newer layout lives beside an older one.
 const LAYOUT: &str = "v2";
-/// Files in `tmp` that are older than this belong to no running build.
-const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// The folders of the layout.
+const PARTS: [&str; 7] = ["blobs", "actions", "stats", "log", "builds", "pins", "tmp"];
+/// An entry of a whole title, the largest that there are, names some thousand others.
+const LARGEST_ENTRY: u64 = 16 << 20;
+/// No step makes anything near this. What claims to be longer is not read.
+const LARGEST_BLOB: u64 = 4 << 30;
 
 pub struct LocalCache {
     /// The folder as the user names it.
     folder: PathBuf,
     root: PathBuf,
+    /// Where this process writes; `None` where it only looks.
+    tmp: Option<Tmp>,
+    leases: Arc<Leases>,
     used: Arc<Used>,
     stats: StatCache,
     log: Log,
 }
 
 impl LocalCache {
-    /// Opens `folder`, making it when it is not there.
+    /// Opens `folder` for a build, making it when it is not there. One that cannot be written to is
+    /// an error now, rather than after the first hour of work.
     pub fn open(folder: &Path) -> Result<LocalCache, CacheError> {
         let root = folder.join(LAYOUT);
-        for part in ["blobs", "actions", "stats", "log", "builds", "pins", "tmp"] {
+        for part in PARTS {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(CacheError::io("create the cache folder", &path))?;
+            files::check_writable(&path).map_err(CacheError::io("write to the cache folder", &path))?;
         }
-        sweep(&root.join("tmp"));
+        check_parts(&root)?;
+        let leases = Leases::new(root.join("leases"));
+        let tmp = Tmp::new(&root.join("tmp"), &leases)?;
+        Ok(LocalCache::new(folder, Some(tmp), leases))
+    }
+
+    /// Opens `folder` to look at what is there, if there is anything: it makes no folders, and one
+    /// that cannot be written to will do.
+    pub fn open_to_look(folder: &Path) -> Result<LocalCache, CacheError> {
+        let root = folder.join(LAYOUT);
+        check_parts(&root)?;
+        Ok(LocalCache::new(folder, None, Leases::new(root.join("leases"))))
+    }
+
+    fn new(folder: &Path, tmp: Option<Tmp>, leases: Arc<Leases>) -> LocalCache {
+        let root = folder.join(LAYOUT);
+        let writes_to = tmp.as_ref().map_or_else(|| root.join("tmp"), |tmp| tmp.folder().to_owned());
         let used = Arc::new(Used::default());
-        let stats = StatCache::new(root.join("stats"), root.join("tmp"), Arc::clone(&used));
-        let log = Log::new(root.join("log"), root.join("tmp"));
-        Ok(LocalCache { folder: folder.to_owned(), root, used, stats, log })
+        let stats = StatCache::new(root.join("stats"), writes_to.clone(), Arc::clone(&used));
+        let log = Log::new(root.join("log"), writes_to);
+        LocalCache { folder: folder.to_owned(), root, tmp, leases, used, stats, log }
     }
 
     pub fn folder(&self) -> &Path {
@@ -71,9 +103,23 @@ impl LocalCache {
     }
 
     /// Remembers the digest of a source file whose stamp was `stamp` before and after hashing, and
-    /// had settled before.
+    /// had settled before. Where the cache is only looked at, it does so if it can.
     pub fn remember_file(&self, path: &Path, stamp: &FileStamp, digest: Digest) -> Result<(), CacheError> {
-        self.stats.put(path, stamp, digest)
+        if self.tmp.is_some() {
+            return self.stats.put(path, stamp, digest);
+        }
+        if self.root.is_dir()
+            && let Err(error) = self.stats.put(path, stamp, digest)
+        {
+            tracing::debug!("{error}");
+        }
+        Ok(())
+    }
+
+    /// The right to run the action with this key, until it is dropped; `None` while another process
+    /// has it. It spares work and protects nothing: what is filed is right whoever files it.
+    pub fn lease(&self, key: &ActionKey) -> Option<Lease> {
+        self.leases.take(leases::place_of(key))
     }
 
     /// Adds a record of a build that began `at` that time, and returns its name.
@@ -93,21 +139,60 @@ impl LocalCache {
 
     /// An empty cache in a folder of its own beside this one's files, gone when it is dropped.
     pub fn beside(&self) -> Result<(tempfile::TempDir, LocalCache), CacheError> {
-        let tmp = self.root.join("tmp");
+        let tmp = self.tmp();
         let folder = tempfile::Builder::new()
             .prefix("rivet-check-")
-            .tempdir_in(&tmp)
-            .map_err(CacheError::io("create a folder in", &tmp))?;
+            .tempdir_in(tmp)
+            .map_err(CacheError::io("create a folder in", tmp))?;
         let cache = LocalCache::open(folder.path())?;
         Ok((folder, cache))
+    }
+
+    /// Whether what is put is kept, rather than only looked at.
+    pub fn keeps(&self) -> bool {
+        self.tmp.is_some()
+    }
+
+    /// The entry filed under `key`, whether its blobs are here or not.
+    pub fn entry(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
+        let path = self.path_of("actions", &key.0);
+        let why = match read(&path, LARGEST_ENTRY, "read the action entry")? {
+            Found::Nothing => return Ok(None),
+            Found::Bytes(bytes) => match ActionEntry::from_bytes(&bytes) {
+                Some(entry) => {
+                    self.used.note(&path);
+                    return Ok(Some(entry));
+                }
+                None => "it is damaged".to_owned(),
+            },
+            Found::TooLong => "it is too long".to_owned(),
+            Found::Unusable(why) => why,
+        };
+        tracing::warn!("the action entry {} is of no use: {why}; its step runs again", path.display());
+        drop_file(&path);
+        Ok(None)
+    }
+
+    /// Whether there is a blob of that name and length. Its bytes are verified when they are read.
+    pub fn has_blob(&self, blob: &BlobRef) -> Result<bool, CacheError> {
+        let path = self.path_of("blobs", &blob.digest);
+        match fs::symlink_metadata(&path) {
+            Ok(meta) => Ok(meta.is_file() && meta.len() == blob.size),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(CacheError::io("look at the blob", &path)(error)),
+        }
     }
 
     /// Tells others, as long as what this returns is there, that a build goes on, so that nothing
     /// that it uses or writes is cleaned away. To be told before it looks anything up.
     pub fn announce(&self) -> Result<RunningBuild, CacheError> {
-        let (build, began) = builds::announce(&self.root.join("builds"), &self.root.join("tmp"))?;
+        let (build, began) = builds::announce(&self.root.join("builds"), self.tmp())?;
         self.used.build_begins(began);
         Ok(build)
+    }
+
+    fn tmp(&self) -> &Path {
+        self.tmp.as_ref().map_or(&self.root, Tmp::folder)
     }
 
     fn path_of(&self, part: &str, digest: &Digest) -> PathBuf {
@@ -118,64 +203,70 @@ impl LocalCache {
 
 impl Cache for LocalCache {
     fn action(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
-        let path = self.path_of("actions", &key.0);
-        let Some(bytes) = read(&path, "read the action entry")? else {
-            return Ok(None);
-        };
-        let Some(entry) = ActionEntry::from_bytes(&bytes) else {
-            tracing::warn!("the action entry {} is damaged; its step runs again", path.display());
-            drop_file(&path)?;
-            return Ok(None);
-        };
+        let Some(entry) = self.entry(key)? else { return Ok(None) };
         // A look at the length costs little and notices a lost or cut blob now; its bytes are
         // verified when somebody needs them.
         for blob in &entry.result.blobs {
-            let path = self.path_of("blobs", &blob.digest);
-            match fs::symlink_metadata(&path) {
+            let blob_path = self.path_of("blobs", &blob.digest);
+            match fs::symlink_metadata(&blob_path) {
                 Ok(meta) if meta.is_file() && meta.len() == blob.size => {}
                 Ok(_) => {
-                    tracing::warn!("the blob {} has the wrong length; its step runs again", path.display());
-                    drop_file(&path)?;
+                    // Either may be at fault. The entry goes: a blob that is not what its name says is
+                    // replaced when it is put again.
+                    tracing::warn!(
+                        "the blob {} has the wrong length; its step runs again",
+                        blob_path.display()
+                    );
+                    drop_file(&self.path_of("actions", &key.0));
                     return Ok(None);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(CacheError::io("look at the blob", &path)(error)),
+                Err(error) => {
+                    tracing::warn!(
+                        "cannot look at the blob {}: {error}; its step runs again",
+                        blob_path.display()
+                    );
+                    return Ok(None);
+                }
             }
         }
-        self.used.note(&path);
         Ok(Some(entry))
     }
 
     fn put_action(&self, key: &ActionKey, entry: &ActionEntry) -> Result<(), CacheError> {
-        let path = self.path_of("actions", &key.0);
-        write(&self.root.join("tmp"), &path, &entry.to_bytes()?)
+        write(self.tmp(), &self.path_of("actions", &key.0), &entry.to_bytes()?)
     }
 
     fn blob(&self, blob: &BlobRef) -> Result<Option<Vec<u8>>, CacheError> {
         let path = self.path_of("blobs", &blob.digest);
-        let Some(bytes) = read(&path, "read the blob")? else {
-            return Ok(None);
+        let why = match read(&path, blob.size.min(LARGEST_BLOB), "read the blob")? {
+            Found::Nothing => return Ok(None),
+            Found::Bytes(bytes) if blob.names(&bytes) => return Ok(Some(bytes)),
+            Found::Bytes(bytes) if bytes.len() as u64 == blob.size => "it is damaged".to_owned(),
+            // Of another length, it may be what its name says, and what is wrong is who asks.
+            Found::Bytes(_) | Found::TooLong => return Ok(None),
+            Found::Unusable(why) => why,
         };
-        if bytes.len() as u64 == blob.size && Digest::of(&bytes) == blob.digest {
-            return Ok(Some(bytes));
-        }
-        tracing::warn!("the blob {} is damaged; it is made again", path.display());
-        drop_file(&path)?;
+        tracing::warn!("the blob {} is of no use: {why}; it is made again", path.display());
+        drop_file(&path);
         Ok(None)
     }
 
     fn put_blob(&self, bytes: &[u8]) -> Result<BlobRef, CacheError> {
         let blob = BlobRef { digest: Digest::of(bytes), size: bytes.len() as u64 };
         let path = self.path_of("blobs", &blob.digest);
+        if blob.size > LARGEST_BLOB {
+            return Err(CacheError::io("write", &path)(io::ErrorKind::FileTooLarge.into()));
+        }
         // Only a blob with the right bytes is as good as a write: a damaged one is replaced.
-        let there = fs::symlink_metadata(&path).ok().filter(|meta| meta.is_file() && meta.len() == blob.size);
-        let there = there.filter(|_| fs::read(&path).is_ok_and(|there| there == bytes));
-        match there {
+        let there = read(&path, blob.size, "read the blob");
+        let is_there = matches!(there, Ok(Found::Bytes(there)) if there == bytes);
+        match fs::symlink_metadata(&path).ok().filter(|_| is_there) {
             Some(meta) if !self.used.wants_note(&meta) => {}
             // That it is wanted again must show, or it might be cleaned away before its new entry is
             // there; but a published file's time is not to change.
             Some(meta) if meta.nlink() == 1 => used::touch(&path),
-            _ => write(&self.root.join("tmp"), &path, bytes)?,
+            _ => write(self.tmp(), &path, bytes)?,
         }
         Ok(blob)
     }
@@ -185,51 +276,31 @@ impl Cache for LocalCache {
     }
 }
 
-/// The whole file, or `None` when there is none.
-fn read(path: &Path, operation: &'static str) -> Result<Option<Vec<u8>>, CacheError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(CacheError::io(operation, path)(error)),
+/// Sees that the folders of the layout are folders of this cache: through a symbolic link a cache
+/// would write and remove somewhere else.
+fn check_parts(root: &Path) -> Result<(), CacheError> {
+    for path in PARTS.into_iter().map(|part| root.join(part)).chain([root.to_owned()]) {
+        match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_dir() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(_) => {
+                let what = io::Error::new(io::ErrorKind::NotADirectory, "it is not a folder of its own");
+                return Err(CacheError::io("use the cache folder", &path)(what));
+            }
+            Err(error) => return Err(CacheError::io("look at the cache folder", &path)(error)),
+        }
     }
-}
-
-/// Writes `bytes` under a temporary name in `tmp`, syncs, and renames to `path`.
-pub(super) fn write(tmp: &Path, path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
-    let folder = path.parent().unwrap_or(tmp);
-    fs::create_dir_all(folder).map_err(CacheError::io("create the folder", folder))?;
-    let mut file = tempfile::Builder::new()
-        .prefix("rivet-")
-        .tempfile_in(tmp)
-        .map_err(CacheError::io("create a file in", tmp))?;
-    file.write_all(bytes).map_err(CacheError::io("write", path))?;
-    file.as_file().sync_data().map_err(CacheError::io("sync", path))?;
-    file.persist(path).map_err(|error| CacheError::io("rename to", path)(error.error))?;
     Ok(())
 }
 
-fn drop_file(path: &Path) -> Result<(), CacheError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CacheError::io("remove", path)(error)),
-        _ => Ok(()),
+/// What is in a folder; nothing if it is none.
+fn list(folder: &Path) -> Result<Vec<fs::DirEntry>, CacheError> {
+    match fs::symlink_metadata(folder) {
+        Ok(meta) if meta.is_dir() => {}
+        _ => return Ok(Vec::new()),
     }
-}
-
-/// Removes what a killed build left behind. Failing to is no reason not to build.
-fn sweep(tmp: &Path) {
-    let Ok(entries) = fs::read_dir(tmp) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let old = entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|modified| {
-            SystemTime::now().duration_since(modified).is_ok_and(|age| age > ABANDONED_AFTER)
-        });
-        let path = entry.path();
-        let remove = || if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        if old && let Err(error) = remove() {
-            tracing::debug!("cannot remove {}: {error}", entry.path().display());
-        }
-    }
+    let entries = fs::read_dir(folder).and_then(Iterator::collect);
+    entries.map_err(CacheError::io("list the cache folder", folder))
 }
 
 #[cfg(test)]
@@ -268,9 +339,26 @@ mod tests {
         let (key, blob) = file(&cache, b"bytes");
         let path = cache.path_of("blobs", &blob.digest);
         fs::write(&path, b"byte").unwrap();
+        assert_eq!(cache.blob(&blob).unwrap(), None);
         assert_eq!(cache.action(&key).unwrap(), None);
-        assert!(!path.exists(), "the damaged blob is dropped");
+        file(&cache, b"bytes");
+        assert_eq!(cache.blob(&blob).unwrap().unwrap(), b"bytes", "the short blob is replaced");
+        fs::remove_file(&path).unwrap();
         assert_eq!(cache.action(&key).unwrap(), None);
+    }
+
+    #[test]
+    fn an_entry_that_lies_about_a_length_costs_no_blob() {
+        let (_dir, cache) = cache();
+        let (_, blob) = file(&cache, b"bytes");
+        let lying = ActionKey(Digest::of(b"lying"));
+        for size in [0, 4, 6, u64::MAX] {
+            let result = ActionResult { facts: Vec::new(), blobs: vec![BlobRef { size, ..blob }] };
+            cache.put_action(&lying, &ActionEntry { result, ..ActionEntry::default() }).unwrap();
+            assert_eq!(cache.action(&lying).unwrap(), None);
+            assert_eq!(cache.blob(&BlobRef { size, ..blob }).unwrap(), None);
+        }
+        assert_eq!(cache.blob(&blob).unwrap().unwrap(), b"bytes");
     }
 
     #[test]
@@ -307,6 +395,6 @@ mod tests {
             }
         });
         assert_eq!(cache.stats(&|_, _| None).unwrap().blobs, 1);
-        assert_eq!(fs::read_dir(cache.root.join("tmp")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(cache.tmp()).unwrap().count(), 0);
     }
 }

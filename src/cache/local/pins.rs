@@ -2,13 +2,15 @@
 //! as long as it is there. What it does not name, such as a later version of the same title, is
 //! pinned by pinning again.
 
-use std::fs;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LocalCache, drop_file, read, sealed, write};
+use super::{Found, LocalCache, list, read, sealed, shards, write};
 use crate::cache::{ActionKey, CacheError, Digest};
+
+/// Bytes of a pin at most: some hundred for each title.
+const LARGEST: u64 = 16 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
@@ -32,26 +34,28 @@ impl LocalCache {
     /// Pins; what had this name before is no longer pinned by it.
     pub fn pin(&self, pin: &Pin) -> Result<(), CacheError> {
         let sealed = sealed::seal(&postcard::to_stdvec(pin)?);
-        write(&self.root.join("tmp"), &self.pin_path(&pin.name), &sealed)
+        write(self.tmp(), &self.pin_path(&pin.name), &sealed)
     }
 
     /// Takes a pin away; `false` if there was none.
     pub fn unpin(&self, name: &str) -> Result<bool, CacheError> {
         let path = self.pin_path(name);
         let was_there = path.symlink_metadata().is_ok();
-        drop_file(&path)?;
+        shards::remove(&path)?;
         Ok(was_there)
     }
 
     /// All pins, in order of their names. One that is damaged is an error: what it kept is unknown.
     pub fn pins(&self) -> Result<Vec<Pin>, CacheError> {
         let folder = self.root.join("pins");
-        let failed = || CacheError::io("list the pins", &folder);
         let mut pins = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(failed())? {
-            let path = entry.map_err(failed())?.path();
-            // One may go while we look.
-            let Some(bytes) = read(&path, "read the pin")? else { continue };
+        for path in list(&folder)?.into_iter().map(|entry| entry.path()) {
+            let bytes = match read(&path, LARGEST, "read the pin")? {
+                Found::Bytes(bytes) => bytes,
+                // One may go while we look.
+                Found::Nothing => continue,
+                Found::TooLong | Found::Unusable(_) => return Err(CacheError::DamagedPin { path }),
+            };
             let pin: Option<Pin> = sealed::open(&bytes).and_then(|body| postcard::from_bytes(body).ok());
             pins.push(pin.ok_or(CacheError::DamagedPin { path })?);
         }
@@ -71,6 +75,8 @@ impl LocalCache {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

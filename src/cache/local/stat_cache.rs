@@ -1,7 +1,7 @@
 //! Digests of source files that were hashed before, found again by path and stamp. It only
 //! spares work: nothing of it reaches a key, and forgetting it costs one reading of the file.
 
-use std::fs::{self, Metadata};
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::files::{Found, read, write};
+use super::sealed;
 use super::used::Used;
-use super::{sealed, write};
 use crate::cache::{CacheError, Digest};
 
 /// What a file system says of a file whose content is unchanged.
@@ -29,6 +30,9 @@ pub struct FileStamp {
 /// of a second the clock is the kernel's tick, else it may be as coarse as two seconds.
 const RACY_NS: i128 = 100_000_000;
 const RACY_COARSE_NS: i128 = 2_000_000_000;
+
+/// A stamp and a digest; anything longer was not written here.
+const LARGEST: u64 = 4 << 10;
 
 impl FileStamp {
     pub fn of(meta: &Metadata) -> FileStamp {
@@ -78,7 +82,7 @@ impl StatCache {
 
     pub(super) fn get(&self, path: &Path, stamp: &FileStamp) -> Option<Digest> {
         let at = self.path_of(path);
-        let bytes = fs::read(&at).ok()?;
+        let Ok(Found::Bytes(bytes)) = read(&at, LARGEST, "read a stamp") else { return None };
         let known: Known = postcard::from_bytes(sealed::open(&bytes)?).ok()?;
         let same = known.stamp == *stamp;
         if same {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use rivet::cache::LocalCache;
 
-use super::{CacheDirArg, Exit, load, open_cache};
+use super::{CacheDirArg, Exit, load, look_at_cache, open_cache};
 
 /// Look after the cache
 #[derive(Args)]
@@ -43,9 +43,15 @@ struct WhichArgs {
 }
 
 impl WhichArgs {
+    /// To change something there.
     fn open(&self) -> Result<Arc<LocalCache>, Exit> {
         let ladder = self.ladder.as_deref().map(load).transpose()?;
         open_cache(&self.cache, ladder.as_ref())
+    }
+
+    fn look(&self) -> Result<Arc<LocalCache>, Exit> {
+        let ladder = self.ladder.as_deref().map(load).transpose()?;
+        look_at_cache(&self.cache, ladder.as_ref())
     }
 }
 

@@ -21,7 +21,7 @@ pub struct StatsArgs {
 }
 
 pub fn run(args: &StatsArgs) -> Result<Exit, Exit> {
-    let cache = args.which.open()?;
+    let cache = args.which.look()?;
     let stats = cache.stats(&|_, entry| rivet::graph::title_of(&*cache, entry));
     let stats = stats.map_err(|error| cache_failed(&error))?;
     if args.json {
