@@ -35,8 +35,8 @@ pub use digest::{ActionKey, Digest};
 pub use entry::{ActionEntry, ActionResult, BlobRef, Cost};
 pub use error::CacheError;
 pub use local::{
-    AgeStats, CacheStats, Collected, Damage, FileStamp, Found, GcRules, GroupStats, Lease, LocalCache, Parts,
-    Pin, PinnedTitle, RunningBuild, Tally, Verified,
+    AgeStats, CacheStats, Collected, Damage, FileKind, FileStamp, GcRules, GroupStats, Lease, LocalCache,
+    Parts, Pin, PinnedTitle, RunningBuild, Tally, Verified,
 };
 pub use place::{apart, default_folder};
 pub use tiers::{PATIENCE, RemoteOptions, RemoteReport, Tiers};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cache::{ActionKey, LocalCache, Tiers};
+use crate::cache::{ActionKey, Tiers};
 use crate::spec::Ladder;
 
 use super::error::StepError;
@@ -22,15 +22,14 @@ pub struct TitleKey {
 /// is not looked at.
 pub fn title_keys(
     ladder: &Ladder,
-    cache: &Arc<LocalCache>,
+    cache: &Arc<Tiers>,
     options: &Options,
     cancelled: &Arc<AtomicBool>,
 ) -> Result<Vec<TitleKey>, StepError> {
     let settings = super::scheduler::Settings { dry_run: true, ..settings(options) };
-    let scheduler =
-        schedule(ladder, Arc::new(Tiers::from(Arc::clone(cache))), settings, Arc::clone(cancelled), &|_| {})?;
+    let scheduler = schedule(ladder, Arc::clone(cache), settings, Arc::clone(cancelled), &|_| {})?;
     let keys = scheduler.titles.iter().map(|title| {
-        let digest = match work::known_source(cache, &title.source) {
+        let digest = match work::known_source(cache.local(), &title.source) {
             Some(digest) => digest,
             None => work::hash_file(&title.source, &|| cancelled.load(Ordering::Relaxed))?,
         };

@@ -1,9 +1,9 @@
 //! What the steps do when they run, on a worker thread: each a function of its inputs, which
 //! files its result in the cache. Nothing here decides whether or when a step runs.
 
-use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -397,34 +397,38 @@ pub fn wind(worker: &Worker, segments: Vec<BlobRef>, headers: Vec<Vec<u8>>) -> R
 }
 
 pub fn publish(worker: &Worker, folder: &Path, files: &package::FileList) -> Result<Made, StepError> {
-    let lost = Cell::new(None);
     let blob_of = |file: &PublishFile| BlobRef { digest: file.digest.into(), size: file.size };
-    let result = package::publish(folder, files, &|file| {
+    let content = |file: &PublishFile| {
         let blob = blob_of(file);
         // It is read there, and held against its digest.
         if let Some(path) = worker.cache.blob_file(&blob).filter(|path| path.is_file()) {
             return Ok(Content::File { path, may_link: worker.hard_links });
         }
-        match worker.cache.blob(&blob) {
-            Ok(Some(bytes)) => Ok(Content::Stream(Box::new(std::io::Cursor::new(bytes)))),
-            Ok(None) => {
-                lost.set(Some(blob));
-                Err(std::io::Error::other("its content is no longer in the cache"))
-            }
-            Err(error) => Err(std::io::Error::other(error)),
+        match worker.cache.blob(&blob).map_err(io::Error::other)? {
+            Some(bytes) => Ok(Content::Stream(Box::new(io::Cursor::new(bytes)))),
+            None => Err(io::Error::other("its content is no longer in the cache")),
         }
-    });
-    if let Err(PublishError::WrongContent { path, .. } | PublishError::Content { path, .. }) = &result
-        && let Some(file) = files.files().iter().find(|file| file.path == *path)
-        // Looking at it drops it if it is damaged.
-        && worker.cache.blob(&blob_of(file))?.is_none()
-    {
-        lost.set(Some(blob_of(file)));
-    }
-    match (result, lost.get()) {
-        (_, Some(blob)) => Err(StepError::Lost(blob)),
-        (Err(error), None) => Err(StepError::Publish(error)),
-        (Ok(_), None) => Ok(Made { result: ActionResult::default(), payload: Payload::Published }),
+    };
+    let mut mended = BTreeSet::new();
+    loop {
+        let error = match package::publish(folder, files, &content) {
+            Ok(_) => return Ok(Made { result: ActionResult::default(), payload: Payload::Published }),
+            Err(error) => error,
+        };
+        let file = match &error {
+            PublishError::WrongContent { path, .. } | PublishError::Content { path, .. } => {
+                files.files().iter().find(|file| file.path == *path)
+            }
+            _ => None,
+        };
+        let Some(file) = file else { return Err(StepError::Publish(error)) };
+        // A damaged blob goes when it is looked at, and may be had from elsewhere; but not for ever.
+        if worker.cache.blob(&blob_of(file))?.is_none() {
+            return Err(StepError::Lost(blob_of(file)));
+        }
+        if !mended.insert(file.path.clone()) || worker.is_cancelled() {
+            return Err(StepError::Publish(error));
+        }
     }
 }
 

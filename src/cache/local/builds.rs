@@ -5,6 +5,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::list;
 use crate::cache::CacheError;
 
 /// A build that goes on as long as this is there.
@@ -50,8 +51,7 @@ pub(super) fn announce(folder: &Path, tmp: &Path) -> Result<(RunningBuild, Syste
 pub(super) fn running(folder: &Path) -> Result<Running, CacheError> {
     let failed = || CacheError::io("look for running builds in", folder);
     let mut running = Running::default();
-    for entry in fs::read_dir(folder).map_err(failed())? {
-        let path = entry.map_err(failed())?.path();
+    for path in list(folder)?.into_iter().map(|entry| entry.path()) {
         let file = match File::open(&path) {
             Ok(file) => file,
             // It has just ended.

@@ -1,12 +1,11 @@
 //! Empties the folder: all that the cache wrote goes, pins and the log too, and nothing else.
 
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::shards::{self, Stray, disk_bytes};
 use super::verify::SHARDED;
-use super::{LocalCache, Tally, builds, files, log};
+use super::{LocalCache, Tally, builds, list, log};
 use crate::cache::CacheError;
 
 impl LocalCache {
@@ -21,7 +20,7 @@ impl LocalCache {
         }
         let mut remove = |path: &Path, bytes: u64| -> Result<(), CacheError> {
             if !cancelled.load(Ordering::Relaxed) {
-                files::remove(path)?;
+                shards::remove(path)?;
                 gone.add(bytes);
             }
             Ok(())
@@ -53,9 +52,7 @@ impl LocalCache {
             }
         }
         let pins = self.root.join("pins");
-        let failed = || CacheError::io("list the pins", &pins);
-        for entry in fs::read_dir(&pins).map_err(failed())? {
-            let entry = entry.map_err(failed())?;
+        for entry in list(&pins)? {
             if shards::digest_of(&entry.file_name()).is_some() {
                 remove(&entry.path(), entry.metadata().map_or(0, |meta| disk_bytes(&meta)))?;
             }
@@ -66,6 +63,8 @@ impl LocalCache {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest};
 

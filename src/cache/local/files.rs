@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::cache::CacheError;
 
 /// What was found in a file's place.
-pub(super) enum Content {
+pub(super) enum Found {
     Nothing,
     Bytes(Vec<u8>),
     /// More bytes than it should have.
@@ -24,7 +24,7 @@ pub(super) enum Content {
 }
 
 /// The whole file, if it has no more than `most` bytes.
-pub(super) fn read(path: &Path, most: u64, operation: &'static str) -> Result<Content, CacheError> {
+pub(super) fn read(path: &Path, most: u64, operation: &'static str) -> Result<Found, CacheError> {
     let unusable = |error: io::Error| match Errno::from_io_error(&error) {
         // These tell of the one file, and not of the machine or the folder.
         Some(
@@ -36,14 +36,14 @@ pub(super) fn read(path: &Path, most: u64, operation: &'static str) -> Result<Co
             | Errno::NODEV
             | Errno::IO
             | Errno::STALE,
-        ) => Ok(Content::Unusable(error.to_string())),
+        ) => Ok(Found::Unusable(error.to_string())),
         _ => Err(CacheError::io(operation, path)(error)),
     };
     // A pipe that is opened like this does not wait for its other end.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Ok(Content::Nothing),
+        Err(Errno::NOENT) => return Ok(Found::Nothing),
         Err(error) => return unusable(error.into()),
     };
     let meta = match file.metadata() {
@@ -51,17 +51,17 @@ pub(super) fn read(path: &Path, most: u64, operation: &'static str) -> Result<Co
         Err(error) => return unusable(error),
     };
     if !meta.is_file() {
-        return Ok(Content::Unusable("it is not a regular file".to_owned()));
+        return Ok(Found::Unusable("it is not a regular file".to_owned()));
     }
     if meta.len() > most {
-        return Ok(Content::TooLong);
+        return Ok(Found::TooLong);
     }
     let mut bytes = Vec::new();
     if let Err(error) = bytes.try_reserve_exact(usize::try_from(meta.len()).unwrap_or(usize::MAX)) {
-        return Ok(Content::Unusable(error.to_string()));
+        return Ok(Found::Unusable(error.to_string()));
     }
     match file.take(most).read_to_end(&mut bytes) {
-        Ok(_) => Ok(Content::Bytes(bytes)),
+        Ok(_) => Ok(Found::Bytes(bytes)),
         Err(error) => unusable(error),
     }
 }
@@ -130,9 +130,9 @@ fn open_folder(folder: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(folder, flags, Mode::empty())
 }
 
-/// Removes what is in a file's place, if there is anything.
-pub(super) fn remove(path: &Path) -> Result<(), CacheError> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+/// Removes what is in a file's place. What cannot be removed may still be replaced.
+pub(super) fn drop_file(path: &Path) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
     let removed = open_folder(folder).and_then(|folder| rustix::fs::unlinkat(folder, name, AtFlags::empty()));
     let removed = match removed {
         // This does not follow links either.
@@ -140,14 +140,9 @@ pub(super) fn remove(path: &Path) -> Result<(), CacheError> {
         removed => removed.map_err(io::Error::from),
     };
     match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(CacheError::io("remove", path)),
-    }
-}
-
-/// Removes what is in a file's place. What cannot be removed may still be replaced.
-pub(super) fn drop_file(path: &Path) {
-    if let Err(error) = remove(path) {
-        tracing::warn!("{error}");
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!("cannot remove {}: {error}", path.display());
+        }
+        _ => {}
     }
 }

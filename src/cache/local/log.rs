@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::files::{Content, drop_file, read, write};
+use super::files::{Found, drop_file, read, write};
 use crate::cache::CacheError;
 
 /// Records that are kept; the oldest go first.
@@ -24,12 +24,11 @@ fn checksum(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..8].to_owned()
 }
 
-/// Whether a record of this name was written here, and whether it is as it was written.
+/// Whether a record is as it was written, by its name; `None` for a name that is not a record's.
 pub(super) fn is_whole(name: &str, bytes: &[u8]) -> Option<bool> {
-    let (time, sum) = name.rsplit_once('-')?;
-    let is_time = time.len() == "20260101T000000.000Z".len() && time.ends_with('Z');
+    let (_, sum) = name.rsplit_once('-')?;
     let is_sum = sum.len() == 8 && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (is_time && is_sum).then(|| checksum(bytes) == sum)
+    (is_sum && time_of(name).is_some()).then(|| checksum(bytes) == sum)
 }
 
 pub(super) struct Log {
@@ -85,7 +84,7 @@ impl Log {
             return None;
         }
         match read(&self.path_of(name), LARGEST, "read the build log") {
-            Ok(Content::Bytes(bytes)) => Some(bytes),
+            Ok(Found::Bytes(bytes)) => Some(bytes),
             _ => None,
         }
     }

@@ -8,9 +8,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::files::{Content, read};
+use super::LARGEST_ENTRY;
+use super::files::{self, read};
 use super::shards::{self, Stored, disk_bytes};
-use crate::cache::remote::MOST_ENTRY;
 use crate::cache::{ActionEntry, ActionKey, CacheError, Digest};
 
 /// Nanoseconds since 1970.
@@ -225,10 +225,10 @@ impl Marks {
 
 /// `None` where it has gone, `Some(None)` where it is damaged.
 fn read_entry(file: &Stored) -> Result<Option<Option<ActionEntry>>, CacheError> {
-    Ok(match read(&file.path, MOST_ENTRY, "read the action entry")? {
-        Content::Nothing => None,
-        Content::Bytes(bytes) => Some(ActionEntry::from_bytes(&bytes)),
-        Content::TooLong | Content::Unusable(_) => Some(None),
+    Ok(match read(&file.path, LARGEST_ENTRY, "read the action entry")? {
+        files::Found::Nothing => None,
+        files::Found::Bytes(bytes) => Some(ActionEntry::from_bytes(&bytes)),
+        files::Found::TooLong | files::Found::Unusable(_) => Some(None),
     })
 }
 

@@ -24,10 +24,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::remote::MOST_ENTRY;
 use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest};
 pub use builds::RunningBuild;
-use files::{Content, drop_file, read, write};
+use files::{Found, drop_file, read, write};
 pub use gc::{Collected, GcRules, Parts, Tally};
 pub use leases::Lease;
 use leases::Leases;
@@ -38,12 +37,14 @@ use stat_cache::StatCache;
 pub use stats::{AgeStats, CacheStats, GroupStats};
 use tmp::Tmp;
 use used::Used;
-pub use verify::{Damage, Found, Verified};
+pub use verify::{Damage, FileKind, Verified};
 
 /// The layout's version: a newer layout lives beside an older one.
 const LAYOUT: &str = "v2";
 /// The folders of the layout.
 const PARTS: [&str; 7] = ["blobs", "actions", "stats", "log", "builds", "pins", "tmp"];
+/// An entry of a whole title, the largest that there are, names some thousand others.
+const LARGEST_ENTRY: u64 = 16 << 20;
 /// No step makes anything near this. What claims to be longer is not read.
 const LARGEST_BLOB: u64 = 4 << 30;
 
@@ -147,14 +148,6 @@ impl LocalCache {
         Ok((folder, cache))
     }
 
-    /// Tells others, as long as what this returns is there, that a build goes on, so that nothing
-    /// that it uses or writes is cleaned away. To be told before it looks anything up.
-    pub fn announce(&self) -> Result<RunningBuild, CacheError> {
-        let (build, began) = builds::announce(&self.root.join("builds"), self.tmp())?;
-        self.used.build_begins(began);
-        Ok(build)
-    }
-
     /// Whether what is put is kept, rather than only looked at.
     pub fn keeps(&self) -> bool {
         self.tmp.is_some()
@@ -163,14 +156,17 @@ impl LocalCache {
     /// The entry filed under `key`, whether its blobs are here or not.
     pub fn entry(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
         let path = self.path_of("actions", &key.0);
-        let why = match read(&path, MOST_ENTRY, "read the action entry")? {
-            Content::Nothing => return Ok(None),
-            Content::Bytes(bytes) => match ActionEntry::from_bytes(&bytes) {
-                Some(entry) => return Ok(Some(entry)),
+        let why = match read(&path, LARGEST_ENTRY, "read the action entry")? {
+            Found::Nothing => return Ok(None),
+            Found::Bytes(bytes) => match ActionEntry::from_bytes(&bytes) {
+                Some(entry) => {
+                    self.used.note(&path);
+                    return Ok(Some(entry));
+                }
                 None => "it is damaged".to_owned(),
             },
-            Content::TooLong => "it is too long".to_owned(),
-            Content::Unusable(why) => why,
+            Found::TooLong => "it is too long".to_owned(),
+            Found::Unusable(why) => why,
         };
         tracing::warn!("the action entry {} is of no use: {why}; its step runs again", path.display());
         drop_file(&path);
@@ -185,6 +181,14 @@ impl LocalCache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(CacheError::io("look at the blob", &path)(error)),
         }
+    }
+
+    /// Tells others, as long as what this returns is there, that a build goes on, so that nothing
+    /// that it uses or writes is cleaned away. To be told before it looks anything up.
+    pub fn announce(&self) -> Result<RunningBuild, CacheError> {
+        let (build, began) = builds::announce(&self.root.join("builds"), self.tmp())?;
+        self.used.build_begins(began);
+        Ok(build)
     }
 
     fn tmp(&self) -> &Path {
@@ -226,7 +230,6 @@ impl Cache for LocalCache {
                 }
             }
         }
-        self.used.note(&self.path_of("actions", &key.0));
         Ok(Some(entry))
     }
 
@@ -237,12 +240,12 @@ impl Cache for LocalCache {
     fn blob(&self, blob: &BlobRef) -> Result<Option<Vec<u8>>, CacheError> {
         let path = self.path_of("blobs", &blob.digest);
         let why = match read(&path, blob.size.min(LARGEST_BLOB), "read the blob")? {
-            Content::Nothing => return Ok(None),
-            Content::Bytes(bytes) if blob.names(&bytes) => return Ok(Some(bytes)),
-            Content::Bytes(bytes) if bytes.len() as u64 == blob.size => "it is damaged".to_owned(),
+            Found::Nothing => return Ok(None),
+            Found::Bytes(bytes) if blob.names(&bytes) => return Ok(Some(bytes)),
+            Found::Bytes(bytes) if bytes.len() as u64 == blob.size => "it is damaged".to_owned(),
             // Of another length, it may be what its name says, and what is wrong is who asks.
-            Content::Bytes(_) | Content::TooLong => return Ok(None),
-            Content::Unusable(why) => why,
+            Found::Bytes(_) | Found::TooLong => return Ok(None),
+            Found::Unusable(why) => why,
         };
         tracing::warn!("the blob {} is of no use: {why}; it is made again", path.display());
         drop_file(&path);
@@ -256,9 +259,9 @@ impl Cache for LocalCache {
             return Err(CacheError::io("write", &path)(io::ErrorKind::FileTooLarge.into()));
         }
         // Only a blob with the right bytes is as good as a write: a damaged one is replaced.
-        let there = fs::symlink_metadata(&path).ok().filter(|meta| meta.is_file() && meta.len() == blob.size);
-        let is_right = |_: &fs::Metadata| matches!(read(&path, blob.size, "read the blob"), Ok(Content::Bytes(there)) if there == bytes);
-        match there.filter(is_right) {
+        let there = read(&path, blob.size, "read the blob");
+        let is_there = matches!(there, Ok(Found::Bytes(there)) if there == bytes);
+        match fs::symlink_metadata(&path).ok().filter(|_| is_there) {
             Some(meta) if !self.used.wants_note(&meta) => {}
             // That it is wanted again must show, or it might be cleaned away before its new entry is
             // there; but a published file's time is not to change.
@@ -288,6 +291,16 @@ fn check_parts(root: &Path) -> Result<(), CacheError> {
         }
     }
     Ok(())
+}
+
+/// What is in a folder; nothing if it is none.
+fn list(folder: &Path) -> Result<Vec<fs::DirEntry>, CacheError> {
+    match fs::symlink_metadata(folder) {
+        Ok(meta) if meta.is_dir() => {}
+        _ => return Ok(Vec::new()),
+    }
+    let entries = fs::read_dir(folder).and_then(Iterator::collect);
+    entries.map_err(CacheError::io("list the cache folder", folder))
 }
 
 #[cfg(test)]

@@ -3,13 +3,14 @@
 //! pinned by pinning again.
 
 use std::path::PathBuf;
-use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{self, Content, read, write};
-use super::{LocalCache, sealed};
+use super::{Found, LocalCache, list, read, sealed, shards, write};
 use crate::cache::{ActionKey, CacheError, Digest};
+
+/// Bytes of a pin at most: some hundred for each title.
+const LARGEST: u64 = 16 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
@@ -29,9 +30,6 @@ pub struct PinnedTitle {
     pub key: ActionKey,
 }
 
-/// A pin names some titles; anything beyond this was not written here.
-const LARGEST: u64 = 16 << 20;
-
 impl LocalCache {
     /// Pins; what had this name before is no longer pinned by it.
     pub fn pin(&self, pin: &Pin) -> Result<(), CacheError> {
@@ -43,30 +41,22 @@ impl LocalCache {
     pub fn unpin(&self, name: &str) -> Result<bool, CacheError> {
         let path = self.pin_path(name);
         let was_there = path.symlink_metadata().is_ok();
-        files::remove(&path)?;
+        shards::remove(&path)?;
         Ok(was_there)
     }
 
     /// All pins, in order of their names. One that is damaged is an error: what it kept is unknown.
     pub fn pins(&self) -> Result<Vec<Pin>, CacheError> {
         let folder = self.root.join("pins");
-        let failed = || CacheError::io("list the pins", &folder);
         let mut pins = Vec::new();
-        let entries = match fs::read_dir(&folder) {
-            // A cache that nobody has written to yet.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(pins),
-            entries => entries.map_err(failed())?,
-        };
-        for entry in entries {
-            let path = entry.map_err(failed())?.path();
-            // One may go while we look.
-            let pin: Option<Pin> = match read(&path, LARGEST, "read the pin")? {
-                Content::Nothing => continue,
-                Content::Bytes(bytes) => {
-                    sealed::open(&bytes).and_then(|body| postcard::from_bytes(body).ok())
-                }
-                Content::TooLong | Content::Unusable(_) => None,
+        for path in list(&folder)?.into_iter().map(|entry| entry.path()) {
+            let bytes = match read(&path, LARGEST, "read the pin")? {
+                Found::Bytes(bytes) => bytes,
+                // One may go while we look.
+                Found::Nothing => continue,
+                Found::TooLong | Found::Unusable(_) => return Err(CacheError::DamagedPin { path }),
             };
+            let pin: Option<Pin> = sealed::open(&bytes).and_then(|body| postcard::from_bytes(body).ok());
             pins.push(pin.ok_or(CacheError::DamagedPin { path })?);
         }
         pins.sort_by(|a, b| a.name.cmp(&b.name));
@@ -85,6 +75,8 @@ impl LocalCache {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

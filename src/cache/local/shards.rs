@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::list;
 use crate::cache::{CacheError, Digest};
 
 /// A file in the shard that it belongs to.
@@ -33,17 +34,9 @@ fn shard_name(shard: u8) -> String {
 /// The files of one shard, in order of their names; others go to `stray`.
 pub(super) fn files(part: &Path, shard: u8, stray: &mut dyn FnMut(Stray)) -> Result<Vec<Stored>, CacheError> {
     let folder = part.join(shard_name(shard));
-    let failed = || CacheError::io("list the cache folder", &folder);
-    let listed = match fs::read_dir(&folder) {
-        Ok(listed) => listed,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        // `strays` tells of what stands in the place of a shard.
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Vec::new()),
-        Err(error) => return Err(failed()(error)),
-    };
     let mut files = Vec::new();
-    for entry in listed {
-        let entry = entry.map_err(failed())?;
+    // `strays` tells of what stands in the place of a shard.
+    for entry in list(&folder)? {
         // It may go while we look.
         let Ok(meta) = entry.metadata() else { continue };
         let (name, path) = (digest_of(&entry.file_name()), entry.path());
@@ -61,9 +54,7 @@ pub(super) fn files(part: &Path, shard: u8, stray: &mut dyn FnMut(Stray)) -> Res
 
 /// What lies in a part beside its shards.
 pub(super) fn strays(part: &Path, stray: &mut dyn FnMut(Stray)) -> Result<(), CacheError> {
-    let failed = || CacheError::io("list the cache folder", part);
-    for entry in fs::read_dir(part).map_err(failed())? {
-        let entry = entry.map_err(failed())?;
+    for entry in list(part)? {
         let name = entry.file_name();
         let is_shard = name.len() == 2 && (0..=255).any(|shard| *shard_name(shard) == *name);
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
@@ -87,6 +78,14 @@ pub(super) fn digest_of(name: &OsStr) -> Option<Digest> {
     let digest: Digest = name.parse().ok()?;
     // Only the spelling that is looked for.
     (digest.to_string() == name).then_some(digest)
+}
+
+/// Removes a file, if it is there.
+pub(super) fn remove(path: &Path) -> Result<(), CacheError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CacheError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Bytes that a file takes on its disk, of which it is told late on some file systems.

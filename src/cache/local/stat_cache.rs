@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{Content, read, write};
+use super::files::{Found, read, write};
 use super::sealed;
 use super::used::Used;
 use crate::cache::{CacheError, Digest};
@@ -82,7 +82,7 @@ impl StatCache {
 
     pub(super) fn get(&self, path: &Path, stamp: &FileStamp) -> Option<Digest> {
         let at = self.path_of(path);
-        let Ok(Content::Bytes(bytes)) = read(&at, LARGEST, "read a stamp") else { return None };
+        let Ok(Found::Bytes(bytes)) = read(&at, LARGEST, "read a stamp") else { return None };
         let known: Known = postcard::from_bytes(sealed::open(&bytes)?).ok()?;
         let same = known.stamp == *stamp;
         if same {

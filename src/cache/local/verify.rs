@@ -1,7 +1,7 @@
 //! Reads everything that the cache holds and compares it with what it claims to be: blobs and records
 //! with their names, entries and other small files with the checksums in them.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,7 @@ use serde::Serialize;
 
 use super::gc::Tally;
 use super::shards::{self, Stray};
-use super::{LocalCache, files, log, sealed};
-use crate::cache::remote::MOST_ENTRY;
+use super::{LARGEST_ENTRY, LocalCache, list, log, sealed};
 use crate::cache::{ActionEntry, CacheError, Digest};
 
 /// The parts whose files are named by digests.
@@ -31,7 +30,7 @@ const LARGE: u64 = 32 << 20;
 /// What a damaged file was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Found {
+pub enum FileKind {
     Blob,
     Entry,
     /// The digest of a source file.
@@ -46,7 +45,7 @@ pub enum Found {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Damage {
     pub path: PathBuf,
-    pub what: Found,
+    pub what: FileKind,
     /// Whether it was removed.
     pub removed: bool,
 }
@@ -97,7 +96,8 @@ impl LocalCache {
                     match part {
                         "blobs" => verifying.blob(&file.path, file.name, buffer),
                         "actions" => verifying.entry(&file.path),
-                        _ => verifying.small(&file.path, Found::Stat, &|bytes| sealed::open(bytes).is_some()),
+                        _ => verifying
+                            .small(&file.path, FileKind::Stat, &|bytes| sealed::open(bytes).is_some()),
                     }
                 })?;
                 let done = done.fetch_add(1, Ordering::Relaxed) + 1;
@@ -148,7 +148,7 @@ impl Verifying<'_> {
             Stray::Foreign(path) => self.foreign(path),
             Stray::Misplaced(path) => {
                 let inode = path.symlink_metadata().map_or(0, |meta| meta.ino());
-                self.damaged(&path, Found::Misplaced, inode);
+                self.damaged(&path, FileKind::Misplaced, inode);
             }
         }
     }
@@ -158,9 +158,9 @@ impl Verifying<'_> {
     }
 
     /// Notes damage in the file that had this inode; another may have taken its name.
-    fn damaged(&self, path: &Path, what: Found, inode: u64) {
+    fn damaged(&self, path: &Path, what: FileKind, inode: u64) {
         let is_same = || path.symlink_metadata().is_ok_and(|meta| meta.ino() == inode);
-        let removed = self.repair && is_same() && files::remove(path).is_ok();
+        let removed = self.repair && is_same() && shards::remove(path).is_ok();
         let damage = Damage { path: path.to_owned(), what, removed };
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner).push(damage);
     }
@@ -169,7 +169,7 @@ impl Verifying<'_> {
     fn look(
         &self,
         path: &Path,
-        what: Found,
+        what: FileKind,
         look: &mut dyn FnMut(&mut File) -> io::Result<bool>,
     ) -> Result<(), CacheError> {
         let mut file = match File::open(path) {
@@ -191,7 +191,7 @@ impl Verifying<'_> {
 
     fn blob(&self, path: &Path, name: Digest, buffer: &mut Vec<u8>) -> Result<(), CacheError> {
         buffer.resize(PIECE, 0);
-        self.look(path, Found::Blob, &mut |file| {
+        self.look(path, FileKind::Blob, &mut |file| {
             let is_large = file.metadata()?.len() > LARGE;
             let mut hasher = blake3::Hasher::new();
             loop {
@@ -214,7 +214,7 @@ impl Verifying<'_> {
         })
     }
 
-    fn small(&self, path: &Path, what: Found, is_whole: &dyn Fn(&[u8]) -> bool) -> Result<(), CacheError> {
+    fn small(&self, path: &Path, what: FileKind, is_whole: &dyn Fn(&[u8]) -> bool) -> Result<(), CacheError> {
         self.look(path, what, &mut |file| {
             let mut bytes = Vec::new();
             file.take(log::LARGEST).read_to_end(&mut bytes)?;
@@ -223,8 +223,9 @@ impl Verifying<'_> {
     }
 
     fn entry(&self, path: &Path) -> Result<(), CacheError> {
-        self.small(path, Found::Entry, &|bytes| {
-            let entry = if bytes.len() as u64 > MOST_ENTRY { None } else { ActionEntry::from_bytes(bytes) };
+        self.small(path, FileKind::Entry, &|bytes| {
+            let entry =
+                if bytes.len() as u64 > LARGEST_ENTRY { None } else { ActionEntry::from_bytes(bytes) };
             let there = |entry: &ActionEntry| {
                 entry.result.blobs.iter().all(|blob| {
                     let found = self.cache.path_of("blobs", &blob.digest).symlink_metadata();
@@ -242,7 +243,7 @@ impl Verifying<'_> {
         let folder = self.cache.root.join("log");
         self.flat(&folder, &|path, name| match name.strip_suffix(".json") {
             Some(name) if log::is_whole(name, &[]).is_some() => {
-                self.small(path, Found::Record, &|bytes| log::is_whole(name, bytes) == Some(true))
+                self.small(path, FileKind::Record, &|bytes| log::is_whole(name, bytes) == Some(true))
             }
             _ => Ok(self.foreign(path.to_owned())),
         })
@@ -252,7 +253,7 @@ impl Verifying<'_> {
         let folder = self.cache.root.join("pins");
         self.flat(&folder, &|path, name| {
             if shards::digest_of(name.as_ref()).is_some() {
-                self.small(path, Found::Pin, &|bytes| sealed::open(bytes).is_some())
+                self.small(path, FileKind::Pin, &|bytes| sealed::open(bytes).is_some())
             } else {
                 Ok(self.foreign(path.to_owned()))
             }
@@ -275,9 +276,7 @@ impl Verifying<'_> {
         folder: &Path,
         each: &dyn Fn(&Path, &str) -> Result<(), CacheError>,
     ) -> Result<(), CacheError> {
-        let failed = || CacheError::io("list the cache folder", folder);
-        for entry in fs::read_dir(folder).map_err(failed())? {
-            let entry = entry.map_err(failed())?;
+        for entry in list(folder)? {
             match entry.file_name().to_str() {
                 _ if self.is_cancelled() => return Ok(()),
                 Some(name) => each(&entry.path(), name)?,

@@ -12,6 +12,7 @@ mod guard;
 mod upload;
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -288,6 +289,10 @@ impl Cache for Tiers {
 
     fn put_blob(&self, bytes: &[u8]) -> Result<BlobRef, CacheError> {
         self.local.put_blob(bytes)
+    }
+
+    fn blob_file(&self, blob: &BlobRef) -> Option<PathBuf> {
+        self.local.blob_file(blob)
     }
 }
 

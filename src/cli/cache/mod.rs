@@ -49,15 +49,16 @@ struct WhichArgs {
 }
 
 impl WhichArgs {
+    /// To change something there.
+    fn open(&self) -> Result<Arc<LocalCache>, Exit> {
+        let ladder = self.ladder.as_deref().map(load).transpose()?;
+        open_cache(&self.cache, ladder.as_ref())
+    }
+
     /// For a command that only looks.
     fn look(&self) -> Result<Arc<LocalCache>, Exit> {
         let ladder = self.ladder.as_deref().map(load).transpose()?;
         look_at_cache(&self.cache, ladder.as_ref())
-    }
-
-    fn open(&self) -> Result<Arc<LocalCache>, Exit> {
-        let ladder = self.ladder.as_deref().map(load).transpose()?;
-        open_cache(&self.cache, ladder.as_ref())
     }
 }
 

@@ -1,10 +1,11 @@
 //! `rivet cache pin`, `unpin` and `pins`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use rivet::cache::{Cache, Pin, PinnedTitle};
+use rivet::cache::{Cache, Pin, PinnedTitle, Tiers};
 use rivet::graph;
 
 use super::WhichArgs;
@@ -58,7 +59,8 @@ pub fn pin(args: &PinArgs) -> Result<Exit, Exit> {
     let ladder = load(spec)?;
     let cache = open_cache(&args.ladder.cache, Some(&ladder))?;
     let cancelled = on_interrupt();
-    let keys = graph::title_keys(&ladder, &cache, &looking(), &cancelled).map_err(|error| failed(&error))?;
+    let here = Arc::new(Tiers::from(Arc::clone(&cache)));
+    let keys = graph::title_keys(&ladder, &here, &looking(), &cancelled).map_err(|error| failed(&error))?;
     let mut titles = Vec::new();
     for graph::TitleKey { name, key } in keys {
         if cache.action(&key).map_err(|error| cache_failed(&error))?.is_none() {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use clap::Args;
-use rivet::cache::{Found, Tally, Verified};
+use rivet::cache::{FileKind, Tally, Verified};
 
 use super::WhichArgs;
 use crate::cli::{Exit, cache_failed, on_interrupt, print, print_json};
@@ -57,12 +57,12 @@ fn text(verified: &Verified, repair: bool, start: Instant) -> String {
     let mut text = String::new();
     for damage in &verified.damaged {
         let what = match damage.what {
-            Found::Blob => "a result",
-            Found::Entry => "an entry",
-            Found::Stat => "the digest of a source",
-            Found::Record => "the record of a build",
-            Found::Pin => "a pin",
-            Found::Misplaced => "in the wrong folder",
+            FileKind::Blob => "a result",
+            FileKind::Entry => "an entry",
+            FileKind::Stat => "the digest of a source",
+            FileKind::Record => "the record of a build",
+            FileKind::Pin => "a pin",
+            FileKind::Misplaced => "in the wrong folder",
         };
         let removed = if damage.removed { ", removed" } else { "" };
         text += &format!("damaged: {} ({what}){removed}\n", damage.path.display());

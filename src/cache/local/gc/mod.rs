@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::marks::{self, Marks, Nanos, nanos};
 use super::shards::{self, disk_bytes};
-use super::{LocalCache, builds, files, used};
+use super::{LocalCache, builds, used};
 use crate::cache::CacheError;
 use plan::{Plan, Rules, names, plan};
 
@@ -171,7 +171,7 @@ impl Cleaning<'_> {
     /// Removes a file; in a dry run, counts it.
     fn remove(&mut self, path: &Path, bytes: u64) -> Result<(), CacheError> {
         if !self.dry_run {
-            files::remove(path)?;
+            shards::remove(path)?;
         }
         self.gone.add(bytes);
         if self.gone.files.is_multiple_of(REPORT_EVERY) {
