@@ -1,7 +1,9 @@
 //! Where the cache lies when nobody says, and the user's configuration: the XDG base directory rules.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use super::Digest;
 
 /// `$XDG_CACHE_HOME/rivet`, or `~/.cache/rivet`; `None` without a home folder.
 /// A relative `XDG_CACHE_HOME` is ignored, as the XDG base directory specification asks.
@@ -12,6 +14,12 @@ pub fn default_folder() -> Option<PathBuf> {
 /// `$XDG_CONFIG_HOME/rivet`, or `~/.config/rivet`, by the same rules.
 pub(super) fn config_folder() -> Option<PathBuf> {
     choose(std::env::var_os("XDG_CONFIG_HOME"), std::env::home_dir(), ".config")
+}
+
+/// Where results are kept, beside those of the cache in `folder`, that only count for builds that believe
+/// more than the user does: see [`Trust::beyond_user`](super::trust::Trust::beyond_user).
+pub fn apart(folder: &Path, name: &Digest) -> PathBuf {
+    folder.join("apart").join(name.short())
 }
 
 fn choose(xdg: Option<OsString>, home: Option<PathBuf>, within_home: &str) -> Option<PathBuf> {

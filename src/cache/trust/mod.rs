@@ -94,6 +94,11 @@ impl Trust {
         self.insecure_unsigned = insecure;
     }
 
+    /// Whether entries count that nobody signed.
+    pub fn is_insecure(&self) -> bool {
+        self.insecure_unsigned
+    }
+
     /// `None` where only those are believed whom the user trusts. Otherwise a name for who else is: what
     /// is taken on their word must be kept apart, under this name, from what other builds of the user
     /// believe, and must not be signed with the user's key.
@@ -119,9 +124,11 @@ impl Trust {
         self.trusted.iter().map(|(key, name)| (key, name.as_str()))
     }
 
-    /// The bytes of an entry for a remote, signed if there is a key to sign with.
+    /// The bytes of an entry for a remote, signed if there is a key to sign with, and nobody is believed
+    /// but whom the user trusts.
     pub fn seal(&self, key: &ActionKey, entry: &ActionEntry) -> Result<Vec<u8>, SealError> {
-        seal(key, entry, self.signing.as_ref())
+        let signer = self.signing.as_ref().filter(|_| self.beyond_user().is_none());
+        seal(key, entry, signer)
     }
 
     /// The entry that a remote has under `key`, if it is to be believed.
