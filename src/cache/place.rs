@@ -17,9 +17,10 @@ pub(super) fn config_folder() -> Option<PathBuf> {
 }
 
 /// Where results are kept, beside those of the cache in `folder`, that only count for builds that believe
-/// more than the user does: see [`Trust::beyond_user`](super::trust::Trust::beyond_user).
+/// more than the user does: see [`Trust::beyond_user`](super::trust::Trust::beyond_user). The name is not
+/// shortened: keys could be made until theirs is that of others.
 pub fn apart(folder: &Path, name: &Digest) -> PathBuf {
-    folder.join("apart").join(name.short())
+    folder.join("apart").join(name.to_string())
 }
 
 fn choose(xdg: Option<OsString>, home: Option<PathBuf>, within_home: &str) -> Option<PathBuf> {

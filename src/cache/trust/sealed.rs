@@ -209,7 +209,10 @@ mod tests {
             Digest::of(&signed).to_string(),
             "b078826696f25952c0925083d37c280bf4b7b2715bfe0ff08eb164123a27ed09"
         );
-        assert_eq!(Digest::of(&unsigned).to_string(), "GOLDEN_UNSIGNED");
+        assert_eq!(
+            Digest::of(&unsigned).to_string(),
+            "311c6db3e0c1f67725df54ff08df7a864b31c3363e806dfd42a90e6d9d999fe9"
+        );
     }
 
     #[test]
