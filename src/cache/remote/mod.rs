@@ -2,6 +2,8 @@
 //! bytes that nobody vouches for yet; whoever asks compares digests and signatures.
 
 mod error;
+#[cfg(feature = "reapi")]
+mod reapi;
 mod url;
 
 use std::sync::Arc;
@@ -59,9 +61,14 @@ pub trait Remote: Send + Sync {
 /// anybody answers there shows when it is first asked. `patience` is how long connecting may take. Runs
 /// within a tokio runtime, which the remote then uses.
 pub fn open(url: &RemoteUrl, patience: Duration) -> Result<Arc<dyn Remote>, RemoteError> {
+    #[cfg(not(feature = "reapi"))]
     let _ = patience;
-    Err(RemoteError::new(
-        RemoteFault::Refused,
-        format!("{url}: no kind of remote is called {}", url.scheme()),
-    ))
+    match url.scheme() {
+        #[cfg(feature = "reapi")]
+        "grpc" | "grpcs" => reapi::open(url, patience),
+        scheme => Err(RemoteError::new(
+            RemoteFault::Refused,
+            format!("{url}: this rivet was built without {scheme} remotes"),
+        )),
+    }
 }
