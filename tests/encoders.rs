@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{BUNNY_5S, FLOWER, Project, decoders, ladder};
-use rivet::cache::LocalCache;
+use rivet::cache::{LocalCache, Tiers};
 use rivet::executors::{self, Blame, EncodeJob, Executor, Failure, Rav1e, Report};
 use rivet::graph::{self, Event, Kind};
 
@@ -188,7 +188,7 @@ fn build(folder: &Path, fault: Fault, encoders: &str) -> (Vec<String>, Vec<Strin
     let text = ladder("clip.mp4", &format!("[video]\nencoder = {encoders}\n{RUNGS}"));
     fs::write(folder.join("ladder.toml"), text).unwrap();
     let spec = rivet::spec::load(&folder.join("ladder.toml")).unwrap();
-    let cache = Arc::new(LocalCache::open(&folder.join("cache")).unwrap());
+    let cache = Arc::new(Tiers::from(LocalCache::open(&folder.join("cache")).unwrap()));
     let faulty = Arc::new(Faulty { rav1e: Rav1e::new(2).unwrap(), fault, attempts: AtomicUsize::new(0) });
     let options = graph::Options {
         executors: Some(vec![faulty.clone(), Arc::new(Rav1e::new(2).unwrap())]),

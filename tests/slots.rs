@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{BUNNY_5S, ladder};
-use rivet::cache::LocalCache;
+use rivet::cache::{LocalCache, Tiers};
 use rivet::executors::{EncodeJob, EncoderSettings, Executor, Failure, Rav1e, Report};
 use rivet::graph::{self, Event, Kind};
 
@@ -124,7 +124,7 @@ fn build(folder: &Path, encoder: &str, devices: &[Arc<Device>]) -> Outcome {
     );
     fs::write(folder.join("ladder.toml"), ladder("clip.mp4", &rungs)).unwrap();
     let spec = rivet::spec::load(&folder.join("ladder.toml")).unwrap();
-    let cache = Arc::new(LocalCache::open(&folder.join("cache")).unwrap());
+    let cache = Arc::new(Tiers::from(LocalCache::open(&folder.join("cache")).unwrap()));
     let mut executors: Vec<Arc<dyn Executor>> = vec![Arc::new(Rav1e::new(1).unwrap())];
     executors.extend(devices.iter().map(|device| Arc::clone(device) as Arc<dyn Executor>));
     let options = graph::Options { jobs: 1, executors: Some(executors), ..graph::Options::default() };

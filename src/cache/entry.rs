@@ -12,6 +12,13 @@ pub struct BlobRef {
     pub size: u64,
 }
 
+impl BlobRef {
+    /// Whether these are the bytes that it names.
+    pub fn names(&self, bytes: &[u8]) -> bool {
+        bytes.len() as u64 == self.size && Digest::of(bytes) == self.digest
+    }
+}
+
 /// What a step made: small facts, kept in the entry itself, and blobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActionResult {

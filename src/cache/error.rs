@@ -9,6 +9,11 @@ pub enum CacheError {
     Io { operation: &'static str, path: PathBuf, source: io::Error },
     #[error("cannot encode an action entry: {0}")]
     Encode(#[from] postcard::Error),
+    /// What it keeps is not known any more, so nothing may be taken away.
+    #[error("the pin {} is damaged, so it is not known what it keeps", path.display())]
+    DamagedPin { path: PathBuf },
+    #[error("the cache is in use: {builds} running build(s) read and write it")]
+    Busy { builds: u64 },
 }
 
 impl CacheError {
@@ -19,8 +24,13 @@ impl CacheError {
 
     /// What a person can do about it, where that is known.
     pub fn hint(&self) -> Option<&'static str> {
-        let CacheError::Io { source, .. } = self else {
-            return None;
+        let source = match self {
+            CacheError::Io { source, .. } => source,
+            CacheError::Encode(_) => return None,
+            CacheError::DamagedPin { .. } => {
+                return Some("pin it again, or let `rivet cache verify --repair` remove it");
+            }
+            CacheError::Busy { .. } => return Some("wait for them to end, or stop them"),
         };
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
@@ -28,6 +38,12 @@ impl CacheError {
             ),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Some(
                 "the cache folder must be writable: name another one with --cache-dir or RIVET_CACHE_DIR",
+            ),
+            io::ErrorKind::FileTooLarge => Some(
+                "files may not grow so large here: raise the limit (ulimit -f), or name another folder with --cache-dir",
+            ),
+            io::ErrorKind::NotADirectory => Some(
+                "a folder of the cache is a symbolic link or a file: remove it, or name another folder with --cache-dir;                  to keep a cache elsewhere, link the whole folder",
             ),
             _ => None,
         }

@@ -9,7 +9,11 @@
 //!     stats/ab/abcd…      digests of source files, named by the digest of their path;
 //!                         only there to spare reading a file that did not change
 //!     log/                one record a build, see `rivet log`
-//!     tmp/                files being written; complete ones are renamed into place
+//!     builds/             files that running builds hold locked
+//!     pins/               what is to be kept whatever its age, named by the digest of the pin's name
+//!     tmp/                files being written, in a folder for each process; complete ones are
+//!                         renamed into place
+//!     leases              a file of no bytes; locks on it tell who is at which action
 //! ```
 //!
 //! Several processes may use one folder at once: files appear whole by rename, are never
@@ -22,12 +26,20 @@ mod error;
 mod local;
 mod place;
 pub mod remote;
+mod tiers;
+pub mod trust;
+
+use std::path::PathBuf;
 
 pub use digest::{ActionKey, Digest};
 pub use entry::{ActionEntry, ActionResult, BlobRef, Cost};
 pub use error::CacheError;
-pub use local::{CacheStats, FileStamp, LocalCache};
-pub use place::default_folder;
+pub use local::{
+    AgeStats, CacheStats, Collected, Damage, FileStamp, Found, GcRules, GroupStats, Lease, LocalCache, Parts,
+    Pin, PinnedTitle, RunningBuild, Tally, Verified,
+};
+pub use place::{apart, default_folder};
+pub use tiers::{PATIENCE, RemoteOptions, RemoteReport, Tiers};
 
 /// What the graph needs of a cache. Backends and decorators (tiers, signing, counting)
 /// implement just this.
@@ -43,4 +55,10 @@ pub trait Cache: Send + Sync {
 
     /// Stores `bytes` and returns their name. Storing what is there already costs no write.
     fn put_blob(&self, bytes: &[u8]) -> Result<BlobRef, CacheError>;
+
+    /// Where a blob's file is, if blobs are files here, for its content to be shared by the file
+    /// system. It may not be there, nobody has verified it, and nobody may change it.
+    fn blob_file(&self, _blob: &BlobRef) -> Option<PathBuf> {
+        None
+    }
 }

@@ -1,18 +1,31 @@
-//! Where the cache lies when nobody says: the XDG base directory rules.
+//! Where the cache lies when nobody says, and the user's configuration: the XDG base directory rules.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use super::Digest;
 
 /// `$XDG_CACHE_HOME/rivet`, or `~/.cache/rivet`; `None` without a home folder.
 /// A relative `XDG_CACHE_HOME` is ignored, as the XDG base directory specification asks.
 pub fn default_folder() -> Option<PathBuf> {
-    choose(std::env::var_os("XDG_CACHE_HOME"), std::env::home_dir())
+    choose(std::env::var_os("XDG_CACHE_HOME"), std::env::home_dir(), ".cache")
 }
 
-fn choose(xdg: Option<OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
+/// `$XDG_CONFIG_HOME/rivet`, or `~/.config/rivet`, by the same rules.
+pub(super) fn config_folder() -> Option<PathBuf> {
+    choose(std::env::var_os("XDG_CONFIG_HOME"), std::env::home_dir(), ".config")
+}
+
+/// Where results are kept, beside those of the cache in `folder`, that only count for builds that believe
+/// more than the user does: see [`Trust::beyond_user`](super::trust::Trust::beyond_user).
+pub fn apart(folder: &Path, name: &Digest) -> PathBuf {
+    folder.join("apart").join(name.short())
+}
+
+fn choose(xdg: Option<OsString>, home: Option<PathBuf>, within_home: &str) -> Option<PathBuf> {
     xdg.map(PathBuf::from)
         .filter(|path| path.is_absolute())
-        .or_else(|| home.filter(|h| h.is_absolute()).map(|home| home.join(".cache")))
+        .or_else(|| home.filter(|h| h.is_absolute()).map(|home| home.join(within_home)))
         .map(|base| base.join("rivet"))
 }
 
@@ -23,8 +36,9 @@ mod tests {
     #[test]
     fn xdg_rules() {
         let home = Some(PathBuf::from("/home/ann"));
-        assert_eq!(choose(Some("/x".into()), home.clone()), Some("/x/rivet".into()));
-        assert_eq!(choose(Some("x".into()), home.clone()), Some("/home/ann/.cache/rivet".into()));
+        let choose = |xdg: Option<&str>, home| choose(xdg.map(OsString::from), home, ".cache");
+        assert_eq!(choose(Some("/x"), home.clone()), Some("/x/rivet".into()));
+        assert_eq!(choose(Some("x"), home.clone()), Some("/home/ann/.cache/rivet".into()));
         assert_eq!(choose(None, home), Some("/home/ann/.cache/rivet".into()));
         assert_eq!(choose(None, None), None);
     }

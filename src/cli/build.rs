@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use rivet::cache::LocalCache;
+use rivet::cache::{LocalCache, Tiers};
 use rivet::graph::{self, Event};
 use rivet::spec::Ladder;
 use rustix::process::{Resource, Rlimit};
 
-use super::{Exit, LadderArgs, MachineArgs, complain, failed, load, on_interrupt, open_cache, print};
+use super::remote::RemoteArgs;
+use super::{Exit, LadderArgs, MachineArgs, complain, failed, load, on_interrupt, print};
 use crate::report::{self, Progress, Tracer};
 
 /// Build every title of a ladder, and publish it
@@ -27,6 +28,8 @@ pub struct BuildArgs {
     ladder: LadderArgs,
     #[command(flatten)]
     machine: MachineArgs,
+    #[command(flatten)]
+    remote: RemoteArgs,
     /// After a failure go on with what does not depend on it
     #[arg(short, long)]
     keep_going: bool,
@@ -36,6 +39,10 @@ pub struct BuildArgs {
     /// Write a trace to FILE, for ui.perfetto.dev or chrome://tracing: what ran when, on which slot
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Publish segments as further names of the cache's files where the file system cannot share their
+    /// content otherwise: they are then read-only, and whoever overrides that damages the cache's
+    #[arg(long)]
+    hard_links: bool,
     /// Afterwards build it all again beside the cache, and tell the first step whose bytes differ
     #[arg(long)]
     check: bool,
@@ -74,9 +81,9 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
     let events = events.map(|file| RefCell::new(BufWriter::new(file)));
     let trace = args.trace.as_ref().map(|path| create(path, "a trace")).transpose()?;
     let trace = trace.and_then(|file| Tracer::new(file).ok()).map(RefCell::new);
-    let cache = open_cache(&args.ladder.cache, Some(&ladder))?;
     raise_open_files();
     let cancelled = on_interrupt();
+    let cache = Arc::new(args.remote.tiers(LocalCache::open, &args.ladder.cache, &ladder, &cancelled)?);
     let progress = RefCell::new(Progress::new(args.quiet, Arc::clone(&cancelled)));
     let observe = |event: &Event| {
         if let Some(trace) = &trace {
@@ -99,7 +106,11 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
                 .suspend(|| complain(format_args!("{title}: {node}: {message}"), hint.as_deref()));
         }
     };
-    let options = graph::Options { gauges: trace.is_some(), ..args.machine.options(args.keep_going) };
+    let options = graph::Options {
+        gauges: trace.is_some(),
+        hard_links: args.hard_links,
+        ..args.machine.options(args.keep_going)
+    };
     let summary = graph::build(&ladder, Arc::clone(&cache), &options, Arc::clone(&cancelled), &observe);
     progress.borrow_mut().end();
     let summary = summary.map_err(|error| failed(&error))?;
@@ -120,7 +131,7 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
 fn check(
     args: &BuildArgs,
     ladder: &Ladder,
-    cache: &LocalCache,
+    cache: &Tiers,
     options: &graph::Options,
     cancelled: Arc<AtomicBool>,
 ) -> Result<Exit, Exit> {

@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 
+use std::sync::Arc;
+
 use clap::Args;
+use rivet::cache::LocalCache;
 use rivet::graph;
 
-use super::{CacheDirArg, Exit, failed, load, on_interrupt, open_cache, print, print_json};
+use super::remote::RemoteArgs;
+use super::{CacheDirArg, Exit, failed, load, on_interrupt, print, print_json};
 use crate::report;
 
 /// Explain a step: what its key is made of, what differs from the last build, where its result is from
@@ -25,6 +29,8 @@ pub struct ExplainArgs {
     selector: String,
     #[command(flatten)]
     cache: CacheDirArg,
+    #[command(flatten)]
+    remote: RemoteArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -38,9 +44,10 @@ pub fn run(args: &ExplainArgs) -> Exit {
 
 fn try_run(args: &ExplainArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder)?;
-    let cache = open_cache(&args.cache, Some(&ladder))?;
+    let cancelled = on_interrupt();
+    let cache = Arc::new(args.remote.tiers(LocalCache::open_to_look, &args.cache, &ladder, &cancelled)?);
     let options = super::looking();
-    let steps = graph::explain(&ladder, &cache, &options, &on_interrupt(), &args.selector)
+    let steps = graph::explain(&ladder, &cache, &options, &cancelled, &args.selector)
         .map_err(|error| failed(&error))?;
     if args.json {
         print_json(&steps);

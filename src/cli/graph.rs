@@ -1,9 +1,13 @@
 //! `rivet graph`.
 
+use std::sync::Arc;
+
 use clap::{Args, ValueEnum};
+use rivet::cache::LocalCache;
 use rivet::graph;
 
-use super::{Exit, LadderArgs, failed, load, on_interrupt, open_cache, print, print_json};
+use super::remote::RemoteArgs;
+use super::{Exit, LadderArgs, failed, load, on_interrupt, print, print_json};
 use crate::report::drawing;
 
 /// Draw the graph of a build: every step, what it needs, and whether it would run
@@ -14,6 +18,8 @@ use crate::report::drawing;
 pub struct GraphArgs {
     #[command(flatten)]
     ladder: LadderArgs,
+    #[command(flatten)]
+    remote: RemoteArgs,
     /// How to write it
     #[arg(short, long, value_name = "FORMAT", default_value = "svg")]
     format: Format,
@@ -43,9 +49,10 @@ pub fn run(args: &GraphArgs) -> Exit {
 
 fn try_run(args: &GraphArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder.ladder)?;
-    let cache = open_cache(&args.ladder.cache, Some(&ladder))?;
-    let view =
-        graph::view(&ladder, &cache, &super::looking(), &on_interrupt()).map_err(|error| failed(&error))?;
+    let cancelled = on_interrupt();
+    let cache =
+        Arc::new(args.remote.tiers(LocalCache::open_to_look, &args.ladder.cache, &ladder, &cancelled)?);
+    let view = graph::view(&ladder, &cache, &super::looking(), &cancelled).map_err(|error| failed(&error))?;
     let group = args.grouped || (!args.all && view.nodes.len() > drawing::MANY);
     match args.format {
         Format::Json => print_json(&drawing::json(&view)),

@@ -3,7 +3,7 @@
 use clap::Args;
 use rivet::graph::BuildRecord;
 
-use super::{CacheDirArg, Exit, complain, open_cache, print, print_json};
+use super::{CacheDirArg, Exit, complain, look_at_cache, print, print_json};
 use crate::report;
 
 /// List the builds that used this cache, or tell of one: what ran, and the longest path
@@ -29,7 +29,7 @@ pub fn run(args: &LogArgs) -> Exit {
 }
 
 fn try_run(args: &LogArgs) -> Result<Exit, Exit> {
-    let cache = open_cache(&args.cache, None)?;
+    let cache = look_at_cache(&args.cache, None)?;
     let mut records = BuildRecord::all(&cache).map_err(|error| {
         complain(&error, error.hint().as_deref());
         Exit::Failed

@@ -9,6 +9,7 @@ mod graph;
 mod init;
 mod log;
 mod plan;
+mod remote;
 mod worker;
 
 use std::io::{IsTerminal, Write};
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand};
-use rivet::cache::LocalCache;
+use rivet::cache::{CacheError, LocalCache};
 use rivet::graph::StepError;
 use rivet::spec::{self, Ladder, LoadError, SpecErrors};
 use rivet::workers::{WorkerCommand, WorkerOptions};
@@ -262,20 +263,40 @@ fn load(path: &Path) -> Result<Ladder, Exit> {
     })
 }
 
+/// Opens the cache for a build.
 fn open_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
+    open_cache_with(LocalCache::open, arg, ladder)
+}
+
+/// Opens the cache for a command that only looks at it.
+fn look_at_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
+    open_cache_with(LocalCache::open_to_look, arg, ladder)
+}
+
+fn open_cache_with(open: Open, arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
+    let folder = cache_folder(arg, ladder)?;
+    open(&folder).map(Arc::new).map_err(|error| cache_failed(&error))
+}
+
+/// Opens a cache's folder, to fill it or to look at it.
+type Open = fn(&Path) -> Result<LocalCache, CacheError>;
+
+fn cache_folder(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<PathBuf, Exit> {
     let folder = arg
         .cache_dir
         .clone()
         .or_else(|| ladder.and_then(|ladder| ladder.cache.dir.clone()))
         .or_else(rivet::cache::default_folder);
-    let Some(folder) = folder else {
+    folder.ok_or_else(|| {
         complain("there is no home folder to keep a cache in", Some("name a folder with --cache-dir"));
-        return Err(Exit::Usage);
-    };
-    LocalCache::open(&folder).map(Arc::new).map_err(|error| {
-        complain(&error, error.hint());
-        Exit::Failed
+        Exit::Usage
     })
+}
+
+/// Tells what is wrong with the cache's folder.
+fn cache_failed(error: &CacheError) -> Exit {
+    complain(error, error.hint());
+    Exit::Failed
 }
 
 /// The first Ctrl-C (or SIGTERM) asks the build to stop, the second one does not ask.

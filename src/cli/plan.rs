@@ -1,9 +1,13 @@
 //! `rivet plan`.
 
+use std::sync::Arc;
+
 use clap::Args;
+use rivet::cache::LocalCache;
 use rivet::graph;
 
-use super::{Exit, LadderArgs, complain, failed, load, on_interrupt, open_cache, print, print_json};
+use super::remote::RemoteArgs;
+use super::{Exit, LadderArgs, complain, failed, load, on_interrupt, print, print_json};
 use crate::report;
 
 /// Show what a build would run, what it would reuse, and why
@@ -15,6 +19,8 @@ use crate::report;
 pub struct PlanArgs {
     #[command(flatten)]
     ladder: LadderArgs,
+    #[command(flatten)]
+    remote: RemoteArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -31,8 +37,9 @@ pub fn run(args: &PlanArgs) -> Exit {
 
 fn try_run(args: &PlanArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder.ladder)?;
-    let cache = open_cache(&args.ladder.cache, Some(&ladder))?;
     let cancelled = on_interrupt();
+    let cache =
+        Arc::new(args.remote.tiers(LocalCache::open_to_look, &args.ladder.cache, &ladder, &cancelled)?);
     let plan = graph::plan(&ladder, &cache, &super::looking(), cancelled).map_err(|error| failed(&error))?;
     for failure in &plan.failures {
         complain(

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use crate::cache::{Cache, LocalCache};
+use crate::cache::{Cache, Tiers};
 use crate::spec::Ladder;
 
 use super::error::StepError;
@@ -40,14 +40,14 @@ pub struct Difference {
 /// compares each result with the one in `cache`. Publishes nothing.
 pub fn check(
     ladder: &Ladder,
-    cache: &LocalCache,
+    cache: &Tiers,
     options: &Options,
     cancelled: Arc<AtomicBool>,
     observe: &dyn Fn(&Event),
 ) -> Result<Check, StepError> {
-    let (_folder, fresh) = cache.beside()?;
+    let (_folder, fresh) = cache.local().beside()?;
     let settings = Settings { unpublished: true, ..settings(options) };
-    let mut scheduler = schedule(ladder, Arc::new(fresh), settings, cancelled, observe)?;
+    let mut scheduler = schedule(ladder, Arc::new(Tiers::from(fresh)), settings, cancelled, observe)?;
     scheduler.run();
     let mut nodes: Vec<_> = scheduler.graph.node_indices().collect();
     nodes.sort_by_key(|&id| (scheduler.graph[id].step.stage(), id));

@@ -34,6 +34,9 @@ pub enum StepError {
     /// Another step that was to run in one go with this one has failed.
     #[error("not run, as a step beside it failed")]
     Beside,
+    /// Another process that shares the cache is at the step, or has just made its result.
+    #[error("not run, as another process is at it")]
+    Elsewhere,
     #[error("interrupted")]
     Cancelled,
     #[error("internal error: {0}")]

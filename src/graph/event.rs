@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::RemoteReport;
+
 /// The kinds of step, as events and summaries name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -73,6 +75,13 @@ pub enum Event {
         kind: Kind,
         node: String,
     },
+    /// A step has been waiting for over a second for another process that is at it and shares the
+    /// cache.
+    Waiting {
+        title: String,
+        kind: Kind,
+        node: String,
+    },
     /// A step has its result; of an encode, how much it was.
     Finished {
         title: String,
@@ -117,6 +126,11 @@ pub enum Event {
         /// Keys looked up in the cache so far, and found.
         looked_up: u64,
         found: u64,
+    },
+    /// All is made, and results are still on their way to the remote cache.
+    Storing {
+        /// Entries that are not there yet.
+        left: usize,
     },
     /// Something worth knowing that is no failure.
     Warning {
@@ -169,6 +183,9 @@ pub struct Summary {
     pub decoded_frames: u64,
     /// Spans that GPUs decoded.
     pub spans_on_gpus: u64,
+    /// What came of the remote cache, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteReport>,
     pub titles: Vec<TitleSummary>,
     pub failures: Vec<FailureReport>,
     pub interrupted: bool,

@@ -9,7 +9,7 @@ use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
-use crate::cache::{Cache, LocalCache};
+use crate::cache::{Cache, Tiers};
 use crate::spec::{self, Ladder};
 
 use super::error::StepError;
@@ -87,7 +87,7 @@ pub struct LastBuild {
 /// Looks at a graph without running anything, all steps with nodes of their own.
 pub(super) fn survey<'a>(
     ladder: &'a Ladder,
-    cache: &Arc<LocalCache>,
+    cache: &Arc<Tiers>,
     options: &Options,
     cancelled: &Arc<AtomicBool>,
 ) -> Result<Scheduler<'a>, StepError> {
@@ -102,7 +102,7 @@ pub(super) fn survey<'a>(
 pub(super) fn survey_of<'a>(
     record: &BuildRecord,
     ladder: &'a Ladder,
-    cache: &Arc<LocalCache>,
+    cache: &Arc<Tiers>,
     options: &Options,
     expand: bool,
 ) -> Result<Scheduler<'a>, StepError> {
@@ -123,7 +123,7 @@ pub(super) fn ladder_of(record: &BuildRecord) -> Option<Ladder> {
 /// (`720p`), with `TITLE:` before it where there are several titles.
 pub fn explain(
     ladder: &Ladder,
-    cache: &Arc<LocalCache>,
+    cache: &Arc<Tiers>,
     options: &Options,
     cancelled: &Arc<AtomicBool>,
     selector: &str,
@@ -133,7 +133,7 @@ pub fn explain(
         return Err(StepError::Spec(format!("{}: {}: {}", failure.title, failure.node, failure.message)));
     }
     let chosen = select(&now, selector)?;
-    let record = BuildRecord::last_of(cache, ladder)?;
+    let record = BuildRecord::last_of(cache.local(), ladder)?;
     let last_ladder = record.as_ref().and_then(ladder_of);
     let last = match (&record, &last_ladder) {
         (Some(record), Some(ladder)) => Some((record, survey_of(record, ladder, cache, options, true)?)),
@@ -198,7 +198,7 @@ fn select(survey: &Scheduler<'_>, selector: &str) -> Result<Vec<NodeIndex>, Step
 fn explain_node(
     now: &Scheduler<'_>,
     id: NodeIndex,
-    cache: &LocalCache,
+    cache: &Tiers,
     last: Option<&Last<'_>>,
 ) -> Result<Explanation, StepError> {
     let node = &now.graph[id];

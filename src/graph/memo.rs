@@ -15,6 +15,9 @@ use super::recipe::Recipe;
 use super::title::Title;
 use super::work::Worker;
 
+/// What the cache calls such an entry.
+const KIND: &str = "title";
+
 #[derive(Serialize, Deserialize)]
 pub struct TitleMemo {
     /// Steps of each kind, all of which are up to date.
@@ -50,6 +53,21 @@ fn recipe(ladder: &Ladder, source: Digest, tools: &Tools) -> Recipe {
     Recipe::title(Digest::of(text.as_bytes()), source, &tools.summary(&encoders))
 }
 
+/// The key of the entry from which all that a title is made of can be reached.
+pub fn key(ladder: &Ladder, source: Digest, tools: &Tools) -> ActionKey {
+    recipe(ladder, source, tools).key()
+}
+
+/// The name of the title that an entry is the memo of, as it was called when it was built.
+pub fn title_of(cache: &dyn Cache, entry: &ActionEntry) -> Option<String> {
+    if entry.cost.kind != KIND {
+        return None;
+    }
+    let bytes = cache.blob(entry.result.blobs.first()?).ok()??;
+    let memo: TitleMemo = postcard::from_bytes(&bytes).ok()?;
+    Some(memo.summary.name)
+}
+
 /// The memo of a title whose output folder is as it was left. A damaged or missing memo, or a
 /// folder that was touched, only means that the steps are looked at one by one.
 pub fn find(
@@ -59,7 +77,7 @@ pub fn find(
     source: Digest,
     tools: &Tools,
 ) -> Option<TitleMemo> {
-    let entry = worker.cache.action(&recipe(ladder, source, tools).key()).ok()??;
+    let entry = worker.cache.action(&key(ladder, source, tools)).ok()??;
     let bytes = worker.cache.blob(entry.result.blobs.first()?).ok()??;
     let memo: TitleMemo = postcard::from_bytes(&bytes).ok()?;
     is_current(&title.output, memo.list.into()).then_some(memo)
@@ -76,6 +94,6 @@ pub fn keep(
 ) -> Result<(), StepError> {
     let bytes = postcard::to_stdvec(memo).map_err(StepError::internal)?;
     let result = ActionResult { facts: Vec::new(), blobs: vec![worker.cache.put_blob(&bytes)?] };
-    let entry = ActionEntry { result, inputs, cost: Cost { kind: "title".to_owned(), ..Cost::default() } };
-    Ok(worker.cache.put_action(&recipe(ladder, source, tools).key(), &entry)?)
+    let entry = ActionEntry { result, inputs, cost: Cost { kind: KIND.to_owned(), ..Cost::default() } };
+    Ok(worker.cache.put_action(&key(ladder, source, tools), &entry)?)
 }

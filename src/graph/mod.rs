@@ -36,14 +36,15 @@ mod step;
 mod title;
 mod track;
 mod view;
+mod whole;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
-use crate::cache::LocalCache;
+use crate::cache::Tiers;
 use crate::executors::{self, Executor, Found, Wanted};
 use crate::media::{self, Codecs, CodecsHere, Scaler};
 use crate::spec::Ladder;
@@ -56,10 +57,12 @@ pub use event::{
 };
 pub use explain::{Explanation, Field, LastBuild, ResultFacts, Verdict, explain};
 pub use limits::{default_jobs, default_memory};
+pub use memo::title_of;
 pub use packaging::ENTRY;
 pub use plan::{KindPlan, Plan, TitlePlan, TrackPlan, plan};
 pub use record::{BuildRecord, Ending, PathRecord, RanRecord, TitleRecord};
 pub use view::{GraphView, NodeState, NodeView, view};
+pub use whole::{TitleKey, title_keys};
 pub use work::hash_file;
 
 use prepare::Tools;
@@ -82,6 +85,9 @@ pub struct Options {
     pub workers: Option<WorkerOptions>,
     /// Whether GPUs may decode, which they only do in processes of their own. Never changes a byte.
     pub gpu_decoding: bool,
+    /// Publish segments as further names of the cache's files where the file system cannot share their
+    /// content otherwise. Whoever overrides their being read-only damages the cache's.
+    pub hard_links: bool,
 }
 
 impl Default for Options {
@@ -95,6 +101,7 @@ impl Default for Options {
             executors: None,
             workers: None,
             gpu_decoding: true,
+            hard_links: false,
         }
     }
 }
@@ -103,17 +110,24 @@ impl Default for Options {
 /// its last event is the summary that is also returned. `cancelled` may be set from anywhere.
 pub fn build(
     ladder: &Ladder,
-    cache: Arc<LocalCache>,
+    cache: Arc<Tiers>,
     options: &Options,
     cancelled: Arc<AtomicBool>,
     observe: &dyn Fn(&Event),
 ) -> Result<Summary, StepError> {
     let (start, started) = (Instant::now(), SystemTime::now());
-    let log = Arc::clone(&cache);
+    // One that cannot be announced, in a folder that is only read, is in no danger from a cleaning.
+    let _running = cache.local().announce().inspect_err(|error| tracing::debug!("{error}")).ok();
+    let tiers = Arc::clone(&cache);
+    let is_cancelled = Arc::clone(&cancelled);
     let settings = Settings { gauges: options.gauges, ..settings(options) };
     let mut scheduler = schedule(ladder, cache, settings, cancelled, observe)?;
     scheduler.run();
     scheduler.end_workers();
+    tiers.finish(&|| is_cancelled.load(Ordering::Relaxed), &|left| observe(&Event::Storing { left }));
+    for message in tiers.take_notices() {
+        observe(&Event::Warning { title: String::new(), message });
+    }
     let outcome = std::mem::take(&mut scheduler.outcome);
     let mut nodes: BTreeMap<Kind, Counts> =
         Kind::ALL.into_iter().map(|kind| (kind, Counts::default())).collect();
@@ -124,11 +138,12 @@ pub fn build(
         cpu_seconds: limits::cpu_seconds(),
         decoded_frames: scheduler.decoded_frames(),
         spans_on_gpus: outcome.spans_on_gpus,
+        remote: tiers.report(),
         titles: outcome.summaries,
         failures: outcome.failures,
         interrupted: outcome.interrupted,
     };
-    if let Err(error) = record::keep(&log, ladder, &scheduler, &outcome.runs, &summary, started) {
+    if let Err(error) = record::keep(tiers.local(), ladder, &scheduler, &outcome.runs, &summary, started) {
         observe(&Event::Warning {
             title: String::new(),
             message: format!("this build is not in the log: {error}"),
@@ -151,12 +166,13 @@ fn settings(options: &Options) -> Settings {
         executors: options.executors.clone(),
         workers: options.workers.clone(),
         gpu_decoding: options.gpu_decoding,
+        hard_links: options.hard_links,
     }
 }
 
 fn schedule<'a>(
     ladder: &'a Ladder,
-    cache: Arc<LocalCache>,
+    cache: Arc<Tiers>,
     settings: Settings,
     cancelled: Arc<AtomicBool>,
     observe: &'a dyn Fn(&Event),
@@ -167,7 +183,7 @@ fn schedule<'a>(
 /// `tools` stand for those that are here: keys are then those of a build that had them.
 fn schedule_with<'a>(
     ladder: &'a Ladder,
-    cache: Arc<LocalCache>,
+    cache: Arc<Tiers>,
     settings: Settings,
     cancelled: Arc<AtomicBool>,
     observe: &'a dyn Fn(&Event),
@@ -212,7 +228,17 @@ fn schedule_with<'a>(
     });
     let host = limits::host_name();
     let decoded = Arc::default();
-    let worker =
-        Arc::new(work::Worker { cache, executors, unusable, codecs, decoded, pool, host, cancelled });
+    let hard_links = settings.hard_links;
+    let worker = Arc::new(work::Worker {
+        cache,
+        executors,
+        unusable,
+        codecs,
+        decoded,
+        pool,
+        host,
+        hard_links,
+        cancelled,
+    });
     Scheduler::new(ladder, worker, tools, settings, observe)
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use crate::cache::{Digest, LocalCache};
+use crate::cache::{Digest, Tiers};
 use crate::spec::Ladder;
 
 use super::error::StepError;
@@ -75,7 +75,7 @@ impl Plan {
 /// never been seen is read once, for its digest.
 pub fn plan(
     ladder: &Ladder,
-    cache: &Arc<LocalCache>,
+    cache: &Arc<Tiers>,
     options: &Options,
     cancelled: Arc<AtomicBool>,
 ) -> Result<Plan, StepError> {
@@ -110,12 +110,12 @@ pub fn plan(
 /// Compares each track that would be encoded with what the last build had.
 fn tell_why(
     ladder: &Ladder,
-    cache: &Arc<LocalCache>,
+    cache: &Arc<Tiers>,
     options: &Options,
     now: &Scheduler<'_>,
     titles: &mut [TitlePlan],
 ) -> Result<(), StepError> {
-    let record = BuildRecord::last_of(cache, ladder)?;
+    let record = BuildRecord::last_of(cache.local(), ladder)?;
     let last_ladder = record.as_ref().and_then(ladder_of);
     let last = match (&record, &last_ladder) {
         (Some(record), Some(ladder)) => Some(survey_of(record, ladder, cache, options, false)?),

@@ -107,7 +107,7 @@ pub fn windows_job(
         jobs.push(WindowJob { window: title.piece(track, piece)?.clone(), bitrate: rendition.bitrate });
     }
     let nodes = windows.into_iter().map(|(node, ..)| node).collect();
-    let batch: Batch = Box::new(move |worker, done| sound::encode_windows(worker, &source, &jobs, done));
+    let batch: Batch = Box::new(move |worker, steps| sound::encode_windows(worker, &source, &jobs, steps));
     Ok((nodes, batch))
 }
 

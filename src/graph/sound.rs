@@ -13,7 +13,7 @@ use crate::media::{
 use super::chunking::{ChunkMode, ChunkPolicy, CutFrame, Cutter};
 use super::error::StepError;
 use super::film::Piece;
-use super::work::{Made, Payload, SoundFacts, Worker, encoded, plain};
+use super::work::{Made, Payload, SoundFacts, Steps, Worker, encoded, plain};
 
 const FRAME: u64 = OPUS_FRAME as u64;
 
@@ -107,7 +107,7 @@ pub fn encode_windows(
     worker: &Worker,
     sound: &SoundSource,
     jobs: &[WindowJob],
-    done: &mut dyn FnMut(usize, Made),
+    steps: &mut dyn Steps,
 ) -> Result<(), StepError> {
     let lead = OPUS_LEAD as u64;
     let mut blocks = Blocks::new(sound.channels);
@@ -124,6 +124,10 @@ pub fn encode_windows(
         while let Some(job) =
             jobs.get(next).filter(|job| job.window.first + u64::from(job.window.frames) <= count)
         {
+            if !steps.begin(next) {
+                next += 1;
+                continue;
+            }
             let from = count - recent.len() as u64;
             let skip = lead_of(job.window.first).checked_sub(from).ok_or_else(changed)? as usize;
             let own = (job.window.first - lead_of(job.window.first)) as usize;
@@ -141,7 +145,7 @@ pub fn encode_windows(
                 own: within.concat(),
             })?;
             match encoded(&packets).and_then(|bytes| worker.store(&bytes, Vec::new())) {
-                Ok(result) => done(next, plain(result)),
+                Ok(result) => steps.done(next, plain(result)),
                 Err(error) => {
                     failure.get_or_insert(error);
                 }

@@ -109,6 +109,8 @@ pub struct Node {
     pub repairs: u8,
     /// Of an encode, which of its rung's choices it tries.
     pub choice: usize,
+    /// Whether something is filed under its key that is not believed.
+    pub disbelieved: bool,
 }
 
 pub enum State {
@@ -118,6 +120,8 @@ pub enum State {
     /// then, out of what is at hand.
     Queued(Option<Job>),
     Running,
+    /// Another process that shares the cache is at it: it is looked up again after a pause.
+    Elsewhere,
     /// Another node with the same key is queued or running; its result will be this one's, too.
     Following,
     Done {
@@ -134,7 +138,17 @@ pub enum State {
 
 impl Node {
     pub fn new(title: usize, step: Step, missing: usize) -> Node {
-        Node { title, step, state: State::Waiting, missing, key: None, last: None, repairs: 0, choice: 0 }
+        Node {
+            title,
+            step,
+            state: State::Waiting,
+            missing,
+            key: None,
+            last: None,
+            repairs: 0,
+            choice: 0,
+            disbelieved: false,
+        }
     }
 
     /// Whether its inputs are done, and what becomes of it has not been decided.

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use crate::cache::LocalCache;
+use crate::cache::Tiers;
 use crate::spec::Ladder;
 
 use super::Options;
@@ -47,7 +47,7 @@ pub enum NodeState {
 /// The steps of a build, and what each would do, without running any.
 pub fn view(
     ladder: &Ladder,
-    cache: &Arc<LocalCache>,
+    cache: &Arc<Tiers>,
     options: &Options,
     cancelled: &Arc<AtomicBool>,
 ) -> Result<GraphView, StepError> {

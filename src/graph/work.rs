@@ -12,13 +12,13 @@ use std::time::SystemTime;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, LocalCache};
+use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, LocalCache, Tiers};
 use crate::executors::{EncodeJob, EncodedChunk, Executor, Unusable};
 use crate::media::{
     Codecs, Counted, DecodeOptions, Decoding, Index, MediaError, OnGpu, PacketReader, Signature, VideoTrack,
     cut_score,
 };
-use crate::package;
+use crate::package::{self, Content, PublishError, PublishFile};
 use crate::workers::WorkerPool;
 
 use super::chunking::ChunkPolicy;
@@ -31,7 +31,7 @@ use super::track::ReelFacts;
 
 /// What every step may use.
 pub struct Worker {
-    pub cache: Arc<LocalCache>,
+    pub cache: Arc<Tiers>,
     pub executors: Vec<Arc<dyn Executor>>,
     /// Encoders that the ladder names and that cannot be used.
     pub unusable: Vec<Unusable>,
@@ -42,14 +42,24 @@ pub struct Worker {
     pub pool: Option<Arc<WorkerPool>>,
     /// The machine's name, for people to read.
     pub host: String,
+    /// Whether the cache's files may get names in output folders.
+    pub hard_links: bool,
     pub cancelled: Arc<AtomicBool>,
 }
 
 /// A step ready to run, with its inputs.
 pub type Job = Box<dyn FnOnce(&Worker) -> Result<Made, StepError> + Send + Sync>;
 
-/// Several steps in one go. Each one's result is handed over, by its number, as it comes.
-pub type Batch = Box<dyn FnOnce(&Worker, &mut dyn FnMut(usize, Made)) -> Result<(), StepError> + Send>;
+/// Several steps in one go, by their numbers.
+pub type Batch = Box<dyn FnOnce(&Worker, &mut dyn Steps) -> Result<(), StepError> + Send>;
+
+/// Who has several steps done in one go.
+pub trait Steps {
+    /// Told before a step is begun. False where it is to be passed over, as others are at it.
+    fn begin(&mut self, number: usize) -> bool;
+    /// Takes a step's result.
+    fn done(&mut self, number: usize, made: Made);
+}
 
 /// What a step made.
 pub struct Made {
@@ -146,7 +156,7 @@ pub fn hash_source(worker: &Worker, path: &Path) -> Result<Made, StepError> {
     if FileStamp::of(&after) != before {
         return Err(MediaError::Changed { path: path.to_owned() }.into());
     }
-    worker.cache.remember_file(path, &before, digest)?;
+    worker.cache.local().remember_file(path, &before, digest)?;
     Ok(Made {
         result: ActionResult { facts: digest.0.to_vec(), blobs: Vec::new() },
         payload: Payload::Source(digest),
@@ -181,7 +191,7 @@ pub fn hash_file(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Digest, St
 pub fn scan_source(worker: &Worker, path: &Path, digest: Digest) -> Result<Made, StepError> {
     let index = worker.codecs.scan(path, &|| worker.is_cancelled())?;
     // What was indexed is filed under the digest, so it must still be the file that has it.
-    if known_source(&worker.cache, path) != Some(digest) {
+    if known_source(worker.cache.local(), path) != Some(digest) {
         return Err(MediaError::Changed { path: path.to_owned() }.into());
     }
     let result = store_index(worker, &index)?;
@@ -388,10 +398,15 @@ pub fn wind(worker: &Worker, segments: Vec<BlobRef>, headers: Vec<Vec<u8>>) -> R
 
 pub fn publish(worker: &Worker, folder: &Path, files: &package::FileList) -> Result<Made, StepError> {
     let lost = Cell::new(None);
+    let blob_of = |file: &PublishFile| BlobRef { digest: file.digest.into(), size: file.size };
     let result = package::publish(folder, files, &|file| {
-        let blob = BlobRef { digest: file.digest.into(), size: file.size };
+        let blob = blob_of(file);
+        // It is read there, and held against its digest.
+        if let Some(path) = worker.cache.blob_file(&blob).filter(|path| path.is_file()) {
+            return Ok(Content::File { path, may_link: worker.hard_links });
+        }
         match worker.cache.blob(&blob) {
-            Ok(Some(bytes)) => Ok(Box::new(std::io::Cursor::new(bytes))),
+            Ok(Some(bytes)) => Ok(Content::Stream(Box::new(std::io::Cursor::new(bytes)))),
             Ok(None) => {
                 lost.set(Some(blob));
                 Err(std::io::Error::other("its content is no longer in the cache"))
@@ -399,6 +414,13 @@ pub fn publish(worker: &Worker, folder: &Path, files: &package::FileList) -> Res
             Err(error) => Err(std::io::Error::other(error)),
         }
     });
+    if let Err(PublishError::WrongContent { path, .. } | PublishError::Content { path, .. }) = &result
+        && let Some(file) = files.files().iter().find(|file| file.path == *path)
+        // Looking at it drops it if it is damaged.
+        && worker.cache.blob(&blob_of(file))?.is_none()
+    {
+        lost.set(Some(blob_of(file)));
+    }
     match (result, lost.get()) {
         (_, Some(blob)) => Err(StepError::Lost(blob)),
         (Err(error), None) => Err(StepError::Publish(error)),

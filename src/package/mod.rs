@@ -30,7 +30,9 @@ pub use hls::{
 };
 pub use language::Language;
 pub use path::{RelPath, RelPathError};
-pub use publish::{FileList, Open, PublishError, PublishFile, PublishReport, Role, is_current, publish};
+pub use publish::{
+    Content, FileList, Open, PublishError, PublishFile, PublishReport, Role, is_current, publish,
+};
 
 #[cfg(test)]
 mod test_tools;

@@ -124,8 +124,8 @@ fn publish_all(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> PublishRepor
         })
         .collect();
     let list = FileList::new(list).unwrap();
-    let open = |file: &PublishFile| -> io::Result<Box<dyn io::Read + '_>> {
-        Ok(Box::new(&files[file.path.as_str()][..]))
+    let open = |file: &PublishFile| -> io::Result<Content<'_>> {
+        Ok(Content::Stream(Box::new(&files[file.path.as_str()][..])))
     };
     let report = publish(folder, &list, &open).unwrap();
     assert!(is_current(folder, list.digest()));

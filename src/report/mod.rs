@@ -1,16 +1,19 @@
 //! What a person sees: progress while a build runs, and its summary at the end. It only turns
 //! what the library tells into text.
 
+mod bar;
 pub mod drawing;
 mod explanation;
 mod history;
 mod progress;
+mod remote;
 mod text;
 mod trace;
 mod tracer;
 
+pub use bar::Bar;
 pub use explanation::explanation;
 pub use history::{build, history};
 pub use progress::Progress;
-pub use text::{bytes, check, plan, summary};
+pub use text::{bytes, check, count, plan, summary};
 pub use tracer::Tracer;

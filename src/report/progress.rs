@@ -1,5 +1,6 @@
 //! Progress on standard error: a bar on a terminal, now and then a line otherwise.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +32,10 @@ pub struct Progress {
     /// Seconds of film encoded, over all rungs.
     seconds: f64,
     first_encode: Option<Instant>,
+    /// Steps, by title and name, that another process is at.
+    elsewhere: BTreeSet<(String, String)>,
+    /// Whether it has been told that there are such.
+    shares: bool,
 }
 
 impl Progress {
@@ -57,10 +62,17 @@ impl Progress {
             encoded: 0,
             seconds: 0.0,
             first_encode: None,
+            elsewhere: BTreeSet::new(),
+            shares: false,
         }
     }
 
     pub fn observe(&mut self, event: &Event) {
+        if let Event::Started { title, node, .. } | Event::Finished { title, node, .. } = event
+            && !self.elsewhere.is_empty()
+        {
+            self.elsewhere.remove(&(title.clone(), node.clone()));
+        }
         match event {
             Event::Started { kind: Kind::Encode, .. } => {
                 self.first_encode.get_or_insert_with(Instant::now);
@@ -94,6 +106,22 @@ impl Progress {
                 }
                 self.show();
             }
+            Event::Waiting { title, node, .. } => {
+                self.elsewhere.insert((title.clone(), node.clone()));
+                if !std::mem::replace(&mut self.shares, true) && !self.terminal {
+                    self.note(format!("{title}: {node} waits for another rivet that is at it"));
+                }
+                if self.samples == 0 {
+                    self.bar.set_message(format!("waiting for another rivet that is at {node} of {title}"));
+                } else {
+                    self.show();
+                }
+            }
+            Event::Storing { left } => {
+                self.bar
+                    .set_message(format!("{} to store in the remote cache", count(*left as u64, "result")));
+            }
+            Event::Warning { title, message } if title.is_empty() => self.note(format!("warning: {message}")),
             Event::Warning { title, message } => self.note(format!("warning: {title}: {message}")),
             _ => {}
         }
@@ -122,10 +150,13 @@ impl Progress {
     }
 
     fn state(&self) -> String {
-        let segments = match self.encodes {
+        let mut segments = match self.encodes {
             0 => count(self.done, "segment"),
             all => format!("{} of {}", self.done, count(all, "segment")),
         };
+        if !self.elsewhere.is_empty() {
+            segments += &format!(", {} in another rivet", count(self.elsewhere.len() as u64, "step"));
+        }
         let spent = self.first_encode.map_or(0.0, |start| start.elapsed().as_secs_f64());
         if self.encoded == 0 || spent < 1.0 {
             return segments;

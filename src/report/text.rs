@@ -99,6 +99,9 @@ pub fn summary(summary: &Summary) -> String {
             (false, n) => format!("; {} failed", count(n, "step")),
         }
     );
+    if let Some(report) = &summary.remote {
+        text += &super::remote::remote(report);
+    }
     text
 }
 

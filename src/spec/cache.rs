@@ -1,16 +1,30 @@
-//! Reads `[cache]`: where results are kept. The cache itself is elsewhere; here it is a path.
+//! Reads `[cache]`: where results are kept, and whose count. The caches themselves are elsewhere; here they
+//! are a path, a URL and keys.
 
+use std::str::FromStr;
+
+use super::entry::Entry;
 use super::fields::Fields;
 use super::keys;
 use super::outputs::Located;
 use super::paths::{self, Place, Spot};
 use super::problems::{Problems, Read};
+use crate::cache::remote::RemoteUrl;
+use crate::cache::trust::PublicKey;
 
-/// The cache folder, if the spec names one. Unlike an output it may stand anywhere: nothing in it
-/// is removed that the cache did not write.
-pub(super) fn read(root: &mut Fields<'_>, place: &Place, problems: &mut Problems) -> Read<Option<Located>> {
+/// The table as it is written.
+#[derive(Default)]
+pub(super) struct Caches {
+    /// The cache folder, if the spec names one. Unlike an output it may stand anywhere: nothing in it
+    /// is removed that the cache did not write.
+    pub(super) dir: Option<Located>,
+    pub(super) remote: Option<RemoteUrl>,
+    pub(super) trusted_keys: Vec<PublicKey>,
+}
+
+pub(super) fn read(root: &mut Fields<'_>, place: &Place, problems: &mut Problems) -> Read<Caches> {
     let Some(mut fields) = root.table("cache", &keys::CACHE, problems)? else {
-        return Ok(None);
+        return Ok(Caches::default());
     };
     let dir = fields.optional("dir", |entry| {
         let path = paths::read(&entry, place, problems)?;
@@ -20,8 +34,22 @@ pub(super) fn read(root: &mut Fields<'_>, place: &Place, problems: &mut Problems
         }
         Ok(Located { spot: Spot::new(&path), span: entry.span })
     });
+    let remote = fields.optional("remote", |entry| parsed::<RemoteUrl>(&entry, "cannot be used", problems));
+    let trusted_keys = fields.optional("trusted-keys", |entry| {
+        let keys = entry.elements(problems)?;
+        let keys: Vec<Read<PublicKey>> =
+            keys.iter().map(|key| parsed(key, "must have public keys", problems)).collect();
+        keys.into_iter().collect()
+    });
     fields.finish(problems);
-    dir
+    Ok(Caches { dir: dir?, remote: remote?, trusted_keys: trusted_keys?.unwrap_or_default() })
+}
+
+/// A text that is read by its type's own rules.
+fn parsed<T: FromStr<Err: ToString>>(entry: &Entry<'_>, headline: &str, problems: &mut Problems) -> Read<T> {
+    entry.text(problems)?.parse().map_err(|error: T::Err| {
+        problems.report(entry.problem(headline, error.to_string()).help(entry.example()))
+    })
 }
 
 #[cfg(test)]
@@ -44,11 +72,27 @@ mod tests {
     }
 
     #[test]
-    fn a_remote_is_not_known_yet() {
+    fn a_remote_is_a_url_without_credentials() {
+        let cache = ladder(&spec("remote = 'fs:///mnt/team/rivet'")).cache;
+        assert_eq!(cache.remote.unwrap().to_string(), "fs:///mnt/team/rivet");
         has(
-            &invalid(&spec("remote = 's3://bucket'")),
-            &["unknown key `remote` in `[cache]`", "known here: `dir`"],
+            &invalid(&spec("remote = 's4://bucket'")),
+            &["`remote` in `[cache]` cannot be used", "did you mean `s3`?", "remote = \"s3://"],
         );
+        let text = invalid(&spec("remote = 'redis://:hunter2@host/'"));
+        has(&text, &["credentials have no place in it"]);
+        has(&invalid(&spec("remote = 3")), &["`remote` in `[cache]` must be a string"]);
+    }
+
+    #[test]
+    fn trusted_keys_are_public_ones() {
+        let key = "rivet-ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        let cache = ladder(&spec(&format!("trusted-keys = ['{key}']"))).cache;
+        assert_eq!(cache.trusted_keys[0].to_string(), key);
+        for wrong in ["trusted-keys = ['ssh-ed25519 AAAA']", "trusted-keys = ['rivet-ed25519:00']"] {
+            has(&invalid(&spec(wrong)), &["`trusted-keys` in `[cache]` must have public keys"]);
+        }
+        has(&invalid(&spec("trusted-keys = 'x'")), &["must be a list"]);
     }
 
     #[test]

@@ -27,9 +27,10 @@ pub(super) fn read(tree: &DeTable<'_>, place: &Place, problems: &mut Problems) -
 
     let titles = titles?;
     let right: Vec<&Claim> = titles.iter().flatten().collect();
-    let cache_folder = cache.as_ref().ok().and_then(Option::as_ref);
+    let cache_folder = cache.as_ref().ok().and_then(|cache| cache.dir.as_ref());
     outputs::check(&right, cache_folder, place, problems);
 
+    let cache = cache?;
     Ok(Ladder {
         path: place.spec.clone(),
         text: String::new(),
@@ -38,6 +39,10 @@ pub(super) fn read(tree: &DeTable<'_>, place: &Place, problems: &mut Problems) -
         rungs: rungs?,
         audio: audio?,
         package: package?,
-        cache: CacheSpec { dir: cache?.map(|folder| folder.spot.written) },
+        cache: CacheSpec {
+            dir: cache.dir.map(|folder| folder.spot.written),
+            remote: cache.remote,
+            trusted_keys: cache.trusted_keys,
+        },
     })
 }

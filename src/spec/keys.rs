@@ -134,8 +134,17 @@ pub(super) static AUDIO: Table = Table {
 pub(super) static PACKAGE: Table =
     Table { header: "[package]", keys: &[&[key("formats", r#"formats = ["hls"]"#)]] };
 
-pub(super) static CACHE: Table =
-    Table { header: "[cache]", keys: &[&[key("dir", r#"dir = ".rivet-cache""#)]] };
+pub(super) static CACHE: Table = Table {
+    header: "[cache]",
+    keys: &[&[
+        key("dir", r#"dir = ".rivet-cache""#),
+        key("remote", r#"remote = "s3://bucket/prefix?region=eu-central-1""#),
+        key(
+            "trusted-keys",
+            r#"trusted-keys = ["rivet-ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"]"#,
+        ),
+    ]],
+};
 
 #[cfg(test)]
 mod tests {

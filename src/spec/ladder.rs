@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::cache::remote::RemoteUrl;
+use crate::cache::trust::PublicKey;
+
 use super::entry::Choice;
 use super::units::{BitsPerSecond, Millis};
 
@@ -239,6 +242,10 @@ pub enum PackageFormat {
 pub struct CacheSpec {
     /// Absolute, lexically normalised. `None`: the user's cache folder.
     pub dir: Option<PathBuf>,
+    /// A cache elsewhere, behind that folder.
+    pub remote: Option<RemoteUrl>,
+    /// Whose results from there count, besides those that the user trusts.
+    pub trusted_keys: Vec<PublicKey>,
 }
 
 /// Gives a choice its spelling: one table for reading it, for showing it and for messages.

@@ -61,6 +61,8 @@ track = 0
 formats = ["hls"]
 [cache]
 dir = ".rivet-cache"
+remote = "s3://bucket/prefix?region=eu-central-1"
+trusted-keys = ["rivet-ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"]
 "#;
 
 /// What mutations insert: the pieces that specs are made of, and what does not belong there.

@@ -4,6 +4,9 @@
 pub mod chunk;
 pub mod decoders;
 pub mod fake_nvidia;
+pub mod own_process;
+#[cfg(feature = "stores")]
+pub mod servers;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -65,13 +68,15 @@ impl Project {
         path
     }
 
-    /// rivet, with its cache in this folder.
+    /// rivet, with its cache and its user's configuration in this folder.
     pub fn rivet(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rivet"));
         command
             .current_dir(self.root())
             .env("XDG_CACHE_HOME", self.path("cache"))
-            .env_remove("RIVET_CACHE_DIR");
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .env_remove("RIVET_CACHE_DIR")
+            .env_remove("RIVET_SIGNING_KEY");
         command
     }
 

@@ -3,16 +3,34 @@
 //! a record says is the writer's business.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::write;
+use super::files::{Content, drop_file, read, write};
 use crate::cache::CacheError;
 
 /// Records that are kept; the oldest go first.
 const MOST_RECORDS: usize = 1000;
+/// Names tell time by this.
+const TICK: Duration = Duration::from_millis(1);
+/// The last second of the year 9999.
+const LATEST: Duration = Duration::from_secs(253_402_300_799);
 /// A record is some kilobytes; anything beyond this was not written here.
-const LARGEST: u64 = 64 << 20;
+pub(super) const LARGEST: u64 = 64 << 20;
+
+/// Eight digits of the BLAKE3 of a record, with which its name ends.
+fn checksum(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..8].to_owned()
+}
+
+/// Whether a record of this name was written here, and whether it is as it was written.
+pub(super) fn is_whole(name: &str, bytes: &[u8]) -> Option<bool> {
+    let (time, sum) = name.rsplit_once('-')?;
+    let is_time = time.len() == "20260101T000000.000Z".len() && time.ends_with('Z');
+    let is_sum = sum.len() == 8 && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_time && is_sum).then(|| checksum(bytes) == sum)
+}
 
 pub(super) struct Log {
     folder: PathBuf,
@@ -26,23 +44,33 @@ impl Log {
 
     /// Adds a record, named so that names sort by time, and returns its name.
     pub(super) fn append(&self, at: SystemTime, bytes: &[u8]) -> Result<String, CacheError> {
-        let time = humantime::format_rfc3339_millis(at).to_string().replace(['-', ':'], "");
-        let name = format!("{time}-{}", &blake3::hash(bytes).to_hex()[..8]);
-        write(&self.tmp, &self.folder.join(format!("{name}.json")), bytes)?;
-        if let Ok(names) = self.names() {
-            for old in names.iter().rev().skip(MOST_RECORDS) {
-                // Another process may be doing the same.
-                let _ = fs::remove_file(self.folder.join(format!("{old}.json")));
-            }
+        let names = self.names().unwrap_or_default();
+        // After a clock was set back the newest record still comes last, and is not the first to go.
+        let last = names.last().and_then(|name| time_of(name));
+        let at = last.filter(|last| *last >= at).and_then(|last| last.checked_add(TICK)).unwrap_or(at);
+        let name = format!("{}-{}", stamp(at), checksum(bytes));
+        write(&self.tmp, &self.path_of(&name), bytes)?;
+        for old in names.iter().rev().skip(MOST_RECORDS - 1) {
+            drop_file(&self.path_of(old));
         }
         Ok(name)
+    }
+
+    /// Where a record lies.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.json"))
     }
 
     /// The names of all records, the oldest first.
     pub(super) fn names(&self) -> Result<Vec<String>, CacheError> {
         let failed = || CacheError::io("list the build log", &self.folder);
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.folder).map_err(failed())? {
+        let entries = match fs::read_dir(&self.folder) {
+            // A cache that is only looked at may not be there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+            entries => entries.map_err(failed())?,
+        };
+        for entry in entries {
             let name = entry.map_err(failed())?.file_name();
             names.extend(name.to_str().and_then(|name| name.strip_suffix(".json")).map(str::to_owned));
         }
@@ -56,8 +84,25 @@ impl Log {
         if name.contains(['/', '\\']) || name.contains("..") {
             return None;
         }
-        let path = self.folder.join(format!("{name}.json"));
-        let meta = fs::symlink_metadata(&path).ok()?;
-        (meta.is_file() && meta.len() <= LARGEST).then(|| fs::read(&path).ok()).flatten()
+        match read(&self.path_of(name), LARGEST, "read the build log") {
+            Ok(Content::Bytes(bytes)) => Some(bytes),
+            _ => None,
+        }
     }
+}
+
+/// A time as names tell it: `20250131T235959.123Z`. A clock outside the years that it can tell is
+/// broken, and told as the nearest.
+fn stamp(at: SystemTime) -> String {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default().min(LATEST);
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string().replace(['-', ':'], "")
+}
+
+/// The time that a record's name tells.
+fn time_of(name: &str) -> Option<SystemTime> {
+    let (date, rest) = name.split_once('T')?;
+    let (clock, _) = rest.split_once('-')?;
+    let (year, month, day) = (date.get(..4)?, date.get(4..6)?, date.get(6..)?);
+    let (hour, minute, second) = (clock.get(..2)?, clock.get(2..4)?, clock.get(4..)?);
+    humantime::parse_rfc3339(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}")).ok()
 }

@@ -1,53 +1,95 @@
 //! The cache in a local folder. It writes to a temporary name, syncs and renames, so that no
 //! process ever sees half a file, and it never trusts what it reads.
 
+mod builds;
+mod clear;
+mod files;
+mod gc;
+mod leases;
 mod log;
+mod marks;
+mod pins;
+mod sealed;
+mod shards;
 mod stat_cache;
+mod stats;
+mod tmp;
+mod used;
+mod verify;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::SystemTime;
 
+use super::remote::MOST_ENTRY;
 use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest};
+pub use builds::RunningBuild;
+use files::{Content, drop_file, read, write};
+pub use gc::{Collected, GcRules, Parts, Tally};
+pub use leases::Lease;
+use leases::Leases;
 use log::Log;
+pub use pins::{Pin, PinnedTitle};
 pub use stat_cache::FileStamp;
 use stat_cache::StatCache;
+pub use stats::{AgeStats, CacheStats, GroupStats};
+use tmp::Tmp;
+use used::Used;
+pub use verify::{Damage, Found, Verified};
 
 /// The layout's version: a newer layout lives beside an older one.
 const LAYOUT: &str = "v2";
-/// Files in `tmp` that are older than this belong to no running build.
-const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// The folders of the layout.
+const PARTS: [&str; 7] = ["blobs", "actions", "stats", "log", "builds", "pins", "tmp"];
+/// No step makes anything near this. What claims to be longer is not read.
+const LARGEST_BLOB: u64 = 4 << 30;
 
 pub struct LocalCache {
     /// The folder as the user names it.
     folder: PathBuf,
     root: PathBuf,
+    /// Where this process writes; `None` where it only looks.
+    tmp: Option<Tmp>,
+    leases: Arc<Leases>,
+    used: Arc<Used>,
     stats: StatCache,
     log: Log,
 }
 
-/// What a cache folder holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct CacheStats {
-    pub blobs: u64,
-    pub blob_bytes: u64,
-    pub actions: u64,
-    pub action_bytes: u64,
-}
-
 impl LocalCache {
-    /// Opens `folder`, making it when it is not there.
+    /// Opens `folder` for a build, making it when it is not there. One that cannot be written to is
+    /// an error now, rather than after the first hour of work.
     pub fn open(folder: &Path) -> Result<LocalCache, CacheError> {
         let root = folder.join(LAYOUT);
-        for part in ["blobs", "actions", "stats", "log", "tmp"] {
+        for part in PARTS {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(CacheError::io("create the cache folder", &path))?;
+            files::check_writable(&path).map_err(CacheError::io("write to the cache folder", &path))?;
         }
-        sweep(&root.join("tmp"));
-        let stats = StatCache::new(root.join("stats"), root.join("tmp"));
-        let log = Log::new(root.join("log"), root.join("tmp"));
-        Ok(LocalCache { folder: folder.to_owned(), root, stats, log })
+        check_parts(&root)?;
+        let leases = Leases::new(root.join("leases"));
+        let tmp = Tmp::new(&root.join("tmp"), &leases)?;
+        Ok(LocalCache::new(folder, Some(tmp), leases))
+    }
+
+    /// Opens `folder` to look at what is there, if there is anything: it makes no folders, and one
+    /// that cannot be written to will do.
+    pub fn open_to_look(folder: &Path) -> Result<LocalCache, CacheError> {
+        let root = folder.join(LAYOUT);
+        check_parts(&root)?;
+        Ok(LocalCache::new(folder, None, Leases::new(root.join("leases"))))
+    }
+
+    fn new(folder: &Path, tmp: Option<Tmp>, leases: Arc<Leases>) -> LocalCache {
+        let root = folder.join(LAYOUT);
+        let writes_to = tmp.as_ref().map_or_else(|| root.join("tmp"), |tmp| tmp.folder().to_owned());
+        let used = Arc::new(Used::default());
+        let stats = StatCache::new(root.join("stats"), writes_to.clone(), Arc::clone(&used));
+        let log = Log::new(root.join("log"), writes_to);
+        LocalCache { folder: folder.to_owned(), root, tmp, leases, used, stats, log }
     }
 
     pub fn folder(&self) -> &Path {
@@ -60,9 +102,23 @@ impl LocalCache {
     }
 
     /// Remembers the digest of a source file whose stamp was `stamp` before and after hashing, and
-    /// had settled before.
+    /// had settled before. Where the cache is only looked at, it does so if it can.
     pub fn remember_file(&self, path: &Path, stamp: &FileStamp, digest: Digest) -> Result<(), CacheError> {
-        self.stats.put(path, stamp, digest)
+        if self.tmp.is_some() {
+            return self.stats.put(path, stamp, digest);
+        }
+        if self.root.is_dir()
+            && let Err(error) = self.stats.put(path, stamp, digest)
+        {
+            tracing::debug!("{error}");
+        }
+        Ok(())
+    }
+
+    /// The right to run the action with this key, until it is dropped; `None` while another process
+    /// has it. It spares work and protects nothing: what is filed is right whoever files it.
+    pub fn lease(&self, key: &ActionKey) -> Option<Lease> {
+        self.leases.take(leases::place_of(key))
     }
 
     /// Adds a record of a build that began `at` that time, and returns its name.
@@ -82,21 +138,57 @@ impl LocalCache {
 
     /// An empty cache in a folder of its own beside this one's files, gone when it is dropped.
     pub fn beside(&self) -> Result<(tempfile::TempDir, LocalCache), CacheError> {
-        let tmp = self.root.join("tmp");
+        let tmp = self.tmp();
         let folder = tempfile::Builder::new()
             .prefix("rivet-check-")
-            .tempdir_in(&tmp)
-            .map_err(CacheError::io("create a folder in", &tmp))?;
+            .tempdir_in(tmp)
+            .map_err(CacheError::io("create a folder in", tmp))?;
         let cache = LocalCache::open(folder.path())?;
         Ok((folder, cache))
     }
 
-    /// Walks the folder and adds up what it holds.
-    pub fn stats(&self) -> Result<CacheStats, CacheError> {
-        let mut stats = CacheStats::default();
-        count(&self.root.join("blobs"), &mut stats.blobs, &mut stats.blob_bytes)?;
-        count(&self.root.join("actions"), &mut stats.actions, &mut stats.action_bytes)?;
-        Ok(stats)
+    /// Tells others, as long as what this returns is there, that a build goes on, so that nothing
+    /// that it uses or writes is cleaned away. To be told before it looks anything up.
+    pub fn announce(&self) -> Result<RunningBuild, CacheError> {
+        let (build, began) = builds::announce(&self.root.join("builds"), self.tmp())?;
+        self.used.build_begins(began);
+        Ok(build)
+    }
+
+    /// Whether what is put is kept, rather than only looked at.
+    pub fn keeps(&self) -> bool {
+        self.tmp.is_some()
+    }
+
+    /// The entry filed under `key`, whether its blobs are here or not.
+    pub fn entry(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
+        let path = self.path_of("actions", &key.0);
+        let why = match read(&path, MOST_ENTRY, "read the action entry")? {
+            Content::Nothing => return Ok(None),
+            Content::Bytes(bytes) => match ActionEntry::from_bytes(&bytes) {
+                Some(entry) => return Ok(Some(entry)),
+                None => "it is damaged".to_owned(),
+            },
+            Content::TooLong => "it is too long".to_owned(),
+            Content::Unusable(why) => why,
+        };
+        tracing::warn!("the action entry {} is of no use: {why}; its step runs again", path.display());
+        drop_file(&path);
+        Ok(None)
+    }
+
+    /// Whether there is a blob of that name and length. Its bytes are verified when they are read.
+    pub fn has_blob(&self, blob: &BlobRef) -> Result<bool, CacheError> {
+        let path = self.path_of("blobs", &blob.digest);
+        match fs::symlink_metadata(&path) {
+            Ok(meta) => Ok(meta.is_file() && meta.len() == blob.size),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(CacheError::io("look at the blob", &path)(error)),
+        }
+    }
+
+    fn tmp(&self) -> &Path {
+        self.tmp.as_ref().map_or(&self.root, Tmp::folder)
     }
 
     fn path_of(&self, part: &str, digest: &Digest) -> PathBuf {
@@ -107,122 +199,92 @@ impl LocalCache {
 
 impl Cache for LocalCache {
     fn action(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
-        let path = self.path_of("actions", &key.0);
-        let Some(bytes) = read(&path, "read the action entry")? else {
-            return Ok(None);
-        };
-        let Some(entry) = ActionEntry::from_bytes(&bytes) else {
-            tracing::warn!("the action entry {} is damaged; its step runs again", path.display());
-            drop_file(&path)?;
-            return Ok(None);
-        };
+        let Some(entry) = self.entry(key)? else { return Ok(None) };
         // A look at the length costs little and notices a lost or cut blob now; its bytes are
         // verified when somebody needs them.
         for blob in &entry.result.blobs {
-            let path = self.path_of("blobs", &blob.digest);
-            match fs::symlink_metadata(&path) {
+            let blob_path = self.path_of("blobs", &blob.digest);
+            match fs::symlink_metadata(&blob_path) {
                 Ok(meta) if meta.is_file() && meta.len() == blob.size => {}
                 Ok(_) => {
-                    tracing::warn!("the blob {} has the wrong length; its step runs again", path.display());
-                    drop_file(&path)?;
+                    // Either may be at fault. The entry goes: a blob that is not what its name says is
+                    // replaced when it is put again.
+                    tracing::warn!(
+                        "the blob {} has the wrong length; its step runs again",
+                        blob_path.display()
+                    );
+                    drop_file(&self.path_of("actions", &key.0));
                     return Ok(None);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(CacheError::io("look at the blob", &path)(error)),
+                Err(error) => {
+                    tracing::warn!(
+                        "cannot look at the blob {}: {error}; its step runs again",
+                        blob_path.display()
+                    );
+                    return Ok(None);
+                }
             }
         }
+        self.used.note(&self.path_of("actions", &key.0));
         Ok(Some(entry))
     }
 
     fn put_action(&self, key: &ActionKey, entry: &ActionEntry) -> Result<(), CacheError> {
-        let path = self.path_of("actions", &key.0);
-        write(&self.root.join("tmp"), &path, &entry.to_bytes()?)
+        write(self.tmp(), &self.path_of("actions", &key.0), &entry.to_bytes()?)
     }
 
     fn blob(&self, blob: &BlobRef) -> Result<Option<Vec<u8>>, CacheError> {
         let path = self.path_of("blobs", &blob.digest);
-        let Some(bytes) = read(&path, "read the blob")? else {
-            return Ok(None);
+        let why = match read(&path, blob.size.min(LARGEST_BLOB), "read the blob")? {
+            Content::Nothing => return Ok(None),
+            Content::Bytes(bytes) if blob.names(&bytes) => return Ok(Some(bytes)),
+            Content::Bytes(bytes) if bytes.len() as u64 == blob.size => "it is damaged".to_owned(),
+            // Of another length, it may be what its name says, and what is wrong is who asks.
+            Content::Bytes(_) | Content::TooLong => return Ok(None),
+            Content::Unusable(why) => why,
         };
-        if bytes.len() as u64 == blob.size && Digest::of(&bytes) == blob.digest {
-            return Ok(Some(bytes));
-        }
-        tracing::warn!("the blob {} is damaged; it is made again", path.display());
-        drop_file(&path)?;
+        tracing::warn!("the blob {} is of no use: {why}; it is made again", path.display());
+        drop_file(&path);
         Ok(None)
     }
 
     fn put_blob(&self, bytes: &[u8]) -> Result<BlobRef, CacheError> {
         let blob = BlobRef { digest: Digest::of(bytes), size: bytes.len() as u64 };
         let path = self.path_of("blobs", &blob.digest);
+        if blob.size > LARGEST_BLOB {
+            return Err(CacheError::io("write", &path)(io::ErrorKind::FileTooLarge.into()));
+        }
         // Only a blob with the right bytes is as good as a write: a damaged one is replaced.
-        let present = fs::symlink_metadata(&path).is_ok_and(|meta| meta.len() == blob.size)
-            && fs::read(&path).is_ok_and(|there| there == bytes);
-        if !present {
-            write(&self.root.join("tmp"), &path, bytes)?;
+        let there = fs::symlink_metadata(&path).ok().filter(|meta| meta.is_file() && meta.len() == blob.size);
+        let is_right = |_: &fs::Metadata| matches!(read(&path, blob.size, "read the blob"), Ok(Content::Bytes(there)) if there == bytes);
+        match there.filter(is_right) {
+            Some(meta) if !self.used.wants_note(&meta) => {}
+            // That it is wanted again must show, or it might be cleaned away before its new entry is
+            // there; but a published file's time is not to change.
+            Some(meta) if meta.nlink() == 1 => used::touch(&path),
+            _ => write(self.tmp(), &path, bytes)?,
         }
         Ok(blob)
     }
-}
 
-/// The whole file, or `None` when there is none.
-fn read(path: &Path, operation: &'static str) -> Result<Option<Vec<u8>>, CacheError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(CacheError::io(operation, path)(error)),
+    fn blob_file(&self, blob: &BlobRef) -> Option<PathBuf> {
+        Some(self.path_of("blobs", &blob.digest))
     }
 }
 
-/// Writes `bytes` under a temporary name in `tmp`, syncs, and renames to `path`.
-pub(super) fn write(tmp: &Path, path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
-    let folder = path.parent().unwrap_or(tmp);
-    fs::create_dir_all(folder).map_err(CacheError::io("create the folder", folder))?;
-    let mut file = tempfile::Builder::new()
-        .prefix("rivet-")
-        .tempfile_in(tmp)
-        .map_err(CacheError::io("create a file in", tmp))?;
-    file.write_all(bytes).map_err(CacheError::io("write", path))?;
-    file.as_file().sync_data().map_err(CacheError::io("sync", path))?;
-    file.persist(path).map_err(|error| CacheError::io("rename to", path)(error.error))?;
-    Ok(())
-}
-
-fn drop_file(path: &Path) -> Result<(), CacheError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CacheError::io("remove", path)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Removes what a killed build left behind. Failing to is no reason not to build.
-fn sweep(tmp: &Path) {
-    let Ok(entries) = fs::read_dir(tmp) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let old = entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|modified| {
-            SystemTime::now().duration_since(modified).is_ok_and(|age| age > ABANDONED_AFTER)
-        });
-        let path = entry.path();
-        let remove = || if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        if old && let Err(error) = remove() {
-            tracing::debug!("cannot remove {}: {error}", entry.path().display());
-        }
-    }
-}
-
-fn count(folder: &Path, files: &mut u64, bytes: &mut u64) -> Result<(), CacheError> {
-    let failed = || CacheError::io("list the cache folder", folder);
-    for shard in fs::read_dir(folder).map_err(failed())? {
-        let shard = shard.map_err(failed())?.path();
-        for entry in fs::read_dir(&shard).map_err(CacheError::io("list the cache folder", &shard))? {
-            let entry = entry.map_err(failed())?;
-            // A file may go while we count.
-            if let Ok(meta) = entry.metadata() {
-                *files += 1;
-                *bytes += meta.len();
+/// Sees that the folders of the layout are folders of this cache: through a symbolic link a cache
+/// would write and remove somewhere else.
+fn check_parts(root: &Path) -> Result<(), CacheError> {
+    for path in PARTS.into_iter().map(|part| root.join(part)).chain([root.to_owned()]) {
+        match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_dir() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(_) => {
+                let what = io::Error::new(io::ErrorKind::NotADirectory, "it is not a folder of its own");
+                return Err(CacheError::io("use the cache folder", &path)(what));
             }
+            Err(error) => return Err(CacheError::io("look at the cache folder", &path)(error)),
         }
     }
     Ok(())
@@ -254,15 +316,8 @@ mod tests {
         let other = LocalCache::open(dir.path()).unwrap();
         assert_eq!(other.action(&key).unwrap().unwrap().result.blobs, [blob]);
         assert_eq!(other.blob(&blob).unwrap().unwrap(), b"bytes");
-        assert_eq!(
-            other.stats().unwrap(),
-            CacheStats {
-                blobs: 1,
-                blob_bytes: 5,
-                actions: 1,
-                action_bytes: cache.stats().unwrap().action_bytes,
-            }
-        );
+        let stats = other.stats(&|_, _| None).unwrap();
+        assert_eq!((stats.blobs, stats.blob_bytes, stats.actions), (1, 5, 1));
     }
 
     #[test]
@@ -271,9 +326,26 @@ mod tests {
         let (key, blob) = file(&cache, b"bytes");
         let path = cache.path_of("blobs", &blob.digest);
         fs::write(&path, b"byte").unwrap();
+        assert_eq!(cache.blob(&blob).unwrap(), None);
         assert_eq!(cache.action(&key).unwrap(), None);
-        assert!(!path.exists(), "the damaged blob is dropped");
+        file(&cache, b"bytes");
+        assert_eq!(cache.blob(&blob).unwrap().unwrap(), b"bytes", "the short blob is replaced");
+        fs::remove_file(&path).unwrap();
         assert_eq!(cache.action(&key).unwrap(), None);
+    }
+
+    #[test]
+    fn an_entry_that_lies_about_a_length_costs_no_blob() {
+        let (_dir, cache) = cache();
+        let (_, blob) = file(&cache, b"bytes");
+        let lying = ActionKey(Digest::of(b"lying"));
+        for size in [0, 4, 6, u64::MAX] {
+            let result = ActionResult { facts: Vec::new(), blobs: vec![BlobRef { size, ..blob }] };
+            cache.put_action(&lying, &ActionEntry { result, ..ActionEntry::default() }).unwrap();
+            assert_eq!(cache.action(&lying).unwrap(), None);
+            assert_eq!(cache.blob(&BlobRef { size, ..blob }).unwrap(), None);
+        }
+        assert_eq!(cache.blob(&blob).unwrap().unwrap(), b"bytes");
     }
 
     #[test]
@@ -309,7 +381,7 @@ mod tests {
                 scope.spawn(|| file(&cache, &[5; 100_000]));
             }
         });
-        assert_eq!(cache.stats().unwrap().blobs, 1);
-        assert_eq!(fs::read_dir(cache.root.join("tmp")).unwrap().count(), 0);
+        assert_eq!(cache.stats(&|_, _| None).unwrap().blobs, 1);
+        assert_eq!(fs::read_dir(cache.tmp()).unwrap().count(), 0);
     }
 }

@@ -1,15 +1,18 @@
 //! Digests of source files that were hashed before, found again by path and stamp. It only
 //! spares work: nothing of it reaches a key, and forgetting it costs one reading of the file.
 
-use std::fs::{self, Metadata};
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::write;
+use super::files::{Content, read, write};
+use super::sealed;
+use super::used::Used;
 use crate::cache::{CacheError, Digest};
 
 /// What a file system says of a file whose content is unchanged.
@@ -27,6 +30,9 @@ pub struct FileStamp {
 /// of a second the clock is the kernel's tick, else it may be as coarse as two seconds.
 const RACY_NS: i128 = 100_000_000;
 const RACY_COARSE_NS: i128 = 2_000_000_000;
+
+/// A stamp and a digest; anything longer was not written here.
+const LARGEST: u64 = 4 << 10;
 
 impl FileStamp {
     pub fn of(meta: &Metadata) -> FileStamp {
@@ -61,11 +67,12 @@ struct Known {
 pub(super) struct StatCache {
     folder: PathBuf,
     tmp: PathBuf,
+    used: Arc<Used>,
 }
 
 impl StatCache {
-    pub(super) fn new(folder: PathBuf, tmp: PathBuf) -> StatCache {
-        StatCache { folder, tmp }
+    pub(super) fn new(folder: PathBuf, tmp: PathBuf, used: Arc<Used>) -> StatCache {
+        StatCache { folder, tmp, used }
     }
 
     fn path_of(&self, path: &Path) -> PathBuf {
@@ -74,17 +81,18 @@ impl StatCache {
     }
 
     pub(super) fn get(&self, path: &Path, stamp: &FileStamp) -> Option<Digest> {
-        let bytes = fs::read(self.path_of(path)).ok()?;
-        let (sum, body) = bytes.split_first_chunk::<32>()?;
-        let known: Known = (Digest::of(body).0 == *sum).then(|| postcard::from_bytes(body).ok())??;
-        (known.stamp == *stamp).then_some(known.digest)
+        let at = self.path_of(path);
+        let Ok(Content::Bytes(bytes)) = read(&at, LARGEST, "read a stamp") else { return None };
+        let known: Known = postcard::from_bytes(sealed::open(&bytes)?).ok()?;
+        let same = known.stamp == *stamp;
+        if same {
+            self.used.note(&at);
+        }
+        same.then_some(known.digest)
     }
 
     pub(super) fn put(&self, path: &Path, stamp: &FileStamp, digest: Digest) -> Result<(), CacheError> {
         let known = Known { stamp: *stamp, digest };
-        let body = postcard::to_stdvec(&known)?;
-        let mut bytes = Digest::of(&body).0.to_vec();
-        bytes.extend(body);
-        write(&self.tmp, &self.path_of(path), &bytes)
+        write(&self.tmp, &self.path_of(path), &sealed::seal(&postcard::to_stdvec(&known)?))
     }
 }

@@ -4,6 +4,8 @@
 mod error;
 #[cfg(feature = "reapi")]
 mod reapi;
+#[cfg(feature = "stores")]
+mod stores;
 mod url;
 
 use std::sync::Arc;
@@ -53,6 +55,13 @@ pub trait Remote: Send + Sync {
     /// not by the size that somebody promised.
     fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>>;
 
+    /// Removes a blob whose bytes turned out to be wrong, so that right ones can be put. Nothing where the
+    /// remote looks after that itself.
+    fn forget<'a>(&'a self, blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
+        let _ = blob;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Stores blobs whose digests are known to be right. What came of each, in order.
     fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>>;
 }
@@ -61,14 +70,17 @@ pub trait Remote: Send + Sync {
 /// anybody answers there shows when it is first asked. `patience` is how long connecting may take. Runs
 /// within a tokio runtime, which the remote then uses.
 pub fn open(url: &RemoteUrl, patience: Duration) -> Result<Arc<dyn Remote>, RemoteError> {
-    #[cfg(not(feature = "reapi"))]
-    let _ = patience;
     match url.scheme() {
         #[cfg(feature = "reapi")]
         "grpc" | "grpcs" => reapi::open(url, patience),
-        scheme => Err(RemoteError::new(
-            RemoteFault::Refused,
-            format!("{url}: this rivet was built without {scheme} remotes"),
-        )),
+        #[cfg(feature = "stores")]
+        "s3" | "gs" | "azblob" | "webdav" | "webdavs" | "redis" | "rediss" | "fs" => {
+            stores::open(url, patience)
+        }
+        scheme => {
+            let _ = patience;
+            let told = format!("{url}: this rivet was built without remotes of the kind {scheme}");
+            Err(RemoteError::new(RemoteFault::Refused, told))
+        }
     }
 }

@@ -1,11 +1,23 @@
-//! `rivet cache`.
+//! `rivet cache`: one file a subcommand.
+
+mod clear;
+mod gc;
+mod keygen;
+mod keys;
+mod pins;
+mod stats;
+mod trust;
+mod verify;
+
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use rivet::cache::LocalCache;
 
-use super::{CacheDirArg, Exit, complain, load, open_cache, print};
-use crate::report;
+use super::{CacheDirArg, Exit, load, look_at_cache, open_cache};
 
-/// Look at the cache
+/// Look after the cache
 #[derive(Args)]
 pub struct CacheArgs {
     #[command(subcommand)]
@@ -14,44 +26,55 @@ pub struct CacheArgs {
 
 #[derive(Subcommand)]
 enum CacheCommand {
-    Stats(StatsArgs),
+    Stats(stats::StatsArgs),
+    Gc(gc::GcArgs),
+    Pin(pins::PinArgs),
+    Unpin(pins::UnpinArgs),
+    Pins(pins::PinsArgs),
+    Verify(verify::VerifyArgs),
+    Clear(clear::ClearArgs),
+    Keygen(keygen::KeygenArgs),
+    Trust(trust::TrustArgs),
+    Keys(keys::KeysArgs),
 }
 
-/// Say where the cache is and how much it holds
+/// Which cache.
 #[derive(Args)]
-struct StatsArgs {
+struct WhichArgs {
     /// A spec, for its `cache.dir`
     #[arg(value_name = "LADDER")]
-    ladder: Option<std::path::PathBuf>,
+    ladder: Option<PathBuf>,
     #[command(flatten)]
     cache: CacheDirArg,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+}
+
+impl WhichArgs {
+    /// For a command that only looks.
+    fn look(&self) -> Result<Arc<LocalCache>, Exit> {
+        let ladder = self.ladder.as_deref().map(load).transpose()?;
+        look_at_cache(&self.cache, ladder.as_ref())
+    }
+
+    fn open(&self) -> Result<Arc<LocalCache>, Exit> {
+        let ladder = self.ladder.as_deref().map(load).transpose()?;
+        open_cache(&self.cache, ladder.as_ref())
+    }
 }
 
 pub fn run(args: &CacheArgs) -> Exit {
-    let CacheCommand::Stats(args) = &args.command;
-    match stats(args) {
+    let ended = match &args.command {
+        CacheCommand::Stats(args) => stats::run(args),
+        CacheCommand::Gc(args) => gc::run(args),
+        CacheCommand::Pin(args) => pins::pin(args),
+        CacheCommand::Unpin(args) => pins::unpin(args),
+        CacheCommand::Pins(args) => pins::list(args),
+        CacheCommand::Verify(args) => verify::run(args),
+        CacheCommand::Clear(args) => clear::run(args),
+        CacheCommand::Keygen(args) => keygen::run(args),
+        CacheCommand::Trust(args) => trust::run(args),
+        CacheCommand::Keys(args) => keys::run(args),
+    };
+    match ended {
         Ok(exit) | Err(exit) => exit,
     }
-}
-
-fn stats(args: &StatsArgs) -> Result<Exit, Exit> {
-    let ladder = args.ladder.as_deref().map(load).transpose()?;
-    let cache = open_cache(&args.cache, ladder.as_ref())?;
-    let stats = cache.stats().map_err(|error| {
-        complain(&error, error.hint());
-        Exit::Failed
-    })?;
-    if args.json {
-        let mut json = serde_json::json!(stats);
-        json["folder"] = serde_json::json!(cache.folder());
-        print(json);
-    } else {
-        print(format_args!("{}", cache.folder().display()));
-        print(format_args!("  results  {:>8}  {}", stats.blobs, report::bytes(stats.blob_bytes)));
-        print(format_args!("  entries  {:>8}  {}", stats.actions, report::bytes(stats.action_bytes)));
-    }
-    Ok(Exit::Done)
 }

@@ -59,20 +59,14 @@ impl Scheduler<'_> {
             }
             let Some((nodes, work)) = self.next_task(slot) else { return };
             for &id in &nodes {
-                let Node { title, step, .. } = self.graph[id];
                 self.graph[id].state = State::Running;
-                let title = &self.titles[title];
-                (self.observe)(&Event::Started {
-                    title: title.name.clone(),
-                    kind: step.kind(),
-                    node: title.label(step),
-                });
             }
             self.slots.take(slot);
             let nodes = nodes.into_iter().map(|id| TaskNode {
                 id,
                 kind: self.graph[id].step.kind(),
                 key: self.graph[id].key,
+                anew: self.graph[id].repairs > 0 || self.graph[id].disbelieved,
                 inputs: self.keys_of_inputs(id),
             });
             self.workers.give(Task { nodes: nodes.collect(), work, slot });

@@ -133,7 +133,7 @@ impl Scheduler<'_> {
     }
 
     /// Puts together what has come, as far as there is no gap.
-    fn cut(&mut self, number: usize) -> Result<(), StepError> {
+    pub(super) fn cut(&mut self, number: usize) -> Result<(), StepError> {
         loop {
             let title = &mut self.titles[number];
             let Some(cutting) = &mut title.cutting else { return Ok(()) };

@@ -24,6 +24,8 @@ impl Scheduler<'_> {
     ) -> Result<(), StepError> {
         let before = self.graph.node_count();
         match payload {
+            // One that was made elsewhere while the film is being cut.
+            Payload::None if matches!(step, Step::DecodeSpan { .. }) => self.cut(title)?,
             Payload::None | Payload::Encoded(_) => {}
             Payload::Source(digest) if self.titles[title].digest.is_none() => {
                 self.titles[title].digest = Some(digest);

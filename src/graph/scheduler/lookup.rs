@@ -5,7 +5,7 @@ use std::sync::Arc;
 use petgraph::graph::NodeIndex;
 use rayon::prelude::*;
 
-use crate::cache::{ActionKey, ActionResult, BlobRef, Cache};
+use crate::cache::{ActionKey, ActionResult, BlobRef, Cache, CacheError};
 use crate::package::is_current;
 
 use super::slots::Slots;
@@ -14,6 +14,7 @@ use super::{Scheduler, no_run};
 use crate::graph::error::StepError;
 use crate::graph::event::Origin;
 use crate::graph::prepare::{self, Prepared, Tools, prepare, publish_job, source_job};
+use crate::graph::recipe::Recipe;
 use crate::graph::step::{Node, State, Step};
 use crate::graph::title::{Graph, Title};
 use crate::graph::track::ReelFacts;
@@ -28,8 +29,15 @@ struct Inspected {
     key: ActionKey,
     /// Of an encode, the choice that it will try.
     choice: usize,
-    /// What is filed under the key, if it was to be looked for and can be believed.
-    found: Result<Option<Made>, StepError>,
+    /// What is filed under the key, if it was to be looked for.
+    found: Result<Filed, StepError>,
+}
+
+enum Filed {
+    Nothing,
+    /// Something that is not believed.
+    Disbelieved,
+    Result(Made),
 }
 
 impl Scheduler<'_> {
@@ -46,6 +54,9 @@ impl Scheduler<'_> {
                     slots: &self.slots,
                     expand: self.settings.expand,
                 };
+                if let Err(error) = view.look_ahead(&batch) {
+                    tracing::warn!("{error}");
+                }
                 batch.par_iter().rev().map(|&id| view.inspect(id)).collect()
             };
             for (id, inspected) in batch.into_iter().rev().zip(inspected) {
@@ -74,6 +85,11 @@ impl Scheduler<'_> {
         };
         if let Err(error) = looked_up {
             self.fail(id, error);
+        }
+        if matches!(self.graph[id].state, State::Done { .. } | State::Failed) {
+            // It may have been aside, and others have followed it.
+            self.elsewhere.forget(id);
+            self.release_followers(id);
             return;
         }
         if let State::Queued(_) = self.graph[id].state {
@@ -115,7 +131,7 @@ impl Scheduler<'_> {
         let title = self.graph[id].title;
         let known = match &self.settings.sources {
             Some(sources) => sources.get(&self.titles[title].name).copied(),
-            None => work::known_source(&self.worker.cache, &self.titles[title].source),
+            None => work::known_source(self.worker.cache.local(), &self.titles[title].source),
         };
         match known {
             Some(digest) => {
@@ -155,7 +171,7 @@ impl Scheduler<'_> {
         if let Some(Inspected { key, found, .. }) = inspected {
             self.graph[id].key = Some(key);
             self.looked_up += 1;
-            if let Some(made) = found? {
+            if let Filed::Result(made) = found? {
                 self.found += 1;
                 self.complete(id, made, Origin::Cached, no_run());
                 return Ok(());
@@ -199,7 +215,9 @@ impl Scheduler<'_> {
             return Ok(());
         }
         self.looked_up += u64::from(repairs == 0);
-        if let Some(made) = found? {
+        let found = found?;
+        self.graph[id].disbelieved = matches!(found, Filed::Disbelieved);
+        if let Filed::Result(made) = found {
             self.found += 1;
             self.complete(id, made, Origin::Cached, no_run());
             return Ok(());
@@ -230,13 +248,45 @@ struct View<'a> {
 }
 
 impl View<'_> {
+    /// Has a remote asked for all that a batch is about to look up, in one go. What goes wrong shows
+    /// when it is looked up.
+    fn look_ahead(&self, batch: &[NodeIndex]) -> Result<(), CacheError> {
+        if !self.worker.cache.has_remote() {
+            return Ok(());
+        }
+        let keys: Vec<ActionKey> = batch.par_iter().flat_map_iter(|&id| self.keys(id)).collect();
+        self.worker.cache.look_ahead(&keys)
+    }
+
+    /// The keys that a step's result may be filed under.
+    fn keys(&self, id: NodeIndex) -> Vec<ActionKey> {
+        let node = &self.graph[id];
+        if !self.is_looked_up(node) || node.repairs > 0 {
+            return Vec::new();
+        }
+        let title = &self.titles[node.title];
+        let recipes = match node.step {
+            Step::Encode { track, piece } => title
+                .piece(track, piece)
+                .and_then(|piece| title.encode_recipes(track, piece.identity, self.tools)),
+            step => prepare(self.graph, title, step, self.tools).map(|prepared| vec![prepared.recipe]),
+        };
+        recipes.unwrap_or_default().iter().map(Recipe::key).collect()
+    }
+
+    /// Whether a step has a key, and one to be looked up.
+    fn is_looked_up(&self, node: &Node) -> bool {
+        let is_reel = matches!(node.step, Step::SpanReel { .. } | Step::Reel { .. });
+        let unseen =
+            is_reel && !self.titles[node.title].is_expanded(node.step) && (self.expand || node.repairs > 0);
+        !unseen && node.is_fresh() && !matches!(node.step, Step::Source | Step::Publish)
+    }
+
     /// `None` where there is no key, or none to be looked up.
     fn inspect(&self, id: NodeIndex) -> Option<Result<Inspected, StepError>> {
         let node = &self.graph[id];
         let title = &self.titles[node.title];
-        let is_reel = matches!(node.step, Step::SpanReel { .. } | Step::Reel { .. });
-        let unseen = is_reel && !title.is_expanded(node.step) && (self.expand || node.repairs > 0);
-        if unseen || !node.is_fresh() || matches!(node.step, Step::Source | Step::Publish) {
+        if !self.is_looked_up(node) {
             return None;
         }
         Some(match node.step {
@@ -244,7 +294,7 @@ impl View<'_> {
             step => prepare(self.graph, title, step, self.tools).map(|prepared| {
                 let key = prepared.recipe.key();
                 // What was lost once is not looked up again: its entry may still be there.
-                let found = if node.repairs == 0 { self.find(title, step, &key) } else { Ok(None) };
+                let found = if node.repairs == 0 { self.find(title, step, &key) } else { Ok(Filed::Nothing) };
                 Inspected { prepared, key, choice: 0, found }
             }),
         })
@@ -262,13 +312,16 @@ impl View<'_> {
         let identity = title.piece(track, piece)?.identity;
         let mut recipes = title.encode_recipes(track, identity, self.tools)?;
         let mut choice = self.slots.first_choice(title.track(track)?, Some(id));
-        let mut found = Ok(None);
+        let mut found = Ok(Filed::Nothing);
         if node.repairs == 0 {
             for (number, recipe) in recipes.iter().enumerate() {
-                found = self.find(title, node.step, &recipe.key());
-                if !matches!(found, Ok(None)) {
-                    choice = Some(number);
-                    break;
+                match self.find(title, node.step, &recipe.key()) {
+                    Ok(Filed::Nothing) => {}
+                    Ok(Filed::Disbelieved) => found = Ok(Filed::Disbelieved),
+                    last => {
+                        (found, choice) = (last, Some(number));
+                        break;
+                    }
                 }
             }
         }
@@ -281,11 +334,11 @@ impl View<'_> {
         Ok(Inspected { prepared: Prepared { recipe, job: None }, key, choice, found })
     }
 
-    /// What is filed under a key, if it can be believed.
-    fn find(&self, title: &Title, step: Step, key: &ActionKey) -> Result<Option<Made>, StepError> {
-        let Some(entry) = self.worker.cache.action(key)? else { return Ok(None) };
-        let Some(payload) = self.accept(title, step, &entry.result)? else { return Ok(None) };
-        Ok(Some(Made { result: entry.result, payload }))
+    /// What is filed under a key.
+    fn find(&self, title: &Title, step: Step, key: &ActionKey) -> Result<Filed, StepError> {
+        let Some(entry) = self.worker.cache.action(key)? else { return Ok(Filed::Nothing) };
+        let Some(payload) = self.accept(title, step, &entry.result)? else { return Ok(Filed::Disbelieved) };
+        Ok(Filed::Result(Made { result: entry.result, payload }))
     }
 
     /// Looks over a cached result before it is believed: `None` makes it a miss.

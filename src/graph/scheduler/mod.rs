@@ -3,6 +3,7 @@
 //! graph; workers only ever see the jobs that it hands them.
 
 mod dispatch;
+mod elsewhere;
 mod film;
 mod growth;
 mod lookup;
@@ -25,6 +26,7 @@ use crate::media::{MediaError, OnGpu};
 use crate::spec::Ladder;
 use crate::workers::WorkerOptions;
 
+use elsewhere::Elsewhere;
 use outcome::CountOf;
 pub use outcome::Outcome;
 
@@ -59,6 +61,8 @@ pub struct Settings {
     pub workers: Option<WorkerOptions>,
     /// Whether GPUs may decode, in such a process.
     pub gpu_decoding: bool,
+    /// Whether the cache's files may get names in output folders.
+    pub hard_links: bool,
 }
 
 /// What a step that runs has taken, besides its slot.
@@ -89,6 +93,7 @@ pub struct Scheduler<'a> {
     /// In a dry run, the keys of steps that would run.
     would_run_keys: HashSet<ActionKey>,
     followers: HashMap<NodeIndex, Vec<NodeIndex>>,
+    elsewhere: Elsewhere,
     /// Whether GPUs that decode have been looked for.
     gpus_sought: bool,
     stopping: bool,
@@ -127,6 +132,7 @@ impl<'a> Scheduler<'a> {
             in_flight: HashMap::new(),
             would_run_keys: HashSet::new(),
             followers: HashMap::new(),
+            elsewhere: Elsewhere::default(),
             gpus_sought: false,
             stopping: false,
             looked_up: 0,
@@ -190,7 +196,11 @@ impl<'a> Scheduler<'a> {
             self.fresh.push(self.graph.add_node(Node::new(title, Step::Source, 0)));
         }
         loop {
+            self.look_elsewhere();
             self.look_up_fresh();
+            for notice in self.worker.cache.take_notices() {
+                self.warn(notice);
+            }
             for chunk in std::mem::take(&mut self.settled) {
                 self.ready.review(chunk);
             }
@@ -198,7 +208,8 @@ impl<'a> Scheduler<'a> {
             // dispatch, by one after that time.
             let again = self.slots.asked_again();
             self.dispatch();
-            let again = again.filter(|_| !self.stopping && self.ready.len() > 0);
+            let again = again.filter(|_| self.ready.len() > 0).into_iter().chain(self.elsewhere.next_due());
+            let again = again.min().filter(|_| !self.stopping);
             if self.slots.taken() == 0 && again.is_none() {
                 // Dispatching may have failed a step and thereby freed nothing new.
                 if self.fresh.is_empty() {
@@ -207,6 +218,7 @@ impl<'a> Scheduler<'a> {
                 continue;
             }
             match self.workers.next(again) {
+                Some(Message::Started(node)) => self.tell_start(node),
                 Some(Message::Made { node, made, run }) => self.finish(node, made, run),
                 Some(Message::Free(slot)) => self.slots.release(slot),
                 Some(Message::Gpus(found)) => self.take_gpus(found),
@@ -231,6 +243,13 @@ impl<'a> Scheduler<'a> {
         self.close();
     }
 
+    fn tell_start(&self, id: NodeIndex) {
+        let Node { title, step, .. } = self.graph[id];
+        let title = &self.titles[title];
+        let (kind, node) = (step.kind(), title.label(step));
+        (self.observe)(&Event::Started { title: title.name.clone(), kind, node });
+    }
+
     fn finish(&mut self, id: NodeIndex, made: Result<Made, StepError>, run: Run) {
         let Node { title, step, key, .. } = self.graph[id];
         let mut way = None;
@@ -249,6 +268,12 @@ impl<'a> Scheduler<'a> {
             }
             None => {}
         }
+        let skipped = matches!(self.graph[id].state, State::Skipped);
+        if matches!(made, Err(StepError::Elsewhere)) && !skipped {
+            self.set_aside(id);
+            return;
+        }
+        self.elsewhere.forget(id);
         if let (Some(way), Ok(_), Step::Encode { track, .. }) = (way, &made, step) {
             self.slots.succeeded(way, id);
             if let Some(track) = self.titles[title].tracks.get_mut(track) {
@@ -264,10 +289,10 @@ impl<'a> Scheduler<'a> {
         }
         match made {
             // Nobody wants it any more; it is in the cache for another time.
-            Ok(_) if matches!(self.graph[id].state, State::Skipped) => {
+            Ok(_) if skipped => {
                 self.outcome.counts.entry(step.kind()).or_default().ran += 1;
             }
-            Err(_) if matches!(self.graph[id].state, State::Skipped) => {}
+            Err(_) if skipped => {}
             Ok(made) => {
                 self.complete(id, made, Origin::Ran, run);
                 // They find the result in the cache.
@@ -375,6 +400,16 @@ impl<'a> Scheduler<'a> {
         self.outcome.failures.push(FailureReport { title: title.name.clone(), node, message, hint });
         self.skip_dependents(id);
         self.stopping |= !self.settings.keep_going;
+    }
+
+    /// What has followed a step that has its result without running, or never will, looks for itself.
+    fn release_followers(&mut self, id: NodeIndex) {
+        for follower in self.followers.remove(&id).unwrap_or_default() {
+            if matches!(self.graph[follower].state, State::Following) {
+                self.graph[follower].state = State::Waiting;
+                self.fresh.push(follower);
+            }
+        }
     }
 
     fn skip(&mut self, id: NodeIndex) {

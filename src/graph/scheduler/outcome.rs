@@ -10,7 +10,7 @@ use crate::graph::error::StepError;
 use crate::graph::event::{Counts, Event, FailureReport, Kind, Origin, Run, TitleSummary};
 use crate::graph::memo::{self, TitleMemo};
 use crate::graph::plan::{TitlePlan, TrackPlan};
-use crate::graph::step::{State, Step};
+use crate::graph::step::{Node, State, Step};
 
 /// One of the counts of steps by kind.
 pub type CountOf = fn(&mut Outcome) -> &mut HashMap<Kind, u64>;
@@ -93,8 +93,9 @@ impl Scheduler<'_> {
                 Step::DecodeSpan { .. } | Step::Encode { .. } | Step::Audio { .. } | Step::Segment { .. }
             )
         };
-        let nodes = self.graph.node_weights().filter(|node| node.title == number && !on_reels(node.step));
-        nodes.filter_map(|node| node.key).collect()
+        // What was taken back while the film turned out to be cut otherwise is no part of it.
+        let is_part = |node: &&Node| node.title == number && node.result().is_some() && !on_reels(node.step);
+        self.graph.node_weights().filter(is_part).filter_map(|node| node.key).collect()
     }
 
     /// What is known of a title by now.

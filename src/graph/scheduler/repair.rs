@@ -121,8 +121,11 @@ impl Scheduler<'_> {
 
     /// Nobody wants a step any more. One that runs is left to end.
     pub(super) fn drop_node(&mut self, id: NodeIndex) {
-        if let (State::Queued(_), Some(key)) = (&self.graph[id].state, self.graph[id].key) {
-            self.in_flight.remove(&key);
+        if let State::Queued(_) | State::Elsewhere = &self.graph[id].state {
+            if let Some(key) = self.graph[id].key {
+                self.in_flight.remove(&key);
+            }
+            self.release_followers(id);
         }
         self.graph[id].state = State::Skipped;
     }

@@ -9,10 +9,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use petgraph::graph::NodeIndex;
 
 use super::slots::Slot;
-use crate::cache::{ActionEntry, ActionKey, Cache, Cost};
+use crate::cache::{ActionEntry, ActionKey, Cache, Cost, Lease};
 use crate::graph::error::StepError;
 use crate::graph::event::{Kind, Run};
-use crate::graph::work::{self, Batch, Job, Made, Payload, Worker};
+use crate::graph::work::{self, Batch, Job, Made, Payload, Steps, Worker};
 use crate::media::GpuAbout;
 
 /// A step of a task.
@@ -22,6 +22,8 @@ pub(super) struct TaskNode {
     pub kind: Kind,
     /// What its result is filed under.
     pub key: Option<ActionKey>,
+    /// Whether it runs whatever is filed under the key, as that is lost or not believed.
+    pub anew: bool,
     /// The keys of what it is made from.
     pub inputs: Vec<ActionKey>,
 }
@@ -43,6 +45,8 @@ pub(super) enum Work {
 pub(super) type FoundGpus = Result<(Vec<GpuAbout>, Vec<String>), String>;
 
 pub(super) enum Message {
+    /// A step begins to run.
+    Started(NodeIndex),
     Made {
         node: NodeIndex,
         made: Result<Made, StepError>,
@@ -129,48 +133,71 @@ struct Filer {
     sender: Sender<Message>,
 }
 
+/// Whose turn a step is.
+enum Turn {
+    /// This process's, as long as the lease is held; a step without a key has none.
+    Ours(Option<Lease>),
+    /// Another process is at it, or has just made it.
+    Elsewhere,
+}
+
 impl Filer {
     fn run(&self, task: Task) {
-        let mut start = Instant::now();
-        match task.work {
-            Work::One(job) => {
-                let made = work::guarded(|| job(&self.worker));
-                if let Some(node) = task.nodes.first() {
-                    self.file(node, made, start);
+        match (task.work, task.nodes.first()) {
+            (Work::One(job), Some(node)) => {
+                let start = Instant::now();
+                match self.turn(node) {
+                    Turn::Ours(lease) => self.file(node, work::guarded(|| job(&self.worker)), start, lease),
+                    Turn::Elsewhere => self.file(node, Err(StepError::Elsewhere), start, None),
                 }
             }
-            Work::Many(batch) => {
-                let mut told = vec![false; task.nodes.len()];
-                let outcome = work::guarded(|| {
-                    batch(&self.worker, &mut |number, made| {
-                        if let Some(node) = task.nodes.get(number) {
-                            told[number] = true;
-                            self.file(node, Ok(made), start);
-                            start = Instant::now();
-                        }
-                    })
-                });
-                let lost = || StepError::internal("a step of several was not run");
-                let mut error = outcome.err();
-                for (node, _) in task.nodes.iter().zip(&told).filter(|&(_, &told)| !told) {
-                    // One tells what happened, the others were beside it.
-                    let stopped = self.worker.is_cancelled();
-                    let rest = if stopped { StepError::Cancelled } else { StepError::Beside };
-                    let first = !told.contains(&true) || error.is_some();
-                    let error = error.take().unwrap_or_else(|| if first { lost() } else { rest });
-                    self.file(node, Err(error), start);
-                }
-            }
+            (Work::Many(batch), _) => self.run_many(&task.nodes, batch),
+            (Work::One(_), None) => {}
         }
         // The receiver only goes when the build is over.
         let _ = self.sender.send(Message::Free(task.slot));
     }
 
+    fn run_many(&self, nodes: &[TaskNode], batch: Batch) {
+        let mut begun =
+            Begun { filer: self, nodes, told: vec![false; nodes.len()], lease: None, start: Instant::now() };
+        let outcome = work::guarded(|| batch(&self.worker, &mut begun));
+        let Begun { told, start, .. } = begun;
+        let lost = || StepError::internal("a step of several was not run");
+        let mut error = outcome.err();
+        for (node, _) in nodes.iter().zip(&told).filter(|&(_, &told)| !told) {
+            // One tells what happened, the others were beside it.
+            let stopped = self.worker.is_cancelled();
+            let rest = if stopped { StepError::Cancelled } else { StepError::Beside };
+            let first = !told.contains(&true) || error.is_some();
+            let error = error.take().unwrap_or_else(|| if first { lost() } else { rest });
+            self.file(node, Err(error), start, None);
+        }
+    }
+
+    /// Takes the lease on a step that is about to run. It is done here, not by who hands out the steps:
+    /// over a network it takes a while.
+    fn turn(&self, node: &TaskNode) -> Turn {
+        let mut lease = None;
+        if let Some(key) = &node.key {
+            lease = self.worker.cache.local().lease(key);
+            // Another may have come to its end since the step was looked up.
+            let is_made = || !node.anew && matches!(self.worker.cache.action(key), Ok(Some(_)));
+            if lease.is_none() || is_made() {
+                return Turn::Elsewhere;
+            }
+        }
+        let _ = self.sender.send(Message::Started(node.id));
+        Turn::Ours(lease)
+    }
+
+    /// Files a step's result, and lets go of the lease when it is there for others to find.
     fn file(
         &self,
-        TaskNode { id, kind, key, inputs }: &TaskNode,
+        TaskNode { id, kind, key, inputs, .. }: &TaskNode,
         made: Result<Made, StepError>,
         start: Instant,
+        lease: Option<Lease>,
     ) {
         let run = Run { slot: self.slot, start: start - self.epoch, wall: start.elapsed() };
         let made = made.and_then(|made| {
@@ -186,6 +213,7 @@ impl Filer {
             }
             Ok(made)
         });
+        drop(lease);
         let _ = self.sender.send(Message::Made { node: *id, made, run });
     }
 
@@ -195,6 +223,45 @@ impl Filer {
             Payload::Encoded(executor) => format!("{executor} on {}", self.worker.host),
             _ => self.worker.host.clone(),
         }
+    }
+}
+
+/// The steps of a batch, which are leased one at a time, as it gets to them.
+struct Begun<'a> {
+    filer: &'a Filer,
+    nodes: &'a [TaskNode],
+    /// Of which it has been told what became of them.
+    told: Vec<bool>,
+    lease: Option<Lease>,
+    /// When the last one ended.
+    start: Instant,
+}
+
+impl Begun<'_> {
+    fn file(&mut self, number: usize, made: Result<Made, StepError>) {
+        if let (Some(node), Some(told)) = (self.nodes.get(number), self.told.get_mut(number)) {
+            *told = true;
+            self.filer.file(node, made, self.start, self.lease.take());
+            self.start = Instant::now();
+        }
+    }
+}
+
+impl Steps for Begun<'_> {
+    fn begin(&mut self, number: usize) -> bool {
+        let Some(node) = self.nodes.get(number) else { return true };
+        match self.filer.turn(node) {
+            Turn::Ours(lease) => self.lease = lease,
+            Turn::Elsewhere => {
+                self.file(number, Err(StepError::Elsewhere));
+                return false;
+            }
+        }
+        true
+    }
+
+    fn done(&mut self, number: usize, made: Made) {
+        self.file(number, Ok(made));
     }
 }
 

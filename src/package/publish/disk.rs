@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 
 use super::error::PublishError;
+use super::link;
 
 /// Creates `folder` and those that it is in, where they are not there.
 pub(super) fn create_folder(folder: &Path) -> Result<(), PublishError> {
@@ -25,6 +26,12 @@ pub(super) fn create_file(path: &Path) -> Result<File, PublishError> {
 pub(super) fn open_file(path: &Path) -> Result<File, PublishError> {
     crash_point();
     File::options().write(true).open(path).map_err(PublishError::io("open", path))
+}
+
+/// Gives a file another name; `false` where that cannot be.
+pub(super) fn add_name(file: &File, path: &Path, name: &Path) -> Result<bool, PublishError> {
+    crash_point();
+    link::add_name(file, path, name).map_err(PublishError::io("link a file to", name))
 }
 
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), PublishError> {

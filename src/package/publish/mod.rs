@@ -21,6 +21,7 @@
 
 mod disk;
 mod error;
+mod link;
 mod list;
 mod record;
 mod stage;
@@ -28,7 +29,7 @@ mod stage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
@@ -47,8 +48,21 @@ const LOCK_NAME: &str = ".rivet.lock";
 /// What rivet's own files in an output folder begin with, and a package's may not.
 const OWN_PREFIX: &str = ".rivet";
 
-/// Opens the content of a file that is to be written.
-pub type Open<'a> = dyn Fn(&PublishFile) -> io::Result<Box<dyn Read + 'a>> + 'a;
+/// Tells where the content of a file is that is to be written.
+pub type Open<'a> = dyn Fn(&PublishFile) -> io::Result<Content<'a>> + 'a;
+
+/// The content of a file, which is verified in any case.
+pub enum Content<'a> {
+    Stream(Box<dyn Read + 'a>),
+    /// A file that nobody changes. Where the file system can, its content is shared rather than
+    /// copied, so that changing one of the two does nothing to the other.
+    File {
+        path: PathBuf,
+        /// Where it cannot, the published file may be another name of this one, which becomes
+        /// read-only for that.
+        may_link: bool,
+    },
+}
 
 /// What a publish did, in files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -258,11 +272,18 @@ fn look_at<'a>(folder: &Path, pair: Pair<'a>) -> Result<Found<'a>, PublishError>
     })
 }
 
-/// Stages what is missing, after a look at the free space.
+/// Stages what is missing, with a look at the free space before the first that is copied.
 fn fill(stage: &Stage, folder: &Path, missing: &[&PublishFile], open: &Open<'_>) -> Result<(), PublishError> {
     let to_write: Vec<_> = missing.iter().copied().filter(|file| !stage.holds(file)).collect();
-    disk::check_space(folder, to_write.iter().map(|file| file.size))?;
-    to_write.into_iter().try_for_each(|file| stage.write(file, open))
+    let mut looked = false;
+    for (number, file) in to_write.iter().enumerate() {
+        let mut look = || {
+            let left = to_write.iter().skip(number).map(|file| file.size);
+            if std::mem::replace(&mut looked, true) { Ok(()) } else { disk::check_space(folder, left) }
+        };
+        stage.write(file, open, &mut look)?;
+    }
+    Ok(())
 }
 
 /// Renames the staged files into place, role after role. All of a role is on the disk before the

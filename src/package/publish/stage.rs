@@ -4,11 +4,11 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::PublishError;
-use super::{Open, PublishFile, disk};
+use super::{Content, Open, PublishFile, disk, link};
 
 pub(super) const STAGE_NAME: &str = ".rivet-tmp";
 
@@ -63,45 +63,93 @@ impl Stage {
             && has_digest(&place, file.digest)
     }
 
-    /// Copies the content of `file` here. It gets its name only when it is whole, true and synced.
-    pub(super) fn write(&self, file: &PublishFile, open: &Open<'_>) -> Result<(), PublishError> {
+    /// Brings the content of `file` here. It gets its name only when it is whole, true and synced.
+    /// `before_copy` is called where that takes room on the disk.
+    pub(super) fn write(
+        &self,
+        file: &PublishFile,
+        open: &Open<'_>,
+        before_copy: &mut dyn FnMut() -> Result<(), PublishError>,
+    ) -> Result<(), PublishError> {
         let unreadable = |source| PublishError::Content { path: file.path.clone(), source };
         let scratch = self.scratch();
-        // A byte more than there should be is enough to know that there is too much.
-        let mut content = open(file).map_err(unreadable)?.take(file.size.saturating_add(1));
+        let content = open(file).map_err(unreadable)?;
         let mut out = disk::create_file(&scratch)?;
-        let mut digest = blake3::Hasher::new();
-        let mut size = 0;
-        let mut buffer = vec![0; 128 * 1024];
-        loop {
-            let part = match content.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => buffer.get(..length).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(unreadable(error)),
-            };
-            digest.update(part);
-            size += part.len() as u64;
-            out.write_all(part).map_err(PublishError::io("write", &scratch))?;
-        }
-        let found = digest.finalize();
-        if size != file.size || found != file.digest {
-            return Err(PublishError::WrongContent {
-                path: file.path.clone(),
-                expected_size: file.size,
-                expected: file.digest,
-                found_size: size,
-                found,
-            });
+        match content {
+            Content::Stream(mut stream) => {
+                before_copy()?;
+                copy(file, &mut stream, Some(&mut out), &scratch)?;
+            }
+            Content::File { path, may_link } => {
+                let mut from = File::open(&path).map_err(unreadable)?;
+                if link::share_content(&from, &out) {
+                    copy(file, &mut from, None, &scratch)?;
+                } else {
+                    if may_link && link::make_read_only(&from).map_err(unreadable)? {
+                        copy(file, &mut from, None, &scratch)?;
+                        if self.link(file, &from, &path)? {
+                            return Ok(());
+                        }
+                        from.rewind().map_err(unreadable)?;
+                    }
+                    before_copy()?;
+                    copy(file, &mut from, Some(&mut out), &scratch)?;
+                }
+            }
         }
         out.sync_all().map_err(PublishError::io("sync", &scratch))?;
         disk::rename(&scratch, &self.place(file))
+    }
+
+    /// Stages a file that was verified as another name of itself; `false` where that cannot be.
+    fn link(&self, file: &PublishFile, from: &File, path: &Path) -> Result<bool, PublishError> {
+        let place = self.place(file);
+        disk::remove_file(&place)?;
+        disk::add_name(from, path, &place)
     }
 
     /// Removes the folder and what is in it.
     pub(super) fn clear(&self) -> Result<(), PublishError> {
         disk::remove_folder(&self.folder)
     }
+}
+
+/// Verifies the content of `file`, and writes it to `out`, which is at `scratch`, if it is there.
+fn copy(
+    file: &PublishFile,
+    content: &mut dyn Read,
+    mut out: Option<&mut File>,
+    scratch: &Path,
+) -> Result<(), PublishError> {
+    // A byte more than there should be is enough to know that there is too much.
+    let mut content = content.take(file.size.saturating_add(1));
+    let mut digest = blake3::Hasher::new();
+    let mut size = 0;
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        let part = match content.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => buffer.get(..length).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(source) => return Err(PublishError::Content { path: file.path.clone(), source }),
+        };
+        digest.update(part);
+        size += part.len() as u64;
+        if let Some(out) = &mut out {
+            out.write_all(part).map_err(PublishError::io("write", scratch))?;
+        }
+    }
+    let found = digest.finalize();
+    if size != file.size || found != file.digest {
+        return Err(PublishError::WrongContent {
+            path: file.path.clone(),
+            expected_size: file.size,
+            expected: file.digest,
+            found_size: size,
+            found,
+        });
+    }
+    Ok(())
 }
 
 /// Whether the file at `path` can be read and is what it should be.

@@ -2,6 +2,7 @@
 //! a kill before any single step.
 
 mod failures;
+mod links;
 mod rules;
 
 use std::cell::Cell;
@@ -85,8 +86,8 @@ impl Package {
         FileList::new(self.files.iter().map(file).collect()).unwrap()
     }
 
-    fn open(&self, file: &PublishFile) -> io::Result<Box<dyn Read + '_>> {
-        Ok(Box::new(&self.files[file.path.as_str()].0[..]))
+    fn open(&self, file: &PublishFile) -> io::Result<Content<'_>> {
+        Ok(Content::Stream(Box::new(&self.files[file.path.as_str()].0[..])))
     }
 
     fn publish(&self, folder: &Path) -> Result<PublishReport, PublishError> {
@@ -112,7 +113,7 @@ impl Package {
                 Fault::Short => Box::new(content.get(1..).unwrap_or_default()),
                 Fault::Endless => Box::new(io::repeat(7)),
             };
-            Ok(faulty)
+            Ok(Content::Stream(faulty))
         })
     }
 

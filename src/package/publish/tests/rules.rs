@@ -179,7 +179,7 @@ fn lists_that_are_no_folder_are_refused() {
             role: Role::Media,
         };
         let files: Vec<_> = paths.iter().map(file).collect();
-        publish(folder.path(), &FileList::new(files)?, &|_| Ok(Box::new(io::empty())))
+        publish(folder.path(), &FileList::new(files)?, &|_| Ok(Content::Stream(Box::new(io::empty()))))
     };
     for paths in
         [&["a", "a"][..], &["a", "a/b"], &["a/b/c", "a"], &[".rivet-published.json"], &[".rivet-tmp/x"]]
@@ -293,7 +293,7 @@ fn what_cannot_fit_is_told_before_anything_is_written() {
     files[0].size = u64::MAX / 2;
     files[1].size = u64::MAX - 1;
     let files = FileList::new(files).unwrap();
-    let never = |_: &PublishFile| -> io::Result<Box<dyn Read>> { panic!("asked for content") };
+    let never = |_: &PublishFile| -> io::Result<Content<'_>> { panic!("asked for content") };
     let error = publish(folder.path(), &files, &never).unwrap_err();
     assert!(matches!(error, PublishError::NoSpace { needed: u64::MAX, .. }), "{error}");
     assert!(error.hint().is_some());

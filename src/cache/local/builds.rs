@@ -1,0 +1,99 @@
+//! Builds that run announce themselves, so that a cleaning takes nothing from under them. An
+//! announcement is a file that its build holds locked: however the build ends, the lock goes with it.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::cache::CacheError;
+
+/// A build that goes on as long as this is there.
+#[derive(Debug)]
+pub struct RunningBuild {
+    path: PathBuf,
+    /// Held for its lock.
+    _file: File,
+}
+
+impl Drop for RunningBuild {
+    fn drop(&mut self) {
+        // One that stays is not locked any more, and the next cleaning removes it.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Builds that run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Running {
+    pub builds: u64,
+    /// When the first of them began, by the file system's clock.
+    pub since: Option<SystemTime>,
+}
+
+/// Announces a build, and tells when it began by the file system's clock.
+pub(super) fn announce(folder: &Path, tmp: &Path) -> Result<(RunningBuild, SystemTime), CacheError> {
+    let failed = || CacheError::io("announce the build in", folder);
+    // It gets its name when it is locked: one that is not belongs to nobody.
+    let file = tempfile::Builder::new().prefix("build-").tempfile_in(tmp).map_err(failed())?;
+    if let Err(error) = file.as_file().lock() {
+        // On a file system without locks all announcements count as of running builds.
+        tracing::debug!("{} cannot be locked: {error}", file.path().display());
+    }
+    let path = folder.join(file.path().file_name().unwrap_or_default());
+    let file = file.persist_noclobber(&path).map_err(|error| failed()(error.error))?;
+    let build = RunningBuild { path, _file: file };
+    let began = build._file.metadata().and_then(|meta| meta.modified()).map_err(failed())?;
+    Ok((build, began))
+}
+
+/// The builds that run, of any process on any machine; what others left behind is removed.
+pub(super) fn running(folder: &Path) -> Result<Running, CacheError> {
+    let failed = || CacheError::io("look for running builds in", folder);
+    let mut running = Running::default();
+    for entry in fs::read_dir(folder).map_err(failed())? {
+        let path = entry.map_err(failed())?.path();
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // It has just ended.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(CacheError::io("look at the running build", &path)(error)),
+        };
+        match file.try_lock() {
+            Ok(()) => {
+                let _ = fs::remove_file(&path);
+            }
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {
+                let began = file.metadata().and_then(|meta| meta.modified()).map_err(failed())?;
+                running.builds += 1;
+                running.since = Some(running.since.map_or(began, |since| since.min(began)));
+            }
+        }
+    }
+    Ok(running)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_is_seen_as_long_as_it_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, tmp) = (dir.path().join("builds"), dir.path().join("tmp"));
+        fs::create_dir(&folder).unwrap();
+        fs::create_dir(&tmp).unwrap();
+        assert_eq!(running(&folder).unwrap(), Running::default());
+        let (one, began) = announce(&folder, &tmp).unwrap();
+        let (two, _) = announce(&folder, &tmp).unwrap();
+        assert_eq!(running(&folder).unwrap(), Running { builds: 2, since: Some(began) });
+        drop(one);
+        assert_eq!(running(&folder).unwrap().builds, 1);
+        // Killed: its file stays, its lock does not.
+        let path = two.path.clone();
+        fs::write(folder.join("left"), "").unwrap();
+        drop(two);
+        fs::write(&path, "").unwrap();
+        assert_eq!(running(&folder).unwrap(), Running::default());
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,96 @@
+//! Empties the folder: all that the cache wrote goes, pins and the log too, and nothing else.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::shards::{self, Stray, disk_bytes};
+use super::verify::SHARDED;
+use super::{LocalCache, Tally, builds, files, log};
+use crate::cache::CacheError;
+
+impl LocalCache {
+    /// Removes everything that the cache wrote; the folders stay, with what others have put there.
+    /// Refuses while a build goes on. Returns what has gone.
+    pub fn clear(&self, cancelled: &AtomicBool) -> Result<Tally, CacheError> {
+        let mut gone = Tally::default();
+        let Some((_lock, _)) = self.only_one(cancelled)? else { return Ok(gone) };
+        let running = builds::running(&self.root.join("builds"))?;
+        if running.builds > 0 {
+            return Err(CacheError::Busy { builds: running.builds });
+        }
+        let mut remove = |path: &Path, bytes: u64| -> Result<(), CacheError> {
+            if !cancelled.load(Ordering::Relaxed) {
+                files::remove(path)?;
+                gone.add(bytes);
+            }
+            Ok(())
+        };
+        // Entries first: one without its blobs is a miss that somebody has to find out.
+        for part in SHARDED {
+            let part = self.root.join(part);
+            let mut misplaced = Vec::new();
+            let mut stray = |stray| {
+                if let Stray::Misplaced(path) = stray {
+                    misplaced.push(path);
+                }
+            };
+            for shard in 0..=255 {
+                for file in shards::files(&part, shard, &mut stray)? {
+                    remove(&file.path, disk_bytes(&file.meta))?;
+                }
+            }
+            shards::strays(&part, &mut stray)?;
+            for path in misplaced {
+                let bytes = path.symlink_metadata().map_or(0, |meta| disk_bytes(&meta));
+                remove(&path, bytes)?;
+            }
+        }
+        for name in self.log_names()? {
+            let path = self.log.path_of(&name);
+            if log::is_whole(&name, &[]).is_some() {
+                remove(&path, path.symlink_metadata().map_or(0, |meta| disk_bytes(&meta)))?;
+            }
+        }
+        let pins = self.root.join("pins");
+        let failed = || CacheError::io("list the pins", &pins);
+        for entry in fs::read_dir(&pins).map_err(failed())? {
+            let entry = entry.map_err(failed())?;
+            if shards::digest_of(&entry.file_name()).is_some() {
+                remove(&entry.path(), entry.metadata().map_or(0, |meta| disk_bytes(&meta)))?;
+            }
+        }
+        Ok(gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest};
+
+    #[test]
+    fn only_what_the_cache_wrote_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = LocalCache::open(dir.path()).unwrap();
+        let blob = cache.put_blob(b"bytes").unwrap();
+        let entry = ActionEntry {
+            result: ActionResult { blobs: vec![blob], ..ActionResult::default() },
+            ..ActionEntry::default()
+        };
+        cache.put_action(&ActionKey(Digest::of(b"key")), &entry).unwrap();
+        cache.append_log(std::time::SystemTime::now(), b"{}").unwrap();
+        let foreign = ["notes.txt", "v2/notes.txt", "v2/blobs/notes.txt", "v2/log/notes.json"];
+        for name in foreign {
+            fs::write(dir.path().join(name), "mine").unwrap();
+        }
+        let go = AtomicBool::new(false);
+        let build = cache.announce().unwrap();
+        assert!(matches!(cache.clear(&go), Err(CacheError::Busy { builds: 1 })));
+        drop(build);
+        assert_eq!(cache.clear(&go).unwrap().files, 3);
+        assert!(foreign.iter().all(|name| dir.path().join(name).exists()));
+        assert_eq!(cache.stats(&|_, _| None).unwrap().blobs, 0);
+        cache.put_blob(b"bytes").unwrap();
+    }
+}

@@ -1,0 +1,153 @@
+//! Files of the cache folder: written whole or not at all, read up to a length that is known
+//! beforehand, and dropped. What somebody else has put in their places, a pipe, a folder, a
+//! symbolic link, is never waited for, followed or written through.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::cache::CacheError;
+
+/// What was found in a file's place.
+pub(super) enum Content {
+    Nothing,
+    Bytes(Vec<u8>),
+    /// More bytes than it should have.
+    TooLong,
+    /// Something that cannot be read, or no such file, and why. Another can be written in its place.
+    Unusable(String),
+}
+
+/// The whole file, if it has no more than `most` bytes.
+pub(super) fn read(path: &Path, most: u64, operation: &'static str) -> Result<Content, CacheError> {
+    let unusable = |error: io::Error| match Errno::from_io_error(&error) {
+        // These tell of the one file, and not of the machine or the folder.
+        Some(
+            Errno::ACCESS
+            | Errno::PERM
+            | Errno::LOOP
+            | Errno::NOTDIR
+            | Errno::NXIO
+            | Errno::NODEV
+            | Errno::IO
+            | Errno::STALE,
+        ) => Ok(Content::Unusable(error.to_string())),
+        _ => Err(CacheError::io(operation, path)(error)),
+    };
+    // A pipe that is opened like this does not wait for its other end.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(Content::Nothing),
+        Err(error) => return unusable(error.into()),
+    };
+    let meta = match file.metadata() {
+        Ok(meta) => meta,
+        Err(error) => return unusable(error),
+    };
+    if !meta.is_file() {
+        return Ok(Content::Unusable("it is not a regular file".to_owned()));
+    }
+    if meta.len() > most {
+        return Ok(Content::TooLong);
+    }
+    let mut bytes = Vec::new();
+    if let Err(error) = bytes.try_reserve_exact(usize::try_from(meta.len()).unwrap_or(usize::MAX)) {
+        return Ok(Content::Unusable(error.to_string()));
+    }
+    match file.take(most).read_to_end(&mut bytes) {
+        Ok(_) => Ok(Content::Bytes(bytes)),
+        Err(error) => unusable(error),
+    }
+}
+
+/// Whether files can be made in a folder, as far as permissions tell.
+pub(super) fn check_writable(folder: &Path) -> io::Result<()> {
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    Ok(rustix::fs::accessat(CWD, folder, access, AtFlags::EACCESS)?)
+}
+
+/// Writes `bytes` under a temporary name in `tmp`, syncs, and renames to `path`.
+///
+/// The folder's own names are not synced. Power loss may take back what was renamed last, in any
+/// order: an entry may lose its blobs, and is then a miss.
+pub(super) fn write(tmp: &Path, path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(CacheError::io("write", path)(io::ErrorKind::InvalidInput.into()));
+    };
+    let into = make_folder(folder).map_err(CacheError::io("create the folder", folder))?;
+    let mut file = temporary(tmp).map_err(CacheError::io("create a file in", tmp))?;
+    file.write_all(bytes).map_err(CacheError::io("write", path))?;
+    file.as_file().sync_data().map_err(CacheError::io("sync", path))?;
+    let mut renamed = rustix::fs::renameat(CWD, file.path(), &into, name);
+    if matches!(renamed, Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY)) {
+        drop_file(path);
+        renamed = rustix::fs::renameat(CWD, file.path(), &into, name);
+    }
+    renamed.map_err(|error| CacheError::io("rename to", path)(error.into()))?;
+    // Its temporary name is gone already.
+    let _ = file.into_temp_path().keep();
+    Ok(())
+}
+
+/// A file that others who share the folder may read, as far as the user's mask allows.
+fn temporary(tmp: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let create = || {
+        tempfile::Builder::new().prefix("rivet-").permissions(Permissions::from_mode(0o666)).tempfile_in(tmp)
+    };
+    match create() {
+        // Somebody has cleared the folder beneath a running build.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(tmp)?;
+            create()
+        }
+        created => created,
+    }
+}
+
+/// Opens a folder that files are renamed into, making it if it is not there, or if something else is
+/// in its place.
+fn make_folder(folder: &Path) -> io::Result<OwnedFd> {
+    match open_folder(folder) {
+        Err(Errno::NOENT) => fs::create_dir_all(folder)?,
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            tracing::warn!("{} is not a folder; it is replaced by one", folder.display());
+            rustix::fs::unlink(folder)?;
+            fs::create_dir_all(folder)?;
+        }
+        opened => return Ok(opened?),
+    }
+    Ok(open_folder(folder)?)
+}
+
+fn open_folder(folder: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(folder, flags, Mode::empty())
+}
+
+/// Removes what is in a file's place, if there is anything.
+pub(super) fn remove(path: &Path) -> Result<(), CacheError> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let removed = open_folder(folder).and_then(|folder| rustix::fs::unlinkat(folder, name, AtFlags::empty()));
+    let removed = match removed {
+        // This does not follow links either.
+        Err(Errno::ISDIR) => fs::remove_dir_all(path),
+        removed => removed.map_err(io::Error::from),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(CacheError::io("remove", path)),
+    }
+}
+
+/// Removes what is in a file's place. What cannot be removed may still be replaced.
+pub(super) fn drop_file(path: &Path) {
+    if let Err(error) = remove(path) {
+        tracing::warn!("{error}");
+    }
+}

@@ -1,0 +1,127 @@
+//! Leases: who is at an action, so that no two processes that share the folder run it at the same
+//! time. A lease is a lock on one byte of one file that nothing is ever written to: it needs no
+//! file of its own, leaves nothing to clean up, and ends with its holder, however that came about.
+//! Leases only spare work. Where the file system has no locks a build goes on without.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use rustix::fs::{Mode, OFlags};
+
+use crate::cache::ActionKey;
+
+pub(super) struct Leases {
+    path: PathBuf,
+    /// Opened for the first lease; `None` where there are no locks.
+    file: OnceLock<Option<File>>,
+    /// What is held through this file: its own locks are not in each other's way.
+    held: Mutex<HashSet<i64>>,
+}
+
+/// The right to run an action, given up when it is dropped.
+pub struct Lease {
+    leases: Arc<Leases>,
+    place: i64,
+}
+
+/// The byte that stands for an action. That two share one is as good as impossible, and would
+/// only make one of them wait.
+pub(super) fn place_of(key: &ActionKey) -> i64 {
+    let [a, b, c, d, e, f, g, h, ..] = key.0.0;
+    place(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+}
+
+/// A byte by number: those that a file can have are half of all numbers.
+pub(super) fn place(number: u64) -> i64 {
+    (number >> 1).cast_signed()
+}
+
+impl Leases {
+    pub(super) fn new(path: PathBuf) -> Arc<Leases> {
+        Arc::new(Leases { path, file: OnceLock::new(), held: Mutex::new(HashSet::new()) })
+    }
+
+    /// Whether locks are to be had, as far as is known by now.
+    pub(super) fn are_locks(&self) -> bool {
+        self.file().is_some()
+    }
+
+    /// The lease on a byte; `None` while somebody else has it.
+    pub(super) fn take(self: &Arc<Leases>, place: i64) -> Option<Lease> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.contains(&place) {
+            return None;
+        }
+        if let Some(file) = self.file() {
+            match lock(file, libc::F_WRLCK, place) {
+                Ok(()) => {}
+                Err(Errno::EAGAIN | Errno::EACCES) => return None,
+                // Locks were there a moment ago: a server that is restarting, or too many of them.
+                Err(error) => tracing::info!("no lock on {}: {error}", self.path.display()),
+            }
+        }
+        held.insert(place);
+        Some(Lease { leases: Arc::clone(self), place })
+    }
+
+    fn file(&self) -> Option<&File> {
+        let open = || match open(&self.path) {
+            Ok(file) => Some(file),
+            Err(error) => {
+                tracing::warn!(
+                    "no locks on {}: {error}; other builds that share the cache may do the same work",
+                    self.path.display()
+                );
+                None
+            }
+        };
+        self.file.get_or_init(open).as_ref()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut held = self.leases.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = self.leases.file()
+            && let Err(error) = lock(file, libc::F_UNLCK, self.place)
+        {
+            tracing::info!("a lock on {} is left: {error}", self.leases.path.display());
+        }
+        held.remove(&self.place);
+    }
+}
+
+/// Opens the file, and sees that it can be locked.
+fn open(path: &Path) -> std::io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(path, flags, Mode::from_raw_mode(0o666))?);
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    let place = place(u64::MAX);
+    match lock(&file, libc::F_WRLCK, place) {
+        Ok(()) => lock(&file, libc::F_UNLCK, place)?,
+        // Another is just doing the same.
+        Err(Errno::EAGAIN | Errno::EACCES) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(file)
+}
+
+/// A lock belongs to the open file, not to the process: each opening of the folder has its own, and
+/// closing another one does not end it.
+fn lock(file: &File, kind: libc::c_int, place: i64) -> Result<(), Errno> {
+    let range = libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: place,
+        l_len: 1,
+        l_pid: 0,
+    };
+    fcntl(file, FcntlArg::F_OFD_SETLK(&range)).map(|_| ())
+}

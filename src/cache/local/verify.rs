@@ -1,0 +1,289 @@
+//! Reads everything that the cache holds and compares it with what it claims to be: blobs and records
+//! with their names, entries and other small files with the checksums in them.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::gc::Tally;
+use super::shards::{self, Stray};
+use super::{LocalCache, files, log, sealed};
+use crate::cache::remote::MOST_ENTRY;
+use crate::cache::{ActionEntry, CacheError, Digest};
+
+/// The parts whose files are named by digests.
+pub(super) const SHARDED: [&str; 3] = ["actions", "blobs", "stats"];
+/// What else lies in the folder.
+const OTHERS: [&str; 6] = ["builds", "gc.lock", "leases", "log", "pins", "tmp"];
+
+/// Bytes of a file that are read at a time: much at once for a disk, little for a processor's cache.
+const PIECE: usize = 1 << 20;
+/// A blob that is larger is hashed by all cores.
+const LARGE: u64 = 32 << 20;
+
+/// What a damaged file was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Found {
+    Blob,
+    Entry,
+    /// The digest of a source file.
+    Stat,
+    /// The record of a build.
+    Record,
+    Pin,
+    /// Whatever it is, it lies where nobody looks for it.
+    Misplaced,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Damage {
+    pub path: PathBuf,
+    pub what: Found,
+    /// Whether it was removed.
+    pub removed: bool,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Verified {
+    /// What was read.
+    pub read: Tally,
+    /// In order of their paths.
+    pub damaged: Vec<Damage>,
+    /// Files that the cache did not write. They are never touched.
+    pub foreign: Vec<PathBuf>,
+    /// Entries that name a blob that is not there: no damage, their steps run again if need be.
+    pub incomplete: u64,
+    pub interrupted: bool,
+}
+
+impl LocalCache {
+    /// Verifies all files, on all cores. With `repair`, damaged ones are removed, for the next build
+    /// to make again. `progress` is told what has been read, and which part that is of all.
+    pub fn verify(
+        &self,
+        repair: bool,
+        cancelled: &AtomicBool,
+        progress: &(dyn Fn(Tally, f64) + Sync),
+    ) -> Result<Verified, CacheError> {
+        let verifying = Verifying {
+            cache: self,
+            repair,
+            cancelled,
+            files: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            incomplete: AtomicU64::new(0),
+            damaged: Mutex::default(),
+            foreign: Mutex::default(),
+        };
+        let shards = (SHARDED.len() * 256) as f64;
+        let done = AtomicU64::new(0);
+        for part in SHARDED {
+            let folder = self.root.join(part);
+            shards::each(|shard| {
+                let files = shards::files(&folder, shard, &mut |stray| verifying.stray(stray))?;
+                files.par_iter().try_for_each_init(Vec::new, |buffer, file| {
+                    if verifying.is_cancelled() {
+                        return Ok(());
+                    }
+                    match part {
+                        "blobs" => verifying.blob(&file.path, file.name, buffer),
+                        "actions" => verifying.entry(&file.path),
+                        _ => verifying.small(&file.path, Found::Stat, &|bytes| sealed::open(bytes).is_some()),
+                    }
+                })?;
+                let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+                progress(verifying.read(), done as f64 / shards);
+                Ok(())
+            })?;
+            shards::strays(&folder, &mut |stray| verifying.stray(stray))?;
+        }
+        verifying.log()?;
+        verifying.pins()?;
+        verifying.beside()?;
+        let taken = |mutex: Mutex<Vec<_>>| mutex.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut verified = Verified {
+            read: verifying.read(),
+            incomplete: verifying.incomplete.into_inner(),
+            interrupted: cancelled.load(Ordering::Relaxed),
+            damaged: taken(verifying.damaged),
+            foreign: verifying.foreign.into_inner().unwrap_or_else(PoisonError::into_inner),
+        };
+        verified.damaged.sort();
+        verified.foreign.sort();
+        Ok(verified)
+    }
+}
+
+struct Verifying<'a> {
+    cache: &'a LocalCache,
+    repair: bool,
+    cancelled: &'a AtomicBool,
+    files: AtomicU64,
+    bytes: AtomicU64,
+    incomplete: AtomicU64,
+    damaged: Mutex<Vec<Damage>>,
+    foreign: Mutex<Vec<PathBuf>>,
+}
+
+impl Verifying<'_> {
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    fn read(&self) -> Tally {
+        Tally { files: self.files.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+    }
+
+    fn stray(&self, stray: Stray) {
+        match stray {
+            Stray::Foreign(path) => self.foreign(path),
+            Stray::Misplaced(path) => {
+                let inode = path.symlink_metadata().map_or(0, |meta| meta.ino());
+                self.damaged(&path, Found::Misplaced, inode);
+            }
+        }
+    }
+
+    fn foreign(&self, path: PathBuf) {
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner).push(path);
+    }
+
+    /// Notes damage in the file that had this inode; another may have taken its name.
+    fn damaged(&self, path: &Path, what: Found, inode: u64) {
+        let is_same = || path.symlink_metadata().is_ok_and(|meta| meta.ino() == inode);
+        let removed = self.repair && is_same() && files::remove(path).is_ok();
+        let damage = Damage { path: path.to_owned(), what, removed };
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).push(damage);
+    }
+
+    /// Reads a file with `look`, which tells whether it is whole. What a disk cannot read is damaged.
+    fn look(
+        &self,
+        path: &Path,
+        what: Found,
+        look: &mut dyn FnMut(&mut File) -> io::Result<bool>,
+    ) -> Result<(), CacheError> {
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            // Removed, since the folder was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(CacheError::io("read", path)(error)),
+        };
+        let meta = file.metadata().map_err(CacheError::io("look at", path))?;
+        self.files.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(meta.len(), Ordering::Relaxed);
+        match look(&mut file) {
+            Ok(true) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(false) | Err(_) => self.damaged(path, what, meta.ino()),
+        }
+        Ok(())
+    }
+
+    fn blob(&self, path: &Path, name: Digest, buffer: &mut Vec<u8>) -> Result<(), CacheError> {
+        buffer.resize(PIECE, 0);
+        self.look(path, Found::Blob, &mut |file| {
+            let is_large = file.metadata()?.len() > LARGE;
+            let mut hasher = blake3::Hasher::new();
+            loop {
+                if self.is_cancelled() {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                let read = match file.read(buffer) {
+                    Ok(0) => break,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    read => read?,
+                };
+                let piece = buffer.get(..read).unwrap_or_default();
+                if is_large {
+                    hasher.update_rayon(piece)
+                } else {
+                    hasher.update(piece)
+                };
+            }
+            Ok(Digest::from(hasher.finalize()) == name)
+        })
+    }
+
+    fn small(&self, path: &Path, what: Found, is_whole: &dyn Fn(&[u8]) -> bool) -> Result<(), CacheError> {
+        self.look(path, what, &mut |file| {
+            let mut bytes = Vec::new();
+            file.take(log::LARGEST).read_to_end(&mut bytes)?;
+            Ok(is_whole(&bytes))
+        })
+    }
+
+    fn entry(&self, path: &Path) -> Result<(), CacheError> {
+        self.small(path, Found::Entry, &|bytes| {
+            let entry = if bytes.len() as u64 > MOST_ENTRY { None } else { ActionEntry::from_bytes(bytes) };
+            let there = |entry: &ActionEntry| {
+                entry.result.blobs.iter().all(|blob| {
+                    let found = self.cache.path_of("blobs", &blob.digest).symlink_metadata();
+                    found.is_ok_and(|meta| meta.is_file() && meta.len() == blob.size)
+                })
+            };
+            if entry.as_ref().is_some_and(|entry| !there(entry)) {
+                self.incomplete.fetch_add(1, Ordering::Relaxed);
+            }
+            entry.is_some()
+        })
+    }
+
+    fn log(&self) -> Result<(), CacheError> {
+        let folder = self.cache.root.join("log");
+        self.flat(&folder, &|path, name| match name.strip_suffix(".json") {
+            Some(name) if log::is_whole(name, &[]).is_some() => {
+                self.small(path, Found::Record, &|bytes| log::is_whole(name, bytes) == Some(true))
+            }
+            _ => Ok(self.foreign(path.to_owned())),
+        })
+    }
+
+    fn pins(&self) -> Result<(), CacheError> {
+        let folder = self.cache.root.join("pins");
+        self.flat(&folder, &|path, name| {
+            if shards::digest_of(name.as_ref()).is_some() {
+                self.small(path, Found::Pin, &|bytes| sealed::open(bytes).is_some())
+            } else {
+                Ok(self.foreign(path.to_owned()))
+            }
+        })
+    }
+
+    /// What lies beside the parts.
+    fn beside(&self) -> Result<(), CacheError> {
+        self.flat(&self.cache.root, &|path, name| {
+            if !SHARDED.contains(&name) && !OTHERS.contains(&name) {
+                self.foreign(path.to_owned());
+            }
+            Ok(())
+        })
+    }
+
+    /// Goes through a folder without shards.
+    fn flat(
+        &self,
+        folder: &Path,
+        each: &dyn Fn(&Path, &str) -> Result<(), CacheError>,
+    ) -> Result<(), CacheError> {
+        let failed = || CacheError::io("list the cache folder", folder);
+        for entry in fs::read_dir(folder).map_err(failed())? {
+            let entry = entry.map_err(failed())?;
+            match entry.file_name().to_str() {
+                _ if self.is_cancelled() => return Ok(()),
+                Some(name) => each(&entry.path(), name)?,
+                None => self.foreign(entry.path()),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,225 @@
+//! Redis by its own client. One connection serves all: what is asked side by side goes out together and
+//! its answers come in order. OpenDAL would wait 500 ms for an answer and no longer, whatever its size.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{self, BoxFuture, FutureExt};
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo,
+    RedisConnectionInfo, RedisError, ServerErrorKind,
+};
+use tokio::sync::Mutex;
+
+use super::credentials::Credentials;
+use super::parameters::Parameters;
+use super::{
+    ActionKey, BlobRef, Remote, RemoteError, RemoteFault, RemoteUrl, blob_name, entry_name, refused, root,
+};
+use crate::cache::remote::MOST_ENTRY;
+
+const PORT: u16 = 6379;
+/// Bytes of a value at most, as servers are set up.
+const MOST_VALUE: u64 = 512 << 20;
+
+pub(super) struct Redis {
+    url: RemoteUrl,
+    root: String,
+    client: Client,
+    patience: Duration,
+    /// `None` before the first request, and after one that broke.
+    connection: Mutex<Option<MultiplexedConnection>>,
+}
+
+impl Redis {
+    pub fn open(
+        url: &RemoteUrl,
+        patience: Duration,
+        credentials: &Credentials,
+    ) -> Result<Redis, RemoteError> {
+        let parameters = Parameters::of(url, &["db"])?;
+        let database: i64 = match parameters.get("db").map(str::parse) {
+            None => 0,
+            Some(Ok(number)) if number >= 0 => number,
+            Some(_) => return Err(refused(url, "its parameter `db` must be a number from 0")),
+        };
+        let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let port = url.port().unwrap_or(PORT);
+        let address = if url.scheme() == "rediss" {
+            // The client asks for what the process has chosen. That somebody chose before is as good.
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let mut settings = RedisConnectionInfo::default().set_db(database).set_skip_set_lib_name();
+        if let Some(user) = &credentials.user {
+            settings = settings.set_username(user);
+        }
+        if let Some(password) = credentials.password.as_ref().or(credentials.token.as_ref()) {
+            settings = settings.set_password(password);
+        }
+        let client = address
+            .into_connection_info()
+            .map(|info| info.set_redis_settings(settings))
+            .and_then(Client::open)
+            .map_err(|error| refused(url, error.category()))?;
+        Ok(Redis { url: url.clone(), root: root(url)?, client, patience, connection: Mutex::new(None) })
+    }
+
+    async fn connection(&self) -> Result<MultiplexedConnection, RedisError> {
+        let mut connection = self.connection.lock().await;
+        if let Some(connection) = connection.as_ref() {
+            return Ok(connection.clone());
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.patience))
+            // How long an answer may take follows its size, and is the caller's to say.
+            .set_response_timeout(None);
+        let made = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(connection.insert(made).clone())
+    }
+
+    /// Runs a command. `doing` is for a message: "reading".
+    async fn run<T: FromRedisValue>(&self, doing: &str, name: &str, command: Cmd) -> Result<T, RemoteError> {
+        let answer = async { command.query_async(&mut self.connection().await?).await };
+        let error: RedisError = match answer.await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        if error.is_io_error() || error.is_unrecoverable_error() {
+            *self.connection.lock().await = None;
+        }
+        let (fault, why) = judge(&error);
+        Err(RemoteError::new(fault, format!("{}: {doing} {name}: {why}", self.url)))
+    }
+
+    /// At most `most` bytes and one more.
+    async fn read(&self, name: &str, most: u64) -> Result<Option<Bytes>, RemoteError> {
+        let key = self.key(name);
+        // The last byte that is asked for is one too many, and its coming tells that there are more.
+        let exists = self.run::<bool>("reading", name, Cmd::exists(&key));
+        let last = isize::try_from(most).unwrap_or(isize::MAX);
+        let bytes = self.run("reading", name, Cmd::getrange(&key, 0, last));
+        let (exists, bytes) = future::try_join(exists, bytes).await?;
+        Ok(exists.then_some(bytes))
+    }
+
+    async fn entry(&self, key: &ActionKey) -> Result<Option<Bytes>, RemoteError> {
+        let name = entry_name(key);
+        match self.read(&name, MOST_ENTRY).await? {
+            Some(bytes) if bytes.len() as u64 > MOST_ENTRY => {
+                Err(self.nonsense(format_args!("the entry {name} has more than {MOST_ENTRY} bytes")))
+            }
+            bytes => Ok(bytes),
+        }
+    }
+
+    async fn blob(&self, blob: &BlobRef) -> Result<Option<Bytes>, RemoteError> {
+        let name = blob_name(blob);
+        match self.read(&name, blob.size).await? {
+            Some(bytes) if bytes.len() as u64 != blob.size => {
+                Err(self.nonsense(format_args!("the blob {name} has not {} bytes", blob.size)))
+            }
+            bytes => Ok(bytes),
+        }
+    }
+
+    async fn has(&self, blob: &BlobRef) -> Result<bool, RemoteError> {
+        let name = blob_name(blob);
+        let key = self.key(&name);
+        let exists = self.run::<bool>("looking for", &name, Cmd::exists(&key));
+        let length = self.run::<u64>("looking for", &name, Cmd::strlen(&key));
+        let (exists, length) = future::try_join(exists, length).await?;
+        Ok(exists && length == blob.size)
+    }
+
+    async fn put(&self, name: &str, bytes: &Bytes) -> Result<(), RemoteError> {
+        if bytes.len() as u64 > MOST_VALUE {
+            let told = format_args!("storing {name}: Redis takes no more than {MOST_VALUE} bytes at once");
+            return Err(refused(&self.url, told));
+        }
+        self.run("storing", name, Cmd::set(self.key(name), &bytes[..])).await
+    }
+
+    async fn put_blob(&self, blob: &BlobRef, bytes: &Bytes) -> Result<(), RemoteError> {
+        if self.has(blob).await? {
+            return Ok(());
+        }
+        self.put(&blob_name(blob), bytes).await
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}/{name}", self.root)
+    }
+
+    fn nonsense(&self, what: impl std::fmt::Display) -> RemoteError {
+        RemoteError::new(RemoteFault::Nonsense, format!("{}: {what}", self.url))
+    }
+}
+
+/// What an error means. A server's own words are not repeated but for their first, which is a code.
+fn judge(error: &RedisError) -> (RemoteFault, String) {
+    let fault = match (error.kind(), error.code()) {
+        (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
+            RemoteFault::Denied
+        }
+        (_, Some("OOM")) => RemoteFault::Full,
+        (ErrorKind::Io, _) | (_, Some("LOADING" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN" | "BUSY")) => {
+            RemoteFault::Passing
+        }
+        (ErrorKind::Parse | ErrorKind::UnexpectedReturnType, _) | (_, Some("WRONGTYPE")) => {
+            RemoteFault::Nonsense
+        }
+        _ => RemoteFault::Refused,
+    };
+    let why = match (error.kind(), error.code()) {
+        (ErrorKind::Io, _) => "no connection, or it broke",
+        (ErrorKind::AuthenticationFailed, _) => "user or password are not right",
+        (ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask), _) => "clusters are not supported",
+        (_, Some("NOAUTH")) => "a password is needed: set RIVET_REMOTE_PASSWORD",
+        (_, Some("WRONGPASS")) => "user or password are not right",
+        (_, Some("NOPERM")) => "this is not allowed",
+        (_, Some("OOM")) => "its memory is full",
+        (_, Some("WRONGTYPE")) => "it is no string",
+        (_, Some(code)) if is_word(code) => return (fault, format!("Redis says {code}")),
+        _ => "the answer makes no sense",
+    };
+    (fault, why.to_owned())
+}
+
+fn is_word(code: &str) -> bool {
+    (1..=20).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
+impl Remote for Redis {
+    fn entries<'a>(
+        &'a self,
+        keys: &'a [ActionKey],
+    ) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
+        future::join_all(keys.iter().map(|key| self.entry(key))).boxed()
+    }
+
+    fn put_entry<'a>(
+        &'a self,
+        key: &'a ActionKey,
+        bytes: Bytes,
+        _blobs: &'a [BlobRef],
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        async move { self.put(&entry_name(key), &bytes).await }.boxed()
+    }
+
+    fn missing<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Result<Vec<BlobRef>, RemoteError>> {
+        let looks = blobs.iter().map(|blob| async { Ok((!self.has(blob).await?).then_some(*blob)) });
+        future::try_join_all(looks).map(|found| Ok(found?.into_iter().flatten().collect())).boxed()
+    }
+
+    fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
+        future::join_all(blobs.iter().map(|blob| self.blob(blob))).boxed()
+    }
+
+    fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
+        future::join_all(blobs.iter().map(|(blob, bytes)| self.put_blob(blob, bytes))).boxed()
+    }
+}

@@ -1,0 +1,194 @@
+//! Entries and blobs by OpenDAL. Requests of all groups run side by side up to a limit; what is read is
+//! taken as it comes and given up as soon as it is too long.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::future::{self, BoxFuture, FutureExt};
+use opendal::{ErrorKind, Operator};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::fault::remote_error;
+use super::folder::Folder;
+use super::{ActionKey, BlobRef, Remote, RemoteError, RemoteFault, RemoteUrl, blob_name, entry_name};
+use crate::cache::remote::MOST_ENTRY;
+
+/// Requests at once.
+const AT_ONCE: usize = 32;
+/// Bytes that are set aside for an answer before any has come.
+const FIRST_BYTES: u64 = 64 << 10;
+
+/// What lies behind an operator.
+pub(super) enum Place {
+    Service(Operator),
+    Folder(Folder),
+}
+
+pub(super) struct Store {
+    url: RemoteUrl,
+    place: Place,
+    requests: Semaphore,
+    /// Whether "write it if it is not there" has been understood so far.
+    writes_conditionally: AtomicBool,
+}
+
+impl Store {
+    pub fn new(url: &RemoteUrl, place: Place) -> Store {
+        let writes_conditionally = match &place {
+            Place::Service(operator) => operator.info().capability().write_with_if_not_exists,
+            Place::Folder(_) => true,
+        };
+        Store {
+            url: url.clone(),
+            place,
+            requests: Semaphore::new(AT_ONCE),
+            writes_conditionally: AtomicBool::new(writes_conditionally),
+        }
+    }
+
+    /// Waits until one more request may run.
+    async fn turn(&self) -> Result<(SemaphorePermit<'_>, &Operator), RemoteError> {
+        let turn = self.requests.acquire().await;
+        let turn = turn.map_err(|closed| RemoteError::new(RemoteFault::Refused, closed.to_string()))?;
+        let operator = match &self.place {
+            Place::Service(operator) => operator,
+            Place::Folder(folder) => folder.operator().await?,
+        };
+        Ok((turn, operator))
+    }
+
+    /// The bytes under `name`, of which there may be `most`.
+    async fn read(&self, name: &str, most: u64, what: &str) -> Result<Option<Bytes>, RemoteError> {
+        let (_turn, operator) = self.turn().await?;
+        match self.try_read(operator, name, most).await {
+            Ok(Some(bytes)) => Ok(Some(bytes)),
+            Ok(None) => Err(self.nonsense(format_args!("{what} {name} has more than {most} bytes"))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(remote_error(&self.url, &format!("reading {name}"), &error)),
+        }
+    }
+
+    /// `None` where there are more than `most` bytes.
+    async fn try_read(&self, operator: &Operator, name: &str, most: u64) -> opendal::Result<Option<Bytes>> {
+        let reader = operator.reader(name).await?;
+        let mut pieces = match &self.place {
+            Place::Service(_) => reader.into_stream(..).await?,
+            // A folder can have devices and pipes in it, and a file's end costs one more read.
+            Place::Folder(_) => {
+                let there = operator.stat(name).await?;
+                if !there.is_file() {
+                    return Err(opendal::Error::new(ErrorKind::IsADirectory, "not a file"));
+                }
+                if there.content_length() > most {
+                    return Ok(None);
+                }
+                reader.into_stream(0..there.content_length()).await?
+            }
+        };
+        let mut bytes = BytesMut::with_capacity(most.min(FIRST_BYTES) as usize);
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            if (bytes.len() + piece.len()) as u64 > most {
+                return Ok(None);
+            }
+            for part in piece {
+                bytes.extend_from_slice(&part);
+            }
+        }
+        Ok(Some(bytes.freeze()))
+    }
+
+    async fn blob(&self, blob: &BlobRef) -> Result<Option<Bytes>, RemoteError> {
+        let name = blob_name(blob);
+        let bytes = self.read(&name, blob.size, "the blob").await?;
+        match bytes {
+            Some(bytes) if bytes.len() as u64 != blob.size => {
+                let (found, wanted) = (bytes.len(), blob.size);
+                Err(self.nonsense(format_args!("the blob {name} has {found} bytes instead of {wanted}")))
+            }
+            bytes => Ok(bytes),
+        }
+    }
+
+    /// Whether a blob is there, as far as its length tells.
+    async fn has(&self, operator: &Operator, name: &str, size: u64) -> Result<bool, RemoteError> {
+        match operator.stat(name).await {
+            Ok(there) => Ok(there.is_file() && there.content_length() == size),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(remote_error(&self.url, &format!("looking for {name}"), &error)),
+        }
+    }
+
+    async fn put_blob(&self, blob: &BlobRef, bytes: Bytes) -> Result<(), RemoteError> {
+        let name = blob_name(blob);
+        let failed = |error| remote_error(&self.url, &format!("storing {name}"), &error);
+        let (_turn, operator) = self.turn().await?;
+        if self.writes_conditionally.load(Ordering::Relaxed) {
+            match operator.write_with(&name, bytes.clone()).if_not_exists(true).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::ConditionNotMatch => {}
+                Err(error) => {
+                    let error = failed(error);
+                    // Some that call themselves compatible do not know conditions (HTTP 501).
+                    if error.fault != RemoteFault::Refused || self.url.scheme() == "fs" {
+                        return Err(error);
+                    }
+                    self.writes_conditionally.store(false, Ordering::Relaxed);
+                }
+            }
+        }
+        // What has another length was cut short or put there to annoy: it is replaced.
+        if self.has(operator, &name, blob.size).await? {
+            return Ok(());
+        }
+        operator.write(&name, bytes).await.map(drop).map_err(failed)
+    }
+
+    fn nonsense(&self, what: impl std::fmt::Display) -> RemoteError {
+        RemoteError::new(RemoteFault::Nonsense, format!("{}: {what}", self.url))
+    }
+}
+
+impl Remote for Store {
+    fn entries<'a>(
+        &'a self,
+        keys: &'a [ActionKey],
+    ) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
+        let reads =
+            keys.iter().map(|key| async { self.read(&entry_name(key), MOST_ENTRY, "the entry").await });
+        future::join_all(reads).boxed()
+    }
+
+    fn put_entry<'a>(
+        &'a self,
+        key: &'a ActionKey,
+        bytes: Bytes,
+        _blobs: &'a [BlobRef],
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        async move {
+            let name = entry_name(key);
+            let (_turn, operator) = self.turn().await?;
+            let written = operator.write(&name, bytes).await;
+            written.map(drop).map_err(|error| remote_error(&self.url, &format!("storing {name}"), &error))
+        }
+        .boxed()
+    }
+
+    fn missing<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Result<Vec<BlobRef>, RemoteError>> {
+        let looks = blobs.iter().map(|blob| async {
+            let (_turn, operator) = self.turn().await?;
+            let has = self.has(operator, &blob_name(blob), blob.size).await?;
+            Ok((!has).then_some(*blob))
+        });
+        future::try_join_all(looks).map(|found| Ok(found?.into_iter().flatten().collect())).boxed()
+    }
+
+    fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
+        future::join_all(blobs.iter().map(|blob| self.blob(blob))).boxed()
+    }
+
+    fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
+        future::join_all(blobs.iter().map(|(blob, bytes)| self.put_blob(blob, bytes.clone()))).boxed()
+    }
+}

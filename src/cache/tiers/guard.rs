@@ -1,0 +1,238 @@
+//! A remote, and patience with it: calls end in time, are tried again where that may help, and end
+//! altogether when nothing helps. What fails here is counted and told, and is never more than a miss.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use tokio::time::{sleep, timeout};
+
+use super::breaker::Breaker;
+use super::counts::Counts;
+use crate::cache::remote::{Remote, RemoteError, RemoteFault};
+use crate::cache::{ActionKey, BlobRef};
+
+/// Attempts at each thing.
+const ATTEMPTS: u32 = 3;
+/// The pause before the second attempt; each further one is three times as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is looked whether all is cancelled.
+const CANCEL_TICK: Duration = Duration::from_millis(50);
+/// Bytes a second below which a remote is too slow to be of use.
+const SLOWEST: u64 = 64 << 10;
+/// What an entry usually is at most.
+const ENTRY_BYTES: u64 = 16 << 10;
+
+/// What asking whether a blob is there takes.
+const BLOB_QUESTION: u64 = 256;
+
+/// The results of a call that names several things.
+type Each<T> = Vec<Result<T, RemoteError>>;
+
+pub(super) struct Guard {
+    remote: Arc<dyn Remote>,
+    /// How long a call may take besides what its bytes take.
+    patience: Duration,
+    cancelled: Arc<AtomicBool>,
+    reads: Breaker,
+    writes: Breaker,
+    pub(super) counts: Arc<Counts>,
+}
+
+impl Guard {
+    pub(super) fn new(
+        remote: Arc<dyn Remote>,
+        patience: Duration,
+        cancelled: Arc<AtomicBool>,
+        counts: Arc<Counts>,
+    ) -> Guard {
+        Guard { remote, patience, cancelled, reads: Breaker::default(), writes: Breaker::default(), counts }
+    }
+
+    pub(super) fn can_read(&self) -> bool {
+        !self.reads.is_open() && !self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Ends once all is cancelled.
+    async fn cancelled(&self) {
+        while !self.cancelled.load(Ordering::Relaxed) {
+            sleep(CANCEL_TICK).await;
+        }
+    }
+
+    pub(super) fn can_write(&self) -> bool {
+        !self.writes.is_open() && self.can_read()
+    }
+
+    /// The bytes filed under each key; an error counts as none.
+    pub(super) async fn entries(&self, keys: &[ActionKey]) -> Vec<Option<Bytes>> {
+        let bytes = keys.len() as u64 * ENTRY_BYTES;
+        let ask = |keys: Vec<ActionKey>| async move { self.remote.entries(&keys).await };
+        let found = self.each(Way::Read, keys, bytes, ask).await;
+        found.into_iter().map(|found| found.ok().flatten()).collect()
+    }
+
+    /// The bytes of each blob; an error counts as none, but for bytes of the wrong length.
+    pub(super) async fn blobs(&self, blobs: &[BlobRef]) -> Vec<Fetched> {
+        let bytes = blobs.iter().map(|blob| blob.size).sum();
+        let ask = |blobs: Vec<BlobRef>| async move { self.remote.blobs(&blobs).await };
+        let found = self.each(Way::Read, blobs, bytes, ask).await;
+        let fetched = found.into_iter().map(|found| match found {
+            Ok(Some(bytes)) => Fetched::Bytes(bytes),
+            Err(RemoteError { fault: RemoteFault::Nonsense, .. }) => Fetched::Wrong,
+            Ok(None) | Err(_) => Fetched::Nothing,
+        });
+        fetched.collect()
+    }
+
+    /// Those of `blobs` that are not there; `None` where nobody says.
+    pub(super) async fn missing(&self, blobs: &[BlobRef]) -> Option<Vec<BlobRef>> {
+        let ask = |()| self.remote.missing(blobs);
+        self.one(Way::Read, blobs.len() as u64 * BLOB_QUESTION, ask).await.ok()
+    }
+
+    /// Whether each blob is there now.
+    pub(super) async fn put_blobs(&self, blobs: &[(BlobRef, Bytes)]) -> Vec<bool> {
+        let bytes = blobs.iter().map(|(blob, _)| blob.size).sum();
+        let put = |blobs: Vec<(BlobRef, Bytes)>| async move { self.remote.put_blobs(&blobs).await };
+        let put = self.each(Way::Write, blobs, bytes, put).await;
+        put.into_iter().map(|put| put.is_ok()).collect()
+    }
+
+    /// Whether the entry is there now.
+    pub(super) async fn put_entry(&self, key: &ActionKey, bytes: Bytes, blobs: &[BlobRef]) -> bool {
+        let size = bytes.len() as u64;
+        self.one(Way::Write, size, |()| self.remote.put_entry(key, bytes.clone(), blobs)).await.is_ok()
+    }
+
+    /// Has a blob removed that is wrong. Where that is not allowed it stays.
+    pub(super) async fn forget(&self, blob: &BlobRef) {
+        if self.can_write()
+            && let Ok(Err(error)) = timeout(self.patience, self.remote.forget(blob)).await
+        {
+            tracing::info!("a damaged blob stays in the remote cache: {error}");
+        }
+    }
+
+    /// A call about one thing.
+    async fn one<T, F>(&self, way: Way, bytes: u64, call: impl Fn(()) -> F) -> Result<T, RemoteError>
+    where
+        F: Future<Output = Result<T, RemoteError>>,
+    {
+        let each = self.each(way, &[()], bytes, |_| {
+            let answer = call(());
+            async move { vec![answer.await] }
+        });
+        each.await.pop().unwrap_or_else(|| Err(unanswered()))
+    }
+
+    /// A call about several things, `bytes` together. What failed is tried again, where that may help.
+    async fn each<I, T, F>(&self, way: Way, items: &[I], bytes: u64, call: impl Fn(Vec<I>) -> F) -> Each<T>
+    where
+        I: Clone,
+        F: Future<Output = Each<T>>,
+    {
+        let mut results: Vec<Option<Result<T, RemoteError>>> = items.iter().map(|_| None).collect();
+        let mut pause = FIRST_PAUSE;
+        for attempt in 1..=ATTEMPTS {
+            let again = |result: &Option<Result<T, RemoteError>>| match result {
+                None => true,
+                Some(Ok(_)) => false,
+                Some(Err(error)) => matches!(error.fault, RemoteFault::Passing | RemoteFault::Nonsense),
+            };
+            let pending: Vec<usize> = (0..items.len()).filter(|&at| again(&results[at])).collect();
+            if pending.is_empty() || !self.may(way) {
+                break;
+            }
+            if attempt > 1 {
+                sleep(pause).await;
+                pause *= 3;
+            }
+            let asked = pending.iter().map(|&at| items[at].clone()).collect();
+            let within = self.patience + Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST);
+            let answer = timeout(within, call(asked));
+            let answer = match select(std::pin::pin!(answer), std::pin::pin!(self.cancelled())).await {
+                Either::Left((answer, _)) => answer,
+                Either::Right(_) => break,
+            };
+            let answers = match answer {
+                Ok(answers) => answers,
+                Err(_) => {
+                    let told = format!("it gave no answer within {}", humantime::format_duration(within));
+                    let late = RemoteError::new(RemoteFault::Passing, told);
+                    pending.iter().map(|_| Err(late.clone())).collect()
+                }
+            };
+            self.weigh(way, &answers);
+            for (at, answer) in pending.into_iter().zip(answers) {
+                results[at] = Some(answer);
+            }
+        }
+        let results: Each<T> =
+            results.into_iter().map(|result| result.unwrap_or_else(|| Err(unanswered()))).collect();
+        if !self.cancelled.load(Ordering::Relaxed)
+            && let Some(error) = results.iter().find_map(|result| result.as_ref().err())
+        {
+            tracing::debug!("remote cache: {error}");
+            self.counts.report().errors += 1;
+        }
+        results
+    }
+
+    fn may(&self, way: Way) -> bool {
+        match way {
+            Way::Read => self.can_read(),
+            Way::Write => self.can_write(),
+        }
+    }
+
+    /// Has the breaker see what came of an attempt, which counts as one, however many things it was about.
+    fn weigh<T>(&self, way: Way, answers: &Each<T>) {
+        let breaker = if way == Way::Read { &self.reads } else { &self.writes };
+        let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) else {
+            breaker.succeeded();
+            return;
+        };
+        // Where some things went well somebody is there.
+        if answers.iter().any(Result::is_ok) && error.fault == RemoteFault::Passing {
+            return;
+        }
+        if !breaker.failed(error) {
+            return;
+        }
+        let mut report = self.counts.report();
+        let name = report.remote.clone();
+        match way {
+            Way::Read => {
+                report.went_on_without = Some(error.message.clone());
+                self.counts.notice(format!("the remote cache {name} is not used any more: {error}"));
+            }
+            Way::Write => {
+                report.read_only = Some(error.message.clone());
+                self.counts.notice(format!("nothing more is stored in the remote cache {name}: {error}"));
+            }
+        }
+    }
+}
+
+/// A call that was not made, or left something out.
+fn unanswered() -> RemoteError {
+    RemoteError::new(RemoteFault::Passing, "it was not asked, or did not answer")
+}
+
+/// What came of asking for a blob.
+pub(super) enum Fetched {
+    Bytes(Bytes),
+    /// Other bytes than there should be.
+    Wrong,
+    Nothing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Read,
+    Write,
+}

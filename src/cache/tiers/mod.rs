@@ -1,0 +1,373 @@
+//! The tiers of the cache: the local folder, and, where there is one, a remote behind it. What is found in
+//! the remote fills the folder; what is made here goes up in the background. Nothing that goes wrong with
+//! a remote is an error here: it is a miss, counted and told.
+//!
+//! An entry of a remote counts once it is signed by somebody trusted and its blobs are there; those are
+//! fetched only when somebody needs them, and count once their digest is right.
+
+mod breaker;
+mod counts;
+mod groups;
+mod guard;
+mod upload;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use tokio::runtime::{Builder, Runtime};
+
+use counts::Counts;
+pub use counts::RemoteReport;
+use guard::{Fetched, Guard};
+use upload::Uploader;
+
+use super::remote::{self, Remote, RemoteError, RemoteUrl};
+use super::trust::Trust;
+use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest, LocalCache};
+
+/// How long a call to a remote may take by default, besides what its bytes take.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Groups of blobs that are fetched at a time.
+const SIDE_BY_SIDE: usize = 4;
+
+/// How a remote is used.
+pub struct RemoteOptions {
+    pub url: RemoteUrl,
+    pub trust: Trust,
+    /// Whether nothing shall be stored there. Without a key to sign with nothing is, either, but for
+    /// those who trust everybody: others would not believe it.
+    pub read_only: bool,
+    pub patience: Duration,
+    /// Ends calls that are on their way, and all that would follow.
+    pub cancelled: Arc<AtomicBool>,
+}
+
+/// A local cache with whatever lies behind it.
+pub struct Tiers {
+    local: Arc<LocalCache>,
+    far: Option<Far>,
+    /// Whether a remote is named but not to be asked: its entries then count without their blobs.
+    offline: bool,
+}
+
+/// The remote and what is known of it.
+struct Far {
+    guard: Arc<Guard>,
+    trust: Arc<Trust>,
+    uploader: Option<Uploader>,
+    /// What it has said of keys.
+    said: Mutex<HashMap<ActionKey, Option<ActionEntry>>>,
+    /// Blobs that it has with wrong bytes.
+    corrupt: Mutex<HashSet<Digest>>,
+    runtime: Runtime,
+}
+
+impl From<Arc<LocalCache>> for Tiers {
+    /// The folder alone.
+    fn from(local: Arc<LocalCache>) -> Tiers {
+        Tiers { local, far: None, offline: false }
+    }
+}
+
+impl From<LocalCache> for Tiers {
+    fn from(local: LocalCache) -> Tiers {
+        Tiers::from(Arc::new(local))
+    }
+}
+
+impl Tiers {
+    /// `local` for a build that is not to ask the remote that it has otherwise. What came from there
+    /// counts as found, also where only its entry did: a step whose bytes turn out to be wanted runs.
+    pub fn offline(local: Arc<LocalCache>) -> Tiers {
+        Tiers { offline: true, ..Tiers::from(local) }
+    }
+
+    /// `local` with a remote behind it. Whether anybody answers there shows when it is first asked.
+    pub fn with_remote(local: Arc<LocalCache>, options: RemoteOptions) -> Result<Tiers, RemoteError> {
+        let runtime =
+            Builder::new_multi_thread().worker_threads(2).thread_name("remote").enable_all().build();
+        let runtime = runtime.map_err(|error| {
+            RemoteError::new(remote::RemoteFault::Passing, format!("cannot start its threads: {error}"))
+        })?;
+        let remote = {
+            let _within = runtime.enter();
+            remote::open(&options.url, options.patience)?
+        };
+        Ok(Tiers::over(local, remote, options, runtime))
+    }
+
+    fn over(
+        local: Arc<LocalCache>,
+        remote: Arc<dyn Remote>,
+        options: RemoteOptions,
+        runtime: Runtime,
+    ) -> Tiers {
+        let trust = Arc::new(options.trust);
+        let counts = Arc::new(Counts::default());
+        let read_only = match () {
+            () if options.read_only => Some("it was asked for"),
+            () if trust.is_insecure() => None,
+            () if trust.signer().is_none() => {
+                Some("there is no key to sign with; `rivet cache keygen` makes one")
+            }
+            () if trust.beyond_user().is_some() => {
+                Some("keys count that only the spec names; `rivet cache trust` makes them yours")
+            }
+            () => None,
+        };
+        {
+            let mut report = counts.report();
+            report.remote = options.url.to_string();
+            report.read_only = read_only.map(str::to_owned);
+        }
+        let guard = Arc::new(Guard::new(remote, options.patience, options.cancelled, counts));
+        let uploader = read_only.is_none().then(|| {
+            Uploader::start(runtime.handle(), Arc::clone(&guard), Arc::clone(&trust), Arc::clone(&local))
+        });
+        let (said, corrupt) = (Mutex::default(), Mutex::default());
+        let far = Far { guard, trust, uploader, said, corrupt, runtime };
+        Tiers { local, far: Some(far), offline: false }
+    }
+
+    /// The local folder.
+    pub fn local(&self) -> &Arc<LocalCache> {
+        &self.local
+    }
+
+    /// Whether there is a remote that is asked.
+    pub fn has_remote(&self) -> bool {
+        self.far.as_ref().is_some_and(|far| far.guard.can_read())
+    }
+
+    /// Asks the remote for all of `keys` at once that are not found here, so that looking them up one by
+    /// one costs no round trip each.
+    pub fn look_ahead(&self, keys: &[ActionKey]) -> Result<(), CacheError> {
+        let Some(far) = &self.far else { return Ok(()) };
+        let mut unknown = Vec::new();
+        for key in keys {
+            if !far.said().contains_key(key) && self.local.action(key)?.is_none() {
+                unknown.push(*key);
+            }
+        }
+        self.ask(far, &unknown)
+    }
+
+    /// Brings those of `blobs` here that are not, a few calls at a time. What cannot be had is passed over.
+    pub fn fetch(&self, blobs: &[BlobRef]) -> Result<(), CacheError> {
+        let Some(far) = self.far.as_ref().filter(|far| far.guard.can_read()) else { return Ok(()) };
+        let mut wanted: Vec<BlobRef> = Vec::new();
+        for blob in blobs {
+            if !self.local.has_blob(blob)? {
+                wanted.push(*blob);
+            }
+        }
+        far.runtime.block_on(async {
+            // On the remote's own threads, so that bytes come in while others are written.
+            let groups = stream::iter(groups::of(&wanted)).map(|group| {
+                let (guard, group) = (Arc::clone(&far.guard), group.to_vec());
+                tokio::spawn(async move {
+                    let fetched = guard.blobs(&group).await;
+                    (group, fetched)
+                })
+            });
+            let mut groups = groups.buffer_unordered(SIDE_BY_SIDE);
+            while let Some(group) = groups.next().await {
+                // It does not panic, and nobody aborts it.
+                let Ok((group, fetched)) = group else { continue };
+                for (blob, fetched) in group.iter().zip(fetched) {
+                    if let Some(bytes) = far.believe(blob, fetched).await {
+                        self.local.put_blob(&bytes)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Has an entry stored in the remote that is here already.
+    pub fn push(&self, key: ActionKey, entry: ActionEntry) {
+        if let Some(uploader) = self.far.as_ref().and_then(|far| far.uploader.as_ref()) {
+            uploader.add(key, entry);
+        }
+    }
+
+    /// Waits until all that was made is stored in the remote, or given up, or `cancelled` says so. Tells
+    /// `observe` how many entries are left.
+    pub fn finish(&self, cancelled: &dyn Fn() -> bool, observe: &dyn Fn(usize)) {
+        let Some((far, uploader)) = self.far.as_ref().and_then(|far| Some((far, far.uploader.as_ref()?)))
+        else {
+            return;
+        };
+        far.runtime.block_on(async {
+            while uploader.left() > 0 && !cancelled() {
+                observe(uploader.left());
+                // Also now and then, to notice that it is cancelled.
+                let _ = tokio::time::timeout(Duration::from_millis(200), uploader.progress()).await;
+            }
+        });
+        let left = uploader.left() as u64;
+        far.guard.counts.report().not_stored += left;
+    }
+
+    /// What there is to tell a person since the last call.
+    pub fn take_notices(&self) -> Vec<String> {
+        self.far.as_ref().map(|far| far.guard.counts.take_notices()).unwrap_or_default()
+    }
+
+    /// What came of the remote, if there is one.
+    pub fn report(&self) -> Option<RemoteReport> {
+        self.far.as_ref().map(|far| far.guard.counts.report().clone())
+    }
+
+    /// Asks the remote for entries of which nothing is known yet, and files what it has here.
+    fn ask(&self, far: &Far, keys: &[ActionKey]) -> Result<(), CacheError> {
+        if keys.is_empty() || !far.guard.can_read() {
+            return Ok(());
+        }
+        let answers = far.runtime.block_on(far.entries(keys));
+        // Where it gave up meanwhile, what it left unsaid is not known to be missing.
+        let is_known = far.guard.can_read();
+        for (key, answer) in keys.iter().zip(answers) {
+            if let Some(entry) = answer.as_ref().filter(|_| self.local.keeps()) {
+                self.local.put_action(key, entry)?;
+            }
+            if answer.is_some() || is_known {
+                far.said().insert(*key, answer);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Cache for Tiers {
+    fn action(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
+        if let Some(entry) = self.local.action(key)? {
+            return Ok(Some(entry));
+        }
+        let Some(far) = &self.far else {
+            return if self.offline { self.local.entry(key) } else { Ok(None) };
+        };
+        if !far.said().contains_key(key) {
+            self.ask(far, &[*key])?;
+        }
+        match far.said().get(key) {
+            Some(said) => Ok(said.clone()),
+            // Nobody can tell whether the remote still has the blobs of what came from there before.
+            None if !far.guard.can_read() => self.local.entry(key),
+            None => Ok(None),
+        }
+    }
+
+    fn put_action(&self, key: &ActionKey, entry: &ActionEntry) -> Result<(), CacheError> {
+        self.local.put_action(key, entry)?;
+        if let Some(far) = &self.far {
+            far.said().remove(key);
+        }
+        self.push(*key, entry.clone());
+        Ok(())
+    }
+
+    fn blob(&self, blob: &BlobRef) -> Result<Option<Vec<u8>>, CacheError> {
+        if let Some(bytes) = self.local.blob(blob)? {
+            return Ok(Some(bytes));
+        }
+        let Some(far) = self.far.as_ref().filter(|far| far.guard.can_read()) else { return Ok(None) };
+        let bytes = far.runtime.block_on(async {
+            let fetched = far.guard.blobs(&[*blob]).await.pop().unwrap_or(Fetched::Nothing);
+            far.believe(blob, fetched).await
+        });
+        if let Some(bytes) = bytes.as_ref().filter(|_| self.local.keeps()) {
+            self.local.put_blob(bytes)?;
+        }
+        Ok(bytes.map(Vec::from))
+    }
+
+    fn put_blob(&self, bytes: &[u8]) -> Result<BlobRef, CacheError> {
+        self.local.put_blob(bytes)
+    }
+}
+
+impl Far {
+    fn said(&self) -> MutexGuard<'_, HashMap<ActionKey, Option<ActionEntry>>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn corrupt(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.corrupt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the remote has under `keys` and can be believed, with all of its blobs there.
+    async fn entries(&self, keys: &[ActionKey]) -> Vec<Option<ActionEntry>> {
+        let answers = self.guard.entries(keys).await;
+        let mut entries: Vec<Option<ActionEntry>> = Vec::with_capacity(keys.len());
+        {
+            let mut report = self.guard.counts.report();
+            for (key, answer) in keys.iter().zip(answers) {
+                let opened = answer.map(|bytes| self.trust.open(key, &bytes)).transpose();
+                entries.push(opened.unwrap_or_else(|distrust| {
+                    tracing::info!("an entry of the remote cache is not believed: {key}: {distrust}");
+                    *report.distrusted.entry(distrust.reason()).or_default() += 1;
+                    None
+                }));
+            }
+        }
+        let mut blobs: Vec<BlobRef> =
+            entries.iter().flatten().flat_map(|entry| entry.result.blobs.iter().copied()).collect();
+        blobs.sort_unstable_by_key(|blob| (blob.digest, blob.size));
+        blobs.dedup();
+        let missing = if blobs.is_empty() { Some(Vec::new()) } else { self.guard.missing(&blobs).await };
+        let missing: Option<HashSet<BlobRef>> = missing.map(HashSet::from_iter);
+        let mut report = self.guard.counts.report();
+        for entry in &mut entries {
+            let whole = entry.as_ref().map(|entry| {
+                let missing = missing.as_ref();
+                missing.is_some_and(|missing| {
+                    entry
+                        .result
+                        .blobs
+                        .iter()
+                        .all(|blob| !missing.contains(blob) && !self.corrupt().contains(&blob.digest))
+                })
+            });
+            match whole {
+                Some(true) => report.hits += 1,
+                Some(false) => {
+                    report.incomplete += 1;
+                    *entry = None;
+                }
+                None => report.misses += 1,
+            }
+        }
+        entries
+    }
+
+    /// The bytes of a blob if they are its own. Wrong ones are thrown away, there too.
+    async fn believe(&self, blob: &BlobRef, fetched: Fetched) -> Option<Bytes> {
+        match fetched {
+            Fetched::Bytes(bytes) if Digest::of(&bytes) == blob.digest => {
+                let mut report = self.guard.counts.report();
+                report.fetched_blobs += 1;
+                report.fetched_bytes += bytes.len() as u64;
+                return Some(bytes);
+            }
+            Fetched::Nothing => return None,
+            Fetched::Bytes(_) | Fetched::Wrong => {}
+        }
+        if self.corrupt().insert(blob.digest) {
+            self.guard.counts.report().corrupt += 1;
+            let remote = self.guard.counts.report().remote.clone();
+            self.guard.counts.notice(format!(
+                "the remote cache {remote} has a damaged result, which is made here instead: {}",
+                blob.digest
+            ));
+        }
+        if self.uploader.is_some() {
+            self.guard.forget(blob).await;
+        }
+        None
+    }
+}

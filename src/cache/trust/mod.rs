@@ -1,0 +1,165 @@
+//! Whom to believe: action entries from a remote are signed by who made them, and count only if that
+//! is somebody trusted. It knows neither remotes nor files of the cache, and decides about bytes alone.
+//!
+//! ```text
+//! <configuration folder>/rivet/
+//!     signing-key         the user's private key, readable by nobody else
+//!     signing-key.old     those that `rivet cache keygen --force` replaced
+//!     trusted-keys        public keys, one a line, each with whose it is
+//! ```
+//!
+//! Blobs need no signature: a signed entry names their digests.
+
+mod distrust;
+mod folder;
+mod key;
+mod sealed;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+
+pub use distrust::Distrust;
+pub use folder::{KeyFolder, TrustError};
+pub use key::{KeyError, PublicKey, SigningKey};
+pub use sealed::{MOST_BLOBS, MOST_INPUTS, SealError, seal};
+
+use super::{ActionEntry, ActionKey, Digest};
+
+/// The environment's variable with the text of a private key, for machines without a home.
+pub const SIGNING_KEY_VARIABLE: &str = "RIVET_SIGNING_KEY";
+
+/// What [`SIGNING_KEY_VARIABLE`] holds. An empty one counts as none: that is what CI services make of a
+/// secret that a job must not see.
+pub fn variable() -> Option<OsString> {
+    std::env::var_os(SIGNING_KEY_VARIABLE).filter(|text| !text.is_empty())
+}
+
+/// Who signs here, and whose signatures count.
+#[derive(Debug, Default)]
+pub struct Trust {
+    signing: Option<SigningKey>,
+    /// Public keys, and whose they are.
+    trusted: BTreeMap<PublicKey, String>,
+    /// Those of them that the spec alone names.
+    of_spec: BTreeSet<PublicKey>,
+    insecure_unsigned: bool,
+}
+
+impl Trust {
+    /// Signs with `signing`, and believes what it signed itself.
+    pub fn new(signing: Option<SigningKey>) -> Trust {
+        let mut trust = Trust { signing, ..Trust::default() };
+        if let Some(own) = trust.signer() {
+            trust.believe(own, "own");
+        }
+        trust
+    }
+
+    /// What the user's configuration folder and environment say, and the keys that a spec names.
+    pub fn of_user(spec: &[PublicKey]) -> Result<Trust, TrustError> {
+        Trust::load(KeyFolder::of_user().as_ref(), variable().as_deref(), spec)
+    }
+
+    /// A key in `variable` comes before the folder's.
+    pub fn load(
+        folder: Option<&KeyFolder>,
+        variable: Option<&OsStr>,
+        spec: &[PublicKey],
+    ) -> Result<Trust, TrustError> {
+        let signing = match variable {
+            Some(text) => Some(folder::key_in_environment(text)?),
+            None => folder.map(KeyFolder::signing_key).transpose()?.flatten(),
+        };
+        let mut trust = Trust::new(signing);
+        for (key, name) in folder.map(KeyFolder::trusted_keys).transpose()?.unwrap_or_default() {
+            trust.believe(key, &name);
+        }
+        for key in spec {
+            if !trust.trusted.contains_key(key) {
+                trust.of_spec.insert(*key);
+                trust.believe(*key, "named by the spec");
+            }
+        }
+        Ok(trust)
+    }
+
+    /// Counts the signatures of `key`. The first name given to a key stays.
+    pub fn believe(&mut self, key: PublicKey, name: &str) {
+        self.trusted.entry(key).or_insert_with(|| name.to_owned());
+    }
+
+    /// Takes entries that nobody signed, or somebody unknown: whoever can write to the remote is then
+    /// believed. What is damaged, or not what a known key signed, is refused all the same.
+    pub fn set_insecure_unsigned(&mut self, insecure: bool) {
+        self.insecure_unsigned = insecure;
+    }
+
+    /// Whether entries count that nobody signed.
+    pub fn is_insecure(&self) -> bool {
+        self.insecure_unsigned
+    }
+
+    /// `None` where only those are believed whom the user trusts. Otherwise a name for who else is: what
+    /// is taken on their word must be kept apart, under this name, from what other builds of the user
+    /// believe, and must not be signed with the user's key.
+    pub fn beyond_user(&self) -> Option<Digest> {
+        if self.of_spec.is_empty() && !self.insecure_unsigned {
+            return None;
+        }
+        let mut hasher = blake3::Hasher::new_derive_key("rivet trust beyond the user's v1");
+        hasher.update(&[u8::from(self.insecure_unsigned)]);
+        for key in &self.of_spec {
+            hasher.update(key.as_bytes());
+        }
+        Some(hasher.finalize().into())
+    }
+
+    /// The public key of who signs here.
+    pub fn signer(&self) -> Option<PublicKey> {
+        self.signing.as_ref().map(SigningKey::public)
+    }
+
+    /// The keys whose signatures count, and whose they are.
+    pub fn trusted(&self) -> impl Iterator<Item = (&PublicKey, &str)> {
+        self.trusted.iter().map(|(key, name)| (key, name.as_str()))
+    }
+
+    /// The bytes of an entry for a remote, signed if there is a key to sign with, and nobody is believed
+    /// but whom the user trusts.
+    pub fn seal(&self, key: &ActionKey, entry: &ActionEntry) -> Result<Vec<u8>, SealError> {
+        let signer = self.signing.as_ref().filter(|_| self.beyond_user().is_none());
+        seal(key, entry, signer)
+    }
+
+    /// The entry that a remote has under `key`, if it is to be believed.
+    pub fn open(&self, key: &ActionKey, bytes: &[u8]) -> Result<ActionEntry, Distrust> {
+        sealed::open(key, bytes, |signer| match signer {
+            _ if self.insecure_unsigned => Ok(()),
+            None => Err(Distrust::Unsigned),
+            Some(signer) if self.trusted.contains_key(signer) => Ok(()),
+            Some(signer) => Err(Distrust::UnknownKey(*signer)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_believed_beyond_the_users_own_has_a_name() {
+        let [ann, bob] = [(); 2].map(|()| SigningKey::generate().unwrap().public());
+        let key = SigningKey::generate().unwrap();
+        let text = key.secret_text();
+        let own = OsStr::new(text.as_str());
+        let load = |spec: &[PublicKey]| Trust::load(None, Some(own), spec).unwrap();
+        assert_eq!(load(&[]).beyond_user(), None);
+        assert_eq!(load(&[key.public()]).beyond_user(), None, "the user's own key adds nobody");
+        let names = [&[ann][..], &[bob], &[ann, bob]].map(|spec| load(spec).beyond_user().unwrap());
+        assert_eq!(BTreeSet::from(names).len(), 3);
+        assert_eq!(load(&[bob, ann]).beyond_user(), Some(names[2]));
+        let mut insecure = load(&[]);
+        insecure.set_insecure_unsigned(true);
+        assert!(insecure.beyond_user().is_some_and(|name| !names.contains(&name)));
+    }
+}

@@ -1,0 +1,46 @@
+//! `rivet cache clear`.
+
+use std::io::{IsTerminal, Write};
+
+use clap::Args;
+
+use super::WhichArgs;
+use crate::cli::{Exit, cache_failed, complain, on_interrupt, print};
+use crate::report::{self, count};
+
+/// Remove all that the cache wrote: results, entries, the log of builds, and pins with what they hold
+///
+/// Other files in its folder stay. Refuses while a build goes on.
+#[derive(Args)]
+pub struct ClearArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+pub fn run(args: &ClearArgs) -> Result<Exit, Exit> {
+    let cache = args.which.open()?;
+    if !args.yes && !agreed(&format!("Remove all that is cached in {}", cache.folder().display()))? {
+        return Ok(Exit::Done);
+    }
+    let cancelled = on_interrupt();
+    let gone = cache.clear(&cancelled).map_err(|error| cache_failed(&error))?;
+    print(format_args!("{} removed, {}", count(gone.files, "file"), report::bytes(gone.bytes)));
+    let interrupted = cancelled.load(std::sync::atomic::Ordering::Relaxed);
+    Ok(if interrupted { Exit::Interrupted } else { Exit::Done })
+}
+
+/// Asks on the terminal.
+fn agreed(question: &str) -> Result<bool, Exit> {
+    if !std::io::stdin().is_terminal() {
+        complain("there is nobody to ask", Some("with --yes it is done without asking"));
+        return Err(Exit::Usage);
+    }
+    let mut answer = String::new();
+    let mut stderr = std::io::stderr().lock();
+    let asked = write!(stderr, "{question}? [y/N] ").and_then(|()| stderr.flush());
+    let answered = asked.and_then(|()| std::io::stdin().read_line(&mut answer));
+    Ok(answered.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes"))
+}

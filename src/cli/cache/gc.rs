@@ -1,0 +1,90 @@
+//! `rivet cache gc`.
+
+use std::time::Duration;
+
+use clap::Args;
+use rivet::cache::{Collected, GcRules, Tally};
+
+use super::WhichArgs;
+use crate::cli::{Exit, cache_failed, memory_size, on_interrupt, print, print_json};
+use crate::report::{self, Bar, count};
+
+/// Remove what was not used for long, or is too much
+///
+/// The least recently used goes first. What a pin or a running build needs stays, so it may be called
+/// at any time. Without a size or an age only leftovers go: results without an entry that are older
+/// than a day, and records of builds and digests of sources that are older than 90 days.
+#[derive(Args)]
+pub struct GcArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    /// What may stay, on the disk, e.g. 200G or 800M
+    #[arg(long, value_name = "SIZE", value_parser = memory_size)]
+    max_size: Option<u64>,
+    /// Remove what was not used for so long, e.g. 30d or 12h
+    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    max_age: Option<Duration>,
+    /// Only say what would go
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &GcArgs) -> Result<Exit, Exit> {
+    let cache = args.which.open()?;
+    let cancelled = on_interrupt();
+    let rules = GcRules { max_bytes: args.max_size, max_age: args.max_age, dry_run: args.dry_run };
+    let bar = Bar::new();
+    let progress = |gone: Tally| {
+        bar.show(None, &format!("{} removed, {}", count(gone.files, "file"), report::bytes(gone.bytes)))
+    };
+    let collected = cache.collect(&rules, &cancelled, &progress);
+    bar.end();
+    let collected = collected.map_err(|error| cache_failed(&error))?;
+    if args.json {
+        print_json(&collected);
+    } else {
+        print(text(&collected).trim_end());
+    }
+    Ok(if collected.interrupted { Exit::Interrupted } else { Exit::Done })
+}
+
+fn text(collected: &Collected) -> String {
+    let row = |name: &str, gone: Tally, kept: Tally| {
+        let (removed, stays) = (report::bytes(gone.bytes), report::bytes(kept.bytes));
+        format!("  {name:<8}  {:>8} {removed:>8}  {:>8} {stays:>8}\n", gone.files, kept.files)
+    };
+    let verb = if collected.dry_run { "would go" } else { "removed" };
+    let mut text = format!("  {:<8}  {verb:>17}  {:>17}\n", "", "kept");
+    let (removed, kept) = (&collected.removed, &collected.kept);
+    text += &row("results", removed.blobs, kept.blobs);
+    text += &row("entries", removed.entries, kept.entries);
+    text += &row("sources", removed.stats, kept.stats);
+    text += &row("builds", removed.log, kept.log);
+    text += &row("all", removed.total(), kept.total());
+    if collected.damaged > 0 {
+        text += &format!("of the entries, {} could not be read\n", collected.damaged);
+    }
+    if let Some(most) = collected.max_bytes.filter(|_| collected.is_over()) {
+        let builds = count(collected.running_builds, "running build");
+        let held = [
+            (collected.pinned, "is pinned".to_owned()),
+            (collected.in_use, format!("was used or written since the first of {builds} began")),
+            (collected.young, "are results of the last day that no entry names yet".to_owned()),
+        ];
+        let why: Vec<String> = held
+            .into_iter()
+            .filter(|(tally, _)| tally.files > 0)
+            .map(|(tally, why)| format!("{} {why}", report::bytes(tally.bytes)))
+            .collect();
+        let why = if why.is_empty() {
+            "all else is the log and the digests of sources".to_owned()
+        } else {
+            why.join(", ")
+        };
+        text += &format!("more than {} stays: {why}\n", report::bytes(most));
+    }
+    text
+}

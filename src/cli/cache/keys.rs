@@ -1,0 +1,63 @@
+//! `rivet cache keys`, and what the commands about keys have in common.
+
+use std::io::Write;
+
+use clap::Args;
+use rivet::cache::trust::{self, KeyFolder, SIGNING_KEY_VARIABLE, Trust, TrustError};
+
+use super::super::{Exit, complain, print, print_json};
+
+/// List the key that signs what you build, and those whose signatures you believe
+///
+/// A spec may name more of the latter, for its own builds.
+#[derive(Args)]
+pub struct KeysArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &KeysArgs) -> Result<Exit, Exit> {
+    let folder = folder()?;
+    let trust = Trust::of_user(&[]).map_err(|error| failed(&error))?;
+    let signer = trust.signer();
+    let from = match trust::variable() {
+        Some(_) => SIGNING_KEY_VARIABLE.to_owned(),
+        None => folder.signing_key_path().display().to_string(),
+    };
+    if args.json {
+        let signing =
+            signer.map(|public| serde_json::json!({ "key": public.to_string(), "private_key": from }));
+        let trusted =
+            trust.trusted().map(|(key, name)| serde_json::json!({ "key": key.to_string(), "name": name }));
+        print_json(&serde_json::json!({ "signing": signing, "trusted": trusted.collect::<Vec<_>>() }));
+        return Ok(Exit::Done);
+    }
+    match signer {
+        Some(public) => print(format_args!("signs   {public}  {from}")),
+        None => note(format_args!("there is no key to sign with; `rivet cache keygen` makes one")),
+    }
+    for (key, name) in trust.trusted() {
+        print(format!("trusts  {key}  {name}").trim_end());
+    }
+    Ok(Exit::Done)
+}
+
+/// The user's keys.
+pub(super) fn folder() -> Result<KeyFolder, Exit> {
+    KeyFolder::of_user().ok_or_else(|| {
+        complain("there is no home folder to keep keys in", Some("set HOME, or XDG_CONFIG_HOME to a folder"));
+        Exit::Failed
+    })
+}
+
+/// Tells what is wrong with the user's keys.
+pub(super) fn failed(error: &TrustError) -> Exit {
+    complain(error, error.hint().as_deref());
+    Exit::Failed
+}
+
+/// Tells something that is no result.
+pub(super) fn note(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

@@ -1,0 +1,116 @@
+//! The remote cache's arguments, for all commands that ask one.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::Args;
+use rivet::cache::remote::RemoteUrl;
+use rivet::cache::trust::Trust;
+use rivet::cache::{RemoteOptions, Tiers};
+use rivet::spec::Ladder;
+
+use super::{CacheDirArg, Exit, Open, cache_failed, cache_folder, complain};
+
+/// Which remote cache, and how to use it.
+#[derive(Args)]
+pub struct RemoteArgs {
+    /// A cache that other machines share: s3, gs, azblob, webdav, redis, fs or grpc (Bazel's Remote
+    /// Execution API), e.g. s3://bucket/prefix?region=eu-central-1 or grpcs://host:port. Credentials come
+    /// from the environment [default: the spec's `cache.remote`]
+    #[arg(long, value_name = "URL", env = "RIVET_REMOTE_CACHE", help_heading = "Remote cache")]
+    remote_cache: Option<String>,
+    /// Store nothing in the remote cache
+    #[arg(long, help_heading = "Remote cache")]
+    remote_read_only: bool,
+    /// Do not ask the remote cache
+    #[arg(long, help_heading = "Remote cache")]
+    offline: bool,
+    /// How long the remote cache may take to answer, besides what the bytes take
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = patience,
+        help_heading = "Remote cache"
+    )]
+    remote_timeout: Duration,
+    /// Believe results of the remote cache that nobody signed, or somebody unknown. Whoever can write
+    /// there can then put anything into what is built here
+    #[arg(long, help_heading = "Remote cache")]
+    insecure_unsigned: bool,
+}
+
+/// Some time, and not none.
+fn patience(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(patience) if patience.is_zero() => Err("nobody answers in no time".to_owned()),
+        Ok(patience) => Ok(patience),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl RemoteArgs {
+    /// The local cache with the remote behind it that the arguments or the spec name, if they do.
+    pub fn tiers(
+        &self,
+        open: Open,
+        cache: &CacheDirArg,
+        ladder: &Ladder,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Result<Tiers, Exit> {
+        let mut folder = cache_folder(cache, Some(ladder))?;
+        let opened = |folder: &Path| open(folder).map(Arc::new).map_err(|error| cache_failed(&error));
+        let Some(url) = self.url(ladder)? else { return Ok(Tiers::from(opened(&folder)?)) };
+        let mut trust = Trust::of_user(&ladder.cache.trusted_keys).map_err(|error| {
+            complain(&error, error.hint().as_deref());
+            Exit::Usage
+        })?;
+        trust.set_insecure_unsigned(self.insecure_unsigned);
+        if let Some(name) = trust.beyond_user() {
+            folder = rivet::cache::apart(&folder, &name);
+        }
+        let local = opened(&folder)?;
+        if self.offline {
+            return Ok(Tiers::offline(local));
+        }
+        if self.insecure_unsigned {
+            complain_about_insecurity(&url);
+        }
+        let options = RemoteOptions {
+            url: url.clone(),
+            trust,
+            read_only: self.remote_read_only,
+            patience: self.remote_timeout,
+            cancelled: Arc::clone(cancelled),
+        };
+        Tiers::with_remote(local, options).map_err(|error| {
+            complain(
+                format_args!("cannot use the remote cache {url}: {error}"),
+                Some("`--offline` builds without it"),
+            );
+            Exit::Usage
+        })
+    }
+
+    /// An empty one, which CI services make of a variable that is not set, is none.
+    fn url(&self, ladder: &Ladder) -> Result<Option<RemoteUrl>, Exit> {
+        match self.remote_cache.as_deref() {
+            None => Ok(ladder.cache.remote.clone()),
+            Some("") => Ok(None),
+            Some(text) => text.parse().map(Some).map_err(|error| {
+                complain(format_args!("the remote cache's URL cannot be used: {error}"), None);
+                Exit::Usage
+            }),
+        }
+    }
+}
+
+fn complain_about_insecurity(url: &RemoteUrl) {
+    use std::io::Write;
+    let _ = writeln!(
+        std::io::stderr().lock(),
+        "warning: --insecure-unsigned: whoever can write to {url} decides what is built here"
+    );
+}

@@ -1,0 +1,39 @@
+//! A bar for work on many files: how far it is, and a line of words. Nothing without a terminal.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+
+const PARTS: u64 = 1000;
+
+pub struct Bar(ProgressBar);
+
+impl Bar {
+    pub fn new() -> Bar {
+        let terminal = std::io::stderr().is_terminal();
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_style(style("{spinner} {elapsed}  {msg}"));
+        Bar(bar)
+    }
+
+    /// `part` is how much of all is done, from 0 to 1, where that is known.
+    pub fn show(&self, part: Option<f64>, message: &str) {
+        if let Some(part) = part {
+            if self.0.length().is_none() {
+                self.0.set_length(PARTS);
+                self.0.set_style(style("{spinner} {elapsed} [{bar:24}] {msg}"));
+            }
+            self.0.set_position((part * PARTS as f64) as u64);
+        }
+        self.0.set_message(message.to_owned());
+        self.0.tick();
+    }
+
+    pub fn end(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,384 @@
+//! Housekeeping of the cache, through the program: what is needed stays, what is damaged is found and
+//! made again, and nothing of it disturbs a build.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use common::{BUNNY_5S, Project, files_under, ladder};
+use rivet::cache::{ActionKey, Cache, LocalCache};
+use serde_json::Value;
+
+fn spec(crf: u32) -> String {
+    ladder(
+        "clip.mp4",
+        &format!(
+            "[segments]\ntarget = \"1s\"\n[[rung]]\nname = \"a\"\nheight = 54\ncrf = {crf}\n\
+             [[rung]]\nname = \"b\"\nheight = 36\n[[audio]]\nname = \"stereo\"\n"
+        ),
+    )
+}
+
+fn project() -> Project {
+    let project = Project::new();
+    project.copy_clip(BUNNY_5S, "clip.mp4");
+    project.write("ladder.toml", spec(40));
+    project
+}
+
+fn cache_folder(project: &Project) -> PathBuf {
+    project.path("cache/rivet")
+}
+
+fn part(project: &Project, part: &str) -> Vec<PathBuf> {
+    let folder = cache_folder(project).join("v2").join(part);
+    files_under(&folder).into_keys().map(|name| folder.join(name)).collect()
+}
+
+fn try_cache(project: &Project, arguments: &[&str]) -> Output {
+    project.rivet().arg("cache").args(arguments).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Runs `rivet cache`, and expects it to end well.
+fn cache(project: &Project, arguments: &[&str]) -> String {
+    let output = try_cache(project, arguments);
+    assert!(output.status.success(), "{arguments:?}\n{}", text(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn cache_json(project: &Project, arguments: &[&str]) -> Value {
+    serde_json::from_str(&cache(project, &[arguments, &["--json"]].concat())).unwrap()
+}
+
+/// Refused, with that status and these words.
+fn refused(project: &Project, arguments: &[&str], status: i32, words: &str) {
+    let output = try_cache(project, arguments);
+    assert_eq!(output.status.code(), Some(status), "{}", text(&output));
+    assert!(text(&output).contains(words), "{}", text(&output));
+}
+
+/// Lets all entries look as if they had been used last so many days ago.
+fn age(project: &Project, days: u64) {
+    let then = SystemTime::now() - Duration::from_secs(days * 24 * 60 * 60);
+    for path in ["actions", "blobs", "stats"].iter().flat_map(|name| part(project, name)) {
+        fs::File::open(path).unwrap().set_modified(then).unwrap();
+    }
+}
+
+/// The names of all entries that can be reached from what is pinned.
+fn reachable(project: &Project) -> BTreeSet<String> {
+    let pins = cache_json(project, &["pins"]);
+    let cache = LocalCache::open(&cache_folder(project)).unwrap();
+    let titles = pins.as_array().unwrap().iter().flat_map(|pin| pin["titles"].as_array().unwrap());
+    let mut left: Vec<ActionKey> =
+        titles.map(|title| ActionKey(title["key"].as_str().unwrap().parse().unwrap())).collect();
+    let mut reached = BTreeSet::new();
+    while let Some(key) = left.pop() {
+        if reached.insert(key.to_string()) {
+            left.extend(cache.action(&key).unwrap().expect("inputs are there").inputs);
+        }
+    }
+    reached
+}
+
+fn entries(project: &Project) -> BTreeSet<String> {
+    let names = part(project, "actions").into_iter().map(|path| path.file_name().unwrap().to_owned());
+    names.map(|name| name.into_string().unwrap()).collect()
+}
+
+#[test]
+fn what_a_title_is_made_of_hangs_together_and_a_pin_holds_it() {
+    let project = project();
+    refused(&project, &["pin"], 1, "was built");
+    let first = project.build();
+    let before = project.output();
+    assert!(cache(&project, &["pin"]).contains("1 title pinned"));
+    assert_eq!(reachable(&project), entries(&project), "all of a build hangs on its title");
+
+    // A second version shares a rung and the sound with the first, found on their reels.
+    project.write("ladder.toml", spec(50));
+    let second = project.build();
+    assert!(second.ran("encode") < first.ran("encode"));
+    let pinned = reachable(&project);
+    assert!(pinned.len() < entries(&project).len());
+    age(&project, 10);
+    let gone = cache_json(&project, &["gc", "--max-age", "5d"]);
+    assert_eq!(entries(&project), pinned);
+    assert!(gone["removed"]["blobs"]["files"].as_u64().unwrap() > 0, "{gone}");
+
+    // Whatever is asked, the pinned version stays, and is told to be why.
+    let told = cache(&project, &["gc", "--max-size", "1"]);
+    assert!(told.contains("is pinned"), "{told}");
+    assert_eq!(entries(&project), pinned);
+    project.write("ladder.toml", spec(40));
+    fs::remove_dir_all(project.path("out")).unwrap();
+    let again = project.build();
+    assert_eq!(again.ran_at_all(), again.ran("publish"), "{}", again.summary());
+    assert_eq!(project.output(), before);
+
+    assert!(cache(&project, &["unpin"]).contains("no longer pinned"));
+    refused(&project, &["unpin"], 1, "nothing is pinned");
+    cache(&project, &["gc", "--max-size", "1"]);
+    assert_eq!((entries(&project).len(), part(&project, "blobs").len()), (0, 0));
+    project.build();
+    assert_eq!(project.output(), before);
+}
+
+#[test]
+fn what_is_used_is_not_old() {
+    let project = project();
+    project.build();
+    age(&project, 10);
+    // Nothing is looked at but the title's own entry, which stands for all.
+    assert_eq!(project.build().ran_at_all(), 0);
+    let dry = cache_json(&project, &["gc", "--max-age", "5d", "--dry-run"]);
+    assert_eq!(dry["removed"]["entries"]["files"], 0, "{dry}");
+    let all = files_under(&cache_folder(&project));
+    age(&project, 10);
+    let dry = cache_json(&project, &["gc", "--max-age", "5d", "--dry-run"]);
+    assert_eq!(dry["removed"]["entries"]["files"], entries(&project).len());
+    assert_eq!(dry["kept"]["blobs"]["files"], 0, "{dry}");
+    assert_eq!(files_under(&cache_folder(&project)), all, "a dry run removes nothing");
+    let done = cache_json(&project, &["gc", "--max-age", "5d"]);
+    assert_eq!(done["removed"], dry["removed"]);
+    assert_eq!(entries(&project).len(), 0);
+}
+
+#[test]
+fn sizes_are_kept_and_ages_and_sizes_have_units() {
+    let project = project();
+    project.build();
+    let all = cache_json(&project, &["gc"]);
+    assert_eq!(all["removed"]["entries"]["files"], 0);
+    let bytes = |report: &Value| -> u64 {
+        let parts = report["kept"].as_object().unwrap().values();
+        parts.map(|part| part["bytes"].as_u64().unwrap()).sum()
+    };
+    let half = bytes(&all) / 2;
+    let report = cache_json(&project, &["gc", "--max-size", &half.to_string()]);
+    assert!(bytes(&report) <= half && bytes(&report) > half / 2, "{report}");
+    // Encodes stay longer than the segments that are made of them.
+    let stats = cache_json(&project, &["stats"]);
+    let kind = |name: &str| {
+        let kinds = stats["kinds"].as_array().unwrap().iter().find(|kind| kind["name"] == name);
+        kinds.map_or(0, |kind| kind["entries"].as_u64().unwrap())
+    };
+    assert!(kind("encode") > kind("mux"), "{stats}");
+    refused(&project, &["gc", "--max-size", "20X"], 2, "with K, M, G or T behind it");
+    refused(&project, &["gc", "--max-age", "30"], 2, "unit");
+    for pair in [["--max-size", "1"], ["--max-age", "1s"]] {
+        let spawn = || {
+            let mut gc = project.rivet();
+            gc.args(["cache", "gc"]).args(pair).stdout(std::process::Stdio::null());
+            gc.spawn().unwrap()
+        };
+        let children = [spawn(), spawn(), spawn()];
+        assert!(children.into_iter().all(|mut child| child.wait().unwrap().success()), "several at once");
+    }
+}
+
+/// Builds and cleanings that remove all they may, at once: every build ends right.
+#[test]
+fn builds_and_cleanings_at_once() {
+    let (one, other) = (project(), project());
+    one.build();
+    other.write("ladder.toml", spec(50));
+    other.build();
+    let project = project();
+    let over = AtomicBool::new(false);
+    let cleanings = std::thread::scope(|scope| {
+        let cleaner = scope.spawn(|| {
+            let mut cleanings = 0;
+            while !over.load(Ordering::Relaxed) {
+                cache(&project, &["gc", "--max-size", "1", "--max-age", "1ms"]);
+                cleanings += 1;
+            }
+            cleanings
+        });
+        for (crf, whole) in [(40, &one), (50, &other), (40, &one), (40, &one), (50, &other)] {
+            project.write("ladder.toml", spec(crf));
+            project.build();
+            assert_eq!(project.output(), whole.output());
+            fs::remove_dir_all(project.path("out")).unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        cleaner.join().unwrap()
+    });
+    assert!(cleanings > 5, "{cleanings}");
+}
+
+/// A generator of numbers that is the same on every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+}
+
+fn flip(path: &Path, bit: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn ten_thousand_flipped_bits_are_found_and_healed() {
+    let project = project();
+    project.build();
+    cache(&project, &["pin"]);
+    let before = project.output();
+    let cache_here = LocalCache::open(&cache_folder(&project)).unwrap();
+    let go = AtomicBool::new(false);
+    let verify = || cache_here.verify(false, &go, &|_, _| {}).unwrap();
+    let files = || -> Vec<PathBuf> {
+        ["blobs", "actions", "stats", "log", "pins"].iter().flat_map(|name| part(&project, name)).collect()
+    };
+    assert!(verify().damaged.is_empty() && verify().foreign.is_empty());
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut flips = 0;
+    let all = files();
+    while flips < 10_000 {
+        // Half of the files, a bit in each.
+        let chosen: Vec<(&PathBuf, usize)> = all
+            .iter()
+            .filter_map(|path| {
+                let bits = fs::metadata(path).unwrap().len() as usize * 8;
+                (random.below(2) == 0).then(|| (path, random.below(bits)))
+            })
+            .collect();
+        chosen.iter().for_each(|(path, bit)| flip(path, *bit));
+        let found: BTreeSet<PathBuf> = verify().damaged.into_iter().map(|damage| damage.path).collect();
+        let flipped: BTreeSet<PathBuf> = chosen.iter().map(|(path, _)| (*path).clone()).collect();
+        assert_eq!(found, flipped);
+        flips += chosen.len();
+        chosen.iter().for_each(|(path, bit)| flip(path, *bit));
+    }
+
+    for one_in in [1, 2, 5] {
+        for path in files() {
+            let bits = fs::metadata(&path).unwrap().len() as usize * 8;
+            if random.below(one_in) == 0 {
+                flip(&path, random.below(bits));
+            }
+        }
+        fs::remove_dir_all(project.path("out")).unwrap();
+        project.build();
+        assert_eq!(project.output(), before);
+    }
+    // What no build looks at stays damaged until it is repaired.
+    let output = try_cache(&project, &["verify"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    refused(&project, &["gc"], 1, "is damaged");
+    assert!(cache(&project, &["verify", "--repair"]).contains("removed"));
+    fs::remove_dir_all(project.path("out")).unwrap();
+    project.build();
+    assert_eq!(project.output(), before);
+    assert!(cache(&project, &["verify"]).contains("nothing is damaged"));
+}
+
+#[test]
+fn what_is_not_rivets_is_told_and_left_alone() {
+    let project = project();
+    project.build();
+    let foreign = ["v2/blobs/notes.txt", "v2/log/notes.json", "v2/notes.txt"];
+    for name in foreign {
+        fs::write(cache_folder(&project).join(name), "mine").unwrap();
+    }
+    let misplaced = cache_folder(&project).join("v2/blobs").join("ab".repeat(32));
+    fs::write(&misplaced, "x").unwrap();
+    let report = try_cache(&project, &["verify", "--json"]);
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert_eq!(report["foreign"].as_array().unwrap().len(), 3, "{report}");
+    assert_eq!(report["damaged"].as_array().unwrap().len(), 1, "{report}");
+    cache(&project, &["verify", "--repair"]);
+    assert!(!misplaced.exists());
+
+    let stats = cache_json(&project, &["stats"]);
+    let titles = stats["titles"].as_array().unwrap();
+    assert_eq!(titles.len(), 1);
+    assert_eq!(titles[0]["entries"], stats["actions"], "{stats}");
+    let kinds = stats["kinds"].as_array().unwrap().iter().map(|kind| kind["entries"].as_u64().unwrap());
+    assert_eq!(kinds.sum::<u64>(), stats["actions"].as_u64().unwrap());
+    assert_eq!(stats["ages"][0]["entries"], stats["actions"]);
+    assert!(cache(&project, &["stats"]).contains("by title"));
+
+    let before = project.output();
+    refused(&project, &["clear"], 2, "--yes");
+    assert!(!entries(&project).is_empty());
+    cache(&project, &["clear", "--yes"]);
+    assert!(foreign.iter().all(|name| cache_folder(&project).join(name).exists()));
+    assert_eq!((entries(&project).len(), part(&project, "blobs").len()), (0, 0));
+    project.build();
+    assert_eq!(project.output(), before);
+}
+
+#[test]
+fn a_change_to_an_output_file_does_nothing_to_the_cache() {
+    let project = project();
+    project.build();
+    let before = project.output();
+    for name in before.keys() {
+        fs::write(project.path("out").join(name), "vandalism").unwrap();
+    }
+    assert!(cache(&project, &["verify"]).contains("nothing is damaged"));
+    assert_eq!(project.build().ran("mux"), 0);
+    assert_eq!(project.output(), before);
+}
+
+/// With further names for the cache's files: as somebody who is not root, whom modes do not stop.
+#[test]
+fn further_names_of_the_caches_files() {
+    let project = project();
+    fs::set_permissions(project.root(), fs::Permissions::from_mode(0o777)).unwrap();
+    let build = |arguments: &[&str]| {
+        let mut command = project.rivet();
+        command.args(["build", "--quiet"]).args(arguments);
+        if rustix::process::geteuid().is_root() {
+            command.uid(65534).gid(65534);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    build(&["--hard-links"]);
+    let before = project.output();
+    let inodes: BTreeSet<u64> =
+        part(&project, "blobs").iter().map(|path| fs::metadata(path).unwrap().ino()).collect();
+    let segments =
+        || before.keys().filter(|name| name.ends_with(".m4s")).map(|name| project.path("out").join(name));
+    for path in segments() {
+        let meta = fs::metadata(&path).unwrap();
+        // A file system that shares content has no need of names.
+        if inodes.contains(&meta.ino()) {
+            assert_eq!(meta.mode() & 0o777, 0o444, "{}", path.display());
+        }
+    }
+    assert!(build(&["--hard-links"]).contains("up to date"));
+    assert!(build(&[]).contains("up to date"));
+    // Whoever insists damages the cache's file, too; that is found, and healed.
+    let victim = segments().next().unwrap();
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o666)).unwrap();
+    fs::write(&victim, "vandalism").unwrap();
+    build(&["--hard-links"]);
+    assert_eq!(project.output(), before);
+    fs::remove_dir_all(project.path("out")).unwrap();
+    assert!(cache(&project, &["verify"]).contains("nothing is damaged"));
+    build(&[]);
+    assert_eq!(project.output(), before);
+    assert!(segments().all(|path| !inodes.contains(&fs::metadata(path).unwrap().ino())), "copies");
+}
