@@ -3,6 +3,7 @@
 
 pub mod casd;
 pub mod mock;
+#[cfg(feature = "stores")]
 pub mod redis;
 pub mod s3;
 pub mod webdav;
