@@ -163,7 +163,8 @@ need_bench() {
     need_tool b3sum b3sum       # what hashing is measured against
 }
 
-# What comes as Python wheels, into a folder of the repository's own. Once for each list.
+# What comes as Python wheels, into a folder of the repository's own. Once for each list. Only programs in
+# them are used, so what their Python code depends on is left out.
 install_wheels() {
     local wanted=tests/tools/requirements.txt folder=target/tools
     cmp -s "$wanted" "$folder/requirements.txt" && return
@@ -171,7 +172,7 @@ install_wheels() {
     rm -rf "$folder/venv"
     python3 -m venv "$folder/venv"
     "$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        --require-hashes --only-binary :all: -r "$wanted"
+        --no-deps --require-hashes --only-binary :all: -r "$wanted"
     cp "$wanted" "$folder/requirements.txt"
 }
 

@@ -5,7 +5,6 @@ pub mod chunk;
 pub mod decoders;
 pub mod fake_nvidia;
 pub mod own_process;
-#[cfg(feature = "stores")]
 pub mod servers;
 
 use std::collections::BTreeMap;

@@ -2,6 +2,8 @@
 //! bytes that nobody vouches for yet; whoever asks compares digests and signatures.
 
 mod error;
+#[cfg(feature = "reapi")]
+mod reapi;
 #[cfg(feature = "stores")]
 mod stores;
 mod url;
@@ -69,6 +71,8 @@ pub trait Remote: Send + Sync {
 /// within a tokio runtime, which the remote then uses.
 pub fn open(url: &RemoteUrl, patience: Duration) -> Result<Arc<dyn Remote>, RemoteError> {
     match url.scheme() {
+        #[cfg(feature = "reapi")]
+        "grpc" | "grpcs" => reapi::open(url, patience),
         #[cfg(feature = "stores")]
         "s3" | "gs" | "azblob" | "webdav" | "webdavs" | "redis" | "rediss" | "fs" => {
             stores::open(url, patience)

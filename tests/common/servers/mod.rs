@@ -1,7 +1,9 @@
 //! Servers that keep remotes, each started by a test on a port of its own and in a folder of its own, and
 //! ended with it. `scripts/setup.sh test` brings them.
 
+pub mod casd;
 pub mod mock;
+#[cfg(feature = "stores")]
 pub mod redis;
 pub mod s3;
 pub mod webdav;

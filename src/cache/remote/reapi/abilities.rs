@@ -1,0 +1,130 @@
+//! What a server can and allows, out of its answer to GetCapabilities: which digest function, how
+//! much at once. Pure; numbers that a server made up are bounded here.
+
+use bazel_remote_apis::build::bazel::remote::execution::v2::ServerCapabilities;
+
+use super::digest::Function;
+use crate::cache::remote::{MOST_BLOB, RemoteError, RemoteFault};
+
+/// The size of a message that gRPC's servers and clients take where nothing else was agreed.
+const USUAL_MESSAGE: u64 = 4 << 20;
+
+/// Bytes of blobs in one message at most, whatever a server offers: more gains nothing.
+const MOST_BATCH: u64 = 16 << 20;
+
+/// What a message has in it besides its blobs: the instance's name, some fields.
+const BESIDES: u64 = 4 << 10;
+
+/// What a blob's digest, status and framing take in a message.
+const BESIDES_BLOB: u64 = 160;
+
+/// What answers may have in them beyond what was asked for, a server's error texts foremost.
+const SLACK: u64 = 1 << 20;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Abilities {
+    pub function: Function,
+    /// Whether ActionCache may be written to.
+    pub takes_entries: bool,
+    /// Bytes of the largest blob that it takes.
+    pub most_blob: u64,
+    most_batch: u64,
+}
+
+impl Abilities {
+    /// The function is the one that its execution is set to, since some servers list others besides
+    /// that they then cannot verify; else BLAKE3, else SHA-256, by what its cache lists.
+    pub(super) fn of(server: &ServerCapabilities) -> Result<Abilities, RemoteError> {
+        let Some(cache) = &server.cache_capabilities else {
+            return Err(refused("the server has no cache"));
+        };
+        let set_to = server
+            .execution_capabilities
+            .as_ref()
+            .and_then(|execution| Function::from_value(execution.digest_function));
+        let listed = |function: Function| cache.digest_functions.contains(&function.value());
+        let function = set_to
+            .or_else(|| [Function::Blake3, Function::Sha256].into_iter().find(|f| listed(*f)))
+            .ok_or_else(|| refused("the server knows neither BLAKE3 nor SHA-256"))?;
+        let most_blob = positive(cache.max_cas_blob_size_bytes).unwrap_or(MOST_BLOB).min(MOST_BLOB);
+        let most_batch = positive(cache.max_batch_total_size_bytes).unwrap_or(USUAL_MESSAGE);
+        let updates = &cache.action_cache_update_capabilities;
+        Ok(Abilities {
+            function,
+            takes_entries: updates.as_ref().is_none_or(|updates| updates.update_enabled),
+            most_blob,
+            most_batch: most_batch.min(MOST_BATCH),
+        })
+    }
+
+    /// Whether blobs of `total` bytes together go into one message.
+    pub(super) fn fits_batch(&self, total: u64, blobs: usize) -> bool {
+        let message = blobs as u64 * BESIDES_BLOB + BESIDES + total;
+        total <= self.most_batch && message <= self.most_batch.max(USUAL_MESSAGE)
+    }
+
+    /// Bytes of the largest message that is taken from the server.
+    pub(super) fn most_message(&self) -> usize {
+        (self.most_batch.max(USUAL_MESSAGE) + SLACK) as usize
+    }
+}
+
+/// A limit; zero is how the protocol says that there is none.
+fn positive(limit: i64) -> Option<u64> {
+    u64::try_from(limit).ok().filter(|limit| *limit > 0)
+}
+
+fn refused(message: &str) -> RemoteError {
+    RemoteError::new(RemoteFault::Refused, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use bazel_remote_apis::build::bazel::remote::execution::v2::digest_function::Value;
+    use bazel_remote_apis::build::bazel::remote::execution::v2::{CacheCapabilities, ExecutionCapabilities};
+
+    use super::*;
+
+    fn server(listed: &[Value], execution: Option<Value>, batch: i64) -> ServerCapabilities {
+        ServerCapabilities {
+            cache_capabilities: Some(CacheCapabilities {
+                digest_functions: listed.iter().map(|value| i32::from(*value)).collect(),
+                max_batch_total_size_bytes: batch,
+                ..CacheCapabilities::default()
+            }),
+            execution_capabilities: execution.map(|value| ExecutionCapabilities {
+                digest_function: value.into(),
+                ..ExecutionCapabilities::default()
+            }),
+            ..ServerCapabilities::default()
+        }
+    }
+
+    #[test]
+    fn the_function_is_the_servers() {
+        let function = |listed: &[Value], execution| {
+            Abilities::of(&server(listed, execution, 0)).map(|abilities| abilities.function).ok()
+        };
+        let both = [Value::Sha256, Value::Blake3];
+        assert_eq!(function(&both, None), Some(Function::Blake3));
+        assert_eq!(function(&both, Some(Value::Sha256)), Some(Function::Sha256));
+        assert_eq!(function(&both, Some(Value::Blake3)), Some(Function::Blake3));
+        assert_eq!(function(&both, Some(Value::Unknown)), Some(Function::Blake3));
+        assert_eq!(function(&[Value::Sha1, Value::Sha256], Some(Value::Sha1)), Some(Function::Sha256));
+        assert_eq!(function(&[Value::Md5, Value::Sha1], None), None);
+        assert!(Abilities::of(&ServerCapabilities::default()).is_err());
+    }
+
+    #[test]
+    fn batches_keep_to_the_limit_with_what_frames_them() {
+        let abilities = |batch| Abilities::of(&server(&[Value::Sha256], None, batch)).unwrap();
+        let usual = abilities(0);
+        assert!(usual.fits_batch((4 << 20) - 10_000, 1) && !usual.fits_batch(4 << 20, 1));
+        assert!(!usual.fits_batch((4 << 20) - 10_000, 100));
+        let tiny = abilities(1000);
+        assert!(tiny.fits_batch(1000, 10) && !tiny.fits_batch(1001, 1));
+        let absurd = abilities(i64::MAX);
+        assert!(!absurd.fits_batch(MOST_BATCH + 1, 1) && absurd.most_message() < 18 << 20);
+        assert_eq!(abilities(-5), usual);
+    }
+}

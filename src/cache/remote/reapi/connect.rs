@@ -1,0 +1,127 @@
+//! From a URL to a channel: TLS, credentials, time-outs of connecting, and the headers of every call.
+//! Connects when first used. Sends no token where anybody on the way could read it.
+
+use std::error::Error;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bazel_remote_apis::build::bazel::remote::execution::v2::{RequestMetadata, ToolDetails};
+use prost::Message;
+use tonic::metadata::{Ascii, Binary, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use super::{credentials, uuid};
+use crate::cache::remote::{RemoteError, RemoteFault, RemoteUrl};
+
+/// How often a connection on which calls wait is asked whether it still is one, so that a peer that
+/// vanished is noticed before TCP does. Servers of gRPC close connections that ask a few times in
+/// five minutes while nothing is sent, so this is no less than waiting for an answer ever takes.
+const PING_EVERY: Duration = Duration::from_secs(60);
+const PING_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long an idle connection stays silent: less than firewalls remember one.
+const IDLE_PROBE: Duration = Duration::from_secs(60);
+
+/// The header by which the protocol lets tools say who they are.
+const METADATA: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
+
+pub(super) type Line = InterceptedService<Channel, Headers>;
+
+/// What goes with every call.
+#[derive(Clone)]
+pub(super) struct Headers {
+    authorization: Option<MetadataValue<Ascii>>,
+    metadata: MetadataValue<Binary>,
+}
+
+impl Interceptor for Headers {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let metadata = request.metadata_mut();
+        metadata.insert_bin(METADATA, self.metadata.clone());
+        if let Some(authorization) = &self.authorization {
+            metadata.insert("authorization", authorization.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// The channel to the server at `url`, and the instance that its path names. `patience` is how long
+/// connecting may take, and TLS after it.
+pub(super) fn connect(url: &RemoteUrl, patience: Duration) -> Result<(Line, String), RemoteError> {
+    let refused = |message: &str| RemoteError::new(RemoteFault::Refused, format!("{url}: {message}"));
+    if !url.parameters().is_empty() {
+        return Err(refused("no parameters are known for this kind of remote"));
+    }
+    let host = url.host().unwrap_or_default();
+    let encrypted = url.scheme() == "grpcs";
+    let authorization = credentials::authorization()?;
+    if authorization.is_some() && !encrypted && !is_loopback(host) {
+        return Err(refused(
+            "RIVET_REMOTE_TOKEN is set, and would go unencrypted to another machine: use grpcs://, or unset it",
+        ));
+    }
+    let scheme = if encrypted { "https" } else { "http" };
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{host}{port}"))
+        .map_err(|error| refused(&chain(&error)))?
+        .connect_timeout(patience)
+        .tcp_keepalive(Some(IDLE_PROBE))
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_PATIENCE);
+    if encrypted {
+        let tls = credentials::tls()?.timeout(patience);
+        endpoint = endpoint.tls_config(tls).map_err(|error| refused(&chain(&error)))?;
+    }
+    let headers = Headers { authorization, metadata: metadata()? };
+    Ok((InterceptedService::new(endpoint.connect_lazy(), headers), url.path()))
+}
+
+fn metadata() -> Result<MetadataValue<Binary>, RemoteError> {
+    let metadata = RequestMetadata {
+        tool_details: Some(ToolDetails {
+            tool_name: env!("CARGO_PKG_NAME").to_owned(),
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        }),
+        tool_invocation_id: uuid::random()?,
+        ..RequestMetadata::default()
+    };
+    Ok(MetadataValue::from_bytes(&metadata.encode_to_vec()))
+}
+
+/// Whether a URL's host is this machine (RFC 6761 6.3 for the name).
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
+}
+
+/// An error and what is behind it.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut told = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !told.contains(&more) {
+            told = format!("{told}: {more}");
+        }
+        source = error.source();
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_counts_as_this_machine() {
+        for host in ["localhost", "LOCALHOST", "127.0.0.1", "127.8.9.10", "[::1]"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["localhost.example", "10.0.0.1", "[::]", "0.0.0.0", "cache", ""] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

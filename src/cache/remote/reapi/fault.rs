@@ -1,0 +1,127 @@
+//! What a status of gRPC means to a cache. Decides nothing about asking again.
+
+use bazel_remote_apis::google::rpc;
+use tonic::{Code, Status};
+
+use super::connect::chain;
+use crate::cache::remote::{RemoteError, RemoteFault};
+
+/// Characters of a server's text that are repeated.
+const MOST_TOLD: usize = 300;
+
+/// What was going on when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doing {
+    AskingAbilities,
+    ReadingEntry,
+    FilingEntry,
+    AskingMissing,
+    ReadingBlobs,
+    StoringBlobs,
+}
+
+impl Doing {
+    fn told(self) -> &'static str {
+        match self {
+            Doing::AskingAbilities => "asking what the server can",
+            Doing::ReadingEntry => "reading an entry",
+            Doing::FilingEntry => "filing an entry",
+            Doing::AskingMissing => "asking which blobs are missing",
+            Doing::ReadingBlobs => "reading blobs",
+            Doing::StoringBlobs => "storing blobs",
+        }
+    }
+
+    fn stores(self) -> bool {
+        matches!(self, Doing::FilingEntry | Doing::StoringBlobs)
+    }
+
+    /// What was answered is not of the protocol, or not what was asked for.
+    pub(super) fn nonsense(self, told: &str) -> RemoteError {
+        RemoteError::new(RemoteFault::Nonsense, format!("{}: {told}", self.told()))
+    }
+
+    pub(super) fn refused(self, told: &str) -> RemoteError {
+        RemoteError::new(RemoteFault::Refused, format!("{}: {told}", self.told()))
+    }
+
+    pub(super) fn denied(self, told: &str) -> RemoteError {
+        RemoteError::new(RemoteFault::Denied, format!("{}: {told}", self.told()))
+    }
+
+    /// A whole call failed.
+    pub(super) fn failed(self, status: &Status) -> RemoteError {
+        let message = status.message();
+        let behind = std::error::Error::source(status).map(chain);
+        let told = match behind {
+            Some(behind) if !message.contains(&behind) => format!("{message}: {behind}"),
+            _ => message.to_owned(),
+        };
+        self.error(status.code(), &told)
+    }
+
+    /// One blob of a batch failed.
+    pub(super) fn failed_for_one(self, status: &rpc::Status) -> RemoteError {
+        self.error(Code::from(status.code), &status.message)
+    }
+
+    fn error(self, code: Code, told: &str) -> RemoteError {
+        let fault = self.fault(code);
+        RemoteError::new(fault, format!("{}: {code:?}: {}", self.told(), printable(told)))
+    }
+
+    fn fault(self, code: Code) -> RemoteFault {
+        match code {
+            Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Aborted
+            | Code::Internal
+            | Code::Unknown
+            | Code::Cancelled => RemoteFault::Passing,
+            Code::ResourceExhausted if self.stores() => RemoteFault::Full,
+            Code::ResourceExhausted => RemoteFault::Passing,
+            Code::Unauthenticated | Code::PermissionDenied => RemoteFault::Denied,
+            // The first is what our own side says of a message above the limit that it was given; a
+            // server says it of an offset behind a blob's end, and none but 0 is read from.
+            Code::OutOfRange | Code::DataLoss => RemoteFault::Nonsense,
+            Code::Ok
+            | Code::AlreadyExists
+            | Code::NotFound
+            | Code::Unimplemented
+            | Code::InvalidArgument
+            | Code::FailedPrecondition => RemoteFault::Refused,
+        }
+    }
+}
+
+fn printable(told: &str) -> String {
+    told.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST_TOLD).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_status_is_told_by_what_helps() {
+        let fault = |doing: Doing, code| doing.failed(&Status::new(code, "x")).fault;
+        for doing in [Doing::ReadingBlobs, Doing::StoringBlobs, Doing::FilingEntry] {
+            assert_eq!(fault(doing, Code::Unavailable), RemoteFault::Passing);
+            assert_eq!(fault(doing, Code::Internal), RemoteFault::Passing);
+            assert_eq!(fault(doing, Code::PermissionDenied), RemoteFault::Denied);
+            assert_eq!(fault(doing, Code::Unimplemented), RemoteFault::Refused);
+            assert_eq!(fault(doing, Code::OutOfRange), RemoteFault::Nonsense);
+        }
+        assert_eq!(fault(Doing::StoringBlobs, Code::ResourceExhausted), RemoteFault::Full);
+        assert_eq!(fault(Doing::ReadingBlobs, Code::ResourceExhausted), RemoteFault::Passing);
+    }
+
+    #[test]
+    fn a_servers_text_is_cut_and_made_printable() {
+        let long = format!("\x1b[31m{}", "x".repeat(1 << 20));
+        let status = rpc::Status { code: 13, message: long, details: Vec::new() };
+        let error = Doing::ReadingBlobs.failed_for_one(&status);
+        assert!(error.message.len() < 400 && !error.message.contains('\x1b'), "{}", error.message);
+        assert!(error.message.starts_with("reading blobs: Internal:  [31mxx"), "{}", error.message);
+    }
+}

@@ -1,0 +1,280 @@
+//! A server of Bazel's Remote Execution API (version 2) as a remote: `grpc://host:port/instance`, or
+//! `grpcs://` with TLS. It needs Capabilities, ContentAddressableStorage, ByteStream and ActionCache;
+//! nothing is ever run there.
+//!
+//! ```text
+//! blobs     ContentAddressableStorage, by the server's digests
+//! entries   ActionCache: the digest of an Action whose salt is `rivet entry v1:` + the action key →
+//!           ActionResult { stdout: the entry's bytes, output_files: its blobs, by their BLAKE3 }
+//! aliases   only where the server's digests are not BLAKE3.
+//!           ActionCache: the digest of an Action whose salt is `rivet blob v1:` + BLAKE3 + length →
+//!           ActionResult { output_files: one, named by the BLAKE3, with the server's digest }
+//! ```
+//!
+//! An entry above 512 KiB is a blob itself, as the protocol has it for long outputs. Entries and aliases
+//! name the blobs that they need as outputs, so that a server that keeps results complete drops them
+//! together.
+//!
+//! Blobs of one message's size go by batches, larger ones by ByteStream. What a server sends is bounded
+//! before it is kept, and compared with what was asked for but for its digest, which callers compare.
+
+mod abilities;
+mod action;
+mod alias;
+mod byte_stream;
+mod cas;
+mod connect;
+mod credentials;
+mod digest;
+mod fault;
+mod results;
+mod server;
+
+mod uuid;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, stream};
+
+use alias::Aliases;
+use digest::{Function, Name};
+use fault::Doing;
+use results::EntryBytes;
+use server::{Introduction, Server};
+
+use super::{MOST_BLOB, Remote, RemoteError, RemoteFault, RemoteUrl};
+use crate::cache::{ActionKey, BlobRef, Digest};
+
+/// Questions under way at once. ActionCache has no batches.
+const SIDE_BY_SIDE: usize = 64;
+
+struct Reapi {
+    introduction: Introduction,
+    aliases: Aliases,
+}
+
+/// Opens the server at `url`; see [`super::open`].
+pub(super) fn open(url: &RemoteUrl, patience: Duration) -> Result<Arc<dyn Remote>, RemoteError> {
+    let (line, instance) = connect::connect(url, patience)?;
+    let introduction = Introduction::new(line, instance);
+    Ok(Arc::new(Reapi { introduction, aliases: Aliases::default() }))
+}
+
+impl Remote for Reapi {
+    fn entries<'a>(
+        &'a self,
+        keys: &'a [ActionKey],
+    ) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
+        Box::pin(async move { each(keys.len(), self.read_entries(keys).await) })
+    }
+
+    fn put_entry<'a>(
+        &'a self,
+        key: &'a ActionKey,
+        bytes: Bytes,
+        blobs: &'a [BlobRef],
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        Box::pin(self.file_entry(key, bytes, blobs))
+    }
+
+    fn missing<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Result<Vec<BlobRef>, RemoteError>> {
+        Box::pin(self.find_missing(blobs))
+    }
+
+    fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
+        Box::pin(async move { each(blobs.len(), self.read_blobs(blobs).await) })
+    }
+
+    fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
+        Box::pin(async move { each(blobs.len(), self.store_blobs(blobs).await) })
+    }
+}
+
+/// What came of each of `count` things, where it may be that one failure is everybody's.
+fn each<T>(
+    count: usize,
+    outcomes: Result<Vec<Result<T, RemoteError>>, RemoteError>,
+) -> Vec<Result<T, RemoteError>> {
+    outcomes.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
+}
+
+impl Reapi {
+    async fn read_entries(
+        &self,
+        keys: &[ActionKey],
+    ) -> Result<Vec<Result<Option<Bytes>, RemoteError>>, RemoteError> {
+        let server = self.introduction.server().await?;
+        let function = server.abilities.function;
+        let names: Vec<Name> = keys.iter().map(|key| action::entry(function, key).name).collect();
+        let found = side_by_side(names.iter().map(|name| server.entry(name)).collect()).await;
+        let stored: Vec<Name> = found.iter().filter_map(stored_name).collect();
+        let read = server.read(&stored).await;
+        let bytes = |found: Result<Option<EntryBytes>, RemoteError>| match found? {
+            None => Ok(None),
+            Some(EntryBytes::Here(bytes)) => Ok(Some(bytes)),
+            Some(EntryBytes::Stored(name)) => read.get(&name).cloned().unwrap_or(Ok(None)),
+        };
+        Ok(found.into_iter().map(bytes).collect())
+    }
+
+    async fn file_entry(&self, key: &ActionKey, bytes: Bytes, blobs: &[BlobRef]) -> Result<(), RemoteError> {
+        let server = self.introduction.server().await?;
+        server.may_file(Doing::FilingEntry)?;
+        let mut outputs = Vec::new();
+        for (blob, name) in blobs.iter().zip(self.locate_all(&server, blobs).await) {
+            let gone = || RemoteError::new(RemoteFault::Passing, "filing an entry: its blob is gone again");
+            outputs.push((*blob, name?.ok_or_else(gone)?));
+        }
+        let (result, stored) = server.result_of_entry(bytes, &outputs)?;
+        let filing = action::entry(server.abilities.function, key);
+        let messages = filing.messages.iter().cloned().chain(stored).collect();
+        for outcome in server.write(messages).await.into_values() {
+            outcome?;
+        }
+        server.file(&filing, result, Doing::FilingEntry).await
+    }
+
+    async fn find_missing(&self, blobs: &[BlobRef]) -> Result<Vec<BlobRef>, RemoteError> {
+        let server = self.introduction.server().await?;
+        let mut names = Vec::new();
+        for located in self.locate_all(&server, blobs).await {
+            match located {
+                Ok(name) => names.push(name),
+                // An alias that says what cannot be is as good as none: a new one takes its place.
+                Err(error) if error.fault == RemoteFault::Nonsense => names.push(None),
+                Err(error) => return Err(error),
+            }
+        }
+        let asked: Vec<Name> = names.iter().flatten().copied().collect();
+        let missing = server.missing(&asked).await?;
+        let is_missing = |name: &Option<Name>| name.is_none_or(|name| missing.contains(&name));
+        let pairs = blobs.iter().zip(&names);
+        Ok(pairs.filter(|(_, name)| is_missing(name)).map(|(blob, _)| *blob).collect())
+    }
+
+    async fn read_blobs(
+        &self,
+        blobs: &[BlobRef],
+    ) -> Result<Vec<Result<Option<Bytes>, RemoteError>>, RemoteError> {
+        let server = self.introduction.server().await?;
+        let names = self.locate_all(&server, blobs).await;
+        let asked: Vec<Name> = names.iter().flatten().flatten().copied().collect();
+        let read = server.read(&asked).await;
+        let outcome = |(blob, name): (&BlobRef, Result<Option<Name>, RemoteError>)| {
+            let Some(name) = name? else {
+                return Ok(None);
+            };
+            let bytes = read.get(&name).cloned().unwrap_or(Ok(None));
+            if matches!(bytes, Ok(None)) {
+                self.aliases.forget(blob);
+            }
+            bytes
+        };
+        Ok(blobs.iter().zip(names).map(outcome).collect())
+    }
+
+    async fn store_blobs(
+        &self,
+        blobs: &[(BlobRef, Bytes)],
+    ) -> Result<Vec<Result<(), RemoteError>>, RemoteError> {
+        let server = self.introduction.server().await?;
+        let function = server.abilities.function;
+        let names = names(function, blobs).await?;
+        let missing = server.missing(&names).await?;
+        let mut uploads = HashMap::new();
+        let mut filings = Vec::new();
+        for ((blob, bytes), name) in blobs.iter().zip(&names) {
+            if missing.contains(name) && name.size <= server.abilities.most_blob {
+                uploads.insert(*name, bytes.clone());
+            }
+            let filing = match name_without_alias(function, blob) {
+                Some(_) => None,
+                None => Some(action::alias(function, blob)),
+            };
+            uploads.extend(filing.iter().flat_map(|filing| filing.messages.iter().cloned()));
+            filings.push(filing);
+        }
+        if filings.iter().any(Option::is_some) {
+            server.may_file(Doing::StoringBlobs)?;
+        }
+        let stored = server.write(uploads).await;
+        let (server, stored) = (&server, &stored);
+        let pairs = blobs.iter().zip(names).zip(filings);
+        let outcomes = pairs.map(|(((blob, _), name), filing)| async move {
+            if name.size > server.abilities.most_blob {
+                let told = format!("the server takes no blob of {} bytes", name.size);
+                return Err(Doing::StoringBlobs.refused(&told));
+            }
+            stored.get(&name).cloned().unwrap_or(Ok(()))?;
+            let Some(filing) = filing else {
+                return Ok(());
+            };
+            for (message, _) in &filing.messages {
+                stored.get(message).cloned().unwrap_or(Ok(()))?;
+            }
+            server.file(&filing, results::result_of_alias(blob, &name), Doing::StoringBlobs).await?;
+            self.aliases.remember(*blob, name);
+            Ok(())
+        });
+        Ok(side_by_side(outcomes.collect()).await)
+    }
+
+    /// What the server calls each blob; `None` of one that is not there for sure.
+    async fn locate_all(&self, server: &Server, blobs: &[BlobRef]) -> Vec<Result<Option<Name>, RemoteError>> {
+        side_by_side(blobs.iter().map(|blob| self.locate(server, blob)).collect()).await
+    }
+
+    async fn locate(&self, server: &Server, blob: &BlobRef) -> Result<Option<Name>, RemoteError> {
+        if blob.size > MOST_BLOB {
+            let told = format!("a blob of {} bytes is none", blob.size);
+            return Err(Doing::ReadingBlobs.nonsense(&told));
+        }
+        let function = server.abilities.function;
+        if let Some(name) = name_without_alias(function, blob).or_else(|| self.aliases.get(blob)) {
+            return Ok(Some(name));
+        }
+        let name = server.alias(&action::alias(function, blob).name, blob).await?;
+        if let Some(name) = name {
+            self.aliases.remember(*blob, name);
+        }
+        Ok(name)
+    }
+}
+
+/// What a server calls a blob, where that follows from its BLAKE3.
+fn name_without_alias(function: Function, blob: &BlobRef) -> Option<Name> {
+    match function {
+        Function::Blake3 => Some(Name { hash: blob.digest.0, size: blob.size }),
+        Function::Sha256 if blob.digest == Digest::of(b"") && blob.size == 0 => Some(function.name(b"")),
+        Function::Sha256 => None,
+    }
+}
+
+/// What a server calls blobs that are here.
+async fn names(function: Function, blobs: &[(BlobRef, Bytes)]) -> Result<Vec<Name>, RemoteError> {
+    if function == Function::Blake3 {
+        return Ok(blobs.iter().filter_map(|(blob, _)| name_without_alias(function, blob)).collect());
+    }
+    let bytes: Vec<Bytes> = blobs.iter().map(|(_, bytes)| bytes.clone()).collect();
+    // Large ones take a second or so, in which calls must go on.
+    let hashing = move || bytes.iter().map(|bytes| function.name(bytes)).collect();
+    tokio::task::spawn_blocking(hashing).await.map_err(|error| {
+        RemoteError::new(RemoteFault::Passing, format!("storing blobs: cannot hash them: {error}"))
+    })
+}
+
+fn stored_name(found: &Result<Option<EntryBytes>, RemoteError>) -> Option<Name> {
+    match found {
+        Ok(Some(EntryBytes::Stored(name))) => Some(*name),
+        _ => None,
+    }
+}
+
+/// What comes of each call, in order.
+async fn side_by_side<F: Future>(calls: Vec<F>) -> Vec<F::Output> {
+    stream::iter(calls).buffered(SIDE_BY_SIDE).collect().await
+}

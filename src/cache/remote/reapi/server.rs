@@ -1,0 +1,87 @@
+//! A server whose abilities are known: the clients of its services, with the limits that were agreed.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
+use bazel_remote_apis::google::bytestream::byte_stream_client::ByteStreamClient;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared, WeakShared};
+
+use api::action_cache_client::ActionCacheClient;
+use api::capabilities_client::CapabilitiesClient;
+use api::content_addressable_storage_client::ContentAddressableStorageClient;
+
+use super::abilities::Abilities;
+use super::connect::Line;
+use super::fault::Doing;
+use crate::cache::remote::RemoteError;
+
+pub(super) struct Server {
+    pub instance: String,
+    pub abilities: Abilities,
+    line: Line,
+}
+
+impl Server {
+    pub(super) fn storage(&self) -> ContentAddressableStorageClient<Line> {
+        ContentAddressableStorageClient::new(self.line.clone())
+            .max_decoding_message_size(self.abilities.most_message())
+    }
+
+    pub(super) fn streams(&self) -> ByteStreamClient<Line> {
+        ByteStreamClient::new(self.line.clone()).max_decoding_message_size(self.abilities.most_message())
+    }
+
+    pub(super) fn actions(&self) -> ActionCacheClient<Line> {
+        ActionCacheClient::new(self.line.clone()).max_decoding_message_size(self.abilities.most_message())
+    }
+}
+
+type Answer = Result<Arc<Server>, RemoteError>;
+
+/// A server that is asked what it can when it is first needed. Whoever needs it at the same time shares
+/// the question; a failure is everybody's who waited, and the next one asks again. A question that all
+/// have left is dropped, so that none inherits one that hangs.
+pub(super) struct Introduction {
+    line: Line,
+    instance: String,
+    known: OnceLock<Arc<Server>>,
+    asking: Mutex<Option<WeakShared<BoxFuture<'static, Answer>>>>,
+}
+
+impl Introduction {
+    pub(super) fn new(line: Line, instance: String) -> Introduction {
+        Introduction { line, instance, known: OnceLock::new(), asking: Mutex::new(None) }
+    }
+
+    pub(super) async fn server(&self) -> Answer {
+        if let Some(server) = self.known.get() {
+            return Ok(server.clone());
+        }
+        let server = self.question().await?;
+        Ok(self.known.get_or_init(|| server).clone())
+    }
+
+    fn question(&self) -> Shared<BoxFuture<'static, Answer>> {
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that has its answer is not asked anew by those who still look at it.
+        let shared = asking.as_ref().and_then(WeakShared::upgrade);
+        if let Some(shared) = shared.filter(|shared| shared.peek().is_none()) {
+            return shared;
+        }
+        let shared = ask(self.line.clone(), self.instance.clone()).boxed().shared();
+        *asking = shared.downgrade();
+        shared
+    }
+}
+
+async fn ask(line: Line, instance: String) -> Answer {
+    let request = api::GetCapabilitiesRequest { instance_name: instance.clone() };
+    let answer = CapabilitiesClient::new(line.clone())
+        .get_capabilities(request)
+        .await
+        .map_err(|status| Doing::AskingAbilities.failed(&status))?;
+    let abilities = Abilities::of(answer.get_ref())?;
+    tracing::debug!(?abilities, "the remote told what it can");
+    Ok(Arc::new(Server { instance, abilities, line }))
+}
