@@ -41,7 +41,7 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::cache::LocalCache;
 use crate::executors::{self, Executor, Found, Wanted};
@@ -82,6 +82,9 @@ pub struct Options {
     pub workers: Option<WorkerOptions>,
     /// Whether GPUs may decode, which they only do in processes of their own. Never changes a byte.
     pub gpu_decoding: bool,
+    /// How long a device that has no room for a job is left alone: at first, the second time in a row,
+    /// and so on. One that has none after the last of these is given up.
+    pub cooling: Vec<Duration>,
 }
 
 impl Default for Options {
@@ -95,6 +98,8 @@ impl Default for Options {
             executors: None,
             workers: None,
             gpu_decoding: true,
+            // A minute in all: others' work may end, and what is full for good is not waited for long.
+            cooling: [1, 2, 4, 8, 16, 30].map(Duration::from_secs).to_vec(),
         }
     }
 }
@@ -151,6 +156,7 @@ fn settings(options: &Options) -> Settings {
         executors: options.executors.clone(),
         workers: options.workers.clone(),
         gpu_decoding: options.gpu_decoding,
+        cooling: options.cooling.clone(),
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Settings {
     pub workers: Option<WorkerOptions>,
     /// Whether GPUs may decode, in such a process.
     pub gpu_decoding: bool,
+    /// How long a device without room is left alone, each time in a row.
+    pub cooling: Vec<Duration>,
 }
 
 /// What a step that runs has taken, besides its slot.
@@ -105,7 +107,7 @@ impl<'a> Scheduler<'a> {
         settings: Settings,
         observe: &'a dyn Fn(&Event),
     ) -> Result<Scheduler<'a>, StepError> {
-        let slots = Slots::new(settings.jobs, &worker.executors);
+        let slots = Slots::new(settings.jobs, &worker.executors, settings.cooling.clone());
         let workers = Workers::start(slots.most(), &worker)?;
         let titles =
             ladder.titles.iter().enumerate().map(|(n, title)| Title::new(ladder, n, title)).collect();
@@ -237,6 +239,7 @@ impl<'a> Scheduler<'a> {
         match self.taken.remove(&id) {
             Some(Taken::Encode(demand, taken)) => {
                 way = Some(taken);
+                self.slots.ended(taken);
                 if let Step::Encode { piece, .. } = step {
                     self.ready.encode_ended((title, piece), demand);
                 }
