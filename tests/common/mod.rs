@@ -4,6 +4,8 @@
 pub mod chunk;
 pub mod decoders;
 pub mod fake_nvidia;
+#[cfg(feature = "nvidia")]
+pub mod nvenc;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
