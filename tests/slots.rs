@@ -73,7 +73,7 @@ impl Device {
     /// Waits until several such jobs have come, so that they fail one after another. Where they do not
     /// come, as others were faster, there is nothing to wait for.
     fn unfit(&self) -> Failure {
-        const SEVERAL: usize = 4;
+        const SEVERAL: usize = 3;
         let mut unfit = self.unfit.lock().unwrap();
         *unfit += 1;
         self.more_unfit.notify_all();
@@ -252,7 +252,7 @@ fn a_device_that_never_has_room_is_given_up() {
 #[test]
 fn a_device_that_cannot_make_one_rung_is_kept_for_the_other() {
     let folder = tempfile::tempdir().unwrap();
-    let devices = [Device::new(0, 4, Fault::NoHeight(54)), Device::new(1, 1, Fault::None)];
+    let devices = [Device::new(0, 8, Fault::NoHeight(54)), Device::new(1, 1, Fault::None)];
     let outcome = build(folder.path(), "\"nvenc\"", &devices);
     assert_eq!(outcome.failures, [] as [&str; 0]);
     let retired = outcome.warnings.iter().filter(|told| told.contains("device:0 encodes no more of rung b"));
