@@ -75,8 +75,9 @@ fn a_driver_that_lets_a_build_down_costs_it_nothing_else() {
         // The other GPU goes on, and nobody else is needed.
         let words = format!("gpus=2 faulty=1 {fault}");
         let project = project("\"nvenc\"");
-        let (made, _) = build(&project, &words, &[]);
+        let (made, journal) = build(&project, &words, &[]);
         assert_eq!(made.status, 0, "{fault}: {}", made.stderr);
+        journal.assert_no_breach();
         let all = warnings(&made).join("\n");
         assert!(all.contains(told), "{fault}: {all}\n{}", made.stderr);
         assert_whole(&project);
@@ -93,15 +94,26 @@ fn gpus_that_all_fail_leave_the_work_to_the_cpus_or_fail_the_build() {
         let (made, _) = build(&mixed, words, &[]);
         assert_eq!(made.status, 0, "{words}: {}", made.stderr);
         assert_whole(&mixed);
-        if words == "sessions=0" {
-            // It is asked again and again, for a minute.
-            continue;
-        }
         let alone = project("\"nvenc\"");
         let (made, _) = build(&alone, words, &[]);
         assert_eq!(made.status, 1, "{words}");
         assert!(made.stderr.contains("nvenc"), "{words}: {}", made.stderr);
         assert!(!alone.path("out/master.m3u8").exists());
+    }
+}
+
+/// A driver counts the sessions of all processes: a worker that finds none left has failed at nothing.
+#[test]
+fn sessions_that_other_workers_hold_are_waited_for() {
+    for sessions in [1, 2] {
+        let project = project("\"nvenc\"");
+        let (made, journal) = build(&project, &format!("engines=2 sessions={sessions}"), &[]);
+        assert_eq!(made.status, 0, "{}", made.stderr);
+        journal.assert_no_breach();
+        let told = warnings(&made);
+        assert!(told.iter().any(|told| told.contains("no room for another encode")), "{told:?}");
+        assert!(!told.iter().any(|told| told.contains("given up")), "{told:?}");
+        assert_whole(&project);
     }
 }
 

@@ -5,12 +5,12 @@ mod common;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use common::{BUNNY_5S, ladder};
 use rivet::cache::{LocalCache, Tiers};
-use rivet::executors::{EncodeJob, EncoderSettings, Executor, Failure, Rav1e, Report};
+use rivet::executors::{Blame, EncodeJob, EncoderSettings, Executor, Failure, Rav1e, Report};
 use rivet::graph::{self, Event, Kind};
 
 /// What is wrong with a device.
@@ -23,8 +23,12 @@ enum Fault {
     BusyFor(usize),
     /// It never works.
     Always,
+    /// It has room for no job, now or later.
+    Full,
     /// Streams of another depth than was agreed.
     OtherDepth,
+    /// It cannot make pictures of so many rows, and says so of several jobs at once.
+    NoHeight(u32),
 }
 
 /// A device that is rav1e, with a fault.
@@ -35,6 +39,9 @@ struct Device {
     fault: Fault,
     attempts: AtomicUsize,
     running: AtomicUsize,
+    /// Jobs that it cannot do, and is at.
+    unfit: Mutex<usize>,
+    more_unfit: Condvar,
     most: AtomicUsize,
     done: AtomicUsize,
 }
@@ -48,6 +55,8 @@ impl Device {
             fault,
             attempts: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
+            unfit: Mutex::default(),
+            more_unfit: Condvar::new(),
             most: AtomicUsize::new(0),
             done: AtomicUsize::new(0),
         })
@@ -59,6 +68,19 @@ impl Device {
 
     fn attempts(&self) -> usize {
         self.attempts.load(Ordering::SeqCst)
+    }
+
+    /// Waits until several such jobs have come, so that they fail one after another. Where they do not
+    /// come, as others were faster, there is nothing to wait for.
+    fn unfit(&self) -> Failure {
+        const SEVERAL: usize = 3;
+        let mut unfit = self.unfit.lock().unwrap();
+        *unfit += 1;
+        self.more_unfit.notify_all();
+        let wait =
+            self.more_unfit.wait_timeout_while(unfit, Duration::from_secs(5), |unfit| *unfit < SEVERAL);
+        drop(wait.unwrap());
+        Failure { blame: Blame::Spec, message: "the device makes no such pictures".to_owned() }
     }
 }
 
@@ -86,14 +108,15 @@ impl Executor for Device {
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
         let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
-        let refused =
-            || Failure { blame: rivet::executors::Blame::Refused, message: "no session".to_owned() };
+        let refused = || Failure { blame: Blame::Refused, message: "no session".to_owned() };
         let mut settings = job.settings.clone();
         settings.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 1 };
         let outcome = match self.fault {
             Fault::Grants(most) if running > most => Err(refused()),
             Fault::BusyFor(jobs) if attempt < jobs => Err(refused()),
+            Fault::Full => Err(refused()),
             Fault::Always => Err(Failure::machine("the device is gone")),
+            Fault::NoHeight(height) if job.settings.picture.height == height => Err(self.unfit()),
             fault => {
                 self.most.fetch_max(running, Ordering::SeqCst);
                 if matches!(fault, Fault::OtherDepth) {
@@ -118,6 +141,10 @@ struct Outcome {
 /// Builds two rungs, the first with `encoder`, the second with devices alone, on one CPU slot, so
 /// that whatever else runs at a time runs on devices.
 fn build(folder: &Path, encoder: &str, devices: &[Arc<Device>]) -> Outcome {
+    build_with(folder, encoder, devices, graph::Options::default())
+}
+
+fn build_with(folder: &Path, encoder: &str, devices: &[Arc<Device>], options: graph::Options) -> Outcome {
     fs::copy(common::clip(BUNNY_5S), folder.join("clip.mp4")).unwrap();
     let rungs = format!(
         "[[rung]]\nname = \"a\"\nheight = 72\nencoder = {encoder}\n[[rung]]\nname = \"b\"\nheight = 54\nencoder = \"nvenc\"\n"
@@ -127,7 +154,7 @@ fn build(folder: &Path, encoder: &str, devices: &[Arc<Device>]) -> Outcome {
     let cache = Arc::new(Tiers::from(LocalCache::open(&folder.join("cache")).unwrap()));
     let mut executors: Vec<Arc<dyn Executor>> = vec![Arc::new(Rav1e::new(1).unwrap())];
     executors.extend(devices.iter().map(|device| Arc::clone(device) as Arc<dyn Executor>));
-    let options = graph::Options { jobs: 1, executors: Some(executors), ..graph::Options::default() };
+    let options = graph::Options { jobs: 1, executors: Some(executors), ..options };
     let warnings = Mutex::new(Vec::new());
     let summary = graph::build(&spec, cache, &options, Arc::default(), &|event| {
         if let Event::Warning { message, .. } = event {
@@ -197,6 +224,40 @@ fn a_device_that_comes_free_joins_in() {
     assert!(devices[0].done() >= outcome.encodes / 2, "all of the second rung is its own");
     let busy = outcome.warnings.iter().filter(|told| told.contains("device:0 is busy")).count();
     assert_eq!(busy, 1, "it is told once: {:?}", outcome.warnings);
+}
+
+/// The second rung has nobody else: the build fails, soon, and says why; what the first needs is made.
+#[test]
+fn a_device_that_never_has_room_is_given_up() {
+    let cooling: Vec<Duration> = [1, 2, 4].map(Duration::from_millis).to_vec();
+    for keep_going in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let devices = [Device::new(0, 2, Fault::Full)];
+        let options = graph::Options { cooling: cooling.clone(), keep_going, ..graph::Options::default() };
+        let outcome = build_with(folder.path(), BOTH, &devices, options);
+        assert!(!outcome.failures.is_empty());
+        for failure in &outcome.failures {
+            let why = ["no session", "device:0: it had no room for a job in 7ms"];
+            assert!(why.iter().any(|why| failure.contains(why)), "{failure}");
+            assert!(!failure.contains("internal error"), "{failure}");
+        }
+        let told = outcome.warnings.iter().filter(|told| told.contains("device:0 is busy")).count();
+        assert_eq!(told, 1, "it is told once: {:?}", outcome.warnings);
+        assert!(devices[0].attempts() > cooling.len(), "once, and once after each wait");
+        assert!(!folder.path().join("out/master.m3u8").exists());
+    }
+}
+
+/// That it is no good for one rung is no reason to take it from another.
+#[test]
+fn a_device_that_cannot_make_one_rung_is_kept_for_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let devices = [Device::new(0, 8, Fault::NoHeight(54)), Device::new(1, 1, Fault::None)];
+    let outcome = build(folder.path(), "\"nvenc\"", &devices);
+    assert_eq!(outcome.failures, [] as [&str; 0]);
+    let retired = outcome.warnings.iter().filter(|told| told.contains("device:0 encodes no more of rung b"));
+    assert_eq!(retired.count(), 1, "{:?}", outcome.warnings);
+    assert!(!outcome.warnings.iter().any(|told| told.contains("given up")), "{:?}", outcome.warnings);
 }
 
 #[test]

@@ -104,7 +104,8 @@ fn take_nvenc(found: &mut Found) {
     found.unusable.push(Unusable { encoder: NVENC.to_owned(), reason });
 }
 
-/// The executor of this name, as [`found_here`] has named it, without a look at others.
+/// The executor of this name, as [`found_here`] has named it, without a look at others. Opening one may
+/// take room on a device for a moment: where there is none now the failure is [`super::Blame::Refused`].
 pub fn open(name: &str, slots: usize) -> Result<Arc<dyn Executor>, Failure> {
     #[cfg(feature = "nvidia")]
     if let Some(ordinal) = name.strip_prefix("nvenc:") {
@@ -112,7 +113,7 @@ pub fn open(name: &str, slots: usize) -> Result<Arc<dyn Executor>, Failure> {
         let gpus = crate::nvidia::gpus().map_err(|error| failed(&error))?;
         let gpu = gpus.iter().find(|gpu| gpu.ordinal.to_string() == ordinal);
         let gpu = gpu.ok_or_else(|| failed(&"there is no such GPU"))?;
-        return Ok(Arc::new(super::Nvenc::open(gpu).map_err(|error| failed(&error))?));
+        return Ok(Arc::new(super::Nvenc::open(gpu).map_err(super::nvenc::failure)?));
     }
     let found = found_here(slots, Wanted::Named(&BTreeSet::from([name])))?;
     let reason = found.unusable.into_iter().map(|one| one.reason).next();

@@ -152,7 +152,8 @@ fn take(chunk: &mut Collector<'_>, packet: &Packet) -> Result<(), Failure> {
     chunk.take(&packet.bytes, packet.number, is_key)
 }
 
-fn failure(error: EncodeError) -> Failure {
+/// What an error means for a job, or for the opening of an encoder for one.
+pub(super) fn failure(error: EncodeError) -> Failure {
     let blame = match &error {
         EncodeError::Unsupported(_) => Blame::Spec,
         EncodeError::NoRoom(_) => Blame::Refused,

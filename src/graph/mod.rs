@@ -42,7 +42,7 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::cache::Tiers;
 use crate::executors::{self, Executor, Found, Wanted};
@@ -88,6 +88,9 @@ pub struct Options {
     /// Publish segments as further names of the cache's files where the file system cannot share their
     /// content otherwise. Whoever overrides their being read-only damages the cache's.
     pub hard_links: bool,
+    /// How long a device that has no room for a job is left alone: at first, the second time in a row,
+    /// and so on. One that has none after the last of these is given up.
+    pub cooling: Vec<Duration>,
 }
 
 impl Default for Options {
@@ -102,6 +105,8 @@ impl Default for Options {
             workers: None,
             gpu_decoding: true,
             hard_links: false,
+            // A minute in all: others' work may end, and what is full for good is not waited for long.
+            cooling: [1, 2, 4, 8, 16, 30].map(Duration::from_secs).to_vec(),
         }
     }
 }
@@ -167,6 +172,7 @@ fn settings(options: &Options) -> Settings {
         workers: options.workers.clone(),
         gpu_decoding: options.gpu_decoding,
         hard_links: options.hard_links,
+        cooling: options.cooling.clone(),
     }
 }
 

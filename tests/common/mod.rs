@@ -4,6 +4,8 @@
 pub mod chunk;
 pub mod decoders;
 pub mod fake_nvidia;
+#[cfg(feature = "nvidia")]
+pub mod nvenc;
 pub mod own_process;
 pub mod servers;
 

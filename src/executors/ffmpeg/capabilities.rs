@@ -82,6 +82,11 @@ impl Capabilities {
             .find(|input| matches!(input, Input::Memory(pixel) if self.formats.contains(pixel)))
     }
 
+    /// Bits of a sample, of those that rungs have, that it takes as far as is known.
+    pub fn bit_depths(&self) -> Vec<u8> {
+        [8, 10].into_iter().filter(|&depth| self.input(depth).is_some()).collect()
+    }
+
     /// The kind of device that it takes its pictures from.
     pub fn device(&self) -> Option<DeviceKind> {
         self.surfaces.map(|(_, device)| device)

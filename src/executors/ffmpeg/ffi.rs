@@ -111,6 +111,8 @@ fn find(codec: Codec, name: &str, unit: Option<*const c_char>) -> Option<&'stati
 /// What is wrong with an option that was to be set.
 pub enum OptionError {
     Unknown,
+    /// It takes any text, which an encoder's library may take for the name of a file to write.
+    FreeText,
     /// The option is there, with this range; the value is not for it.
     Value {
         min: f64,
@@ -138,6 +140,9 @@ pub fn try_option(codec: Codec, option: &str, value: &str) -> Result<(), OptionE
         else {
             return Err(OptionError::Unknown);
         };
+        if is_free_text(found) {
+            return Err(OptionError::FreeText);
+        }
         match ffi::av_opt_set(object, name.as_ptr(), value.as_ptr(), children) {
             error if error < 0 => {
                 Err(OptionError::Value { min: found.min, max: found.max, error: ffmpeg::Error::from(error) })
@@ -145,6 +150,17 @@ pub fn try_option(codec: Codec, option: &str, value: &str) -> Result<(), OptionE
             _ => Ok(()),
         }
     }
+}
+
+/// Whether an option's value is text that only the encoder reads, or a list of such texts.
+fn is_free_text(option: &ffi::AVOption) -> bool {
+    use ffi::AVOptionType::*;
+    /// A newer FFmpeg adds this to the type of what may be given several times.
+    const ARRAY: u32 = 1 << 16;
+    // SAFETY: the field is one number of 32 bits; it is read as such, since a newer FFmpeg has values that
+    // are none of the enumeration's.
+    let kind = unsafe { (&raw const option.type_).cast::<u32>().read() } & !ARRAY;
+    [AV_OPT_TYPE_STRING, AV_OPT_TYPE_BINARY, AV_OPT_TYPE_DICT].iter().any(|&text| text as u32 == kind)
 }
 
 /// The text of one of FFmpeg's tables.

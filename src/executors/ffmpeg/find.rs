@@ -76,9 +76,16 @@ pub fn named(name: &str, slots: usize) -> Result<Ffmpeg, String> {
         false => (software_identity(ffi::name(codec)), "CPU", slots),
     };
     let identity = format!("{} {identity}, {}", ffi::name(codec), media::decoder_library());
-    let found =
-        Ffmpeg { name: ffi::name(codec), capabilities, device, identity, place: place.to_owned(), slots };
-    try_out(&found)?;
+    let mut found = Ffmpeg {
+        name: ffi::name(codec),
+        bit_depths: capabilities.bit_depths(),
+        capabilities,
+        device,
+        identity,
+        place: place.to_owned(),
+        slots,
+    };
+    found.bit_depths = try_out(&found)?;
     Ok(found)
 }
 
@@ -108,13 +115,25 @@ fn software_identity(name: &str) -> String {
     identity
 }
 
-/// Opens the encoder for a small picture of each depth that it says it takes.
-fn try_out(executor: &Ffmpeg) -> Result<(), String> {
+/// Opens the encoder for a small picture of each depth that it says it takes, and returns those that it
+/// does take: what a device does is not in FFmpeg's tables.
+fn try_out(executor: &Ffmpeg) -> Result<Vec<u8>, String> {
     let colour = Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 0 };
     let encoder = EncoderSettings::Ffmpeg { encoder: executor.name.to_owned(), options: BTreeMap::new() };
-    let picture = PictureFormat { width: 640, height: 360, bit_depth: 8, rotation: Rotation::None, colour };
-    let settings = EncodeSettings { picture, hdr: HdrMetadata::default(), crf: 32, encoder };
-    Session::open(executor, &settings, &[]).map(drop).map_err(|failure| failure.message)
+    let open = |bit_depth: u8| {
+        let picture = PictureFormat { width: 640, height: 360, bit_depth, rotation: Rotation::None, colour };
+        let encoder = encoder.clone();
+        let settings = EncodeSettings { picture, hdr: HdrMetadata::default(), crf: 32, encoder };
+        Session::open(executor, &settings, &[]).map(|_| bit_depth).map_err(|failure| failure.message)
+    };
+    let (mut taken, mut refused) = (Vec::new(), "it takes no pictures in 4:2:0".to_owned());
+    for outcome in executor.bit_depths.iter().rev().map(|&bit_depth| open(bit_depth)) {
+        match outcome {
+            Ok(bit_depth) => taken.insert(0, bit_depth),
+            Err(why) => refused = why,
+        }
+    }
+    if taken.is_empty() { Err(refused) } else { Ok(taken) }
 }
 
 /// What is wrong with an encoder's own options, as far as it can be told without encoding.
@@ -131,6 +150,11 @@ fn faults(codec: Codec, options: &BTreeMap<String, String>) -> Vec<OptionFault> 
                 None => all(),
             },
         }),
+        Err(OptionError::FreeText) => Some(OptionFault {
+            option: option.clone(),
+            message: format!("{name} takes any text for it, names of files to write among them"),
+            hint: "leave it out: a build writes nothing but its output and its cache".to_owned(),
+        }),
         Err(OptionError::Value { min, max, error }) => {
             let is_number = value.parse::<f64>().is_ok() && min < max;
             Some(OptionFault {
@@ -144,4 +168,46 @@ fn faults(codec: Codec, options: &BTreeMap<String, String>) -> Vec<OptionFault> 
         }
     };
     options.iter().filter_map(fault).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults_of(encoder: &str, option: &str, value: &str) -> Vec<String> {
+        media::init();
+        let codec = codec::encoder::find_by_name(encoder).unwrap_or_else(|| panic!("no {encoder}"));
+        let options = [(option.to_owned(), value.to_owned())].into();
+        faults(codec, &options).into_iter().map(|fault| fault.message).collect()
+    }
+
+    /// No AV1 encoder of FFmpeg's has such an option by now; those of other codecs have.
+    #[test]
+    fn an_option_that_may_name_a_file_to_write_is_refused() {
+        for (encoder, option, value) in [
+            ("libx264", "stats", "/tmp/stats"),
+            ("libx264", "passlogfile", "/tmp/log"),
+            ("libx265", "x265-params", "csv=/tmp/log"),
+            ("libaom-av1", "aom-params", "partition-info-path=/tmp"),
+        ] {
+            let told = faults_of(encoder, option, value);
+            let expected = format!("{encoder} takes any text for it, names of files to write among them");
+            assert_eq!(told, [expected], "{option}");
+        }
+    }
+
+    #[test]
+    fn words_sizes_and_numbers_are_no_free_text() {
+        for (option, value) in [("tune", "ssim"), ("tiles", "2x1"), ("enable-cdef", "auto"), ("refs", "3")] {
+            assert_eq!(faults_of("libaom-av1", option, value), [] as [&str; 0], "{option}");
+        }
+    }
+
+    #[test]
+    fn an_encoder_is_tried_at_every_depth() {
+        let libaom = named("libaom-av1", 1).unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(libaom.bit_depths, [8, 10]);
+        let none = Ffmpeg { bit_depths: Vec::new(), ..libaom };
+        assert_eq!(try_out(&none), Err("it takes no pictures in 4:2:0".to_owned()));
+    }
 }

@@ -29,6 +29,8 @@ pub struct Ffmpeg {
     capabilities: Capabilities,
     /// What it takes its pictures from, where that is not memory.
     device: Option<device::Device>,
+    /// Bits of a sample.
+    bit_depths: Vec<u8>,
     identity: String,
     place: String,
     slots: usize,
@@ -43,7 +45,8 @@ impl Ffmpeg {
         identity: String,
         slots: usize,
     ) -> Ffmpeg {
-        Ffmpeg { name, capabilities, device: None, identity, place: "CPU".to_owned(), slots }
+        let bit_depths = capabilities.bit_depths();
+        Ffmpeg { name, capabilities, device: None, bit_depths, identity, place: "CPU".to_owned(), slots }
     }
 
     /// The encoder's own options that settings stand for.
@@ -60,13 +63,14 @@ impl Ffmpeg {
     }
 
     /// Whose fault it is that an encoder does not open: software refuses what it is asked for, a device
-    /// may also just be busy or gone.
+    /// may also just be busy or gone, and both may find no memory.
     fn blame(&self, error: ffmpeg::Error) -> Blame {
-        let refused = [ffmpeg::error::EINVAL, ffmpeg::error::ENOSYS];
-        match error {
-            ffmpeg::Error::Other { errno } if refused.contains(&errno) => Blame::Spec,
-            _ if ffi::is_hardware(self.capabilities.codec) => Blame::Machine,
-            _ => Blame::Spec,
+        use ffmpeg::error::{EINVAL, ENOMEM, ENOSYS};
+        match (error, self.is_device()) {
+            (ffmpeg::Error::Other { errno: EINVAL | ENOSYS }, _) => Blame::Spec,
+            (ffmpeg::Error::Other { errno: ENOMEM }, true) => Blame::Refused,
+            (ffmpeg::Error::Other { errno: ENOMEM }, false) | (_, true) => Blame::Machine,
+            (_, false) => Blame::Spec,
         }
     }
 
@@ -124,11 +128,30 @@ impl Executor for Ffmpeg {
     }
 
     fn bit_depths(&self) -> Vec<u8> {
-        [8, 10].into_iter().filter(|&depth| self.capabilities.input(depth).is_some()).collect()
+        self.bit_depths.clone()
     }
 
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
         let start = Instant::now();
         Report { outcome: self.run(job), wall: start.elapsed(), executor: self.name.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_is_told_from_what_is_short() {
+        use ffmpeg::error::{EINVAL, EIO, ENOMEM};
+        crate::media::init();
+        let blame = |encoder: &str, errno: i32| {
+            let codec = ffmpeg::encoder::find_by_name(encoder).unwrap_or_else(|| panic!("no {encoder}"));
+            let one = Ffmpeg::software("one", Capabilities::of(codec), String::new(), 1);
+            one.blame(ffmpeg::Error::Other { errno })
+        };
+        let of = |encoder: &str| [EINVAL, ENOMEM, EIO].map(|errno| blame(encoder, errno));
+        assert_eq!(of("libaom-av1"), [Blame::Spec, Blame::Machine, Blame::Spec]);
+        assert_eq!(of("vp9_vaapi"), [Blame::Spec, Blame::Refused, Blame::Machine]);
     }
 }

@@ -165,6 +165,7 @@ impl Scheduler<'_> {
                         .and_then(|()| encode_job(&self.titles[title], track, choice, executor, frames))
                     {
                         Ok(job) => {
+                            self.slots.begun(way);
                             self.taken.insert(id, Taken::Encode(demand, way));
                             return Some((vec![id], Work::One(job)));
                         }

@@ -63,6 +63,8 @@ pub struct Settings {
     pub gpu_decoding: bool,
     /// Whether the cache's files may get names in output folders.
     pub hard_links: bool,
+    /// How long a device without room is left alone, each time in a row.
+    pub cooling: Vec<Duration>,
 }
 
 /// What a step that runs has taken, besides its slot.
@@ -110,7 +112,7 @@ impl<'a> Scheduler<'a> {
         settings: Settings,
         observe: &'a dyn Fn(&Event),
     ) -> Result<Scheduler<'a>, StepError> {
-        let slots = Slots::new(settings.jobs, &worker.executors);
+        let slots = Slots::new(settings.jobs, &worker.executors, settings.cooling.clone());
         let workers = Workers::start(slots.most(), &worker)?;
         let titles =
             ladder.titles.iter().enumerate().map(|(n, title)| Title::new(ladder, n, title)).collect();
@@ -256,6 +258,7 @@ impl<'a> Scheduler<'a> {
         match self.taken.remove(&id) {
             Some(Taken::Encode(demand, taken)) => {
                 way = Some(taken);
+                self.slots.ended(taken);
                 if let Step::Encode { piece, .. } = step {
                     self.ready.encode_ended((title, piece), demand);
                 }

@@ -87,11 +87,12 @@ impl Scheduler<'_> {
 
     /// Counts a failure of an executor's. Returns what there is to tell.
     fn blame(&mut self, id: NodeIndex, track: usize, way: Way, failure: &Failure) -> String {
-        let given_up = self.slots.failed(way, id, &failure.message);
+        // What cannot make this rung may well make others: several slots at it say no more than one.
+        let cannot = matches!(failure.blame, Blame::Contract | Blame::Spec);
+        let given_up = !cannot && self.slots.failed(way, id, &failure.message);
         let made = &mut self.titles[self.graph[id].title].tracks[track];
         let failures = made.failures.entry(way.executor).or_default();
         *failures += 1;
-        let cannot = matches!(failure.blame, Blame::Contract | Blame::Spec);
         let retires = (cannot || Slots::is_enough(*failures)) && !made.has_retired(way.executor);
         if retires {
             made.retired.push((way.executor, failure.message.clone()));

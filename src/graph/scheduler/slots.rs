@@ -27,15 +27,14 @@ pub(super) enum Slot {
 const MOST_FAILURES: u32 = 3;
 /// And a chunk on which one fails this often is not given to it any more.
 const MOST_ATTEMPTS: u32 = 3;
-/// How long a device that granted no slot is left alone at first; twice as long each time, up to
-/// the last of these.
-const COOLING: [u64; 6] = [1, 2, 4, 8, 16, 30];
 
 pub(super) struct Slots {
     cpus: usize,
     cpus_taken: usize,
     executors: Vec<ExecutorSlots>,
     gpus: Vec<GpuSlots>,
+    /// How long a device that granted no slot is left alone, each time in a row.
+    cooling: Vec<Duration>,
     /// How often each executor has failed on an encode.
     attempts: HashMap<NodeIndex, HashMap<usize, u32>>,
 }
@@ -51,6 +50,8 @@ struct ExecutorSlots {
     /// The executor's own, asked once: every encode of a film is held against it.
     identity: String,
     taken: usize,
+    /// Encodes that it is at. A slot stays taken for a moment after its encode has ended.
+    at_work: usize,
     /// Slots that may be taken; fewer than it has after it granted no more.
     limit: usize,
     /// How often in a row it granted none, and when it is asked again for more than `limit`.
@@ -72,11 +73,14 @@ pub(super) struct Way {
 }
 
 impl Slots {
-    pub(super) fn new(cpus: usize, executors: &[Arc<dyn Executor>]) -> Slots {
+    /// `cooling`: how long a device that granted no slot is left alone, each time in a row; then it is
+    /// given up.
+    pub(super) fn new(cpus: usize, executors: &[Arc<dyn Executor>], cooling: Vec<Duration>) -> Slots {
         let slots = |executor: &Arc<dyn Executor>| ExecutorSlots {
             executor: Arc::clone(executor),
             identity: executor.identity(),
             taken: 0,
+            at_work: 0,
             limit: executor.slots(),
             refusals: 0,
             again: None,
@@ -84,7 +88,7 @@ impl Slots {
             retired: None,
         };
         let executors = executors.iter().map(slots).collect();
-        Slots { cpus, cpus_taken: 0, executors, gpus: Vec::new(), attempts: HashMap::new() }
+        Slots { cpus, cpus_taken: 0, executors, gpus: Vec::new(), cooling, attempts: HashMap::new() }
     }
 
     /// All slots that can ever be taken at a time.
@@ -221,12 +225,23 @@ impl Slots {
         ways.into_iter().find(|(way, attempts)| *attempts == fewest && fits(way)).map(|(way, _)| way)
     }
 
+    /// An executor is given an encode.
+    pub(super) fn begun(&mut self, way: Way) {
+        self.executors[way.executor].at_work += 1;
+    }
+
+    /// It has ended, whatever came of it: that is told next.
+    pub(super) fn ended(&mut self, way: Way) {
+        self.executors[way.executor].at_work -= 1;
+    }
+
     /// An executor did what it was given.
     pub(super) fn succeeded(&mut self, way: Way, node: NodeIndex) {
         let executor = &mut self.executors[way.executor];
         (executor.failures, executor.refusals) = (0, 0);
-        if executor.again.is_some_and(|again| again <= Instant::now()) && executor.taken > executor.limit {
-            executor.limit = executor.taken;
+        let granted = executor.at_work + 1;
+        if executor.again.is_some_and(|again| again <= Instant::now()) && granted > executor.limit {
+            executor.limit = granted;
         }
         if executor.limit >= executor.executor.slots() {
             executor.again = None;
@@ -234,17 +249,18 @@ impl Slots {
         self.attempts.remove(&node);
     }
 
-    /// An executor granted no slot beyond those that are taken, this one aside. Returns how many
-    /// it has now, if they are fewer than before.
+    /// An executor granted no slot beside the encodes that it is at. Returns how many it has now, if they
+    /// are fewer than before.
     pub(super) fn refused(&mut self, way: Way) -> Option<usize> {
         let executor = &mut self.executors[way.executor];
-        let granted = executor.taken.saturating_sub(1);
-        let cooling = COOLING[executor.refusals.min(COOLING.len() - 1)];
-        executor.again = Some(Instant::now() + Duration::from_secs(cooling));
+        let granted = executor.at_work;
+        let cooling = self.cooling.get(executor.refusals).or(self.cooling.last());
+        executor.again = Some(Instant::now() + cooling.copied().unwrap_or_default());
         if granted == 0 {
             executor.refusals += 1;
-            if executor.refusals > COOLING.len() {
-                executor.retired = Some("it has granted no session for a minute".to_owned());
+            if executor.refusals > self.cooling.len() {
+                let waited = humantime::format_duration(self.cooling.iter().sum());
+                executor.retired = Some(format!("it had no room for a job in {waited}"));
             }
         }
         let fewer = granted < executor.limit;
@@ -252,7 +268,8 @@ impl Slots {
         fewer.then_some(granted)
     }
 
-    /// An executor failed. Returns whether it is given up altogether.
+    /// An executor failed on an encode of a rung that it may be fit for. Returns whether it is given up
+    /// altogether.
     pub(super) fn failed(&mut self, way: Way, node: NodeIndex, reason: &str) -> bool {
         *self.attempts.entry(node).or_default().entry(way.executor).or_default() += 1;
         let executor = &mut self.executors[way.executor];
@@ -278,5 +295,66 @@ impl Slots {
             one.retired.as_ref().map(|reason| format!("{}: {reason}", one.executor.name()))
         });
         track.retired.iter().map(|(_, reason)| reason.clone()).chain(retired).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executors::{EncodeJob, Failure, Report};
+
+    /// A device with two slots, of which nothing is asked here.
+    struct Device;
+
+    impl Executor for Device {
+        fn name(&self) -> &str {
+            "device"
+        }
+
+        fn identity(&self) -> String {
+            String::new()
+        }
+
+        fn encoder(&self) -> &str {
+            "nvenc"
+        }
+
+        fn slots(&self) -> usize {
+            2
+        }
+
+        fn is_device(&self) -> bool {
+            true
+        }
+
+        fn encode(&self, _: &EncodeJob<'_>) -> Report {
+            let outcome = Err(Failure::machine("nothing is encoded here"));
+            Report { outcome, wall: Duration::ZERO, executor: "device".to_owned() }
+        }
+    }
+
+    /// Slots whose encodes were refused are still taken when the next refusal is told of: they are no
+    /// sign that the device grants any.
+    #[test]
+    fn refusals_at_the_same_moment_leave_nothing_granted() {
+        let way = Way { choice: 0, executor: 0 };
+        let mut slots = Slots::new(1, &[Arc::new(Device) as Arc<dyn Executor>], vec![Duration::ZERO; 2]);
+        for round in 1..=3 {
+            assert_eq!(slots.free_devices(), [0], "asked again, round {round}");
+            for _ in 0..2 {
+                slots.take(Slot::Device(0));
+                slots.begun(way);
+            }
+            for _ in 0..2 {
+                slots.ended(way);
+                slots.refused(way);
+            }
+            for _ in 0..2 {
+                slots.release(Slot::Device(0));
+            }
+        }
+        assert_eq!(slots.free_devices(), [] as [usize; 0], "given up");
+        assert_eq!(slots.asked_again(), None);
+        assert_eq!(slots.executors[0].retired.as_deref(), Some("it had no room for a job in 0s"));
     }
 }

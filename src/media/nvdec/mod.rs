@@ -85,10 +85,11 @@ fn decoder(gpu: &Gpu) -> Result<Option<GpuDecoder>, NvidiaError> {
             can.push((codec, bit_depth, caps));
         }
     }
-    let engines = can.iter().map(|(_, _, caps)| caps.engines).max().unwrap_or(0);
+    // A driver from before it counted engines tells of none where there is one.
+    let engines = can.iter().map(|(_, _, caps)| caps.engines.max(1)).max();
     let device = Device { nvdec, frames: FramePool::default(), can };
     let (name, uuid) = (gpu.name.clone(), gpu.uuid.clone());
-    Ok((engines > 0).then_some(GpuDecoder { name, uuid, engines, codecs, device }))
+    Ok(engines.map(|engines| GpuDecoder { name, uuid, engines, codecs, device }))
 }
 
 /// What an error of the driver's means for the span and for the GPU.

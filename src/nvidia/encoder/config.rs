@@ -58,6 +58,10 @@ pub fn check(config: &EncoderConfig, caps: &EncodeCaps) -> Result<(), EncodeErro
             "it takes no pictures of {width}x{height}, but {limits}"
         )));
     }
+    if width % 2 != 0 || height % 2 != 0 {
+        let why = format!("it takes no pictures of {width}x{height}: with 4:2:0 both sides are even");
+        return Err(EncodeError::Unsupported(why));
+    }
     if bit_depth != 8 && !(bit_depth == 10 && caps.ten_bit) {
         return Err(EncodeError::Unsupported(format!("it takes no pictures of {bit_depth} bits a sample")));
     }
@@ -90,6 +94,10 @@ pub fn parameters(
     let av1 = unsafe { &mut config.encodeCodecConfig.av1Config };
     av1_config(av1, wanted)?;
     av1.idrPeriod = config.gopLength;
+    if config.frameIntervalP == 1 {
+        // The preset was made for a GPU with B frames.
+        av1.useBFramesAsRef = NV_ENC_BFRAME_REF_MODE::NV_ENC_BFRAME_REF_MODE_DISABLED;
+    }
     let mut initialize = NV_ENC_INITIALIZE_PARAMS {
         version: NV_ENC_INITIALIZE_PARAMS_VER,
         encodeGUID: NV_ENC_CODEC_AV1_GUID,

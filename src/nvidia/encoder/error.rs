@@ -48,6 +48,19 @@ impl fmt::Display for RefusedCall {
 }
 
 impl EncodeError {
+    /// The same, where it is how a sequence was to be that was refused: another sequence may be taken.
+    pub(super) fn while_configuring(self) -> EncodeError {
+        let is_unsupported = |refused: &RefusedCall| {
+            matches!(&*refused.status, "NV_ENC_ERR_INVALID_PARAM" | "NV_ENC_ERR_UNSUPPORTED_PARAM")
+        };
+        match self {
+            EncodeError::Call(refused) if is_unsupported(&refused) => {
+                EncodeError::Unsupported(refused.to_string())
+            }
+            other => other.while_opening(),
+        }
+    }
+
     /// The same, where what was refused is needed for a session to begin: that there is no memory
     /// then means that others hold it.
     pub(super) fn while_opening(self) -> EncodeError {

@@ -97,9 +97,9 @@ impl Slot {
         picture: &PinnedBuffer,
         number: u64,
     ) -> Result<Status, EncodeError> {
-        let (input, format) = match self.mapped {
+        let input = match self.mapped {
             // The encoder was busy when the picture was handed in.
-            Some(mapped) => (mapped, config.format()),
+            Some(mapped) => mapped,
             None => {
                 self.memory.upload(0, picture.bytes(), config.row_bytes(), config.row_bytes())?;
                 self.map(session)?
@@ -110,7 +110,7 @@ impl Slot {
         params.inputHeight = config.height;
         params.inputPitch = u32::try_from(self.memory.pitch()).unwrap_or(config.width);
         params.inputBuffer = input;
-        params.bufferFmt = format;
+        params.bufferFmt = config.format();
         params.outputBitstream = self.bitstream.unwrap_or(std::ptr::null_mut());
         params.inputTimeStamp = number;
         params.frameIdx = number as u32;
@@ -121,7 +121,7 @@ impl Slot {
         session.status(|functions, session| unsafe { (functions.nvEncEncodePicture)(session, &mut params) })
     }
 
-    fn map(&mut self, session: &Session) -> Result<(NV_ENC_INPUT_PTR, NV_ENC_BUFFER_FORMAT), EncodeError> {
+    fn map(&mut self, session: &Session) -> Result<NV_ENC_INPUT_PTR, EncodeError> {
         let mut params = NV_ENC_MAP_INPUT_RESOURCE {
             version: NV_ENC_MAP_INPUT_RESOURCE_VER,
             registeredResource: self.registered.unwrap_or(std::ptr::null_mut()),
@@ -132,7 +132,7 @@ impl Slot {
             (functions.nvEncMapInputResource)(session, &mut params)
         })?;
         self.mapped = Some(params.mappedResource);
-        Ok((params.mappedResource, params.mappedBufferFmt))
+        Ok(params.mappedResource)
     }
 
     /// Waits for the packet and reads it; then the slot is free for another picture.

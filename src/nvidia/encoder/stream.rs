@@ -59,7 +59,7 @@ impl Encoder {
         let initialized = session.call("nvEncInitializeEncoder", |functions, session| unsafe {
             (functions.nvEncInitializeEncoder)(session, &mut params.initialize)
         });
-        initialized.map_err(EncodeError::while_opening)?;
+        initialized.map_err(EncodeError::while_configuring)?;
         let picture = PinnedBuffer::new(context, config.row_bytes() * config.rows())
             .map_err(|error| EncodeError::from(error).while_opening())?;
         let mut encoder = Encoder {

@@ -8,12 +8,19 @@
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 static JOURNAL: LazyLock<Option<File>> = LazyLock::new(|| {
     let path = std::env::var_os("FAKE_NVIDIA_JOURNAL")?;
     Some(OpenOptions::new().create(true).append(true).open(path).expect("FAKE_NVIDIA_JOURNAL can be written"))
 });
+
+/// The path of another file of this test's.
+pub fn beside(name: &str) -> PathBuf {
+    let journal = std::env::var_os("FAKE_NVIDIA_JOURNAL").expect("FAKE_NVIDIA_JOURNAL names a file");
+    PathBuf::from(journal).with_extension(name)
+}
 
 /// One write, so that lines of several threads do not mix.
 pub fn note(line: impl Display) {

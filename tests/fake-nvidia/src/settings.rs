@@ -10,7 +10,8 @@ pub struct Settings {
     pub memory: usize,
     /// `engines`: encode engines of each; with 0 it has no encoder, as an H100.
     pub engines: i32,
-    /// `sessions`: how many may be open at a time, on all GPUs together, as on a GeForce.
+    /// `sessions`: how many may be open at a time, on all GPUs and in all processes together, as on a
+    /// GeForce.
     pub sessions: usize,
     /// `api`: the newest version of the encode API that is spoken, e.g. `11.1`.
     pub api: (u32, u32),
@@ -20,6 +21,8 @@ pub struct Settings {
     pub ten_bit: bool,
     /// `b-frames`: how many may stand in a row.
     pub b_frames: i32,
+    /// `highest-level`: the highest `seq_level_idx` that it takes; levels are not among what it says of itself.
+    pub highest_level: u32,
     /// What goes wrong in every session, of the GPU `faulty` if one is named.
     fault: Option<Fault>,
     faulty: Option<i32>,
@@ -76,6 +79,7 @@ impl Settings {
             av1: true,
             ten_bit: true,
             b_frames: 4,
+            highest_level: 23,
             fault: None,
             faulty: None,
         };
@@ -94,6 +98,7 @@ impl Settings {
                 "no-av1" => settings.av1 = false,
                 "no-10-bit" => settings.ten_bit = false,
                 "b-frames" => settings.b_frames = number() as i32,
+                "highest-level" => settings.highest_level = number(),
                 "faulty" => settings.faulty = Some(number() as i32),
                 "hang" => fault(Fault::Hang(picture())),
                 "abort" => fault(Fault::Abort(picture())),

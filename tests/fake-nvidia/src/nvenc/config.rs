@@ -156,6 +156,12 @@ fn stream_format(
         "the stream is not of OBUs that stand alone",
     )?;
     expect(av1.tier <= 1, "there is no such tier")?;
+    let refers = av1.useBFramesAsRef != NV_ENC_BFRAME_REF_MODE::NV_ENC_BFRAME_REF_MODE_DISABLED;
+    expect(!refers || config.frameIntervalP > 1, "B frames that there are not would be referred to")?;
+    if av1.level != NV_ENC_LEVEL::NV_ENC_LEVEL_AV1_AUTOSELECT as u32 && av1.level > settings().highest_level {
+        let status = NVENCSTATUS::NV_ENC_ERR_UNSUPPORTED_PARAM;
+        return Err(Refusal::fault(status, "the engine does not go to such a level"));
+    }
     let depth = match (av1.inputPixelBitDepthMinus8(), av1.pixelBitDepthMinus8()) {
         (0, 0) => 8,
         (2, 2) if settings().ten_bit => 10,

@@ -7,6 +7,7 @@ mod output;
 mod picture;
 mod query;
 mod refusal;
+mod seat;
 mod session;
 mod stream;
 

@@ -192,6 +192,9 @@ fn fill(config: &mut NV_ENC_CONFIG, preset: i32) {
     av1.level = NV_ENC_LEVEL::NV_ENC_LEVEL_AV1_AUTOSELECT as u32;
     av1.set_chromaFormatIDC(1);
     av1.idrPeriod = config.gopLength;
+    if config.frameIntervalP > 1 {
+        av1.useBFramesAsRef = NV_ENC_BFRAME_REF_MODE::NV_ENC_BFRAME_REF_MODE_MIDDLE;
+    }
     av1.colorPrimaries = NV_ENC_VUI_COLOR_PRIMARIES::NV_ENC_VUI_COLOR_PRIMARIES_UNSPECIFIED;
     av1.transferCharacteristics =
         NV_ENC_VUI_TRANSFER_CHARACTERISTIC::NV_ENC_VUI_TRANSFER_CHARACTERISTIC_UNSPECIFIED;

@@ -10,6 +10,7 @@ use super::config::Encoding;
 use super::input::Inputs;
 use super::output::Outputs;
 use super::refusal::{Refusal, expect, pointee, reserved_is_zero, rule, structure};
+use super::seat::Seat;
 use crate::cuda;
 use crate::journal::{breach, note};
 use crate::settings::settings;
@@ -21,6 +22,7 @@ pub struct Session {
     pub inputs: Inputs,
     pub outputs: Outputs,
     last_error: CString,
+    _seat: Seat,
 }
 
 #[derive(Default)]
@@ -129,10 +131,10 @@ unsafe fn try_open(
     if settings().engines == 0 {
         return Err(Refusal::fault(NVENCSTATUS::NV_ENC_ERR_UNSUPPORTED_DEVICE, "the GPU has no encoder"));
     }
+    let seat = Seat::take();
+    let seat =
+        seat.ok_or_else(|| Refusal::fault(NVENCSTATUS::NV_ENC_ERR_OUT_OF_MEMORY, "no session is left"))?;
     let handle = sessions(|sessions| {
-        if sessions.open.len() >= settings().sessions {
-            return Err(Refusal::fault(NVENCSTATUS::NV_ENC_ERR_OUT_OF_MEMORY, "no session is left"));
-        }
         sessions.opened += 1;
         let handle = 0x5e55_0000 + sessions.opened;
         let session = Session {
@@ -141,10 +143,11 @@ unsafe fn try_open(
             inputs: Inputs::default(),
             outputs: Outputs::default(),
             last_error: CString::default(),
+            _seat: seat,
         };
         sessions.open.insert(handle, Arc::new(Mutex::new(session)));
-        Ok(handle)
-    })?;
+        handle
+    });
     note(format_args!("+session on GPU {gpu}"));
     *encoder = handle as *mut c_void;
     Ok(())
