@@ -111,6 +111,7 @@ fn level_and_colours_are_the_contracts() {
                 pictures: &source,
                 settings: &settings,
                 contract: &contract,
+                threads: 1,
                 cancelled: &|| false,
             };
             let chunk = nvenc.encode(&job).outcome.unwrap();
@@ -227,7 +228,7 @@ fn another_tier_is_told() {
         let contract = contract(&settings, 200);
         let pictures = Chunk::new(FRAMES);
         let job =
-            EncodeJob { pictures: &pictures, settings: &settings, contract: &contract, cancelled: &|| false };
+            EncodeJob { pictures: &pictures, settings: &settings, contract: &contract, threads: 1, cancelled: &|| false };
         let failure = only().encode(&job).outcome.unwrap_err();
         assert_eq!(failure.blame, Blame::Contract);
         assert_eq!(
@@ -365,6 +366,7 @@ fn a_job_that_is_broken_off_leaves_nothing_behind() {
                 pictures: &pictures,
                 settings: &settings,
                 contract: &contract,
+                threads: 1,
                 cancelled: &cancelled,
             };
             assert_eq!(nvenc.encode(&job).outcome.unwrap_err().blame, Blame::Cancelled);

@@ -43,7 +43,7 @@ impl Device {
     fn new(number: usize, slots: usize, fault: Fault) -> Arc<Device> {
         Arc::new(Device {
             name: format!("device:{number}"),
-            rav1e: Rav1e::new(1).unwrap(),
+            rav1e: Rav1e::new(1),
             slots,
             fault,
             attempts: AtomicUsize::new(0),
@@ -125,7 +125,7 @@ fn build(folder: &Path, encoder: &str, devices: &[Arc<Device>]) -> Outcome {
     fs::write(folder.join("ladder.toml"), ladder("clip.mp4", &rungs)).unwrap();
     let spec = rivet::spec::load(&folder.join("ladder.toml")).unwrap();
     let cache = Arc::new(LocalCache::open(&folder.join("cache")).unwrap());
-    let mut executors: Vec<Arc<dyn Executor>> = vec![Arc::new(Rav1e::new(1).unwrap())];
+    let mut executors: Vec<Arc<dyn Executor>> = vec![Arc::new(Rav1e::new(1))];
     executors.extend(devices.iter().map(|device| Arc::clone(device) as Arc<dyn Executor>));
     let options = graph::Options { jobs: 1, executors: Some(executors), ..graph::Options::default() };
     let warnings = Mutex::new(Vec::new());

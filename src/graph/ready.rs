@@ -1,9 +1,10 @@
 //! Which step runs next, and the memory that frames and encoders take.
 //!
 //! Short steps that others wait for come first, those nearest the source before others. Then
-//! encodes whose frames are in memory, in film order, of one chunk the largest first, so that
-//! none is left to run alone. Then the next span is decoded, and its frames are kept while there
-//! is room. Last come encodes whose frames have to be decoded again.
+//! encodes whose frames are in memory, in film order, of one chunk the largest first; the last few of
+//! a build in the order of their work, so that none is left to run alone. Before they run out the next
+//! span is decoded, and its frames are kept while there is room. Last come encodes whose frames have
+//! to be decoded again.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
@@ -57,12 +58,17 @@ pub struct Demand {
     pub encoder: u64,
 }
 
+/// Encodes that a span is expected to bring. Only the order of steps hangs on it.
+const ENCODES_A_SPAN: usize = 4;
+
 /// What a slot is looking for.
 pub struct Wanted<'a> {
     /// What it takes nothing else but; `None` where it takes anything.
     pub only: Option<Only>,
     /// Others wait for frames: decoding comes before encodes.
     pub decode_first: bool,
+    /// While fewer encodes than this are at hand, decoding comes first, too, as far as frames can be kept.
+    pub ahead: usize,
     /// Whether an encode, or a span to decode, is for this slot.
     pub takes: &'a dyn Fn(NodeIndex) -> bool,
 }
@@ -145,7 +151,8 @@ impl ReadyQueue {
             if let Some((_, nodes)) = self.sounds.pop_first() {
                 return Some(Next::Sound(nodes));
             }
-            if wanted.decode_first
+            let is_first = wanted.decode_first || self.runs_out(wanted, &demand);
+            if is_first
                 && let Some(next) =
                     self.next_decode(wanted, &demand).filter(|next| !matches!(next, Next::LetGo))
             {
@@ -157,8 +164,18 @@ impl ReadyQueue {
         }
         let place =
             |encodes: &[(u64, NodeIndex)]| encodes.iter().rposition(|&(_, node)| (wanted.takes)(node));
-        let at_hand = self.at_hand.iter().find_map(|chunk| Some((*chunk, place(self.encodes.get(chunk)?)?)));
-        if let Some((chunk, place)) = at_hand {
+        let mut at_hand = self.at_hand.iter().filter_map(|chunk| {
+            let encodes = self.encodes.get(chunk)?;
+            let place = place(encodes)?;
+            Some((*chunk, place, encodes.get(place)?.0))
+        });
+        let is_end = self.decodes.is_empty() && self.decoding == 0 && self.few_at_hand(wanted.ahead);
+        let next = match is_end {
+            // Of equals the first.
+            true => at_hand.rev().max_by_key(|&(.., work)| work),
+            false => at_hand.next(),
+        };
+        if let Some((chunk, place, _)) = next {
             return self.next_encode(chunk, place, demand, open);
         }
         if wanted.only.is_none()
@@ -227,21 +244,52 @@ impl ReadyQueue {
         }
     }
 
+    /// Encodes of this demand that may come to run at a time with one that has just been taken, itself
+    /// among them, up to `most`: as many as are left and have room.
+    pub fn side_by_side(&self, demand: Demand, most: usize) -> usize {
+        let left = match self.decodes.is_empty() && self.decoding == 0 {
+            true => self.encodes.values().take(most).map(Vec::len).sum::<usize>() + 1,
+            false => most,
+        };
+        let (frames, encoder) = self.shares(demand);
+        let room = self.budget / frames.saturating_add(encoder).max(1);
+        left.min(usize::try_from(room).unwrap_or(most)).clamp(1, most.max(1))
+    }
+
+    /// Whether there are fewer encodes at hand than this.
+    fn few_at_hand(&self, count: usize) -> bool {
+        let waiting = self.at_hand.iter().filter_map(|chunk| self.encodes.get(chunk)).map(Vec::len);
+        waiting.take(count).sum::<usize>() < count
+    }
+
+    /// Whether encodes at hand will soon run out, and the frames of the next span can be kept until
+    /// their turn comes.
+    fn runs_out(&self, wanted: &Wanted<'_>, demand: &impl Fn(NodeIndex) -> Demand) -> bool {
+        let to_come = self.decoding * ENCODES_A_SPAN;
+        let next = self.decodes.values().find(|&&node| (wanted.takes)(node));
+        next.is_some_and(|&node| self.has_room_to_keep(demand(node)))
+            && self.few_at_hand(wanted.ahead.saturating_sub(to_come))
+    }
+
+    /// Whether the frames of a span can be kept.
+    fn has_room_to_keep(&self, Demand { frames, decoder, .. }: Demand) -> bool {
+        frames <= self.budget / 4
+            && self.kept.saturating_add(frames) <= self.budget / 2
+            && self.used.saturating_add(decoder.saturating_add(frames)) <= self.budget
+    }
+
     fn next_decode(&mut self, wanted: &Wanted<'_>, demand: &impl Fn(NodeIndex) -> Demand) -> Option<Next> {
         let (&span, &node) = self.decodes.iter().find(|&(_, &node)| (wanted.takes)(node))?;
-        let Demand { frames, decoder, .. } = demand(node);
+        let demand = demand(node);
+        let Demand { frames, decoder, .. } = demand;
         let busy = self.encoding + self.decoding > 0;
-        let fits = |bytes: u64| self.used.saturating_add(bytes) <= self.budget;
-        let worth_keeping = frames <= self.budget / 4;
-        let keep = worth_keeping
-            && self.kept.saturating_add(frames) <= self.budget / 2
-            && fits(decoder.saturating_add(frames));
+        let keep = self.has_room_to_keep(demand);
         if !keep {
-            if worth_keeping && self.kept > 0 {
+            if frames <= self.budget / 4 && self.kept > 0 {
                 // What is kept becomes encodes, or it must make room.
                 return (!busy).then_some(Next::LetGo);
             }
-            if busy && !fits(decoder) {
+            if busy && self.used.saturating_add(decoder) > self.budget {
                 return None;
             }
         }

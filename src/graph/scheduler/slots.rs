@@ -27,6 +27,10 @@ pub(super) enum Slot {
 const MOST_FAILURES: u32 = 3;
 /// And a chunk on which one fails this often is not given to it any more.
 const MOST_ATTEMPTS: u32 = 3;
+/// Spans at a time for each of a GPU's decode engines: while one's pictures are fetched and digested,
+/// the engine decodes the other's. An H100's seven then make nine tenths of the pictures that they
+/// make when none is fetched, and with one span each four fifths (docs/gpu.md).
+const SPANS_PER_ENGINE: usize = 2;
 /// How long a device that granted no slot is left alone at first; twice as long each time, up to
 /// the last of these.
 const COOLING: [u64; 6] = [1, 2, 4, 8, 16, 30];
@@ -44,6 +48,12 @@ struct GpuSlots {
     about: GpuAbout,
     taken: usize,
     retired: bool,
+}
+
+impl GpuSlots {
+    fn slots(&self) -> usize {
+        (self.about.engines as usize).saturating_mul(SPANS_PER_ENGINE)
+    }
 }
 
 struct ExecutorSlots {
@@ -101,14 +111,15 @@ impl Slots {
 
     /// A GPU that decodes joins in. Returns how many slots it brings.
     pub(super) fn add_gpu(&mut self, about: GpuAbout) -> usize {
-        let engines = about.engines as usize;
-        self.gpus.push(GpuSlots { about, taken: 0, retired: false });
-        engines
+        let gpu = GpuSlots { about, taken: 0, retired: false };
+        let slots = gpu.slots();
+        self.gpus.push(gpu);
+        slots
     }
 
     /// GPUs with a decoder that is free.
     pub(super) fn free_gpus(&self) -> Vec<usize> {
-        let is_free = |gpu: &GpuSlots| !gpu.retired && gpu.taken < gpu.about.engines as usize;
+        let is_free = |gpu: &GpuSlots| !gpu.retired && gpu.taken < gpu.slots();
         (0..self.gpus.len()).filter(|&number| is_free(&self.gpus[number])).collect()
     }
 

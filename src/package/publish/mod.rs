@@ -262,7 +262,7 @@ fn look_at<'a>(folder: &Path, pair: Pair<'a>) -> Result<Found<'a>, PublishError>
 fn fill(stage: &Stage, folder: &Path, missing: &[&PublishFile], open: &Open<'_>) -> Result<(), PublishError> {
     let to_write: Vec<_> = missing.iter().copied().filter(|file| !stage.holds(file)).collect();
     disk::check_space(folder, to_write.iter().map(|file| file.size))?;
-    to_write.into_iter().try_for_each(|file| stage.write(file, open))
+    stage.write(&to_write, open)
 }
 
 /// Renames the staged files into place, role after role. All of a role is on the disk before the

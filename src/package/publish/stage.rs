@@ -7,10 +7,15 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::error::PublishError;
 use super::{Open, PublishFile, disk};
 
 pub(super) const STAGE_NAME: &str = ".rivet-tmp";
+
+/// Files that are synced together: as many are open at a time.
+const BATCH: usize = 64;
 
 pub(super) struct Stage {
     folder: PathBuf,
@@ -49,7 +54,7 @@ impl Stage {
         self.folder.join(&name.finalize().to_hex()[..32])
     }
 
-    /// A name for a file that is still being written.
+    /// A name for a record that is still being written.
     pub(super) fn scratch(&self) -> PathBuf {
         self.folder.join("unfinished")
     }
@@ -63,10 +68,25 @@ impl Stage {
             && has_digest(&place, file.digest)
     }
 
-    /// Copies the content of `file` here. It gets its name only when it is whole, true and synced.
-    pub(super) fn write(&self, file: &PublishFile, open: &Open<'_>) -> Result<(), PublishError> {
+    /// Copies the contents of `files` here. Each gets its name only when it is whole, true and synced.
+    pub(super) fn write(&self, files: &[&PublishFile], open: &Open<'_>) -> Result<(), PublishError> {
+        for batch in files.chunks(BATCH) {
+            let unsynced = batch.iter().map(|file| self.copy(file, open)).collect::<Result<Vec<_>, _>>()?;
+            // A disk takes many of them at a time almost as fast as one.
+            unsynced.par_iter().try_for_each(|(scratch, out)| {
+                out.sync_all().map_err(PublishError::io("sync", scratch))
+            })?;
+            for (file, (scratch, _)) in batch.iter().zip(&unsynced) {
+                disk::rename(scratch, &self.place(file))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the content of `file` to a name that none has when it is done.
+    fn copy(&self, file: &PublishFile, open: &Open<'_>) -> Result<(PathBuf, File), PublishError> {
         let unreadable = |source| PublishError::Content { path: file.path.clone(), source };
-        let scratch = self.scratch();
+        let scratch = self.place(file).with_extension("unfinished");
         // A byte more than there should be is enough to know that there is too much.
         let mut content = open(file).map_err(unreadable)?.take(file.size.saturating_add(1));
         let mut out = disk::create_file(&scratch)?;
@@ -94,8 +114,7 @@ impl Stage {
                 found,
             });
         }
-        out.sync_all().map_err(PublishError::io("sync", &scratch))?;
-        disk::rename(&scratch, &self.place(file))
+        Ok((scratch, out))
     }
 
     /// Removes the folder and what is in it.
