@@ -47,12 +47,17 @@ pub(super) struct Slots {
 struct GpuSlots {
     about: GpuAbout,
     taken: usize,
+    /// Whether it has decoded a span. It takes one for each engine until then: a process needs a good
+    /// part of a second to open a GPU, and a short film is over before a second one has.
+    has_decoded: bool,
     retired: bool,
 }
 
 impl GpuSlots {
+    /// Spans at a time.
     fn slots(&self) -> usize {
-        (self.about.engines as usize).saturating_mul(SPANS_PER_ENGINE)
+        let spans = if self.has_decoded { SPANS_PER_ENGINE } else { 1 };
+        (self.about.engines as usize).saturating_mul(spans)
     }
 }
 
@@ -109,12 +114,11 @@ impl Slots {
         self.cpus_taken + devices.chain(gpus).sum::<usize>()
     }
 
-    /// A GPU that decodes joins in. Returns how many slots it brings.
+    /// A GPU that decodes joins in. Returns how many slots it brings, at most.
     pub(super) fn add_gpu(&mut self, about: GpuAbout) -> usize {
-        let gpu = GpuSlots { about, taken: 0, retired: false };
-        let slots = gpu.slots();
-        self.gpus.push(gpu);
-        slots
+        let engines = about.engines as usize;
+        self.gpus.push(GpuSlots { about, taken: 0, has_decoded: false, retired: false });
+        engines.saturating_mul(SPANS_PER_ENGINE)
     }
 
     /// GPUs with a decoder that is free.
@@ -125,6 +129,10 @@ impl Slots {
 
     pub(super) fn gpu(&self, number: usize) -> &GpuAbout {
         &self.gpus[number].about
+    }
+
+    pub(super) fn gpu_decoded(&mut self, number: usize) {
+        self.gpus[number].has_decoded = true;
     }
 
     /// A GPU or its driver has failed. Returns whether that is news.
@@ -289,5 +297,38 @@ impl Slots {
             one.retired.as_ref().map(|reason| format!("{}: {reason}", one.executor.name()))
         });
         track.retired.iter().map(|(_, reason)| reason.clone()).chain(retired).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_takes_a_second_span_for_each_engine_once_it_has_decoded_one() {
+        let about = |engines| GpuAbout {
+            name: "a GPU".to_owned(),
+            uuid: format!("GPU-{engines}"),
+            engines,
+            codecs: Vec::new(),
+        };
+        let mut slots = Slots::new(1, &[]);
+        assert_eq!([7, 1].map(|engines| slots.add_gpu(about(engines))), [14, 2]);
+        let fill = |slots: &mut Slots, gpu| {
+            let mut taken = 0;
+            while slots.has_free(Slot::Decoder(gpu)) {
+                slots.take(Slot::Decoder(gpu));
+                taken += 1;
+            }
+            taken
+        };
+        assert_eq!((fill(&mut slots, 0), fill(&mut slots, 1)), (7, 1));
+        slots.release(Slot::Decoder(0));
+        slots.gpu_decoded(0);
+        assert_eq!((fill(&mut slots, 0), fill(&mut slots, 1)), (8, 0));
+        assert_eq!(slots.taken(), 15);
+        slots.release(Slot::Decoder(0));
+        assert!(slots.gpu_failed(0) && !slots.gpu_failed(0), "it is news once");
+        assert_eq!((fill(&mut slots, 0), slots.free_gpus()), (0, vec![]));
     }
 }
