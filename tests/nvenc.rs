@@ -227,8 +227,13 @@ fn another_tier_is_told() {
         let settings = settings(8, 4);
         let contract = contract(&settings, 200);
         let pictures = Chunk::new(FRAMES);
-        let job =
-            EncodeJob { pictures: &pictures, settings: &settings, contract: &contract, threads: 1, cancelled: &|| false };
+        let job = EncodeJob {
+            pictures: &pictures,
+            settings: &settings,
+            contract: &contract,
+            threads: 1,
+            cancelled: &|| false,
+        };
         let failure = only().encode(&job).outcome.unwrap_err();
         assert_eq!(failure.blame, Blame::Contract);
         assert_eq!(

@@ -62,8 +62,8 @@ impl Executor for Rav1e {
     }
 }
 
-/// The threads of one job. More than it has tiles only look for work and find none, which costs all
-/// jobs together a quarter of their time where there is one for every core.
+/// The threads of one job. Those beyond its tiles would only look for work and find none, which takes
+/// time from other jobs.
 fn threads(count: usize) -> Result<ThreadPool, Failure> {
     ThreadPoolBuilder::new()
         .num_threads(count.max(1))

@@ -353,3 +353,85 @@ impl ReadyQueue {
         self.review(chunk);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cache::Digest;
+    use crate::graph::film::Piece;
+    use crate::graph::frames::FrameSource;
+    use crate::media::{self, CodecsHere};
+
+    const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media/flower_960x540_2997_aac.mp4");
+
+    /// Frames that are never looked at.
+    fn frames() -> Arc<ChunkFrames> {
+        let track = Arc::new(media::scan(Path::new(CLIP), &|| false).unwrap().video);
+        let codecs = (Arc::new(CodecsHere) as _, Arc::default());
+        let source = Arc::new(FrameSource::new(Path::new(CLIP), track, codecs, &[1], 1));
+        let (durations, identity) = (vec![(1, 1)], Digest::of(b"one"));
+        let piece = Piece { first: 0, frames: 1, start: 0, durations, identity };
+        Arc::new(ChunkFrames::later(source, piece, false))
+    }
+
+    /// What a slot of the CPUs is given: the number of an encode, or of a span and 1000.
+    fn next(queue: &mut ReadyQueue, demand: Demand) -> Option<usize> {
+        let wanted = Wanted { only: None, decode_first: false, ahead: 4, takes: &|_| true };
+        let next = queue.next(&wanted, |_| demand, |_, _| unreachable!("all frames are at hand"));
+        next.map(|next| match next {
+            Next::Encode { node, .. } => node.index(),
+            Next::Decode { node, keep: true } => node.index(),
+            _ => panic!("nothing else is there"),
+        })
+    }
+
+    /// Chunks of two encodes, of which every other one is ten times the work.
+    fn queue(chunks: usize, spans: usize) -> ReadyQueue {
+        let mut queue = ReadyQueue::new(1000);
+        let frames = frames();
+        for chunk in 0..chunks {
+            let work = if chunk % 2 == 0 { 1 } else { 10 };
+            queue.push_encode((0, chunk), work, NodeIndex::new(2 * chunk));
+            queue.push_encode((0, chunk), 5 * work, NodeIndex::new(2 * chunk + 1));
+            queue.settle((0, chunk), Arc::clone(&frames), 0);
+        }
+        for span in 0..spans {
+            queue.push_decode((0, span), NodeIndex::new(1000 + span));
+        }
+        queue
+    }
+
+    #[test]
+    fn spans_are_decoded_before_encodes_run_out() {
+        let demand = Demand { frames: 10, decoder: 1, encoder: 1 };
+        let mut many = queue(4, 1);
+        let order: Vec<_> = std::iter::from_fn(|| next(&mut many, demand)).take(6).collect();
+        // In film order, of a chunk the larger first, until fewer than four are at hand.
+        assert_eq!(order, [1, 0, 3, 2, 5, 1000]);
+        // What cannot be kept is not decoded ahead.
+        let mut full = queue(1, 1);
+        assert_eq!(next(&mut full, Demand { frames: 300, ..demand }), Some(1));
+    }
+
+    #[test]
+    fn the_last_few_encodes_go_by_their_work() {
+        let demand = Demand::default();
+        let mut few = queue(2, 0);
+        // Four are not fewer than four: film order.
+        assert_eq!(next(&mut few, demand), Some(1));
+        let order: Vec<_> = std::iter::from_fn(|| next(&mut few, demand)).collect();
+        assert_eq!(order, [3, 2, 0]);
+    }
+
+    #[test]
+    fn cores_are_for_those_that_may_run_beside_each_other() {
+        let demand = Demand { frames: 10, decoder: 1, encoder: 90 };
+        assert_eq!(queue(8, 1).side_by_side(demand, 16), 10, "memory for no more");
+        assert_eq!(queue(8, 1).side_by_side(demand, 4), 4);
+        assert_eq!(queue(1, 0).side_by_side(demand, 16), 3, "two are left");
+        assert_eq!(queue(0, 0).side_by_side(demand, 16), 1);
+        assert_eq!(queue(0, 1).side_by_side(Demand::default(), 16), 16, "more will come");
+    }
+}

@@ -25,8 +25,7 @@ impl WorkerExecutor {
     pub fn find(pool: &Arc<WorkerPool>, slots: usize, wanted: &BTreeSet<&str>) -> Result<Found, Failure> {
         let (devices, others): (BTreeSet<&str>, BTreeSet<&str>) =
             wanted.iter().partition(|encoder| executors::is_on_device(encoder));
-        let apart =
-            |about| Arc::new(WorkerExecutor { about, pool: Arc::clone(pool) }) as Arc<dyn Executor>;
+        let apart = |about| Arc::new(WorkerExecutor { about, pool: Arc::clone(pool) }) as Arc<dyn Executor>;
         let here = executors::found_here(slots, Wanted::Named(&others))?;
         let mut found = Found {
             executors: here.executors.iter().map(|one| apart(About::of(&**one))).collect(),

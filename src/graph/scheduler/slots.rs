@@ -27,9 +27,9 @@ pub(super) enum Slot {
 const MOST_FAILURES: u32 = 3;
 /// And a chunk on which one fails this often is not given to it any more.
 const MOST_ATTEMPTS: u32 = 3;
-/// Spans at a time for each of a GPU's decode engines: while one's pictures are fetched and digested,
-/// the engine decodes the other's. An H100's seven then make nine tenths of the pictures that they
-/// make when none is fetched, and with one span each four fifths (docs/gpu.md).
+/// Spans at a time for each of a GPU's decode engines: while one's pictures are fetched, digested and
+/// handed over, the engine decodes the other's. With one, an H100's engines had nothing to do for four
+/// fifths of the time (docs/gpu.md).
 const SPANS_PER_ENGINE: usize = 2;
 /// How long a device that granted no slot is left alone at first; twice as long each time, up to
 /// the last of these.

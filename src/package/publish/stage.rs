@@ -73,9 +73,9 @@ impl Stage {
         for batch in files.chunks(BATCH) {
             let unsynced = batch.iter().map(|file| self.copy(file, open)).collect::<Result<Vec<_>, _>>()?;
             // A disk takes many of them at a time almost as fast as one.
-            unsynced.par_iter().try_for_each(|(scratch, out)| {
-                out.sync_all().map_err(PublishError::io("sync", scratch))
-            })?;
+            unsynced
+                .par_iter()
+                .try_for_each(|(scratch, out)| out.sync_all().map_err(PublishError::io("sync", scratch)))?;
             for (file, (scratch, _)) in batch.iter().zip(&unsynced) {
                 disk::rename(scratch, &self.place(file))?;
             }
