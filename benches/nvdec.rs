@@ -1,17 +1,20 @@
 //! How fast a GPU decodes for rivet, against a bare loop that has the GPU decode the same packets and
 //! looks at none of its pictures: with 1 decoder, 2, and so on to as many as there are engines, and with
-//! twice as many. Both are measured in one run, and quoted as ratios: what reaches the host, and what is
-//! digested there besides.
+//! twice as many. All are measured in one run, and quoted as ratios: what reaches the host, what is
+//! digested there besides, and what a build gets, from processes of their own, of which it has two for
+//! each engine.
 //!
-//! `cargo bench --bench nvdec -- FILM…` with H.264 or HEVC in MP4, Matroska or MPEG-TS.
+//! `cargo bench --bench nvdec -- FILM…` with H.264 or HEVC in MP4, Matroska or MPEG-TS. `RIVET` names the
+//! program that is to be the processes, where the one that was built with this is elsewhere.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Barrier};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ffmpeg_next as ffmpeg;
-use rivet::media::{self, GpuDecoder, PacketReader, SpanDecoder, VideoTrack};
+use rivet::media::{self, Codecs, DecodeOptions, GpuDecoder, OnGpu, PacketReader, SpanDecoder, VideoTrack};
 use rivet::nvidia::{self, Codec, Nvdec, NvidiaError, Picture, PictureSink, VideoDecoder, VideoFormat};
+use rivet::workers::{WorkerCodecs, WorkerCommand, WorkerOptions, WorkerPool};
 
 const DEFAULT: &str = "tests/media/bbb_854x480_24_30s.mp4";
 /// Each decoder goes through the film as often as it takes to make so many frames.
@@ -43,21 +46,27 @@ fn measure(film: &Path, gpu: &GpuDecoder) {
     let rounds = FRAMES.div_ceil(track.packets as usize);
     let frames = rounds * track.packets as usize;
     println!("{}: {} {}x{}, frames a second", film.display(), track.codec, track.width, track.height);
-    println!("decoders      bare   on the host  of bare   and digested  of bare");
+    println!("decoders      bare   on the host  of bare   and digested  of bare   in a build  of bare");
+    let codecs = workers();
     let bare = || -> Work<'_> { Box::new(|| (0..rounds).for_each(|_| stream.decode(&nvdec))) };
     let fetched = || spans(film, &track, Some(gpu), false, rounds);
     let digested = || spans(film, &track, Some(gpu), true, rounds);
+    let built = || spans_of_a_build(film, &track, gpu, &codecs, rounds);
     // Decoders are made the first time, and kept.
     rate(frames, 1, &bare);
     let engines = gpu.engines as usize;
     for decoders in (1..=engines).chain([2 * engines]) {
         let bare = rate(frames, decoders, &bare);
         let (fetched, digested) = (rate(frames, decoders, &fetched), rate(frames, decoders, &digested));
+        // The processes open the GPU with their first span, and are kept.
+        rate(frames, decoders, &built);
+        let built = rate(frames, decoders, &built);
         let percent = |rate: f64| 100.0 * rate / bare;
         println!(
-            "{decoders:>8} {bare:>9.0} {fetched:>13.0} {:>7.0}% {digested:>14.0} {:>7.0}%",
+            "{decoders:>8} {bare:>9.0} {fetched:>13.0} {:>7.0}% {digested:>14.0} {:>7.0}% {built:>12.0} {:>7.0}%",
             percent(fetched),
-            percent(digested)
+            percent(digested),
+            percent(built)
         );
     }
     let software = rate(track.packets as usize, 1, &|| spans(film, &track, None, false, 1));
@@ -116,10 +125,44 @@ fn spans<'a>(
     })
 }
 
+/// Decoding in processes, as a build does it.
+fn workers() -> WorkerCodecs {
+    let program = std::env::var_os("RIVET").unwrap_or_else(|| env!("CARGO_BIN_EXE_rivet").into());
+    let command = WorkerCommand {
+        program: program.into(),
+        arguments: vec!["worker".into(), "--shared-memory".into()],
+        shares_memory: true,
+    };
+    let options = WorkerOptions { command, patience: Duration::from_secs(60) };
+    WorkerCodecs::new(Arc::new(WorkerPool::new(options, Arc::default())))
+}
+
+/// What a build does: each picture is digested, looked at for cuts, and handed over in shared memory.
+fn spans_of_a_build<'a>(
+    film: &Path,
+    track: &'a Arc<VideoTrack>,
+    gpu: &'a GpuDecoder,
+    codecs: &'a WorkerCodecs,
+    rounds: usize,
+) -> Work<'a> {
+    let mut reader = PacketReader::open(film, Arc::clone(track)).expect("the film");
+    let numbers = (0..rounds).flat_map(|_| 0..track.spans.len());
+    let options = DecodeOptions { threads: 1, frames: true, at_once: true, gpu: Some(gpu.uuid.clone()) };
+    Box::new(move || {
+        for number in numbers {
+            let span = reader.read_span(number).expect("a span");
+            let mut decoding = codecs.open(span, &options).expect("a worker");
+            while decoding.next_picture().expect("a picture").is_some() {}
+            assert_eq!(decoding.on_gpu(), Some(OnGpu::Did));
+        }
+    })
+}
+
 /// The film as a byte stream, in memory.
 struct Stream {
     codec: Codec,
-    packets: Vec<Vec<u8>>,
+    /// Each with its picture's rank in presentation order: a parser mends stamps that do not grow.
+    packets: Vec<(i64, Vec<u8>)>,
 }
 
 impl Stream {
@@ -143,21 +186,26 @@ impl Stream {
         // They are part of the first packet: each stands for a picture.
         let mut headers = if stored { headers(codec, extradata) } else { Vec::new() };
         let mut packets = Vec::new();
+        let mut stamps = Vec::new();
         let mut packet = ffmpeg::Packet::empty();
         while packet.read(&mut input).is_ok() {
             if packet.stream() == track.stream {
                 let data = packet.data().unwrap_or_default();
                 let data = if stored { byte_stream(data) } else { data.to_vec() };
                 packets.push([std::mem::take(&mut headers), data].concat());
+                stamps.push(packet.pts().expect("a time stamp"));
             }
         }
-        Stream { codec, packets }
+        let mut shown = stamps.clone();
+        shown.sort_unstable();
+        let ranks = stamps.iter().map(|stamp| shown.partition_point(|earlier| earlier < stamp) as i64);
+        Stream { codec, packets: ranks.zip(packets).collect() }
     }
 
     fn decode(&self, nvdec: &Arc<Nvdec>) {
         let mut decoder = VideoDecoder::new(nvdec, self.codec, Blind).expect("a decoder");
-        for (number, packet) in self.packets.iter().enumerate() {
-            decoder.decode(packet, number as i64, false).expect("a picture");
+        for (rank, packet) in &self.packets {
+            decoder.decode(packet, *rank, false).expect("a picture");
         }
         decoder.finish().expect("the last pictures");
     }

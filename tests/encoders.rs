@@ -189,9 +189,9 @@ fn build(folder: &Path, fault: Fault, encoders: &str) -> (Vec<String>, Vec<Strin
     fs::write(folder.join("ladder.toml"), text).unwrap();
     let spec = rivet::spec::load(&folder.join("ladder.toml")).unwrap();
     let cache = Arc::new(Tiers::from(LocalCache::open(&folder.join("cache")).unwrap()));
-    let faulty = Arc::new(Faulty { rav1e: Rav1e::new(2).unwrap(), fault, attempts: AtomicUsize::new(0) });
+    let faulty = Arc::new(Faulty { rav1e: Rav1e::new(2), fault, attempts: AtomicUsize::new(0) });
     let options = graph::Options {
-        executors: Some(vec![faulty.clone(), Arc::new(Rav1e::new(2).unwrap())]),
+        executors: Some(vec![faulty.clone(), Arc::new(Rav1e::new(2))]),
         ..graph::Options::default()
     };
     let warnings = std::cell::RefCell::new(Vec::new());

@@ -83,6 +83,7 @@ fn level_and_colours_are_the_contracts() {
                 pictures: &source,
                 settings: &settings,
                 contract: &contract,
+                threads: 1,
                 cancelled: &|| false,
             };
             let chunk = nvenc.encode(&job).outcome.unwrap();

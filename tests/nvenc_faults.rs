@@ -62,7 +62,7 @@ fn what_the_driver_does_not_take_is_told() {
         let (nvenc, source, settings) = (only(), Chunk::new(2), settings(8, 4));
         let contract = contract(&settings, 200);
         let job =
-            EncodeJob { pictures: &source, settings: &settings, contract: &contract, cancelled: &|| false };
+            EncodeJob { pictures: &source, settings: &settings, contract: &contract, threads: 1, cancelled: &|| false };
         let message = "nvenc: nvEncInitializeEncoder failed: NV_ENC_ERR_UNSUPPORTED_PARAM \
                        (nvEncInitializeEncoder: the engine does not go to such a level)";
         let told = Failure { blame: Blame::Spec, message: message.to_owned() };
@@ -133,7 +133,7 @@ fn another_tier_is_told() {
         let contract = contract(&settings, 200);
         let pictures = Chunk::new(FRAMES);
         let job =
-            EncodeJob { pictures: &pictures, settings: &settings, contract: &contract, cancelled: &|| false };
+            EncodeJob { pictures: &pictures, settings: &settings, contract: &contract, threads: 1, cancelled: &|| false };
         let failure = only().encode(&job).outcome.unwrap_err();
         assert_eq!(failure.blame, Blame::Contract);
         assert_eq!(
@@ -271,6 +271,7 @@ fn a_job_that_is_broken_off_leaves_nothing_behind() {
                 pictures: &pictures,
                 settings: &settings,
                 contract: &contract,
+                threads: 1,
                 cancelled: &cancelled,
             };
             assert_eq!(nvenc.encode(&job).outcome.unwrap_err().blame, Blame::Cancelled);

@@ -50,7 +50,7 @@ impl Device {
     fn new(number: usize, slots: usize, fault: Fault) -> Arc<Device> {
         Arc::new(Device {
             name: format!("device:{number}"),
-            rav1e: Rav1e::new(1).unwrap(),
+            rav1e: Rav1e::new(1),
             slots,
             fault,
             attempts: AtomicUsize::new(0),
@@ -152,7 +152,7 @@ fn build_with(folder: &Path, encoder: &str, devices: &[Arc<Device>], options: gr
     fs::write(folder.join("ladder.toml"), ladder("clip.mp4", &rungs)).unwrap();
     let spec = rivet::spec::load(&folder.join("ladder.toml")).unwrap();
     let cache = Arc::new(Tiers::from(LocalCache::open(&folder.join("cache")).unwrap()));
-    let mut executors: Vec<Arc<dyn Executor>> = vec![Arc::new(Rav1e::new(1).unwrap())];
+    let mut executors: Vec<Arc<dyn Executor>> = vec![Arc::new(Rav1e::new(1))];
     executors.extend(devices.iter().map(|device| Arc::clone(device) as Arc<dyn Executor>));
     let options = graph::Options { jobs: 1, executors: Some(executors), ..options };
     let warnings = Mutex::new(Vec::new());

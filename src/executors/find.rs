@@ -59,7 +59,7 @@ impl Found {
 pub fn found_here(slots: usize, wanted: Wanted<'_>) -> Result<Found, Failure> {
     let mut found = Found::default();
     if wanted.has("rav1e") {
-        found.executors.push(Arc::new(Rav1e::new(slots)?));
+        found.executors.push(Arc::new(Rav1e::new(slots)));
     }
     if wanted.has(svt_av1::NAME) {
         found.take(
@@ -104,9 +104,10 @@ fn take_nvenc(found: &mut Found) {
     found.unusable.push(Unusable { encoder: NVENC.to_owned(), reason });
 }
 
-/// The executor of this name, as [`found_here`] has named it, without a look at others. Opening one may
-/// take room on a device for a moment: where there is none now the failure is [`super::Blame::Refused`].
-pub fn open(name: &str, slots: usize) -> Result<Arc<dyn Executor>, Failure> {
+/// The executor of this name, as [`found_here`] has named it, without a look at others: for one job at
+/// a time. Opening one may take room on a device for a moment: where there is none now the failure is
+/// [`super::Blame::Refused`].
+pub fn open(name: &str) -> Result<Arc<dyn Executor>, Failure> {
     #[cfg(feature = "nvidia")]
     if let Some(ordinal) = name.strip_prefix("nvenc:") {
         let failed = |error: &dyn std::fmt::Display| Failure::machine(format!("{name}: {error}"));
@@ -115,7 +116,7 @@ pub fn open(name: &str, slots: usize) -> Result<Arc<dyn Executor>, Failure> {
         let gpu = gpu.ok_or_else(|| failed(&"there is no such GPU"))?;
         return Ok(Arc::new(super::Nvenc::open(gpu).map_err(super::nvenc::failure)?));
     }
-    let found = found_here(slots, Wanted::Named(&BTreeSet::from([name])))?;
+    let found = found_here(1, Wanted::Named(&BTreeSet::from([name])))?;
     let reason = found.unusable.into_iter().map(|one| one.reason).next();
     let missing = || Failure::machine(format!("{name}: {}", reason.unwrap_or_else(|| "not here".to_owned())));
     found.executors.into_iter().find(|executor| executor.name() == name).ok_or_else(missing)

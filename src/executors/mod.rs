@@ -43,6 +43,8 @@ pub struct EncodeJob<'a> {
     pub pictures: &'a dyn Pictures,
     pub settings: &'a EncodeSettings,
     pub contract: &'a Contract,
+    /// Cores that the job may use at a time, at least one. They change no byte.
+    pub threads: usize,
     /// Asked between frames; when it says so, the job ends with [`Blame::Cancelled`].
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }

@@ -9,7 +9,7 @@ use rav1e::color::{
 };
 use rav1e::config::{Config, EncoderConfig};
 use rav1e::prelude::{EncoderStatus, FrameType, Pixel};
-use rayon::ThreadPool;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::collect::Collector;
 use super::quality::base_q_idx;
@@ -20,20 +20,13 @@ use crate::media::{Colour, Scaler};
 const IDENTITY: &str = "rav1e 0.8.1";
 
 pub struct Rav1e {
-    /// All jobs share these threads, so that those without a job of their own help with the
-    /// tiles of the jobs that are left.
-    pool: ThreadPool,
+    slots: usize,
 }
 
 impl Rav1e {
-    /// `threads` never changes the bytes.
-    pub fn new(threads: usize) -> Result<Rav1e, Failure> {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .thread_name(|n| format!("rav1e-{n}"))
-            .build()
-            .map(|pool| Rav1e { pool })
-            .map_err(|error| Failure::machine(format!("cannot start rav1e's threads: {error}")))
+    /// One that does so many jobs at a time.
+    pub fn new(slots: usize) -> Rav1e {
+        Rav1e { slots: slots.max(1) }
     }
 }
 
@@ -51,22 +44,32 @@ impl Executor for Rav1e {
     }
 
     fn slots(&self) -> usize {
-        self.pool.current_num_threads()
+        self.slots
     }
 
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
         let start = Instant::now();
         let outcome = configure(job.settings, job.contract.level_idx()).and_then(|config| {
+            let pool = threads(job.threads.min(config.tiles))?;
             let config = Config::new().with_encoder_config(config);
-            let pool = &self.pool;
             if job.settings.picture.bit_depth > 8 {
-                run::<u16>(job, &config, pool)
+                run::<u16>(job, &config, &pool)
             } else {
-                run::<u8>(job, &config, pool)
+                run::<u8>(job, &config, &pool)
             }
         });
         Report { outcome, wall: start.elapsed(), executor: self.name().to_owned() }
     }
+}
+
+/// The threads of one job. Those beyond its tiles would only look for work and find none, which takes
+/// time from other jobs.
+fn threads(count: usize) -> Result<ThreadPool, Failure> {
+    ThreadPoolBuilder::new()
+        .num_threads(count.max(1))
+        .thread_name(|n| format!("rav1e-{n}"))
+        .build()
+        .map_err(|error| Failure::machine(format!("cannot start rav1e's threads: {error}")))
 }
 
 fn configure(settings: &EncodeSettings, level_idx: u8) -> Result<EncoderConfig, Failure> {
@@ -182,7 +185,6 @@ fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Res
         if (job.cancelled)() {
             return Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() });
         }
-        // Work is stolen packet by packet, so no job waits long beneath another.
         match pool.install(|| context.receive_packet()) {
             Ok(packet) => {
                 chunk.take(&packet.data, packet.input_frameno, packet.frame_type == FrameType::KEY)?;

@@ -81,15 +81,16 @@ pub fn decode_job(
     Ok(Box::new(move |worker| work::decode_span(worker, &readers, span, (threads, gpu), keep)))
 }
 
+/// The job of an encode, done in a way (the rung's choice, the executor) and on so many cores.
 pub fn encode_job(
     title: &Title,
     track: usize,
-    choice: usize,
-    executor: usize,
+    way: (usize, usize),
     frames: Arc<ChunkFrames>,
+    threads: usize,
 ) -> Result<Job, StepError> {
     let plan = Arc::clone(title.rung(track)?);
-    Ok(Box::new(move |worker| work::encode_chunk(worker, &frames, &plan, choice, executor)))
+    Ok(Box::new(move |worker| work::encode_chunk(worker, &frames, &plan, way, threads)))
 }
 
 /// The job of windows of one sound, each given by track and piece. Returns it with the order in

@@ -1,9 +1,10 @@
 //! Which step runs next, and the memory that frames and encoders take.
 //!
 //! Short steps that others wait for come first, those nearest the source before others. Then
-//! encodes whose frames are in memory, in film order, of one chunk the largest first, so that
-//! none is left to run alone. Then the next span is decoded, and its frames are kept while there
-//! is room. Last come encodes whose frames have to be decoded again.
+//! encodes whose frames are in memory, in film order, of one chunk the largest first; the last few of
+//! a build in the order of their work, so that none is left to run alone. Before they run out the next
+//! span is decoded, and its frames are kept while there is room. Last come encodes whose frames have
+//! to be decoded again.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
@@ -57,12 +58,17 @@ pub struct Demand {
     pub encoder: u64,
 }
 
+/// Encodes that a span is expected to bring. Only the order of steps hangs on it.
+const ENCODES_A_SPAN: usize = 4;
+
 /// What a slot is looking for.
 pub struct Wanted<'a> {
     /// What it takes nothing else but; `None` where it takes anything.
     pub only: Option<Only>,
     /// Others wait for frames: decoding comes before encodes.
     pub decode_first: bool,
+    /// While fewer encodes than this are at hand, decoding comes first, too, as far as frames can be kept.
+    pub ahead: usize,
     /// Whether an encode, or a span to decode, is for this slot.
     pub takes: &'a dyn Fn(NodeIndex) -> bool,
 }
@@ -145,7 +151,8 @@ impl ReadyQueue {
             if let Some((_, nodes)) = self.sounds.pop_first() {
                 return Some(Next::Sound(nodes));
             }
-            if wanted.decode_first
+            let is_first = wanted.decode_first || self.runs_out(wanted, &demand);
+            if is_first
                 && let Some(next) =
                     self.next_decode(wanted, &demand).filter(|next| !matches!(next, Next::LetGo))
             {
@@ -157,8 +164,18 @@ impl ReadyQueue {
         }
         let place =
             |encodes: &[(u64, NodeIndex)]| encodes.iter().rposition(|&(_, node)| (wanted.takes)(node));
-        let at_hand = self.at_hand.iter().find_map(|chunk| Some((*chunk, place(self.encodes.get(chunk)?)?)));
-        if let Some((chunk, place)) = at_hand {
+        let mut at_hand = self.at_hand.iter().filter_map(|chunk| {
+            let encodes = self.encodes.get(chunk)?;
+            let place = place(encodes)?;
+            Some((*chunk, place, encodes.get(place)?.0))
+        });
+        let is_end = self.decodes.is_empty() && self.decoding == 0 && self.few_at_hand(wanted.ahead);
+        let next = match is_end {
+            // Of equals the first.
+            true => at_hand.rev().max_by_key(|&(.., work)| work),
+            false => at_hand.next(),
+        };
+        if let Some((chunk, place, _)) = next {
             return self.next_encode(chunk, place, demand, open);
         }
         if wanted.only.is_none()
@@ -227,21 +244,52 @@ impl ReadyQueue {
         }
     }
 
+    /// Encodes of this demand that may come to run at a time with one that has just been taken, itself
+    /// among them, up to `most`: as many as are left and have room.
+    pub fn side_by_side(&self, demand: Demand, most: usize) -> usize {
+        let left = match self.decodes.is_empty() && self.decoding == 0 {
+            true => self.encodes.values().take(most).map(Vec::len).sum::<usize>() + 1,
+            false => most,
+        };
+        let (frames, encoder) = self.shares(demand);
+        let room = self.budget / frames.saturating_add(encoder).max(1);
+        left.min(usize::try_from(room).unwrap_or(most)).clamp(1, most.max(1))
+    }
+
+    /// Whether there are fewer encodes at hand than this.
+    fn few_at_hand(&self, count: usize) -> bool {
+        let waiting = self.at_hand.iter().filter_map(|chunk| self.encodes.get(chunk)).map(Vec::len);
+        waiting.take(count).sum::<usize>() < count
+    }
+
+    /// Whether encodes at hand will soon run out, and the frames of the next span can be kept until
+    /// their turn comes.
+    fn runs_out(&self, wanted: &Wanted<'_>, demand: &impl Fn(NodeIndex) -> Demand) -> bool {
+        let to_come = self.decoding * ENCODES_A_SPAN;
+        let next = self.decodes.values().find(|&&node| (wanted.takes)(node));
+        next.is_some_and(|&node| self.has_room_to_keep(demand(node)))
+            && self.few_at_hand(wanted.ahead.saturating_sub(to_come))
+    }
+
+    /// Whether the frames of a span can be kept.
+    fn has_room_to_keep(&self, Demand { frames, decoder, .. }: Demand) -> bool {
+        frames <= self.budget / 4
+            && self.kept.saturating_add(frames) <= self.budget / 2
+            && self.used.saturating_add(decoder.saturating_add(frames)) <= self.budget
+    }
+
     fn next_decode(&mut self, wanted: &Wanted<'_>, demand: &impl Fn(NodeIndex) -> Demand) -> Option<Next> {
         let (&span, &node) = self.decodes.iter().find(|&(_, &node)| (wanted.takes)(node))?;
-        let Demand { frames, decoder, .. } = demand(node);
+        let demand = demand(node);
+        let Demand { frames, decoder, .. } = demand;
         let busy = self.encoding + self.decoding > 0;
-        let fits = |bytes: u64| self.used.saturating_add(bytes) <= self.budget;
-        let worth_keeping = frames <= self.budget / 4;
-        let keep = worth_keeping
-            && self.kept.saturating_add(frames) <= self.budget / 2
-            && fits(decoder.saturating_add(frames));
+        let keep = self.has_room_to_keep(demand);
         if !keep {
-            if worth_keeping && self.kept > 0 {
+            if frames <= self.budget / 4 && self.kept > 0 {
                 // What is kept becomes encodes, or it must make room.
                 return (!busy).then_some(Next::LetGo);
             }
-            if busy && !fits(decoder) {
+            if busy && self.used.saturating_add(decoder) > self.budget {
                 return None;
             }
         }
@@ -303,5 +351,87 @@ impl ReadyQueue {
             resident.running -= 1;
         }
         self.review(chunk);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cache::Digest;
+    use crate::graph::film::Piece;
+    use crate::graph::frames::FrameSource;
+    use crate::media::{self, CodecsHere};
+
+    const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media/flower_960x540_2997_aac.mp4");
+
+    /// Frames that are never looked at.
+    fn frames() -> Arc<ChunkFrames> {
+        let track = Arc::new(media::scan(Path::new(CLIP), &|| false).unwrap().video);
+        let codecs = (Arc::new(CodecsHere) as _, Arc::default());
+        let source = Arc::new(FrameSource::new(Path::new(CLIP), track, codecs, &[1], 1));
+        let (durations, identity) = (vec![(1, 1)], Digest::of(b"one"));
+        let piece = Piece { first: 0, frames: 1, start: 0, durations, identity };
+        Arc::new(ChunkFrames::later(source, piece, false))
+    }
+
+    /// What a slot of the CPUs is given: the number of an encode, or of a span and 1000.
+    fn next(queue: &mut ReadyQueue, demand: Demand) -> Option<usize> {
+        let wanted = Wanted { only: None, decode_first: false, ahead: 4, takes: &|_| true };
+        let next = queue.next(&wanted, |_| demand, |_, _| unreachable!("all frames are at hand"));
+        next.map(|next| match next {
+            Next::Encode { node, .. } => node.index(),
+            Next::Decode { node, keep: true } => node.index(),
+            _ => panic!("nothing else is there"),
+        })
+    }
+
+    /// Chunks of two encodes, of which every other one is ten times the work.
+    fn queue(chunks: usize, spans: usize) -> ReadyQueue {
+        let mut queue = ReadyQueue::new(1000);
+        let frames = frames();
+        for chunk in 0..chunks {
+            let work = if chunk % 2 == 0 { 1 } else { 10 };
+            queue.push_encode((0, chunk), work, NodeIndex::new(2 * chunk));
+            queue.push_encode((0, chunk), 5 * work, NodeIndex::new(2 * chunk + 1));
+            queue.settle((0, chunk), Arc::clone(&frames), 0);
+        }
+        for span in 0..spans {
+            queue.push_decode((0, span), NodeIndex::new(1000 + span));
+        }
+        queue
+    }
+
+    #[test]
+    fn spans_are_decoded_before_encodes_run_out() {
+        let demand = Demand { frames: 10, decoder: 1, encoder: 1 };
+        let mut many = queue(4, 1);
+        let order: Vec<_> = std::iter::from_fn(|| next(&mut many, demand)).take(6).collect();
+        // In film order, of a chunk the larger first, until fewer than four are at hand.
+        assert_eq!(order, [1, 0, 3, 2, 5, 1000]);
+        // What cannot be kept is not decoded ahead.
+        let mut full = queue(1, 1);
+        assert_eq!(next(&mut full, Demand { frames: 300, ..demand }), Some(1));
+    }
+
+    #[test]
+    fn the_last_few_encodes_go_by_their_work() {
+        let demand = Demand::default();
+        let mut few = queue(2, 0);
+        // Four are not fewer than four: film order.
+        assert_eq!(next(&mut few, demand), Some(1));
+        let order: Vec<_> = std::iter::from_fn(|| next(&mut few, demand)).collect();
+        assert_eq!(order, [3, 2, 0]);
+    }
+
+    #[test]
+    fn cores_are_for_those_that_may_run_beside_each_other() {
+        let demand = Demand { frames: 10, decoder: 1, encoder: 90 };
+        assert_eq!(queue(8, 1).side_by_side(demand, 16), 10, "memory for no more");
+        assert_eq!(queue(8, 1).side_by_side(demand, 4), 4);
+        assert_eq!(queue(1, 0).side_by_side(demand, 16), 3, "two are left");
+        assert_eq!(queue(0, 0).side_by_side(demand, 16), 1);
+        assert_eq!(queue(0, 1).side_by_side(Demand::default(), 16), 16, "more will come");
     }
 }

@@ -300,20 +300,20 @@ pub fn store_film(worker: &Worker, film: Film) -> Result<Made, StepError> {
     Ok(Made { result, payload: Payload::Film(Arc::new(film)) })
 }
 
-/// Encodes a chunk in one of the ways that its rung allows, by one of the executors.
+/// Encodes a chunk in one of the ways that its rung allows, by one of the executors, on so many cores.
 pub fn encode_chunk(
     worker: &Worker,
     frames: &ChunkFrames,
     rung: &RungPlan,
-    choice: usize,
-    executor: usize,
+    (choice, executor): (usize, usize),
+    threads: usize,
 ) -> Result<Made, StepError> {
     let missing = || StepError::internal("an encoder that is not here");
     let settings = &rung.choices.get(choice).ok_or_else(missing)?.settings;
     let executor = worker.executors.get(executor).ok_or_else(missing)?;
     let cancelled = || worker.is_cancelled();
     let chunk = frames.with(&cancelled, |pictures| {
-        let job = EncodeJob { pictures, settings, contract: &rung.contract, cancelled: &cancelled };
+        let job = EncodeJob { pictures, settings, contract: &rung.contract, threads, cancelled: &cancelled };
         executor.encode(&job).outcome.map_err(StepError::Encode)
     })?;
     let facts =

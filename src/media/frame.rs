@@ -133,7 +133,9 @@ impl Plane<'_> {
             return 0;
         };
         if size == 1 {
-            return bytes.iter().map(|&sample| u64::from(sample)).sum();
+            // Sums of 32 bits are added several at a time, and hold those of 2^24 samples.
+            let sums = bytes.chunks(1 << 24).map(|part| part.iter().map(|&sample| u32::from(sample)).sum());
+            return sums.map(|sum: u32| u64::from(sum)).sum();
         }
         let value = |pair: &[u8]| {
             let pair = [pair[0], pair[1]];

@@ -14,7 +14,7 @@ pub struct GpuDecoder {
     pub name: String,
     /// As `nvidia-smi -L` prints it.
     pub uuid: String,
-    /// Spans that it decodes at a time without one waiting for another.
+    /// Pictures that it decodes at a time.
     pub engines: u32,
     pub codecs: Vec<GpuCodec>,
     pub(super) device: nvdec::Device,

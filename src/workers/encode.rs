@@ -17,19 +17,15 @@ use super::protocol::{EncodeRequest, Reply, Request};
 pub struct WorkerExecutor {
     about: About,
     pool: Arc<WorkerPool>,
-    threads: usize,
 }
 
 impl WorkerExecutor {
-    /// Those of the wanted encoders that are here, each with as many slots and threads in every
-    /// worker. A device is looked for by a worker, so that a driver that hangs or crashes is none of
+    /// Those of the wanted encoders that are here, each with as many slots. A device is looked for by a worker, so that a driver that hangs or crashes is none of
     /// the build's.
     pub fn find(pool: &Arc<WorkerPool>, slots: usize, wanted: &BTreeSet<&str>) -> Result<Found, Failure> {
         let (devices, others): (BTreeSet<&str>, BTreeSet<&str>) =
             wanted.iter().partition(|encoder| executors::is_on_device(encoder));
-        let apart = |about| {
-            Arc::new(WorkerExecutor { about, pool: Arc::clone(pool), threads: slots }) as Arc<dyn Executor>
-        };
+        let apart = |about| Arc::new(WorkerExecutor { about, pool: Arc::clone(pool) }) as Arc<dyn Executor>;
         let here = executors::found_here(slots, Wanted::Named(&others))?;
         let mut found = Found {
             executors: here.executors.iter().map(|one| apart(About::of(&**one))).collect(),
@@ -80,7 +76,7 @@ impl WorkerExecutor {
         let request = Request::Encode(Box::new(EncodeRequest {
             executor: self.about.name.clone(),
             identity: self.about.identity.clone(),
-            threads: self.threads,
+            threads: job.threads,
             settings: job.settings.clone(),
             contract: job.contract.clone(),
             count: job.pictures.count(),

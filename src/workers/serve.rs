@@ -132,8 +132,8 @@ fn out_of_turn() -> io::Error {
 
 struct Server {
     channel: Channel,
-    /// Those that it has opened, each with its number of threads.
-    executors: Vec<(usize, Arc<dyn Executor>)>,
+    /// Those that it has opened.
+    executors: Vec<Arc<dyn Executor>>,
     /// Of the track that was decoded last.
     parameters: Option<TrackParameters>,
     /// The one that it has decoded on.
@@ -146,14 +146,11 @@ impl Server {
     }
 
     fn executor(&mut self, request: &EncodeRequest) -> Result<Arc<dyn Executor>, Failure> {
-        let same = |(threads, executor): &&(usize, Arc<dyn Executor>)| {
-            *threads == request.threads && executor.name() == request.executor
-        };
-        let executor = match self.executors.iter().find(same) {
-            Some((_, executor)) => Arc::clone(executor),
+        let executor = match self.executors.iter().find(|executor| executor.name() == request.executor) {
+            Some(executor) => Arc::clone(executor),
             None => {
-                let opened = executors::open(&request.executor, request.threads)?;
-                self.executors.push((request.threads, Arc::clone(&opened)));
+                let opened = executors::open(&request.executor)?;
+                self.executors.push(Arc::clone(&opened));
                 opened
             }
         };
@@ -172,6 +169,7 @@ impl Server {
             pictures: &pictures,
             settings: &request.settings,
             contract: &request.contract,
+            threads: request.threads,
             cancelled: &|| pulse.beat(),
         };
         executor.encode(&job).outcome

@@ -65,7 +65,7 @@ pub fn encode(
     settings: &EncodeSettings,
 ) -> Result<EncodedChunk, Failure> {
     let contract = contract(settings, 25);
-    let job = EncodeJob { pictures, settings, contract: &contract, cancelled: &|| false };
+    let job = EncodeJob { pictures, settings, contract: &contract, threads: 1, cancelled: &|| false };
     executor.encode(&job).outcome
 }
 

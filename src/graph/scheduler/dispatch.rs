@@ -20,6 +20,10 @@ use crate::graph::title::{Graph, Title};
 /// Frames that an encoder holds at most: its look-ahead and its references, with their
 /// half-size copies and motion data.
 const ENCODER_FRAMES: u64 = 100;
+/// Encodes for each slot that are to be at hand as long as there is something to decode. With two, those
+/// that are left when the last span has been decoded can be dealt out so that all slots end at about
+/// the same time.
+const AHEAD: usize = 2;
 
 impl Scheduler<'_> {
     pub(super) fn dispatch(&mut self) {
@@ -98,6 +102,7 @@ impl Scheduler<'_> {
         loop {
             let (titles, graph, jobs, slots) = (&self.titles, &self.graph, self.settings.jobs, &self.slots);
             let wanted = Wanted {
+                ahead: AHEAD * jobs,
                 only: match slot {
                     Slot::Cpu => None,
                     Slot::Device(_) => Some(Only::Encodes),
@@ -160,9 +165,12 @@ impl Scheduler<'_> {
                         continue;
                     };
                     let rekeyed = self.choose(id, way.choice);
+                    let cores = self.settings.jobs;
+                    let threads = cores / self.ready.side_by_side(demand, cores);
                     let Way { choice, executor } = way;
+                    let made_by = (choice, executor);
                     match rekeyed
-                        .and_then(|()| encode_job(&self.titles[title], track, choice, executor, frames))
+                        .and_then(|()| encode_job(&self.titles[title], track, made_by, frames, threads))
                     {
                         Ok(job) => {
                             self.slots.begun(way);

@@ -27,6 +27,10 @@ pub(super) enum Slot {
 const MOST_FAILURES: u32 = 3;
 /// And a chunk on which one fails this often is not given to it any more.
 const MOST_ATTEMPTS: u32 = 3;
+/// Spans at a time for each of a GPU's decode engines: while one's pictures are fetched, digested and
+/// handed over, the engine decodes the other's. With one, an H100's engines had nothing to do for four
+/// fifths of the time (docs/gpu.md).
+const SPANS_PER_ENGINE: usize = 2;
 
 pub(super) struct Slots {
     cpus: usize,
@@ -42,7 +46,18 @@ pub(super) struct Slots {
 struct GpuSlots {
     about: GpuAbout,
     taken: usize,
+    /// Whether it has decoded a span. It takes one for each engine until then: a process needs a good
+    /// part of a second to open a GPU, and a short film is over before a second one has.
+    has_decoded: bool,
     retired: bool,
+}
+
+impl GpuSlots {
+    /// Spans at a time.
+    fn slots(&self) -> usize {
+        let spans = if self.has_decoded { SPANS_PER_ENGINE } else { 1 };
+        (self.about.engines as usize).saturating_mul(spans)
+    }
 }
 
 struct ExecutorSlots {
@@ -103,21 +118,25 @@ impl Slots {
         self.cpus_taken + devices.chain(gpus).sum::<usize>()
     }
 
-    /// A GPU that decodes joins in. Returns how many slots it brings.
+    /// A GPU that decodes joins in. Returns how many slots it brings, at most.
     pub(super) fn add_gpu(&mut self, about: GpuAbout) -> usize {
         let engines = about.engines as usize;
-        self.gpus.push(GpuSlots { about, taken: 0, retired: false });
-        engines
+        self.gpus.push(GpuSlots { about, taken: 0, has_decoded: false, retired: false });
+        engines.saturating_mul(SPANS_PER_ENGINE)
     }
 
     /// GPUs with a decoder that is free.
     pub(super) fn free_gpus(&self) -> Vec<usize> {
-        let is_free = |gpu: &GpuSlots| !gpu.retired && gpu.taken < gpu.about.engines as usize;
+        let is_free = |gpu: &GpuSlots| !gpu.retired && gpu.taken < gpu.slots();
         (0..self.gpus.len()).filter(|&number| is_free(&self.gpus[number])).collect()
     }
 
     pub(super) fn gpu(&self, number: usize) -> &GpuAbout {
         &self.gpus[number].about
+    }
+
+    pub(super) fn gpu_decoded(&mut self, number: usize) {
+        self.gpus[number].has_decoded = true;
     }
 
     /// A GPU or its driver has failed. Returns whether that is news.
@@ -356,5 +375,33 @@ mod tests {
         assert_eq!(slots.free_devices(), [] as [usize; 0], "given up");
         assert_eq!(slots.asked_again(), None);
         assert_eq!(slots.executors[0].retired.as_deref(), Some("it had no room for a job in 0s"));
+    }
+
+    #[test]
+    fn a_gpu_takes_a_second_span_for_each_engine_once_it_has_decoded_one() {
+        let about = |engines| GpuAbout {
+            name: "a GPU".to_owned(),
+            uuid: format!("GPU-{engines}"),
+            engines,
+            codecs: Vec::new(),
+        };
+        let mut slots = Slots::new(1, &[], Vec::new());
+        assert_eq!([7, 1].map(|engines| slots.add_gpu(about(engines))), [14, 2]);
+        let fill = |slots: &mut Slots, gpu| {
+            let mut taken = 0;
+            while slots.has_free(Slot::Decoder(gpu)) {
+                slots.take(Slot::Decoder(gpu));
+                taken += 1;
+            }
+            taken
+        };
+        assert_eq!((fill(&mut slots, 0), fill(&mut slots, 1)), (7, 1));
+        slots.release(Slot::Decoder(0));
+        slots.gpu_decoded(0);
+        assert_eq!((fill(&mut slots, 0), fill(&mut slots, 1)), (8, 0));
+        assert_eq!(slots.taken(), 15);
+        slots.release(Slot::Decoder(0));
+        assert!(slots.gpu_failed(0) && !slots.gpu_failed(0), "it is news once");
+        assert_eq!((fill(&mut slots, 0), slots.free_gpus()), (0, vec![]));
     }
 }

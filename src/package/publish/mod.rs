@@ -275,15 +275,8 @@ fn look_at<'a>(folder: &Path, pair: Pair<'a>) -> Result<Found<'a>, PublishError>
 /// Stages what is missing, with a look at the free space before the first that is copied.
 fn fill(stage: &Stage, folder: &Path, missing: &[&PublishFile], open: &Open<'_>) -> Result<(), PublishError> {
     let to_write: Vec<_> = missing.iter().copied().filter(|file| !stage.holds(file)).collect();
-    let mut looked = false;
-    for (number, file) in to_write.iter().enumerate() {
-        let mut look = || {
-            let left = to_write.iter().skip(number).map(|file| file.size);
-            if std::mem::replace(&mut looked, true) { Ok(()) } else { disk::check_space(folder, left) }
-        };
-        stage.write(file, open, &mut look)?;
-    }
-    Ok(())
+    let check_space = |left: &[&PublishFile]| disk::check_space(folder, left.iter().map(|file| file.size));
+    stage.write(&to_write, open, &check_space)
 }
 
 /// Renames the staged files into place, role after role. All of a role is on the disk before the
