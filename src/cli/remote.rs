@@ -17,7 +17,7 @@ use super::{CacheDirArg, Exit, Open, cache_failed, cache_folder, complain};
 #[derive(Args)]
 pub struct RemoteArgs {
     /// A cache that other machines share: s3, gs, azblob, webdav, redis, fs or grpc (Bazel's Remote
-    /// Execution API), e.g. s3://bucket/prefix?region=eu-central-1 or grpcs://host:port. Credentials come
+    /// Execution API), e.g. s3://bucket/prefix?region=eu-central-1 or grpcs://host:9092. Credentials come
     /// from the environment [default: the spec's `cache.remote`]
     #[arg(long, value_name = "URL", env = "RIVET_REMOTE_CACHE", help_heading = "Remote cache")]
     remote_cache: Option<String>,

@@ -76,8 +76,8 @@ mod tests {
         let cache = ladder(&spec("remote = 'fs:///mnt/team/rivet'")).cache;
         assert_eq!(cache.remote.unwrap().to_string(), "fs:///mnt/team/rivet");
         has(
-            &invalid(&spec("remote = 's4://bucket'")),
-            &["`remote` in `[cache]` cannot be used", "did you mean `s3`?", "remote = \"s3://"],
+            &invalid(&spec("remote = 'redi://host'")),
+            &["`remote` in `[cache]` cannot be used", "did you mean `redis`?", "remote = \"s3://"],
         );
         let text = invalid(&spec("remote = 'redis://:hunter2@host/'"));
         has(&text, &["credentials have no place in it"]);

@@ -12,13 +12,13 @@ pub const SCHEMES: [(&str, &str); 10] = [
     ("s3", "s3://bucket/prefix?region=eu-central-1"),
     ("gs", "gs://bucket/prefix"),
     ("azblob", "azblob://container/prefix?account=name"),
-    ("webdav", "webdav://host:port/folder"),
+    ("webdav", "webdav://host:8080/folder"),
     ("webdavs", "webdavs://host/folder"),
     ("redis", "redis://host:6379/prefix"),
     ("rediss", "rediss://host:6379/prefix"),
     ("fs", "fs:///mnt/team/rivet"),
-    ("grpc", "grpc://host:port/instance"),
-    ("grpcs", "grpcs://host:port/instance"),
+    ("grpc", "grpc://host:9092/instance"),
+    ("grpcs", "grpcs://host:9092/instance"),
 ];
 
 /// What parameters are called that have no place in a URL that people see.
@@ -151,7 +151,7 @@ mod tests {
     fn what_is_none_is_told() {
         let told = |text: &str| text.parse::<RemoteUrl>().unwrap_err().to_string();
         assert!(told("team-cache").contains("it is not a URL"));
-        assert!(told("s4://bucket").contains("did you mean `s3`?"));
+        assert!(told("redi://host/").contains("did you mean `redis`?"));
         assert!(told("ftp://host/").contains("known are s3, gs,"));
         assert!(told("fs://mnt/team").contains("fs:///mnt/team/rivet"));
         assert!(told("fs:///").contains("fs:///mnt/team/rivet"));
