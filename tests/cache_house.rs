@@ -124,7 +124,8 @@ fn what_a_title_is_made_of_hangs_together_and_a_pin_holds_it() {
     project.write("ladder.toml", spec(40));
     fs::remove_dir_all(project.path("out")).unwrap();
     let again = project.build();
-    assert_eq!(again.ran_at_all(), again.ran("publish"), "{}", again.summary());
+    // The source was forgotten, and is read; what hangs on it is there.
+    assert_eq!((again.ran("source"), again.ran_at_all()), (1, 2), "{}", again.summary());
     assert_eq!(project.output(), before);
 
     assert!(cache(&project, &["unpin"]).contains("no longer pinned"));
@@ -196,8 +197,16 @@ fn builds_and_cleanings_at_once() {
     other.write("ladder.toml", spec(50));
     other.build();
     let project = project();
+    /// Says that it is over, also where a build went wrong.
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let over = AtomicBool::new(false);
     let cleanings = std::thread::scope(|scope| {
+        let ends = Over(&over);
         let cleaner = scope.spawn(|| {
             let mut cleanings = 0;
             while !over.load(Ordering::Relaxed) {
@@ -212,7 +221,7 @@ fn builds_and_cleanings_at_once() {
             assert_eq!(project.output(), whole.output());
             fs::remove_dir_all(project.path("out")).unwrap();
         }
-        over.store(true, Ordering::Relaxed);
+        drop(ends);
         cleaner.join().unwrap()
     });
     assert!(cleanings > 5, "{cleanings}");
@@ -322,7 +331,8 @@ fn what_is_not_rivets_is_told_and_left_alone() {
     assert!(!entries(&project).is_empty());
     cache(&project, &["clear", "--yes"]);
     assert!(foreign.iter().all(|name| cache_folder(&project).join(name).exists()));
-    assert_eq!((entries(&project).len(), part(&project, "blobs").len()), (0, 0));
+    // The one that is left among the results is not rivet's.
+    assert_eq!((entries(&project).len(), part(&project, "blobs").len()), (0, 1));
     project.build();
     assert_eq!(project.output(), before);
 }

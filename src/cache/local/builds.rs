@@ -1,7 +1,8 @@
 //! Builds that run announce themselves, so that a cleaning takes nothing from under them. An
 //! announcement is a file that its build holds locked: however the build ends, the lock goes with it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -35,7 +36,11 @@ pub(super) struct Running {
 pub(super) fn announce(folder: &Path, tmp: &Path) -> Result<(RunningBuild, SystemTime), CacheError> {
     let failed = || CacheError::io("announce the build in", folder);
     // It gets its name when it is locked: one that is not belongs to nobody.
-    let file = tempfile::Builder::new().prefix("build-").tempfile_in(tmp).map_err(failed())?;
+    let file = tempfile::Builder::new()
+        .prefix("build-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(tmp)
+        .map_err(failed())?;
     if let Err(error) = file.as_file().lock() {
         // On a file system without locks all announcements count as of running builds.
         tracing::debug!("{} cannot be locked: {error}", file.path().display());
@@ -49,24 +54,22 @@ pub(super) fn announce(folder: &Path, tmp: &Path) -> Result<(RunningBuild, Syste
 
 /// The builds that run, of any process on any machine; what others left behind is removed.
 pub(super) fn running(folder: &Path) -> Result<Running, CacheError> {
-    let failed = || CacheError::io("look for running builds in", folder);
     let mut running = Running::default();
     for path in list(folder)?.into_iter().map(|entry| entry.path()) {
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            // It has just ended.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(CacheError::io("look at the running build", &path)(error)),
-        };
-        match file.try_lock() {
-            Ok(()) => {
+        // It may have just ended.
+        let Ok(began) = path.symlink_metadata().and_then(|meta| meta.modified()) else { continue };
+        // A network file system locks only what may be written to. What cannot be opened or locked
+        // may be a running build's.
+        let has_ended = File::options().read(true).write(true).open(&path).is_ok_and(|file| {
+            let ended = file.try_lock().is_ok();
+            if ended {
                 let _ = fs::remove_file(&path);
             }
-            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {
-                let began = file.metadata().and_then(|meta| meta.modified()).map_err(failed())?;
-                running.builds += 1;
-                running.since = Some(running.since.map_or(began, |since| since.min(began)));
-            }
+            ended
+        });
+        if !has_ended && path.symlink_metadata().is_ok() {
+            running.builds += 1;
+            running.since = Some(running.since.map_or(began, |since| since.min(began)));
         }
     }
     Ok(running)

@@ -58,6 +58,8 @@ pub fn pin(args: &PinArgs) -> Result<Exit, Exit> {
     let spec = &args.ladder.ladder;
     let ladder = load(spec)?;
     let cache = open_cache(&args.ladder.cache, Some(&ladder))?;
+    // Nothing of it may be cleaned away before it is pinned.
+    let _running = cache.announce().map_err(|error| cache_failed(&error))?;
     let cancelled = on_interrupt();
     let here = Arc::new(Tiers::from(Arc::clone(&cache)));
     let keys = graph::title_keys(&ladder, &here, &looking(), &cancelled).map_err(|error| failed(&error))?;

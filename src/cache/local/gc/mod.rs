@@ -100,12 +100,12 @@ impl LocalCache {
     /// Cleans. `progress` is told how many files have gone, now and then.
     pub fn collect(
         &self,
-        rules: &GcRules,
+        asked: &GcRules,
         cancelled: &AtomicBool,
         progress: &dyn Fn(Tally),
     ) -> Result<Collected, CacheError> {
         let mut report =
-            Collected { dry_run: rules.dry_run, max_bytes: rules.max_bytes, ..Collected::default() };
+            Collected { dry_run: asked.dry_run, max_bytes: asked.max_bytes, ..Collected::default() };
         let Some((_lock, now)) = self.only_one(cancelled)? else {
             report.interrupted = true;
             return Ok(report);
@@ -118,18 +118,19 @@ impl LocalCache {
         marks.mark(pins.iter().filter_map(|key| marks.find(key)), &mut pinned);
 
         let mut cleaning =
-            Cleaning { cache: self, dry_run: rules.dry_run, cancelled, progress, gone: Tally::default() };
-        let forgotten = now - rules.max_age.unwrap_or(FORGOTTEN_AFTER).as_nanos() as Nanos;
-        cleaning.stats(forgotten, &mut report)?;
-        cleaning.log(forgotten, &mut report)?;
-        cleaning.damaged(&marks, &mut report)?;
-        let rules = Rules {
+            Cleaning { cache: self, dry_run: asked.dry_run, cancelled, progress, gone: Tally::default() };
+        let forgotten = now - asked.max_age.unwrap_or(FORGOTTEN_AFTER).as_nanos() as Nanos;
+        let mut rules = Rules {
             now,
             builds_since: running.since.map(nanos),
-            max_age: rules.max_age.map(|age| age.as_nanos() as Nanos),
-            max_bytes: rules.max_bytes,
-            other_bytes: report.kept.stats.bytes + report.kept.log.bytes,
+            max_age: asked.max_age.map(|age| age.as_nanos() as Nanos),
+            max_bytes: asked.max_bytes,
+            other_bytes: 0,
         };
+        cleaning.stats(forgotten, &rules, &mut report)?;
+        cleaning.log(forgotten, &mut report)?;
+        cleaning.damaged(&marks, &mut report)?;
+        rules.other_bytes = report.kept.stats.bytes + report.kept.log.bytes;
         let plan = plan(&marks, &pinned, &rules);
         let gone = cleaning.entries(&marks, &plan, &mut report)?;
         cleaning.blobs(&marks, &plan, &gone, &mut report)?;
@@ -191,11 +192,14 @@ impl Cleaning<'_> {
     }
 
     /// Digests of sources that nobody asked for since `forgotten`.
-    fn stats(&mut self, forgotten: Nanos, report: &mut Collected) -> Result<(), CacheError> {
+    fn stats(&mut self, forgotten: Nanos, rules: &Rules, report: &mut Collected) -> Result<(), CacheError> {
         let part = self.cache.root.join("stats");
         for file in shards::each(|shard| shards::files(&part, shard, &mut |_| {}))?.into_iter().flatten() {
             let bytes = disk_bytes(&file.meta);
-            if marks::modified(&file) < forgotten && !self.is_cancelled() {
+            let modified = marks::modified(&file);
+            // A build goes by what it read of a source until it has done with that.
+            let may_go = modified < forgotten && !rules.in_use(modified);
+            if may_go && !self.is_cancelled() && Self::is_untouched(&file.path, modified) {
                 self.remove(&file.path, bytes)?;
                 report.removed.stats.add(bytes);
             } else {
