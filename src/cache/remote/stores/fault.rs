@@ -3,6 +3,7 @@
 //! perhaps a credential.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::io;
 
 use http::StatusCode;
@@ -14,15 +15,28 @@ use super::{RemoteError, RemoteFault, RemoteUrl};
 /// Where credentials are told of.
 const SEE: &str = "docs/cache.md tells where they are looked for";
 
-/// The error at `url`, where `doing` failed: "reading an entry".
-pub(super) fn remote_error(url: &RemoteUrl, doing: &str, error: &opendal::Error) -> RemoteError {
+/// The error at `url`, where `doing` failed: "reading the entry ab12".
+pub(super) fn remote_error(url: &RemoteUrl, doing: impl Display, error: &opendal::Error) -> RemoteError {
     let (fault, why) = judge(error);
     RemoteError::new(fault, format!("{url}: {doing}: {why}"))
 }
 
+/// Whether the service does not know what it was asked to do.
+pub(super) fn is_unimplemented(error: &opendal::Error) -> bool {
+    refusal(error).is_some_and(|refusal| refusal.status == StatusCode::NOT_IMPLEMENTED)
+}
+
+fn refusal(error: &opendal::Error) -> Option<&Refusal> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+fn causes(error: &opendal::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |cause| (*cause).source())
+}
+
 fn judge(error: &opendal::Error) -> (RemoteFault, String) {
-    let causes = || std::iter::successors(error.source(), |cause| (*cause).source());
-    if let Some(refusal) = causes().find_map(|cause| cause.downcast_ref::<Refusal>()) {
+    let causes = || causes(error);
+    if let Some(refusal) = refusal(error) {
         return (of_status(refusal), refusal.to_string());
     }
     if matches!(error.message(), "signing http request" | "failed to sign S3 Express request") {
@@ -131,7 +145,7 @@ mod tests {
         (error.fault, error.message)
     }
 
-    fn refusal(status: u16, code: &str) -> RemoteFault {
+    fn fault_of(status: u16, code: &str) -> RemoteFault {
         let code = Some(code.to_owned()).filter(|code| !code.is_empty());
         let refusal = Refusal { status: StatusCode::from_u16(status).unwrap(), code };
         told_of(opendal::Error::new(ErrorKind::Unexpected, "no").set_source(refusal)).0
@@ -153,7 +167,7 @@ mod tests {
             (503, "SlowDown", RemoteFault::Passing),
             (507, "", RemoteFault::Full),
         ] {
-            assert_eq!(refusal(status, code), fault, "{status} {code}");
+            assert_eq!(fault_of(status, code), fault, "{status} {code}");
         }
     }
 

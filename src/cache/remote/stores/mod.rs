@@ -18,10 +18,12 @@ mod services;
 mod store;
 mod transport;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ActionKey, BlobRef, Remote, RemoteError, RemoteFault, RemoteUrl};
+use crate::cache::Digest;
 use credentials::Credentials;
 use folder::Folder;
 use redis::Redis;
@@ -53,33 +55,55 @@ fn root(url: &RemoteUrl) -> Result<String, RemoteError> {
     Ok(if prefix.is_empty() { LAYOUT.to_owned() } else { format!("{prefix}/{LAYOUT}") })
 }
 
-fn entry_name(key: &ActionKey) -> String {
-    name("entries", &key.to_string())
+/// An entry or a blob. Shown as in messages: "the entry 17762fddd969".
+struct Thing {
+    what: &'static str,
+    digest: Digest,
+    /// Where it is, under the root.
+    name: String,
 }
 
-fn blob_name(blob: &BlobRef) -> String {
-    name("blobs", &blob.digest.to_string())
+impl Thing {
+    fn entry(key: &ActionKey) -> Thing {
+        Thing::new("entry", "entries", key.0)
+    }
+
+    fn blob(blob: &BlobRef) -> Thing {
+        Thing::new("blob", "blobs", blob.digest)
+    }
+
+    fn new(what: &'static str, part: &str, digest: Digest) -> Thing {
+        let hex = digest.to_string();
+        Thing { what, digest, name: format!("{part}/{}/{hex}", &hex[..2]) }
+    }
 }
 
-fn name(part: &str, hex: &str) -> String {
-    format!("{part}/{}/{hex}", &hex[..2])
+impl fmt::Display for Thing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the {} {}", self.what, self.digest.short())
+    }
 }
 
-fn refused(url: &RemoteUrl, why: impl std::fmt::Display) -> RemoteError {
+fn refused(url: &RemoteUrl, why: impl fmt::Display) -> RemoteError {
     RemoteError::new(RemoteFault::Refused, format!("{url}: {why}"))
+}
+
+fn nonsense(url: &RemoteUrl, what: impl fmt::Display) -> RemoteError {
+    RemoteError::new(RemoteFault::Nonsense, format!("{url}: {what}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::Digest;
 
     #[test]
     fn names_are_those_of_the_local_cache() {
         let digest = Digest::of(b"x");
         let hex = digest.to_string();
-        assert_eq!(entry_name(&ActionKey(digest)), format!("entries/{}/{hex}", &hex[..2]));
-        assert_eq!(blob_name(&BlobRef { digest, size: 1 }), format!("blobs/{}/{hex}", &hex[..2]));
+        let (entry, blob) = (Thing::entry(&ActionKey(digest)), Thing::blob(&BlobRef { digest, size: 1 }));
+        assert_eq!(entry.name, format!("entries/{}/{hex}", &hex[..2]));
+        assert_eq!(blob.name, format!("blobs/{}/{hex}", &hex[..2]));
+        assert_eq!(blob.to_string(), format!("the blob {}", &hex[..12]));
     }
 
     #[test]

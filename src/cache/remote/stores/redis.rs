@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use super::credentials::Credentials;
 use super::parameters::Parameters;
 use super::{
-    ActionKey, BlobRef, Remote, RemoteError, RemoteFault, RemoteUrl, blob_name, entry_name, refused, root,
+    ActionKey, BlobRef, Remote, RemoteError, RemoteFault, RemoteUrl, Thing, nonsense, refused, root,
 };
 use crate::cache::remote::MOST_ENTRY;
 
@@ -82,7 +82,12 @@ impl Redis {
     }
 
     /// Runs a command. `doing` is for a message: "reading".
-    async fn run<T: FromRedisValue>(&self, doing: &str, name: &str, command: Cmd) -> Result<T, RemoteError> {
+    async fn run<T: FromRedisValue>(
+        &self,
+        doing: &str,
+        thing: &Thing,
+        command: Cmd,
+    ) -> Result<T, RemoteError> {
         let answer = async { command.query_async(&mut self.connection().await?).await };
         let error: RedisError = match answer.await {
             Ok(answer) => return Ok(answer),
@@ -92,70 +97,66 @@ impl Redis {
             *self.connection.lock().await = None;
         }
         let (fault, why) = judge(&error);
-        Err(RemoteError::new(fault, format!("{}: {doing} {name}: {why}", self.url)))
+        Err(RemoteError::new(fault, format!("{}: {doing} {thing}: {why}", self.url)))
     }
 
     /// At most `most` bytes and one more.
-    async fn read(&self, name: &str, most: u64) -> Result<Option<Bytes>, RemoteError> {
-        let key = self.key(name);
+    async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
+        let key = self.key(thing);
         // The last byte that is asked for is one too many, and its coming tells that there are more.
-        let exists = self.run::<bool>("reading", name, Cmd::exists(&key));
+        let exists = self.run::<bool>("reading", thing, Cmd::exists(&key));
         let last = isize::try_from(most).unwrap_or(isize::MAX);
-        let bytes = self.run("reading", name, Cmd::getrange(&key, 0, last));
+        let bytes = self.run("reading", thing, Cmd::getrange(&key, 0, last));
         let (exists, bytes) = future::try_join(exists, bytes).await?;
         Ok(exists.then_some(bytes))
     }
 
     async fn entry(&self, key: &ActionKey) -> Result<Option<Bytes>, RemoteError> {
-        let name = entry_name(key);
-        match self.read(&name, MOST_ENTRY).await? {
+        let thing = Thing::entry(key);
+        match self.read(&thing, MOST_ENTRY).await? {
             Some(bytes) if bytes.len() as u64 > MOST_ENTRY => {
-                Err(self.nonsense(format_args!("the entry {name} has more than {MOST_ENTRY} bytes")))
+                Err(nonsense(&self.url, format_args!("{thing} has more than {MOST_ENTRY} bytes")))
             }
             bytes => Ok(bytes),
         }
     }
 
     async fn blob(&self, blob: &BlobRef) -> Result<Option<Bytes>, RemoteError> {
-        let name = blob_name(blob);
-        match self.read(&name, blob.size).await? {
+        let thing = Thing::blob(blob);
+        match self.read(&thing, blob.size).await? {
             Some(bytes) if bytes.len() as u64 != blob.size => {
-                Err(self.nonsense(format_args!("the blob {name} has not {} bytes", blob.size)))
+                Err(nonsense(&self.url, format_args!("{thing} has not {} bytes", blob.size)))
             }
             bytes => Ok(bytes),
         }
     }
 
     async fn has(&self, blob: &BlobRef) -> Result<bool, RemoteError> {
-        let name = blob_name(blob);
-        let key = self.key(&name);
-        let exists = self.run::<bool>("looking for", &name, Cmd::exists(&key));
-        let length = self.run::<u64>("looking for", &name, Cmd::strlen(&key));
+        let thing = Thing::blob(blob);
+        let key = self.key(&thing);
+        let exists = self.run::<bool>("looking for", &thing, Cmd::exists(&key));
+        let length = self.run::<u64>("looking for", &thing, Cmd::strlen(&key));
         let (exists, length) = future::try_join(exists, length).await?;
         Ok(exists && length == blob.size)
     }
 
-    async fn put(&self, name: &str, bytes: &Bytes) -> Result<(), RemoteError> {
+    async fn put(&self, thing: &Thing, bytes: &Bytes) -> Result<(), RemoteError> {
         if bytes.len() as u64 > MOST_VALUE {
-            let told = format_args!("storing {name}: Redis takes no more than {MOST_VALUE} bytes at once");
+            let told = format_args!("storing {thing}: Redis takes no more than {MOST_VALUE} bytes at once");
             return Err(refused(&self.url, told));
         }
-        self.run("storing", name, Cmd::set(self.key(name), &bytes[..])).await
+        self.run("storing", thing, Cmd::set(self.key(thing), &bytes[..])).await
     }
 
     async fn put_blob(&self, blob: &BlobRef, bytes: &Bytes) -> Result<(), RemoteError> {
         if self.has(blob).await? {
             return Ok(());
         }
-        self.put(&blob_name(blob), bytes).await
+        self.put(&Thing::blob(blob), bytes).await
     }
 
-    fn key(&self, name: &str) -> String {
-        format!("{}/{name}", self.root)
-    }
-
-    fn nonsense(&self, what: impl std::fmt::Display) -> RemoteError {
-        RemoteError::new(RemoteFault::Nonsense, format!("{}: {what}", self.url))
+    fn key(&self, thing: &Thing) -> String {
+        format!("{}/{}", self.root, thing.name)
     }
 }
 
@@ -207,7 +208,7 @@ impl Remote for Redis {
         bytes: Bytes,
         _blobs: &'a [BlobRef],
     ) -> BoxFuture<'a, Result<(), RemoteError>> {
-        async move { self.put(&entry_name(key), &bytes).await }.boxed()
+        async move { self.put(&Thing::entry(key), &bytes).await }.boxed()
     }
 
     fn missing<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Result<Vec<BlobRef>, RemoteError>> {

@@ -56,9 +56,6 @@ fn s3(url: &RemoteUrl) -> Result<Operator, RemoteError> {
     if let Some(profile) = parameters.get("profile") {
         service = service.profile(profile);
     }
-    if variable("AWS_EC2_METADATA_DISABLED")?.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-        service = service.disable_ec2_metadata();
-    }
     if parameters.flag("virtual_host")? {
         service = service.enable_virtual_host_style();
     }

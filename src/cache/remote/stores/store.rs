@@ -9,9 +9,9 @@ use futures_util::future::{self, BoxFuture, FutureExt};
 use opendal::{ErrorKind, Operator};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::fault::remote_error;
+use super::fault::{is_unimplemented, remote_error};
 use super::folder::Folder;
-use super::{ActionKey, BlobRef, Remote, RemoteError, RemoteFault, RemoteUrl, blob_name, entry_name};
+use super::{ActionKey, BlobRef, Remote, RemoteError, RemoteFault, RemoteUrl, Thing, nonsense};
 use crate::cache::remote::MOST_ENTRY;
 
 /// Requests at once.
@@ -58,14 +58,14 @@ impl Store {
         Ok((turn, operator))
     }
 
-    /// The bytes under `name`, of which there may be `most`.
-    async fn read(&self, name: &str, most: u64, what: &str) -> Result<Option<Bytes>, RemoteError> {
+    /// The bytes of a thing, of which there may be `most`.
+    async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
         let (_turn, operator) = self.turn().await?;
-        match self.try_read(operator, name, most).await {
+        match self.try_read(operator, &thing.name, most).await {
             Ok(Some(bytes)) => Ok(Some(bytes)),
-            Ok(None) => Err(self.nonsense(format_args!("{what} {name} has more than {most} bytes"))),
+            Ok(None) => Err(nonsense(&self.url, format_args!("{thing} has more than {most} bytes"))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(remote_error(&self.url, &format!("reading {name}"), &error)),
+            Err(error) => Err(self.failed("reading", thing, &error)),
         }
     }
 
@@ -100,53 +100,55 @@ impl Store {
     }
 
     async fn blob(&self, blob: &BlobRef) -> Result<Option<Bytes>, RemoteError> {
-        let name = blob_name(blob);
-        let bytes = self.read(&name, blob.size, "the blob").await?;
-        match bytes {
+        let thing = Thing::blob(blob);
+        match self.read(&thing, blob.size).await? {
             Some(bytes) if bytes.len() as u64 != blob.size => {
                 let (found, wanted) = (bytes.len(), blob.size);
-                Err(self.nonsense(format_args!("the blob {name} has {found} bytes instead of {wanted}")))
+                Err(nonsense(&self.url, format_args!("{thing} has {found} bytes instead of {wanted}")))
             }
             bytes => Ok(bytes),
         }
     }
 
     /// Whether a blob is there, as far as its length tells.
-    async fn has(&self, operator: &Operator, name: &str, size: u64) -> Result<bool, RemoteError> {
-        match operator.stat(name).await {
-            Ok(there) => Ok(there.is_file() && there.content_length() == size),
+    async fn has(&self, operator: &Operator, blob: &BlobRef) -> Result<bool, RemoteError> {
+        let thing = Thing::blob(blob);
+        match operator.stat(&thing.name).await {
+            Ok(there) => Ok(there.is_file() && there.content_length() == blob.size),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(remote_error(&self.url, &format!("looking for {name}"), &error)),
+            Err(error) => Err(self.failed("looking for", &thing, &error)),
         }
     }
 
     async fn put_blob(&self, blob: &BlobRef, bytes: Bytes) -> Result<(), RemoteError> {
-        let name = blob_name(blob);
-        let failed = |error| remote_error(&self.url, &format!("storing {name}"), &error);
+        let thing = Thing::blob(blob);
         let (_turn, operator) = self.turn().await?;
         if self.writes_conditionally.load(Ordering::Relaxed) {
-            match operator.write_with(&name, bytes.clone()).if_not_exists(true).await {
+            match operator.write_with(&thing.name, bytes.clone()).if_not_exists(true).await {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::ConditionNotMatch => {}
-                Err(error) => {
-                    let error = failed(error);
-                    // Some that call themselves compatible do not know conditions (HTTP 501).
-                    if error.fault != RemoteFault::Refused || self.url.scheme() == "fs" {
-                        return Err(error);
-                    }
+                // Some that call themselves compatible do not know conditions.
+                Err(error) if is_unimplemented(&error) => {
                     self.writes_conditionally.store(false, Ordering::Relaxed);
                 }
+                Err(error) => return Err(self.failed("storing", &thing, &error)),
             }
         }
         // What has another length was cut short or put there to annoy: it is replaced.
-        if self.has(operator, &name, blob.size).await? {
+        if self.has(operator, blob).await? {
             return Ok(());
         }
-        operator.write(&name, bytes).await.map(drop).map_err(failed)
+        self.write(operator, &thing, bytes).await
     }
 
-    fn nonsense(&self, what: impl std::fmt::Display) -> RemoteError {
-        RemoteError::new(RemoteFault::Nonsense, format!("{}: {what}", self.url))
+    async fn write(&self, operator: &Operator, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
+        let written = operator.write(&thing.name, bytes).await;
+        written.map(drop).map_err(|error| self.failed("storing", thing, &error))
+    }
+
+    /// `doing` is a word for a message: "reading".
+    fn failed(&self, doing: &str, thing: &Thing, error: &opendal::Error) -> RemoteError {
+        remote_error(&self.url, format_args!("{doing} {thing}"), error)
     }
 }
 
@@ -155,8 +157,7 @@ impl Remote for Store {
         &'a self,
         keys: &'a [ActionKey],
     ) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
-        let reads =
-            keys.iter().map(|key| async { self.read(&entry_name(key), MOST_ENTRY, "the entry").await });
+        let reads = keys.iter().map(|key| async { self.read(&Thing::entry(key), MOST_ENTRY).await });
         future::join_all(reads).boxed()
     }
 
@@ -167,10 +168,8 @@ impl Remote for Store {
         _blobs: &'a [BlobRef],
     ) -> BoxFuture<'a, Result<(), RemoteError>> {
         async move {
-            let name = entry_name(key);
             let (_turn, operator) = self.turn().await?;
-            let written = operator.write(&name, bytes).await;
-            written.map(drop).map_err(|error| remote_error(&self.url, &format!("storing {name}"), &error))
+            self.write(operator, &Thing::entry(key), bytes).await
         }
         .boxed()
     }
@@ -178,7 +177,7 @@ impl Remote for Store {
     fn missing<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Result<Vec<BlobRef>, RemoteError>> {
         let looks = blobs.iter().map(|blob| async {
             let (_turn, operator) = self.turn().await?;
-            let has = self.has(operator, &blob_name(blob), blob.size).await?;
+            let has = self.has(operator, blob).await?;
             Ok((!has).then_some(*blob))
         });
         future::try_join_all(looks).map(|found| Ok(found?.into_iter().flatten().collect())).boxed()
