@@ -61,8 +61,13 @@ fn what_the_driver_does_not_take_is_told() {
     with_driver("what_the_driver_does_not_take_is_told", "highest-level=4", || {
         let (nvenc, source, settings) = (only(), Chunk::new(2), settings(8, 4));
         let contract = contract(&settings, 200);
-        let job =
-            EncodeJob { pictures: &source, settings: &settings, contract: &contract, threads: 1, cancelled: &|| false };
+        let job = EncodeJob {
+            pictures: &source,
+            settings: &settings,
+            contract: &contract,
+            threads: 1,
+            cancelled: &|| false,
+        };
         let message = "nvenc: nvEncInitializeEncoder failed: NV_ENC_ERR_UNSUPPORTED_PARAM \
                        (nvEncInitializeEncoder: the engine does not go to such a level)";
         let told = Failure { blame: Blame::Spec, message: message.to_owned() };
@@ -132,8 +137,13 @@ fn another_tier_is_told() {
         let settings = settings(8, 4);
         let contract = contract(&settings, 200);
         let pictures = Chunk::new(FRAMES);
-        let job =
-            EncodeJob { pictures: &pictures, settings: &settings, contract: &contract, threads: 1, cancelled: &|| false };
+        let job = EncodeJob {
+            pictures: &pictures,
+            settings: &settings,
+            contract: &contract,
+            threads: 1,
+            cancelled: &|| false,
+        };
         let failure = only().encode(&job).outcome.unwrap_err();
         assert_eq!(failure.blame, Blame::Contract);
         assert_eq!(
