@@ -39,7 +39,7 @@ pub use local::{
     Parts, Pin, PinnedTitle, RunningBuild, Tally, Verified,
 };
 pub use place::{apart, default_folder};
-pub use tiers::{PATIENCE, RemoteOptions, RemoteReport, Tiers};
+pub use tiers::{Carried, PATIENCE, RemoteOptions, RemoteReport, Tiers};
 
 /// What the graph needs of a cache. Backends and decorators (tiers, signing, counting)
 /// implement just this.

@@ -409,6 +409,12 @@ pub fn publish(worker: &Worker, folder: &Path, files: &package::FileList) -> Res
             None => Err(io::Error::other("its content is no longer in the cache")),
         }
     };
+    // What is likely to be written, all at once: one by one, each would cost a round trip.
+    let is_there = |file: &PublishFile| {
+        file.path.under(folder).symlink_metadata().is_ok_and(|found| found.len() == file.size)
+    };
+    let absent: Vec<BlobRef> = files.files().iter().filter(|file| !is_there(file)).map(blob_of).collect();
+    worker.cache.fetch(&absent)?;
     let mut mended = BTreeSet::new();
     loop {
         let error = match package::publish(folder, files, &content) {

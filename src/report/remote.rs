@@ -40,7 +40,9 @@ pub fn remote(report: &RemoteReport) -> String {
     if let Some(why) = &report.went_on_without {
         text += &format!("  went on without it: {why}\n");
     }
-    if let Some(why) = &report.read_only {
+    // Who only finds things has nothing to store.
+    let made = report.misses + report.incomplete > 0;
+    if let Some(why) = report.read_only.as_ref().filter(|_| made) {
         text += &format!("  nothing was stored: {why}\n");
     }
     text

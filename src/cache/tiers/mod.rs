@@ -6,6 +6,7 @@
 //! fetched only when somebody needs them, and count once their digest is right.
 
 mod breaker;
+mod carry;
 mod counts;
 mod groups;
 mod guard;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use tokio::runtime::{Builder, Runtime};
 
+pub use carry::Carried;
 use counts::Counts;
 pub use counts::RemoteReport;
 use guard::{Fetched, Guard};

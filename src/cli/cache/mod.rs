@@ -5,6 +5,7 @@ mod gc;
 mod keygen;
 mod keys;
 mod pins;
+mod push;
 mod stats;
 mod trust;
 mod verify;
@@ -33,6 +34,8 @@ enum CacheCommand {
     Pins(pins::PinsArgs),
     Verify(verify::VerifyArgs),
     Clear(clear::ClearArgs),
+    Push(push::PushArgs),
+    Pull(push::PullArgs),
     Keygen(keygen::KeygenArgs),
     Trust(trust::TrustArgs),
     Keys(keys::KeysArgs),
@@ -71,6 +74,8 @@ pub fn run(args: &CacheArgs) -> Exit {
         CacheCommand::Pins(args) => pins::list(args),
         CacheCommand::Verify(args) => verify::run(args),
         CacheCommand::Clear(args) => clear::run(args),
+        CacheCommand::Push(args) => push::push(args),
+        CacheCommand::Pull(args) => push::pull(args),
         CacheCommand::Keygen(args) => keygen::run(args),
         CacheCommand::Trust(args) => trust::run(args),
         CacheCommand::Keys(args) => keys::run(args),
