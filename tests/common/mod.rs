@@ -77,6 +77,7 @@ impl Project {
             .env("XDG_CACHE_HOME", self.path("cache"))
             .env("XDG_CONFIG_HOME", self.path("config"))
             .env_remove("RIVET_CACHE_DIR")
+            .env_remove("RIVET_REMOTE_CACHE")
             .env_remove("RIVET_SIGNING_KEY");
         command
     }

@@ -76,6 +76,11 @@ fn keys(ladder: &Ladder, cache: &Arc<Tiers>, cancelled: &Arc<AtomicBool>) -> Res
 pub fn push(args: &PushArgs) -> Result<Exit, Exit> {
     let Cargo { cache, titles, cancelled } = args.carry.open()?;
     let is_cancelled = || cancelled.load(Ordering::Relaxed);
+    // A build may do without storing anything; this has nothing else to do.
+    if let Some(why) = cache.report().and_then(|report| report.read_only) {
+        complain(format_args!("nothing can be stored in the remote cache: {why}"), None);
+        return Err(Exit::Usage);
+    }
     for title in &titles {
         if cache.local().action(&title.key).map_err(|error| cache_failed(&error))?.is_none() {
             complain(

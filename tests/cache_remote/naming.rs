@@ -1,0 +1,85 @@
+//! Where the remote's name comes from, and whose results count.
+
+use super::common::files_under;
+use super::machine::{Machine, Place, codec_runs, remote};
+
+#[test]
+fn a_flag_comes_before_the_variable_and_that_before_the_spec() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| Place::folder(&folder.path().join(name));
+    let has = |name: &str| !files_under(&folder.path().join(name)).is_empty();
+    let (spec, variable, flag) = (place("spec"), place("variable"), place("flag"));
+    let (mut machine, _) = Machine::signer_at(&spec);
+
+    let build = machine.build(&[]);
+    assert_eq!(remote(&build)["remote"], spec.url.as_str());
+    assert!(has("spec"));
+    machine.forget();
+    machine.variables = vec![("RIVET_REMOTE_CACHE", variable.url.clone())];
+    let build = machine.build(&[]);
+    assert_eq!(remote(&build)["remote"], variable.url.as_str());
+    assert!(codec_runs(&build).0 >= 4 && has("variable"));
+    machine.forget();
+    let build = machine.build(&["--remote-cache", &flag.url]);
+    assert_eq!(remote(&build)["remote"], flag.url.as_str());
+    assert!(codec_runs(&build).0 >= 4 && has("flag"));
+
+    // Empty means that there is none, whatever the spec says.
+    machine.forget();
+    machine.variables = vec![("RIVET_REMOTE_CACHE", String::new())];
+    let build = machine.build(&[]);
+    assert!(codec_runs(&build).0 >= 4 && build.summary()["remote"].is_null(), "{}", build.summary());
+    assert!(!build.stdout.contains("remote cache"), "{}", build.stdout);
+
+    for wrong in ["nonsense", "s3://key:hunter3@bucket/", "gopher://host/"] {
+        let told = machine.tell(&["build", "--remote-cache", wrong]);
+        assert_eq!(told.status, 2, "{}", told.err);
+        assert!(told.err.contains("the remote cache's URL cannot be used"), "{}", told.err);
+        assert!(!told.err.contains("hunter3"), "{}", told.err);
+    }
+}
+
+#[test]
+fn what_is_believed_because_of_a_spec_is_kept_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::folder(&folder.path().join("remote"));
+    let (ann, public) = Machine::signer_at(&place);
+    let encodes = codec_runs(&ann.build(&[])).0;
+
+    let without = format!("[cache]\nremote = \"{}\"\n", place.url);
+    let mut bob = Machine::at(&place);
+    // Even for somebody who signs, who would vouch for it otherwise.
+    bob.keygen();
+    bob.say_of_caches(&format!("{without}trusted-keys = [\"{public}\"]\n"));
+    let believed = bob.build(&[]);
+    assert_eq!(codec_runs(&believed), (0, 0), "{}", believed.summary());
+    assert_eq!(bob.output(), ann.output());
+    let why = remote(&believed)["read_only"].as_str().unwrap();
+    assert!(why.contains("keys count that only the spec names"), "{why}");
+    assert!(bob.blobs().is_empty() && bob.project.path("cache/rivet/apart").is_dir());
+
+    bob.say_of_caches(&without);
+    let disbelieved = bob.build(&["--remote-read-only"]);
+    assert_eq!(codec_runs(&disbelieved).0, encodes, "{}", disbelieved.summary());
+    assert!(remote(&disbelieved)["distrusted"]["unknown key"].as_u64() > Some(0));
+    assert!(disbelieved.stdout.contains("not believed"), "{}", disbelieved.stdout);
+    assert_eq!(bob.output(), ann.output());
+}
+
+#[test]
+fn unsigned_results_count_only_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::folder(&folder.path().join("remote"));
+    let nobody = Machine::at(&place);
+    let build = nobody.build(&["--insecure-unsigned"]);
+    assert!(remote(&build)["stored_entries"].as_u64() > Some(0), "{}", remote(&build));
+    assert!(build.stderr.contains("whoever can write to"), "{}", build.stderr);
+
+    let careful = Machine::at(&place);
+    let build = careful.build(&[]);
+    assert!(codec_runs(&build).0 >= 4);
+    assert!(remote(&build)["distrusted"]["unsigned"].as_u64() > Some(0), "{}", remote(&build));
+    let careless = Machine::at(&place);
+    assert_eq!(codec_runs(&careless.build(&["--insecure-unsigned"])), (0, 0));
+    assert_eq!(careless.output(), careful.output());
+}
