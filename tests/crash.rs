@@ -79,7 +79,7 @@ fn an_interrupted_build_stops_cleanly() {
 
 /// Files of the cache, by what they are.
 fn cached(project: &Project, part: &str) -> Vec<PathBuf> {
-    let folder = project.path("cache/rivet/v1").join(part);
+    let folder = project.path("cache/rivet/v2").join(part);
     common::files_under(&folder).into_keys().map(|name| folder.join(name)).collect()
 }
 
