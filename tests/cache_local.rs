@@ -272,7 +272,7 @@ fn what_may_not_be_read_is_made_again() {
     let blob = largest_blob(&project);
     let entries = project.path(FOLDER).join("actions");
     for path in cached(&project).into_iter().filter(|path| *path == blob || path.starts_with(&entries)) {
-        fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
     }
     let output = build.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
@@ -369,13 +369,16 @@ fn a_part_that_is_a_link_is_refused() {
     assert_eq!(project.build().ran_at_all(), 0);
 }
 
+/// Puts something in the place of a file.
+type Plant = fn(&Path);
+
 /// What would be waited for, or read for ever.
 #[test]
 fn pipes_folders_and_endless_files_are_misses() {
     let project = project();
     project.build();
     let before = project.output();
-    let plant: [(&str, fn(&Path)); 4] = [
+    let plant: [(&str, Plant); 4] = [
         ("a pipe", |path| {
             common::quietly("mkfifo", [path]);
         }),
