@@ -28,7 +28,10 @@ const KEY: &str = "rivet-ed25519-secret:1111111111111111111111111111111111111111
 fn main() {
     let long = std::env::var_os("RIVET_BENCH_LONG").is_some();
     let (clip, rungs) = if long {
-        ("tests/media/bbb_854x480_24_30s.mp4", "[[rung]]\nname = \"240p\"\nheight = 240\n[[rung]]\nname = \"144p\"\nheight = 144\n")
+        (
+            "tests/media/bbb_854x480_24_30s.mp4",
+            "[[rung]]\nname = \"240p\"\nheight = 240\n[[rung]]\nname = \"144p\"\nheight = 144\n",
+        )
     } else {
         ("examples/media/bbb_1280x720_25_51aac.mp4", "[[rung]]\nname = \"360p\"\nheight = 360\n")
     };
