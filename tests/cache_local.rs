@@ -24,10 +24,10 @@ fn project() -> Project {
     project
 }
 
-/// All files of the cache.
+/// All of the cache that is no folder; none of it is opened.
 fn cached(project: &Project) -> Vec<PathBuf> {
-    let folder = project.path(FOLDER);
-    common::files_under(&folder).into_keys().map(|name| folder.join(name)).collect()
+    let files = tree(&project.path(FOLDER)).into_iter().filter(|(_, (is_folder, ..))| !is_folder);
+    files.map(|(path, _)| path).collect()
 }
 
 /// A file of the cache that is a blob, and as large as any.
@@ -77,7 +77,7 @@ fn power_loss_costs_work_and_no_bytes() {
         1..60,
     );
     let config =
-        ProptestConfig { cases: 10, max_shrink_iters: 0, failure_persistence: None, ..Default::default() };
+        ProptestConfig { cases: 6, max_shrink_iters: 0, failure_persistence: None, ..Default::default() };
     proptest!(config, |(losses in losses)| {
         let files = cached(&project);
         for (which, loss) in losses {
@@ -136,7 +136,7 @@ fn a_full_disk_is_told_and_costs_nothing_that_was_there() {
     // A third of the results fit; then there is room, and the build goes on in the same folder.
     let script = "mount -t tmpfs -o size=192k,nr_inodes=10000 none cache && \
                   \"$RIVET\" build; echo status $? && test -e cache/rivet/v2/tmp && \
-                  find cache/rivet/v2/tmp -type f && mount -o remount,size=64m cache && \
+                  find cache/rivet/v2/tmp -type f -printf 'left %p\\n' && mount -o remount,size=64m cache && \
                   \"$RIVET\" build --events events.jsonl; echo status $?";
     let Some(output) = on_small_disk(&project, script) else {
         eprintln!("skipped: nothing can be mounted here; a limit on file sizes stands for a full disk");
@@ -146,7 +146,7 @@ fn a_full_disk_is_told_and_costs_nothing_that_was_there() {
     let statuses: Vec<&str> = told.lines().filter(|line| line.starts_with("status")).collect();
     assert_eq!(statuses, ["status 1", "status 0"], "{told}{}", text(&output));
     assert!(text(&output).contains("the disk that holds the cache is full"), "{}", text(&output));
-    assert!(!told.contains("tmp/"), "nothing half written is left: {told}");
+    assert!(!told.contains("left "), "nothing half written is left: {told}");
     assert_eq!(project.output(), alone.output());
     let last = Build::new(output, &project.path("events.jsonl"));
     let all = |what: &str| {
@@ -160,7 +160,7 @@ fn a_full_disk_is_told_and_costs_nothing_that_was_there() {
 fn a_file_that_cannot_grow_is_told() {
     let project = project();
     // Blocks of 512 bytes; a program is not to die of it.
-    let output = under("trap '' XFSZ; ulimit -f 8", &project, &["build"]);
+    let output = under("trap '' XFSZ; ulimit -f 8", &project, &["build", "--in-process"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("ulimit -f"), "{}", text(&output));
     let tmp = common::files_under(&project.path(FOLDER).join("tmp"));
@@ -173,7 +173,6 @@ fn a_file_that_cannot_grow_is_told() {
 
 /// A command as a user to whom permissions apply: root may write anywhere.
 fn as_anybody(project: &Project, arguments: &[&str]) -> Option<Command> {
-    let rivet = project.rivet();
     if !rustix::process::geteuid().is_root() {
         let mut command = project.rivet();
         command.args(arguments);
@@ -226,7 +225,7 @@ fn a_cache_that_cannot_be_written_to() {
     assert!(text(&output).contains("hint: the cache folder must be writable"), "{}", text(&output));
     assert!(output.stdout.is_empty(), "nothing ran");
     // What only looks goes on, also where the source has changed since.
-    for source in ["", "clip.mp4"] {
+    for (source, step) in [("", "tiny/1"), ("clip.mp4", "index")] {
         if !source.is_empty() {
             fs::write(
                 project.path(source),
@@ -237,7 +236,7 @@ fn a_cache_that_cannot_be_written_to() {
         for arguments in [
             &["plan"][..],
             &["plan", "--json"],
-            &["explain", "ladder.toml", "tiny/1"],
+            &["explain", "ladder.toml", step],
             &["cache", "stats"],
             &["log"],
             &["graph"],
@@ -247,7 +246,7 @@ fn a_cache_that_cannot_be_written_to() {
             assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{arguments:?} {}", text(&output));
         }
     }
-    assert_eq!(tree(&project.path("cache")), before);
+    assert!(tree(&project.path("cache")) == before, "something was written");
     common::quietly("chmod", ["-R", "u+w", project.path("cache").to_str().unwrap()]);
 }
 
@@ -273,7 +272,7 @@ fn what_may_not_be_read_is_made_again() {
     let blob = largest_blob(&project);
     let entries = project.path(FOLDER).join("actions");
     for path in cached(&project).into_iter().filter(|path| *path == blob || path.starts_with(&entries)) {
-        fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
     }
     let output = build.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
@@ -335,7 +334,9 @@ fn links_lead_nowhere() {
     assert_eq!(project.output(), before);
     // Files that are links, with links of folders out of the way.
     for path in cached(&project) {
-        if path.is_file() && !path.starts_with(project.path(FOLDER).join("log")) {
+        if fs::symlink_metadata(&path).unwrap().is_file()
+            && !path.starts_with(project.path(FOLDER).join("log"))
+        {
             let there = victim.join("blobs").read_dir().unwrap().next().unwrap().unwrap().path();
             let there = there.read_dir().unwrap().next().unwrap().unwrap().path();
             fs::remove_file(&path).unwrap();
@@ -344,7 +345,7 @@ fn links_lead_nowhere() {
     }
     rebuild(&project);
     assert_eq!(project.output(), before);
-    assert_eq!(tree(&victim), theirs, "nothing was written, replaced or removed there");
+    assert!(tree(&victim) == theirs, "something was written, replaced or removed there");
 }
 
 /// A part of the layout itself is no place for a link: what would be written goes somewhere else.
@@ -368,13 +369,16 @@ fn a_part_that_is_a_link_is_refused() {
     assert_eq!(project.build().ran_at_all(), 0);
 }
 
+/// Puts something in the place of a file.
+type Plant = fn(&Path);
+
 /// What would be waited for, or read for ever.
 #[test]
 fn pipes_folders_and_endless_files_are_misses() {
     let project = project();
     project.build();
     let before = project.output();
-    let plant: [(&str, fn(&Path)); 4] = [
+    let plant: [(&str, Plant); 4] = [
         ("a pipe", |path| {
             common::quietly("mkfifo", [path]);
         }),
@@ -388,9 +392,8 @@ fn pipes_folders_and_endless_files_are_misses() {
             })
         }),
         ("a socket", |path| {
-            // Their names are short.
-            std::os::unix::net::UnixListener::bind(project_socket()).unwrap();
-            fs::rename(project_socket(), path).unwrap();
+            std::os::unix::net::UnixListener::bind(short_name()).unwrap();
+            fs::rename(short_name(), path).unwrap();
         }),
     ];
     for (what, plant) in plant {
@@ -406,7 +409,6 @@ fn pipes_folders_and_endless_files_are_misses() {
                 plant(&path);
             }
         }
-        // Within a limit on memory that no endless file fits in.
         rebuild(&project);
         assert_eq!(project.output(), before, "{what}");
         let log = project.rivet().arg("log").output().unwrap();
@@ -419,7 +421,8 @@ fn pipes_folders_and_endless_files_are_misses() {
     }
 }
 
-fn project_socket() -> PathBuf {
+/// A name that is short enough for a socket's.
+fn short_name() -> PathBuf {
     std::env::temp_dir().join(format!("rivet-{}.socket", std::process::id()))
 }
 

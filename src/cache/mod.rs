@@ -38,7 +38,7 @@ pub use local::{
     AgeStats, CacheStats, Collected, Damage, FileKind, FileStamp, GcRules, GroupStats, Lease, LocalCache,
     Parts, Pin, PinnedTitle, RunningBuild, Tally, Verified,
 };
-pub use place::{apart, default_folder};
+pub use place::{all_apart, apart, default_folder};
 pub use tiers::{Carried, PATIENCE, RemoteOptions, RemoteReport, Tiers};
 
 /// What the graph needs of a cache. Backends and decorators (tiers, signing, counting)

@@ -23,6 +23,19 @@ pub fn apart(folder: &Path, name: &Digest) -> PathBuf {
     folder.join("apart").join(name.to_string())
 }
 
+/// The folders of that kind that are there beside `folder`, in order.
+pub fn all_apart(folder: &Path) -> Vec<PathBuf> {
+    let folders = std::fs::read_dir(folder.join("apart")).into_iter().flatten().flatten();
+    let is_one = |path: &PathBuf| path.is_dir() && path.file_name().is_some_and(is_name);
+    let mut folders: Vec<PathBuf> = folders.map(|entry| entry.path()).filter(is_one).collect();
+    folders.sort();
+    folders
+}
+
+fn is_name(name: &std::ffi::OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.parse::<Digest>().is_ok())
+}
+
 fn choose(xdg: Option<OsString>, home: Option<PathBuf>, within_home: &str) -> Option<PathBuf> {
     xdg.map(PathBuf::from)
         .filter(|path| path.is_absolute())

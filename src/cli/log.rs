@@ -1,6 +1,7 @@
 //! `rivet log`.
 
 use clap::Args;
+use rivet::cache::{LocalCache, all_apart};
 use rivet::graph::BuildRecord;
 
 use super::{CacheDirArg, Exit, complain, look_at_cache, print, print_json};
@@ -30,10 +31,19 @@ pub fn run(args: &LogArgs) -> Exit {
 
 fn try_run(args: &LogArgs) -> Result<Exit, Exit> {
     let cache = look_at_cache(&args.cache, None)?;
-    let mut records = BuildRecord::all(&cache).map_err(|error| {
-        complain(&error, error.hint().as_deref());
-        Exit::Failed
-    })?;
+    let apart =
+        all_apart(cache.folder()).into_iter().filter_map(|folder| LocalCache::open_to_look(&folder).ok());
+    let caches: Vec<LocalCache> = apart.collect();
+    let mut all = Vec::new();
+    for cache in caches.iter().chain([&*cache]) {
+        all.extend(BuildRecord::all(cache).map_err(|error| {
+            complain(&error, error.hint().as_deref());
+            Exit::Failed
+        })?);
+    }
+    // Names begin with the time.
+    all.sort_by(|a, b| b.name.cmp(&a.name));
+    let mut records = all.into_iter();
     let Some(wanted) = &args.build else {
         let listed: Vec<BuildRecord> = records.take(args.number).collect();
         if args.json {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand};
+use rivet::cache::trust::Trust;
 use rivet::cache::{CacheError, LocalCache};
 use rivet::graph::StepError;
 use rivet::spec::{self, Ladder, LoadError, SpecErrors};
@@ -265,17 +266,35 @@ fn load(path: &Path) -> Result<Ladder, Exit> {
 
 /// Opens the cache for a build.
 fn open_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
-    open_cache_with(LocalCache::open, arg, ladder)
+    open_cache_with(LocalCache::open, arg, ladder, &trust(ladder)?)
 }
 
 /// Opens the cache for a command that only looks at it.
 fn look_at_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
-    open_cache_with(LocalCache::open_to_look, arg, ladder)
+    open_cache_with(LocalCache::open_to_look, arg, ladder, &trust(ladder)?)
 }
 
-fn open_cache_with(open: Open, arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
-    let folder = cache_folder(arg, ladder)?;
+/// Opens the cache for whoever believes as much as `trust` does.
+fn open_cache_with(
+    open: Open,
+    arg: &CacheDirArg,
+    ladder: Option<&Ladder>,
+    trust: &Trust,
+) -> Result<Arc<LocalCache>, Exit> {
+    let mut folder = cache_folder(arg, ladder)?;
+    if let Some(name) = trust.beyond_user() {
+        folder = rivet::cache::apart(&folder, &name);
+    }
     open(&folder).map(Arc::new).map_err(|error| cache_failed(&error))
+}
+
+/// Whom the user believes, and a spec besides.
+fn trust(ladder: Option<&Ladder>) -> Result<Trust, Exit> {
+    let keys = ladder.map(|ladder| ladder.cache.trusted_keys.as_slice()).unwrap_or_default();
+    Trust::of_user(keys).map_err(|error| {
+        complain(&error, error.hint().as_deref());
+        Exit::Usage
+    })
 }
 
 /// Opens a cache's folder, to fill it or to look at it.

@@ -1,17 +1,15 @@
 //! The remote cache's arguments, for all commands that ask one.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::Args;
 use rivet::cache::remote::RemoteUrl;
-use rivet::cache::trust::Trust;
 use rivet::cache::{RemoteOptions, Tiers};
 use rivet::spec::Ladder;
 
-use super::{CacheDirArg, Exit, Open, cache_failed, cache_folder, complain};
+use super::{CacheDirArg, Exit, Open, complain, open_cache_with, trust};
 
 /// Which remote cache, and how to use it.
 #[derive(Args)]
@@ -60,18 +58,10 @@ impl RemoteArgs {
         ladder: &Ladder,
         cancelled: &Arc<AtomicBool>,
     ) -> Result<Tiers, Exit> {
-        let mut folder = cache_folder(cache, Some(ladder))?;
-        let opened = |folder: &Path| open(folder).map(Arc::new).map_err(|error| cache_failed(&error));
-        let Some(url) = self.url(ladder)? else { return Ok(Tiers::from(opened(&folder)?)) };
-        let mut trust = Trust::of_user(&ladder.cache.trusted_keys).map_err(|error| {
-            complain(&error, error.hint().as_deref());
-            Exit::Usage
-        })?;
+        let mut trust = trust(Some(ladder))?;
         trust.set_insecure_unsigned(self.insecure_unsigned);
-        if let Some(name) = trust.beyond_user() {
-            folder = rivet::cache::apart(&folder, &name);
-        }
-        let local = opened(&folder)?;
+        let local = open_cache_with(open, cache, Some(ladder), &trust)?;
+        let Some(url) = self.url(ladder)? else { return Ok(Tiers::from(local)) };
         if self.offline {
             return Ok(Tiers::offline(local));
         }

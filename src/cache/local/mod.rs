@@ -65,12 +65,12 @@ impl LocalCache {
     /// an error now, rather than after the first hour of work.
     pub fn open(folder: &Path) -> Result<LocalCache, CacheError> {
         let root = folder.join(LAYOUT);
+        check_parts(&root)?;
         for part in PARTS {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(CacheError::io("create the cache folder", &path))?;
             files::check_writable(&path).map_err(CacheError::io("write to the cache folder", &path))?;
         }
-        check_parts(&root)?;
         let leases = Leases::new(root.join("leases"));
         let tmp = Tmp::new(&root.join("tmp"), &leases)?;
         Ok(LocalCache::new(folder, Some(tmp), leases))

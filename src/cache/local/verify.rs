@@ -245,7 +245,10 @@ impl Verifying<'_> {
             Some(name) if log::is_whole(name, &[]).is_some() => {
                 self.small(path, FileKind::Record, &|bytes| log::is_whole(name, bytes) == Some(true))
             }
-            _ => Ok(self.foreign(path.to_owned())),
+            _ => {
+                self.foreign(path.to_owned());
+                Ok(())
+            }
         })
     }
 
@@ -255,7 +258,8 @@ impl Verifying<'_> {
             if shards::digest_of(name.as_ref()).is_some() {
                 self.small(path, FileKind::Pin, &|bytes| sealed::open(bytes).is_some())
             } else {
-                Ok(self.foreign(path.to_owned()))
+                self.foreign(path.to_owned());
+                Ok(())
             }
         })
     }

@@ -1,7 +1,7 @@
 //! `rivet cache stats`.
 
 use clap::Args;
-use rivet::cache::CacheStats;
+use rivet::cache::{CacheStats, all_apart};
 
 use super::WhichArgs;
 use crate::cli::{Exit, cache_failed, print};
@@ -31,6 +31,9 @@ pub fn run(args: &StatsArgs) -> Result<Exit, Exit> {
     } else {
         print(cache.folder().display());
         print(text(&stats).trim_end());
+        for folder in all_apart(cache.folder()) {
+            print(format_args!("apart, for specs that trust other keys: {}", folder.display()));
+        }
     }
     Ok(Exit::Done)
 }

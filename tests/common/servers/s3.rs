@@ -1,7 +1,8 @@
-//! An S3 server that checks signatures: rclone's, on a folder.
+//! An S3 server that checks signatures: JuiceFS's gateway, which is MinIO's, on a folder. It ignores
+//! conditions; those are tested against a mock.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
@@ -19,14 +20,20 @@ pub struct S3 {
 impl S3 {
     pub fn start() -> S3 {
         let folder = tempfile::tempdir().unwrap();
-        fs::create_dir_all(folder.path().join("files").join(BUCKET)).unwrap();
+        let catalogue = format!("sqlite3://{}/catalogue.db", folder.path().display());
+        let mut format = Command::new(tool("juicefs"));
+        format.args(["format", "--storage", "file", "--trash-days", "0", "--bucket"]);
+        // The slash at its end makes it a folder.
+        format.arg(folder.path().join("data/")).args([&catalogue, BUCKET]);
+        expect_success(format.output().unwrap());
         let running = start(&folder.path().join("log"), |port| {
-            let mut command = Command::new(tool("rclone"));
+            let mut command = Command::new(tool("juicefs"));
             command
-                .args(["serve", "s3", "--config", ""])
-                .args(["--auth-key", &format!("{KEY_ID},{SECRET}")])
-                .args(["--addr", &format!("127.0.0.1:{port}")])
-                .arg(folder.path().join("files"));
+                .args(["gateway", &catalogue, &format!("127.0.0.1:{port}")])
+                .args(["--cache-dir", "memory", "--metrics", "127.0.0.1:0", "--no-banner"])
+                .args(["--no-usage-report", "--no-bgjob", "--backup-meta", "0"])
+                .env("MINIO_ROOT_USER", KEY_ID)
+                .env("MINIO_ROOT_PASSWORD", SECRET);
             command
         });
         S3 { folder, running }
@@ -40,19 +47,25 @@ impl S3 {
         format!("s3://{bucket}/team/cache?region=us-east-1&endpoint={}", self.endpoint())
     }
 
-    /// Puts an object under the remote's root, behind the remote's back: with another client, because the
-    /// server remembers what its folders hold.
+    /// What rclone calls the bucket.
+    pub fn rclone_remote(&self) -> String {
+        let endpoint = self.endpoint();
+        format!(
+            ":s3,provider=Minio,endpoint='{endpoint}',access_key_id={KEY_ID},secret_access_key={SECRET}:{BUCKET}"
+        )
+    }
+
+    /// Puts an object under the remote's root, behind the remote's back: by another client.
     pub fn plant(&self, name: &str, bytes: &[u8]) {
         let file = self.folder.path().join("planted");
         fs::write(&file, bytes).unwrap();
-        let endpoint = self.endpoint();
-        let remote = format!(
-            ":s3,provider=Rclone,endpoint='{endpoint}',access_key_id={KEY_ID},secret_access_key={SECRET}:"
-        );
-        let object = format!("{remote}{BUCKET}/team/cache/v2/{name}");
-        let mut command = Command::new(tool("rclone"));
-        command.args(["copyto", "--config", "", "--no-check-dest"]).arg(&file).arg(object);
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let object = format!("{}/team/cache/v2/{name}", self.rclone_remote());
+        let mut copy = Command::new(tool("rclone"));
+        copy.args(["copyto", "--config", "", "--no-check-dest"]).arg(&file).arg(object);
+        expect_success(copy.output().unwrap());
     }
+}
+
+fn expect_success(output: Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
