@@ -180,10 +180,13 @@ fn as_anybody(project: &Project, arguments: &[&str]) -> Option<Command> {
     }
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program(project)).args(arguments);
-    command
-        .current_dir(project.root())
-        .env("XDG_CACHE_HOME", project.path("cache"))
-        .env_remove("RIVET_CACHE_DIR");
+    command.current_dir(project.root());
+    for (name, value) in project.rivet().get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     let probe = Command::new("setpriv").args(["--reuid=65534", "--clear-groups", "true"]).output();
     if probe.is_ok_and(|output| output.status.success()) {
         return Some(command);

@@ -288,10 +288,18 @@ fn open_cache_with(
     open(&folder).map(Arc::new).map_err(|error| cache_failed(&error))
 }
 
-/// Whom the user believes, and a spec besides.
+/// As much of whom is believed as tells which cache is meant: where a spec names no keys, the user's own
+/// need not be looked at.
 fn trust(ladder: Option<&Ladder>) -> Result<Trust, Exit> {
-    let keys = ladder.map(|ladder| ladder.cache.trusted_keys.as_slice()).unwrap_or_default();
-    Trust::of_user(keys).map_err(|error| {
+    match ladder {
+        Some(ladder) if !ladder.cache.trusted_keys.is_empty() => whole_trust(ladder),
+        _ => Ok(Trust::default()),
+    }
+}
+
+/// Whom the user believes, and a spec besides.
+fn whole_trust(ladder: &Ladder) -> Result<Trust, Exit> {
+    Trust::of_user(&ladder.cache.trusted_keys).map_err(|error| {
         complain(&error, error.hint().as_deref());
         Exit::Usage
     })

@@ -9,7 +9,7 @@ use rivet::cache::remote::RemoteUrl;
 use rivet::cache::{RemoteOptions, Tiers};
 use rivet::spec::Ladder;
 
-use super::{CacheDirArg, Exit, Open, complain, open_cache_with, trust};
+use super::{CacheDirArg, Exit, Open, complain, open_cache_with, trust, whole_trust};
 
 /// Which remote cache, and how to use it.
 #[derive(Args)]
@@ -58,10 +58,11 @@ impl RemoteArgs {
         ladder: &Ladder,
         cancelled: &Arc<AtomicBool>,
     ) -> Result<Tiers, Exit> {
-        let mut trust = trust(Some(ladder))?;
+        let url = self.url(ladder)?;
+        let mut trust = if url.is_some() { whole_trust(ladder)? } else { trust(Some(ladder))? };
         trust.set_insecure_unsigned(self.insecure_unsigned);
         let local = open_cache_with(open, cache, Some(ladder), &trust)?;
-        let Some(url) = self.url(ladder)? else { return Ok(Tiers::from(local)) };
+        let Some(url) = url else { return Ok(Tiers::from(local)) };
         if self.offline {
             return Ok(Tiers::offline(local));
         }
