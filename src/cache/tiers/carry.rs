@@ -23,6 +23,9 @@ pub struct Carried {
     pub interrupted: bool,
 }
 
+/// Tells what is under each key of a batch.
+type Take<'a> = dyn FnMut(&[ActionKey]) -> Result<Vec<Option<ActionEntry>>, CacheError> + 'a;
+
 impl Tiers {
     /// Has everything stored in the remote that `keys` lead to here. It is on its way when this returns:
     /// see [`Tiers::finish`].
@@ -71,7 +74,7 @@ impl Tiers {
         &self,
         keys: &[ActionKey],
         cancelled: &dyn Fn() -> bool,
-        take: &mut dyn FnMut(&[ActionKey]) -> Result<Vec<Option<ActionEntry>>, CacheError>,
+        take: &mut Take<'_>,
     ) -> Result<Carried, CacheError> {
         let mut carried = Carried::default();
         let mut seen: HashSet<ActionKey> = keys.iter().copied().collect();
