@@ -1,7 +1,7 @@
 //! Machines that share a remote: each with a cache, a user's keys and an output folder of its own. No test
 //! may make one say a secret.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -230,4 +230,9 @@ pub fn remote(build: &Build) -> &Value {
 /// How many encodes and decodes ran.
 pub fn codec_runs(build: &Build) -> (u64, u64) {
     (build.ran("encode") + build.ran("audio"), build.ran("decode"))
+}
+
+/// The encodes that ran, in no order of time.
+pub fn encoded(build: &Build) -> BTreeSet<String> {
+    build.encoded().into_iter().collect()
 }

@@ -133,8 +133,8 @@ impl LocalCache {
         rules.other_bytes = report.kept.stats.bytes + report.kept.log.bytes;
         let plan = plan(&marks, &pinned, &rules);
         let gone = cleaning.entries(&marks, &plan, &mut report)?;
-        cleaning.blobs(&marks, &plan, &gone, &mut report)?;
-        report.tell_why(&marks, &pinned, &rules, &gone);
+        let blobs_gone = cleaning.blobs(&marks, &plan, &gone, &mut report)?;
+        report.tell_why(&marks, &pinned, &rules, &blobs_gone);
         report.interrupted = cancelled.load(Ordering::Relaxed);
         Ok(report)
     }
@@ -272,39 +272,40 @@ impl Cleaning<'_> {
         Ok(gone)
     }
 
-    /// Removes blobs that no entry names any more.
+    /// Removes blobs that no entry names any more. Returns which are gone.
     fn blobs(
         &mut self,
         marks: &Marks,
         plan: &Plan,
         gone: &[bool],
         report: &mut Collected,
-    ) -> Result<(), CacheError> {
+    ) -> Result<Vec<bool>, CacheError> {
         let names = names(marks, |entry| !gone[entry]);
         let mut goes = vec![false; marks.blobs.len()];
         for &blob in &plan.blobs {
             goes[blob as usize] = names[blob as usize] == 0;
         }
-        for (blob, goes) in marks.blobs.iter().zip(goes) {
+        for (blob, goes) in marks.blobs.iter().zip(&mut goes) {
             let path = self.cache.path_of("blobs", &blob.name);
-            if goes && !self.is_cancelled() && Self::is_untouched(&path, blob.modified) {
+            *goes = *goes && !self.is_cancelled() && Self::is_untouched(&path, blob.modified);
+            if *goes {
                 self.remove(&path, blob.bytes)?;
                 report.removed.blobs.add(blob.bytes);
             } else {
                 report.kept.blobs.add(blob.bytes);
             }
         }
-        Ok(())
+        Ok(goes)
     }
 }
 
 impl Collected {
     /// Says for whose sake things stay.
-    fn tell_why(&mut self, marks: &Marks, pinned: &[bool], rules: &Rules, gone: &[bool]) {
+    fn tell_why(&mut self, marks: &Marks, pinned: &[bool], rules: &Rules, blobs_gone: &[bool]) {
         let by_pins = names(marks, |entry| pinned[entry]);
         let in_use = |entry: usize| rules.in_use(marks.entries[entry].used);
         let by_builds = names(marks, in_use);
-        let by_any = names(marks, |entry| !gone[entry]);
+        let by_any = names(marks, |_| true);
         for (at, entry) in marks.entries.iter().enumerate() {
             if pinned[at] {
                 self.pinned.add(entry.bytes);
@@ -312,7 +313,7 @@ impl Collected {
                 self.in_use.add(entry.bytes);
             }
         }
-        for (at, blob) in marks.blobs.iter().enumerate() {
+        for (at, blob) in marks.blobs.iter().enumerate().filter(|&(at, _)| !blobs_gone[at]) {
             if by_pins[at] > 0 {
                 self.pinned.add(blob.bytes);
             } else if by_builds[at] > 0 || rules.in_use(blob.modified) {
