@@ -7,8 +7,10 @@ use super::text::{bytes, count};
 /// Lines that each end; none where there was nothing to ask or to tell.
 pub fn remote(report: &RemoteReport) -> String {
     let mut parts = Vec::new();
-    if report.hits > 0 || report.misses > 0 || report.incomplete > 0 {
-        parts.push(format!("{} of {} found", report.hits, count(report.hits + report.misses, "result")));
+    let distrusted: u64 = report.distrusted.values().sum();
+    let not_found = report.misses + report.incomplete + distrusted;
+    if report.hits > 0 || not_found > 0 {
+        parts.push(format!("{} of {} found", report.hits, count(report.hits + not_found, "result")));
     }
     if report.fetched_blobs > 0 {
         parts.push(format!("{} fetched", bytes(report.fetched_bytes)));
@@ -20,7 +22,6 @@ pub fn remote(report: &RemoteReport) -> String {
     if report.not_stored > 0 {
         parts.push(format!("{} not stored", report.not_stored));
     }
-    let distrusted: u64 = report.distrusted.values().sum();
     if distrusted > 0 {
         let reasons: Vec<String> =
             report.distrusted.iter().map(|(reason, number)| format!("{number} {reason}")).collect();
@@ -41,8 +42,7 @@ pub fn remote(report: &RemoteReport) -> String {
         text += &format!("  went on without it: {why}\n");
     }
     // Who only finds things has nothing to store.
-    let made = report.misses + report.incomplete > 0;
-    if let Some(why) = report.read_only.as_ref().filter(|_| made) {
+    if let Some(why) = report.read_only.as_ref().filter(|_| not_found > 0) {
         text += &format!("  nothing was stored: {why}\n");
     }
     text
@@ -73,7 +73,7 @@ mod tests {
         };
         let told = remote(&report);
         for part in [
-            "0 of 5 results found",
+            "0 of 8 results found",
             "3 not believed (1 unknown key, 2 unsigned)",
             "1 damaged",
             "2 calls failed",

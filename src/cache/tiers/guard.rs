@@ -1,9 +1,10 @@
 //! A remote, and patience with it: calls end in time, are tried again where that may help, and end
 //! altogether when nothing helps. What fails here is counted and told, and is never more than a miss.
 
+use std::collections::HashSet;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,13 +20,12 @@ use crate::cache::{ActionKey, BlobRef};
 const ATTEMPTS: u32 = 3;
 /// The pause before the second attempt; each further one is three times as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// How often it is looked whether all is cancelled.
-const CANCEL_TICK: Duration = Duration::from_millis(50);
+/// How often it is looked whether all is cancelled, or given up by another call.
+const TICK: Duration = Duration::from_millis(50);
 /// Bytes a second below which a remote is too slow to be of use.
 const SLOWEST: u64 = 64 << 10;
-/// What an entry usually is at most.
-const ENTRY_BYTES: u64 = 16 << 10;
-
+/// What an entry usually has at most, inputs included. Few have more, and come with many that have less.
+const ENTRY_BYTES: u64 = 2 << 10;
 /// What asking whether a blob is there takes.
 const BLOB_QUESTION: u64 = 256;
 
@@ -39,6 +39,8 @@ pub(super) struct Guard {
     cancelled: Arc<AtomicBool>,
     reads: Breaker,
     writes: Breaker,
+    /// What trouble has been told of. The same ends reads and writes, one after the other.
+    told: Mutex<HashSet<RemoteFault>>,
     pub(super) counts: Arc<Counts>,
 }
 
@@ -49,17 +51,18 @@ impl Guard {
         cancelled: Arc<AtomicBool>,
         counts: Arc<Counts>,
     ) -> Guard {
-        Guard { remote, patience, cancelled, reads: Breaker::default(), writes: Breaker::default(), counts }
+        let (reads, writes, told) = Default::default();
+        Guard { remote, patience, cancelled, reads, writes, told, counts }
     }
 
     pub(super) fn can_read(&self) -> bool {
         !self.reads.is_open() && !self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Ends once all is cancelled.
-    async fn cancelled(&self) {
-        while !self.cancelled.load(Ordering::Relaxed) {
-            sleep(CANCEL_TICK).await;
+    /// Ends once all is cancelled, or the remote is not asked any more.
+    async fn given_up(&self, way: Way) {
+        while self.may(way) {
+            sleep(TICK).await;
         }
     }
 
@@ -67,12 +70,11 @@ impl Guard {
         !self.writes.is_open() && self.can_read()
     }
 
-    /// The bytes filed under each key; an error counts as none.
-    pub(super) async fn entries(&self, keys: &[ActionKey]) -> Vec<Option<Bytes>> {
+    /// The bytes filed under each key, or that it could not be asked for.
+    pub(super) async fn entries(&self, keys: &[ActionKey]) -> Each<Option<Bytes>> {
         let bytes = keys.len() as u64 * ENTRY_BYTES;
         let ask = |keys: Vec<ActionKey>| async move { self.remote.entries(&keys).await };
-        let found = self.each(Way::Read, keys, bytes, ask).await;
-        found.into_iter().map(|found| found.ok().flatten()).collect()
+        self.each(Way::Read, keys, bytes, ask).await
     }
 
     /// The bytes of each blob; an error counts as none, but for bytes of the wrong length.
@@ -144,17 +146,21 @@ impl Guard {
                 Some(Err(error)) => matches!(error.fault, RemoteFault::Passing | RemoteFault::Nonsense),
             };
             let pending: Vec<usize> = (0..items.len()).filter(|&at| again(&results[at])).collect();
-            if pending.is_empty() || !self.may(way) {
+            if pending.is_empty() {
                 break;
             }
-            if attempt > 1 {
+            if attempt > 1 && self.may(way) {
                 sleep(pause).await;
                 pause *= 3;
+            }
+            // Others may have found out meanwhile that it is of no use.
+            if !self.may(way) {
+                break;
             }
             let asked = pending.iter().map(|&at| items[at].clone()).collect();
             let within = self.patience + Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST);
             let answer = timeout(within, call(asked));
-            let answer = match select(std::pin::pin!(answer), std::pin::pin!(self.cancelled())).await {
+            let answer = match select(std::pin::pin!(answer), std::pin::pin!(self.given_up(way))).await {
                 Either::Left((answer, _)) => answer,
                 Either::Right(_) => break,
             };
@@ -166,20 +172,19 @@ impl Guard {
                     pending.iter().map(|_| Err(late.clone())).collect()
                 }
             };
-            self.weigh(way, &answers);
+            self.weigh(way, &answers, attempt == ATTEMPTS);
             for (at, answer) in pending.into_iter().zip(answers) {
                 results[at] = Some(answer);
             }
         }
-        let results: Each<T> =
-            results.into_iter().map(|result| result.unwrap_or_else(|| Err(unanswered()))).collect();
+        // A call that was not made did not fail.
         if !self.cancelled.load(Ordering::Relaxed)
-            && let Some(error) = results.iter().find_map(|result| result.as_ref().err())
+            && let Some(error) = results.iter().flatten().find_map(|result| result.as_ref().err())
         {
             tracing::debug!("remote cache: {error}");
             self.counts.report().errors += 1;
         }
-        results
+        results.into_iter().map(|result| result.unwrap_or_else(|| Err(unanswered()))).collect()
     }
 
     fn may(&self, way: Way) -> bool {
@@ -190,30 +195,38 @@ impl Guard {
     }
 
     /// Has the breaker see what came of an attempt, which counts as one, however many things it was about.
-    fn weigh<T>(&self, way: Way, answers: &Each<T>) {
+    fn weigh<T>(&self, way: Way, answers: &Each<T>, is_last: bool) {
         let breaker = if way == Way::Read { &self.reads } else { &self.writes };
         let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) else {
             breaker.succeeded();
             return;
         };
-        // Where some things went well somebody is there.
-        if answers.iter().any(Result::is_ok) && error.fault == RemoteFault::Passing {
+        let is_alone = answers.iter().all(Result::is_err);
+        let counts = match error.fault {
+            // Where some things went well somebody is there.
+            RemoteFault::Passing => is_alone,
+            // A thing that is wrong there stays so, and is one thing however often it is asked for.
+            RemoteFault::Nonsense => is_alone && is_last,
+            RemoteFault::Denied | RemoteFault::Refused | RemoteFault::Full => true,
+        };
+        if !counts || !breaker.failed(error) {
             return;
         }
-        if !breaker.failed(error) {
-            return;
-        }
+        let is_news = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(error.fault);
         let mut report = self.counts.report();
         let name = report.remote.clone();
-        match way {
+        let notice = match way {
             Way::Read => {
                 report.went_on_without = Some(error.message.clone());
-                self.counts.notice(format!("the remote cache {name} is not used any more: {error}"));
+                format!("the remote cache {name} is not used any more: {error}")
             }
             Way::Write => {
                 report.read_only = Some(error.message.clone());
-                self.counts.notice(format!("nothing more is stored in the remote cache {name}: {error}"));
+                format!("nothing more is stored in the remote cache {name}: {error}")
             }
+        };
+        if is_news {
+            self.counts.notice(notice);
         }
     }
 }
@@ -236,3 +249,6 @@ enum Way {
     Read,
     Write,
 }
+
+#[cfg(test)]
+mod tests;

@@ -314,12 +314,22 @@ impl Far {
         {
             let mut report = self.guard.counts.report();
             for (key, answer) in keys.iter().zip(answers) {
-                let opened = answer.map(|bytes| self.trust.open(key, &bytes)).transpose();
-                entries.push(opened.unwrap_or_else(|distrust| {
-                    tracing::info!("an entry of the remote cache is not believed: {key}: {distrust}");
-                    *report.distrusted.entry(distrust.reason()).or_default() += 1;
-                    None
-                }));
+                entries.push(match answer {
+                    Ok(Some(bytes)) => match self.trust.open(key, &bytes) {
+                        Ok(entry) => Some(entry),
+                        Err(distrust) => {
+                            tracing::info!("an entry of the remote cache is not believed: {key}: {distrust}");
+                            *report.distrusted.entry(distrust.reason()).or_default() += 1;
+                            None
+                        }
+                    },
+                    Ok(None) => {
+                        report.misses += 1;
+                        None
+                    }
+                    // The call is counted as an error.
+                    Err(_) => None,
+                });
             }
         }
         let mut blobs: Vec<BlobRef> =
@@ -327,26 +337,18 @@ impl Far {
         blobs.sort_unstable_by_key(|blob| (blob.digest, blob.size));
         blobs.dedup();
         let missing = if blobs.is_empty() { Some(Vec::new()) } else { self.guard.missing(&blobs).await };
-        let missing: Option<HashSet<BlobRef>> = missing.map(HashSet::from_iter);
+        // Nobody said; that counts as an error, too.
+        let Some(missing) = missing else { return keys.iter().map(|_| None).collect() };
+        let missing: HashSet<BlobRef> = missing.into_iter().collect();
+        let is_there = |blob: &BlobRef| !missing.contains(blob) && !self.corrupt().contains(&blob.digest);
         let mut report = self.guard.counts.report();
-        for entry in &mut entries {
-            let whole = entry.as_ref().map(|entry| {
-                let missing = missing.as_ref();
-                missing.is_some_and(|missing| {
-                    entry
-                        .result
-                        .blobs
-                        .iter()
-                        .all(|blob| !missing.contains(blob) && !self.corrupt().contains(&blob.digest))
-                })
-            });
-            match whole {
-                Some(true) => report.hits += 1,
-                Some(false) => {
-                    report.incomplete += 1;
-                    *entry = None;
-                }
-                None => report.misses += 1,
+        for found in &mut entries {
+            let Some(entry) = found else { continue };
+            if entry.result.blobs.iter().all(is_there) {
+                report.hits += 1;
+            } else {
+                report.incomplete += 1;
+                *found = None;
             }
         }
         entries
@@ -364,11 +366,17 @@ impl Far {
             Fetched::Nothing => return None,
             Fetched::Bytes(_) | Fetched::Wrong => {}
         }
-        if self.corrupt().insert(blob.digest) {
+        let (is_new, is_first) = {
+            let mut corrupt = self.corrupt();
+            (corrupt.insert(blob.digest), corrupt.len() == 1)
+        };
+        if is_new {
             self.guard.counts.report().corrupt += 1;
+        }
+        if is_new && is_first {
             let remote = self.guard.counts.report().remote.clone();
             self.guard.counts.notice(format!(
-                "the remote cache {remote} has a damaged result, which is made here instead: {}",
+                "the remote cache {remote} has damaged results, which are made here instead; the first is {}",
                 blob.digest
             ));
         }

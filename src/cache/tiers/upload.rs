@@ -107,6 +107,7 @@ impl Shared {
         blobs.dedup();
         let Some(missing) = self.guard.missing(&blobs).await else { return 0 };
         let mut there: HashMap<BlobRef, bool> = blobs.into_iter().map(|blob| (blob, true)).collect();
+        there.extend(missing.iter().map(|blob| (*blob, false)));
         for group in groups::of(&missing) {
             for (blob, is_there) in self.store_blobs(group).await {
                 there.insert(blob, is_there);

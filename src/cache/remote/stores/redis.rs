@@ -220,6 +220,14 @@ impl Remote for Redis {
         future::join_all(blobs.iter().map(|blob| self.blob(blob))).boxed()
     }
 
+    fn forget<'a>(&'a self, blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
+        async move {
+            let thing = Thing::blob(blob);
+            self.run("removing", &thing, Cmd::del(self.key(&thing))).await
+        }
+        .boxed()
+    }
+
     fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
         future::join_all(blobs.iter().map(|(blob, bytes)| self.put_blob(blob, bytes))).boxed()
     }

@@ -187,6 +187,16 @@ impl Remote for Store {
         future::join_all(blobs.iter().map(|blob| self.blob(blob))).boxed()
     }
 
+    fn forget<'a>(&'a self, blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
+        async move {
+            let thing = Thing::blob(blob);
+            let (_turn, operator) = self.turn().await?;
+            let removed = operator.delete(&thing.name).await;
+            removed.map_err(|error| self.failed("removing", &thing, &error))
+        }
+        .boxed()
+    }
+
     fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
         future::join_all(blobs.iter().map(|(blob, bytes)| self.put_blob(blob, bytes.clone()))).boxed()
     }

@@ -1,0 +1,225 @@
+//! A remote that fails as it is told, and what is made of that.
+
+use std::sync::atomic::AtomicUsize;
+
+use futures_util::future::{BoxFuture, FutureExt, join_all, pending};
+
+use super::*;
+use crate::cache::Digest;
+
+/// What comes of asking for a thing; `None` is no answer at all.
+type Answer = Option<Result<(), RemoteError>>;
+
+/// Answers every call by `answer`, which is told how many calls there were before and about which of the
+/// things it is.
+struct Faulty<F> {
+    answer: F,
+    /// About how many things each call was.
+    calls: Mutex<Vec<usize>>,
+}
+
+impl<F: Fn(usize, usize) -> Answer + Send + Sync + 'static> Faulty<F> {
+    fn new(answer: F) -> Arc<Faulty<F>> {
+        Arc::new(Faulty { answer, calls: Mutex::default() })
+    }
+
+    fn guard(self: &Arc<Self>, patience: Duration) -> Guard {
+        Guard::new(self.clone(), patience, Arc::default(), Arc::default())
+    }
+
+    fn calls(&self) -> Vec<usize> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    fn each<T: Send + 'static>(
+        &self,
+        things: usize,
+        good: impl Fn() -> T + Send + Sync + 'static,
+    ) -> BoxFuture<'_, Vec<Result<T, RemoteError>>> {
+        let before = {
+            let mut calls = self.calls.lock().unwrap();
+            calls.push(things);
+            calls.len() - 1
+        };
+        let good = Arc::new(good);
+        join_all((0..things).map(move |thing| {
+            let (answer, good) = ((self.answer)(before, thing), Arc::clone(&good));
+            async move {
+                match answer {
+                    Some(answer) => answer.map(|()| good()),
+                    None => pending().await,
+                }
+            }
+        }))
+        .boxed()
+    }
+}
+
+impl<F: Fn(usize, usize) -> Answer + Send + Sync + 'static> Remote for Faulty<F> {
+    fn entries<'a>(
+        &'a self,
+        keys: &'a [ActionKey],
+    ) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
+        self.each(keys.len(), || None)
+    }
+
+    fn put_entry<'a>(
+        &'a self,
+        _key: &'a ActionKey,
+        _bytes: Bytes,
+        _blobs: &'a [BlobRef],
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        self.each(1, || ()).map(|mut answers| answers.remove(0)).boxed()
+    }
+
+    fn missing<'a>(&'a self, _blobs: &'a [BlobRef]) -> BoxFuture<'a, Result<Vec<BlobRef>, RemoteError>> {
+        self.each(1, Vec::new).map(|mut answers| answers.remove(0)).boxed()
+    }
+
+    fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
+        self.each(blobs.len(), || None)
+    }
+
+    fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
+        self.each(blobs.len(), || ())
+    }
+}
+
+const SHORT: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_secs(3600);
+
+fn fails(fault: RemoteFault) -> Answer {
+    Some(Err(RemoteError::new(fault, "no")))
+}
+
+fn key(number: u8) -> ActionKey {
+    ActionKey(Digest::of(&[number]))
+}
+
+fn blob(number: u8) -> BlobRef {
+    BlobRef { digest: Digest::of(&[number]), size: 1 }
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+#[test]
+fn only_what_failed_is_asked_for_again() {
+    let remote =
+        Faulty::new(
+            |before, thing| {
+                if before == 0 && thing == 1 { fails(RemoteFault::Passing) } else { Some(Ok(())) }
+            },
+        );
+    let guard = remote.guard(LONG);
+    let found = run(guard.entries(&[key(0), key(1), key(2)]));
+    assert!(found.iter().all(|found| matches!(found, Ok(None))));
+    assert_eq!(remote.calls(), [3, 1]);
+    assert_eq!(guard.counts.report().errors, 0, "it went well in the end");
+}
+
+#[test]
+fn what_is_not_allowed_is_not_tried_again() {
+    for fault in [RemoteFault::Denied, RemoteFault::Refused, RemoteFault::Full] {
+        let remote = Faulty::new(move |_, _| fails(fault));
+        let guard = remote.guard(LONG);
+        for _ in 0..3 {
+            assert!(run(guard.entries(&[key(0)])).iter().all(Result::is_err));
+        }
+        assert_eq!(remote.calls(), [1]);
+        assert!(!guard.can_read());
+        assert_eq!(guard.counts.report().errors, 1, "calls that were not made did not fail");
+        assert_eq!(guard.counts.take_notices().len(), 1);
+    }
+}
+
+#[test]
+fn calls_side_by_side_that_get_no_answer_end_it_once() {
+    let remote = Faulty::new(|_, _| None);
+    let guard = remote.guard(SHORT);
+    run(join_all((0..8).map(|number| {
+        let guard = &guard;
+        async move { guard.entries(&[key(number)]).await }
+    })));
+    assert_eq!(remote.calls(), [1; 8], "none is made again once it has ended");
+    assert!(!guard.can_read());
+    assert_eq!(guard.counts.take_notices().len(), 1);
+    assert!(guard.counts.report().went_on_without.as_ref().unwrap().contains("no answer within"));
+}
+
+/// One that waits for many bytes is not waited for when others have found out that nobody is there.
+#[test]
+fn a_call_on_its_way_ends_when_others_give_up() {
+    let remote = Faulty::new(|before, _| if before == 0 { None } else { fails(RemoteFault::Denied) });
+    let guard = remote.guard(LONG);
+    let (waits, denied) =
+        run(async { futures_util::future::join(guard.entries(&[key(0)]), guard.entries(&[key(1)])).await });
+    assert!(waits[0].is_err() && denied[0].is_err());
+    assert_eq!(guard.counts.report().errors, 1);
+}
+
+#[test]
+fn one_that_is_full_is_still_read() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let remote = Faulty::new({
+        let asked = Arc::clone(&asked);
+        move |_, _| match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => fails(RemoteFault::Full),
+            _ => Some(Ok(())),
+        }
+    });
+    let guard = remote.guard(LONG);
+    assert_eq!(run(guard.put_blobs(&[(blob(0), Bytes::from_static(&[0]))])), [false]);
+    assert!(!guard.can_write() && guard.can_read());
+    assert!(run(guard.entries(&[key(0)]))[0].is_ok());
+    assert!(!run(guard.put_entry(&key(0), Bytes::new(), &[])));
+    assert_eq!(remote.calls(), [1, 1], "nothing more is put");
+    let report = guard.counts.report().clone();
+    assert!(report.read_only.is_some() && report.went_on_without.is_none());
+}
+
+#[test]
+fn an_outage_that_ends_writes_and_then_reads_is_told_once() {
+    let remote = Faulty::new(|_, _| fails(RemoteFault::Passing));
+    let guard = remote.guard(LONG);
+    run(async {
+        while guard.can_write() {
+            guard.put_entry(&key(0), Bytes::new(), &[]).await;
+        }
+        while guard.can_read() {
+            guard.entries(&[key(0)]).await;
+        }
+    });
+    let report = guard.counts.report().clone();
+    assert!(report.read_only.is_some() && report.went_on_without.is_some());
+    assert_eq!(guard.counts.take_notices().len(), 1);
+}
+
+#[test]
+fn a_few_damaged_blobs_are_no_outage() {
+    let remote = Faulty::new(|_, thing| if thing == 0 { fails(RemoteFault::Nonsense) } else { Some(Ok(())) });
+    let guard = remote.guard(LONG);
+    for number in 0..3 {
+        assert!(matches!(run(guard.blobs(&[blob(number)]))[..], [Fetched::Wrong]));
+    }
+    for _ in 0..3 {
+        let fetched = run(guard.blobs(&[blob(0), blob(1)]));
+        assert!(matches!(fetched[..], [Fetched::Wrong, Fetched::Nothing]));
+    }
+    assert!(guard.can_read());
+    assert!(guard.counts.take_notices().is_empty());
+}
+
+#[test]
+fn a_call_that_is_cancelled_ends_and_is_no_error() {
+    let remote = Faulty::new(|_, _| None);
+    let guard = remote.guard(LONG);
+    run(async {
+        let stop = async { guard.cancelled.store(true, Ordering::Relaxed) };
+        futures_util::future::join(guard.entries(&[key(0)]), stop).await
+    });
+    assert_eq!(remote.calls(), [1]);
+    assert_eq!(guard.counts.report().errors, 0);
+    assert!(guard.counts.take_notices().is_empty());
+}
