@@ -27,12 +27,13 @@ pub fn remote(report: &RemoteReport) -> String {
             report.distrusted.iter().map(|(reason, number)| format!("{number} {reason}")).collect();
         parts.push(format!("{distrusted} not believed ({})", reasons.join(", ")));
     }
-    for (number, what) in
-        [(report.incomplete, "incomplete"), (report.corrupt, "damaged"), (report.errors, "calls failed")]
-    {
+    for (number, what) in [(report.incomplete, "incomplete"), (report.corrupt, "damaged")] {
         if number > 0 {
             parts.push(format!("{number} {what}"));
         }
+    }
+    if report.errors > 0 {
+        parts.push(format!("{} failed", count(report.errors, "call")));
     }
     if parts.is_empty() {
         parts.push("nothing was asked of it".to_owned());

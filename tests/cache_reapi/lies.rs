@@ -110,6 +110,30 @@ fn forged_aliases_lead_nowhere_and_are_mended() {
     }
 }
 
+/// An alias can lead to what is there, and is something else. Whoever finds that out has it replaced.
+#[test]
+fn an_alias_to_other_bytes_is_replaced() {
+    use sha2::Digest as _;
+    let [(name, bytes), (other, other_bytes)] = [blob(1, 1000), blob(2, 1000)];
+    let server = ReapiServer::start(sha256());
+    let client = Client::of(&server);
+    client.put_well(&[(name, bytes.clone()), (other, other_bytes.clone())]);
+    server.state().behaviour.forge = Some(|result| {
+        let hash = sha2::Sha256::digest(&blob(2, 1000).1);
+        let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        result.output_files[0].digest.as_mut().unwrap().hash = hash;
+    });
+    let client = Client::of(&server);
+    assert!(client.get_one(name).unwrap().unwrap() == other_bytes);
+    assert_eq!(client.missing(&[name]).unwrap(), []);
+    client.forget(&name);
+    assert_eq!(client.missing(&[name]).unwrap(), [name]);
+    client.put_well(&[(name, bytes.clone())]);
+    server.state().behaviour.forge = None;
+    assert_eq!(client.missing(&[name]).unwrap(), []);
+    assert!(client.get_one(name).unwrap().unwrap() == bytes);
+}
+
 #[test]
 fn what_a_server_lost_is_missing() {
     for behaviour in [Behaviour::default(), sha256()] {

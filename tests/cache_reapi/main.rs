@@ -69,6 +69,10 @@ impl Client {
         self.runtime.block_on(self.remote.missing(blobs))
     }
 
+    fn forget(&self, blob: &BlobRef) {
+        self.runtime.block_on(self.remote.forget(blob)).unwrap();
+    }
+
     fn entry(&self, key: ActionKey) -> Outcome<Option<Bytes>> {
         self.runtime.block_on(self.remote.entries(&[key])).remove(0)
     }

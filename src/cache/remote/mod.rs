@@ -57,10 +57,7 @@ pub trait Remote: Send + Sync {
 
     /// Removes a blob whose bytes turned out to be wrong, so that right ones can be put. Nothing where the
     /// remote looks after that itself.
-    fn forget<'a>(&'a self, blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
-        let _ = blob;
-        Box::pin(std::future::ready(Ok(())))
-    }
+    fn forget<'a>(&'a self, blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>>;
 
     /// Stores blobs whose digests are known to be right. What came of each, in order.
     fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>>;

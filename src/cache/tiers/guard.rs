@@ -207,7 +207,9 @@ impl Guard {
             RemoteFault::Passing => is_alone,
             // A thing that is wrong there stays so, and is one thing however often it is asked for.
             RemoteFault::Nonsense => is_alone && is_last,
-            RemoteFault::Denied | RemoteFault::Refused | RemoteFault::Full => true,
+            // One thing may be too large for it.
+            RemoteFault::Refused => is_alone,
+            RemoteFault::Denied | RemoteFault::Full => true,
         };
         if !counts || !breaker.failed(error) {
             return;

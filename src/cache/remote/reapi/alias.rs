@@ -1,7 +1,7 @@
 //! Where a server's digests are not BLAKE3: from a blob's BLAKE3 to what the server calls it. What an
 //! alias says is as little to be trusted as the bytes that it leads to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use crate::cache::BlobRef;
@@ -15,6 +15,8 @@ const MOST_REMEMBERED: usize = 1 << 16;
 #[derive(Default)]
 pub(super) struct Aliases {
     known: Mutex<HashMap<BlobRef, Name>>,
+    /// Blobs whose alias led to other bytes than theirs, until they are filed anew.
+    wrong: Mutex<HashSet<BlobRef>>,
 }
 
 impl Aliases {
@@ -28,6 +30,22 @@ impl Aliases {
             known.clear();
         }
         known.insert(blob, name);
+    }
+
+    /// Takes an alias as none until [`Aliases::filed`]: it led to other bytes.
+    pub(super) fn disbelieve(&self, blob: BlobRef) {
+        self.forget(&blob);
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).insert(blob);
+    }
+
+    pub(super) fn is_disbelieved(&self, blob: &BlobRef) -> bool {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).contains(blob)
+    }
+
+    /// Remembers an alias that was filed here just now.
+    pub(super) fn filed(&self, blob: BlobRef, name: Name) {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).remove(&blob);
+        self.remember(blob, name);
     }
 
     /// Forgets an alias that led nowhere, so that the next look asks the server.

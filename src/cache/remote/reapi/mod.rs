@@ -89,6 +89,13 @@ impl Remote for Reapi {
         Box::pin(async move { each(blobs.len(), self.read_blobs(blobs).await) })
     }
 
+    /// A server looks after the bytes that its own digest names; an alias that leads to others is replaced
+    /// when the blob is put.
+    fn forget<'a>(&'a self, blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
+        self.aliases.disbelieve(*blob);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
         Box::pin(async move { each(blobs.len(), self.store_blobs(blobs).await) })
     }
@@ -141,8 +148,9 @@ impl Reapi {
     async fn find_missing(&self, blobs: &[BlobRef]) -> Result<Vec<BlobRef>, RemoteError> {
         let server = self.introduction.server().await?;
         let mut names = Vec::new();
-        for located in self.locate_all(&server, blobs).await {
+        for (blob, located) in blobs.iter().zip(self.locate_all(&server, blobs).await) {
             match located {
+                Ok(_) if self.aliases.is_disbelieved(blob) => names.push(None),
                 Ok(name) => names.push(name),
                 // An alias that says what cannot be is as good as none: a new one takes its place.
                 Err(error) if error.fault == RemoteFault::Nonsense => names.push(None),
@@ -217,7 +225,7 @@ impl Reapi {
                 stored.get(message).cloned().unwrap_or(Ok(()))?;
             }
             server.file(&filing, results::result_of_alias(blob, &name), Doing::StoringBlobs).await?;
-            self.aliases.remember(*blob, name);
+            self.aliases.filed(*blob, name);
             Ok(())
         });
         Ok(side_by_side(outcomes.collect()).await)

@@ -80,6 +80,10 @@ impl<F: Fn(usize, usize) -> Answer + Send + Sync + 'static> Remote for Faulty<F>
         self.each(blobs.len(), || None)
     }
 
+    fn forget<'a>(&'a self, _blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
+        self.each(1, || ()).map(|mut answers| answers.remove(0)).boxed()
+    }
+
     fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
         self.each(blobs.len(), || ())
     }
