@@ -7,6 +7,7 @@ pub mod fake_nvidia;
 #[cfg(feature = "nvidia")]
 pub mod nvenc;
 pub mod own_process;
+pub mod proxy;
 pub mod servers;
 
 use std::collections::BTreeMap;

@@ -172,10 +172,10 @@ impl Guard {
                     pending.iter().map(|_| Err(late.clone())).collect()
                 }
             };
-            self.weigh(way, &answers, attempt == ATTEMPTS);
             for (at, answer) in pending.into_iter().zip(answers) {
                 results[at] = Some(answer);
             }
+            self.weigh(way, &results, attempt == ATTEMPTS);
         }
         // A call that was not made did not fail.
         if !self.cancelled.load(Ordering::Relaxed)
@@ -195,20 +195,20 @@ impl Guard {
     }
 
     /// Has the breaker see what came of an attempt, which counts as one, however many things it was about.
-    fn weigh<T>(&self, way: Way, answers: &Each<T>, is_last: bool) {
+    fn weigh<T>(&self, way: Way, results: &[Option<Result<T, RemoteError>>], is_last: bool) {
         let breaker = if way == Way::Read { &self.reads } else { &self.writes };
-        let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) else {
+        let Some(error) = results.iter().flatten().find_map(|result| result.as_ref().err()) else {
             breaker.succeeded();
             return;
         };
-        let is_alone = answers.iter().all(Result::is_err);
+        let all_failed = results.iter().flatten().all(Result::is_err);
         let counts = match error.fault {
-            // Where some things went well somebody is there.
-            RemoteFault::Passing => is_alone,
+            // Where some things went well, at whatever attempt, somebody is there.
+            RemoteFault::Passing => all_failed,
             // A thing that is wrong there stays so, and is one thing however often it is asked for.
-            RemoteFault::Nonsense => is_alone && is_last,
+            RemoteFault::Nonsense => all_failed && is_last,
             // One thing may be too large for it.
-            RemoteFault::Refused => is_alone,
+            RemoteFault::Refused => all_failed,
             RemoteFault::Denied | RemoteFault::Full => true,
         };
         if !counts || !breaker.failed(error) {

@@ -43,6 +43,10 @@ impl WebDav {
         WebDav { folder, running }
     }
 
+    pub fn port(&self) -> u16 {
+        self.running.port
+    }
+
     /// `scheme` is webdav or webdavs.
     pub fn url(&self, scheme: &str) -> String {
         format!("{scheme}://127.0.0.1:{}/team/cache", self.running.port)
