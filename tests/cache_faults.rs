@@ -460,6 +460,9 @@ fn lies_are_not_believed() {
     }
 }
 
+/// What somebody trusted makes of entries before signing them.
+type Change = fn(&mut Vec<ActionEntry>);
+
 /// Whoever is trusted can say what they will of a step's result; what cannot be one is found out.
 #[test]
 fn nonsense_of_somebody_trusted_is_no_panic() {
@@ -478,8 +481,7 @@ fn nonsense_of_somebody_trusted_is_no_panic() {
         }
         entries.last_mut().unwrap().result = first;
     };
-    let changes: [(&str, fn(&mut Vec<ActionEntry>)); 3] =
-        [("facts", facts), ("nothing", none), ("another step's", rotated)];
+    let changes: [(&str, Change); 3] = [("facts", facts), ("nothing", none), ("another step's", rotated)];
     for (what, change) in changes {
         let place = Project::new();
         let lies = Lies { folder: place.path("remote"), machine: &first };
