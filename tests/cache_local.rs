@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -456,8 +456,11 @@ fn clocks_that_are_wrong() {
     assert_eq!(rebuild(&project).ran("encode"), 0, "no stamp of the cache's is believed");
 
     let tmp = project.path(FOLDER).join("tmp");
+    let folders =
+        || -> BTreeSet<PathBuf> { fs::read_dir(&tmp).unwrap().map(|entry| entry.unwrap().path()).collect() };
+    let before = folders();
     let cache = LocalCache::open(&project.path("cache/rivet")).unwrap();
-    let running = fs::read_dir(&tmp).unwrap().next().unwrap().unwrap().path();
+    let running = folders().difference(&before).next().unwrap().clone();
     let left = |name: &str, at: SystemTime| {
         let path = tmp.join(name);
         fs::create_dir(&path).unwrap();
