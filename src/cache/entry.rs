@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ActionKey, Digest};
+use super::{ActionKey, Digest, checksummed};
 
 /// A blob's name and length in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -66,19 +66,12 @@ pub struct ActionEntry {
 
 impl ActionEntry {
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
-        let body = postcard::to_stdvec(self)?;
-        let mut bytes = Digest::of(&body).0.to_vec();
-        bytes.extend(body);
-        Ok(bytes)
+        Ok(checksummed::wrap(&postcard::to_stdvec(self)?))
     }
 
     /// `None` for anything that is not exactly what `to_bytes` wrote.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<ActionEntry> {
-        let (sum, body) = bytes.split_first_chunk::<32>()?;
-        if Digest::of(body).0 != *sum {
-            return None;
-        }
-        postcard::from_bytes(body).ok()
+        postcard::from_bytes(checksummed::content(bytes)?).ok()
     }
 }
 

@@ -20,6 +20,7 @@
 //! changed afterwards, and a reader verifies what it reads. An entry whose blob is missing or
 //! wrong is a miss; the blob is dropped so that the next write repairs it.
 
+mod checksummed;
 mod digest;
 mod entry;
 mod error;
@@ -39,7 +40,10 @@ pub use local::{
     Parts, Pin, PinnedTitle, RunningBuild, Tally, Verified,
 };
 pub use place::{all_apart, apart, default_folder};
-pub use tiers::{Carried, PATIENCE, RemoteOptions, RemoteReport, Tiers};
+pub use tiers::{Carried, RemoteOptions, RemoteReport, Tiers};
+
+/// The version of the layout, here and in remotes: a newer one lies beside an older one.
+const LAYOUT: &str = "v2";
 
 /// What the graph needs of a cache. Backends and decorators (tiers, signing, counting)
 /// implement just this.

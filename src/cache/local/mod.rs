@@ -9,7 +9,6 @@ mod leases;
 mod log;
 mod marks;
 mod pins;
-mod sealed;
 mod shards;
 mod stat_cache;
 mod stats;
@@ -24,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest};
+use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest, LAYOUT};
 pub use builds::RunningBuild;
 use files::{Found, drop_file, read, write};
 pub use gc::{Collected, GcRules, Parts, Tally};
@@ -39,8 +38,6 @@ use tmp::Tmp;
 use used::Used;
 pub use verify::{Damage, FileKind, Verified};
 
-/// The layout's version: a newer layout lives beside an older one.
-const LAYOUT: &str = "v2";
 /// The folders of the layout.
 const PARTS: [&str; 7] = ["blobs", "actions", "stats", "log", "builds", "pins", "tmp"];
 /// An entry of a whole title, the largest that there are, names some thousand others.

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Found, LocalCache, list, read, sealed, shards, write};
-use crate::cache::{ActionKey, CacheError, Digest};
+use super::{Found, LocalCache, list, read, shards, write};
+use crate::cache::{ActionKey, CacheError, Digest, checksummed};
 
 /// Bytes of a pin at most: some hundred for each title.
 const LARGEST: u64 = 16 << 20;
@@ -33,8 +33,8 @@ pub struct PinnedTitle {
 impl LocalCache {
     /// Pins; what had this name before is no longer pinned by it.
     pub fn pin(&self, pin: &Pin) -> Result<(), CacheError> {
-        let sealed = sealed::seal(&postcard::to_stdvec(pin)?);
-        write(self.tmp(), &self.pin_path(&pin.name), &sealed)
+        let whole = checksummed::wrap(&postcard::to_stdvec(pin)?);
+        write(self.tmp(), &self.pin_path(&pin.name), &whole)
     }
 
     /// Takes a pin away; `false` if there was none.
@@ -56,7 +56,8 @@ impl LocalCache {
                 Found::Nothing => continue,
                 Found::TooLong | Found::Unusable(_) => return Err(CacheError::DamagedPin { path }),
             };
-            let pin: Option<Pin> = sealed::open(&bytes).and_then(|body| postcard::from_bytes(body).ok());
+            let pin: Option<Pin> =
+                checksummed::content(&bytes).and_then(|body| postcard::from_bytes(body).ok());
             pins.push(pin.ok_or(CacheError::DamagedPin { path })?);
         }
         pins.sort_by(|a, b| a.name.cmp(&b.name));

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::files::{Found, read, write};
-use super::sealed;
 use super::used::Used;
+use crate::cache::checksummed;
 use crate::cache::{CacheError, Digest};
 
 /// What a file system says of a file whose content is unchanged.
@@ -83,7 +83,7 @@ impl StatCache {
     pub(super) fn get(&self, path: &Path, stamp: &FileStamp) -> Option<Digest> {
         let at = self.path_of(path);
         let Ok(Found::Bytes(bytes)) = read(&at, LARGEST, "read a stamp") else { return None };
-        let known: Known = postcard::from_bytes(sealed::open(&bytes)?).ok()?;
+        let known: Known = postcard::from_bytes(checksummed::content(&bytes)?).ok()?;
         let same = known.stamp == *stamp;
         if same {
             self.used.note(&at);
@@ -93,6 +93,6 @@ impl StatCache {
 
     pub(super) fn put(&self, path: &Path, stamp: &FileStamp, digest: Digest) -> Result<(), CacheError> {
         let known = Known { stamp: *stamp, digest };
-        write(&self.tmp, &self.path_of(path), &sealed::seal(&postcard::to_stdvec(&known)?))
+        write(&self.tmp, &self.path_of(path), &checksummed::wrap(&postcard::to_stdvec(&known)?))
     }
 }

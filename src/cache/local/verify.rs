@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use super::gc::Tally;
 use super::shards::{self, Stray};
-use super::{LARGEST_ENTRY, LocalCache, list, log, sealed};
-use crate::cache::{ActionEntry, CacheError, Digest};
+use super::{LARGEST_ENTRY, LocalCache, list, log};
+use crate::cache::{ActionEntry, CacheError, Digest, checksummed};
 
 /// The parts whose files are named by digests.
 pub(super) const SHARDED: [&str; 3] = ["actions", "blobs", "stats"];
@@ -96,8 +96,9 @@ impl LocalCache {
                     match part {
                         "blobs" => verifying.blob(&file.path, file.name, buffer),
                         "actions" => verifying.entry(&file.path),
-                        _ => verifying
-                            .small(&file.path, FileKind::Stat, &|bytes| sealed::open(bytes).is_some()),
+                        _ => verifying.small(&file.path, FileKind::Stat, &|bytes| {
+                            checksummed::content(bytes).is_some()
+                        }),
                     }
                 })?;
                 let done = done.fetch_add(1, Ordering::Relaxed) + 1;
@@ -256,7 +257,7 @@ impl Verifying<'_> {
         let folder = self.cache.root.join("pins");
         self.flat(&folder, &|path, name| {
             if shards::digest_of(name.as_ref()).is_some() {
-                self.small(path, FileKind::Pin, &|bytes| sealed::open(bytes).is_some())
+                self.small(path, FileKind::Pin, &|bytes| checksummed::content(bytes).is_some())
             } else {
                 self.foreign(path.to_owned());
                 Ok(())

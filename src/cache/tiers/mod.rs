@@ -32,8 +32,6 @@ use super::remote::{self, Remote, RemoteError, RemoteUrl};
 use super::trust::Trust;
 use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest, LocalCache};
 
-/// How long a call to a remote may take by default, besides what its bytes take.
-pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Groups of blobs that are fetched at a time.
 const SIDE_BY_SIDE: usize = 4;
 
@@ -44,6 +42,7 @@ pub struct RemoteOptions {
     /// Whether nothing shall be stored there. Without a key to sign with nothing is, either, but for
     /// those who trust everybody: others would not believe it.
     pub read_only: bool,
+    /// How long a call may take, besides what its bytes take.
     pub patience: Duration,
     /// Ends calls that are on their way, and all that would follow.
     pub cancelled: Arc<AtomicBool>,
@@ -257,8 +256,9 @@ impl Cache for Tiers {
         if !far.said().contains_key(key) {
             self.ask(far, &[*key])?;
         }
-        match far.said().get(key) {
-            Some(said) => Ok(said.clone()),
+        let said = far.said().get(key).cloned();
+        match said {
+            Some(said) => Ok(said),
             // Nobody can tell whether the remote still has the blobs of what came from there before.
             None if !far.guard.can_read() => self.local.entry(key),
             None => Ok(None),

@@ -95,7 +95,7 @@ async fn run(shared: Arc<Shared>, mut waiting: mpsc::UnboundedReceiver<Result>) 
 impl Shared {
     fn done(&self, entries: usize) {
         self.left.fetch_sub(entries, Ordering::SeqCst);
-        self.fewer.notify_waiters();
+        // One waits, or none.
         self.fewer.notify_one();
     }
 

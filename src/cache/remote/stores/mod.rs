@@ -10,6 +10,7 @@
 //! ```
 
 mod credentials;
+mod each;
 mod fault;
 mod folder;
 mod parameters;
@@ -23,23 +24,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ActionKey, BlobRef, Remote, RemoteError, RemoteFault, RemoteUrl};
-use crate::cache::Digest;
+use crate::cache::{Digest, LAYOUT};
 use credentials::Credentials;
+use each::Each;
 use folder::Folder;
 use redis::Redis;
 use store::{Place, Store};
 
-/// The layout's version; the local cache has the same.
-const LAYOUT: &str = "v2";
-
 /// Opens the store at `url`, whose scheme is one of those that are dispatched here.
 pub(super) fn open(url: &RemoteUrl, patience: Duration) -> Result<Arc<dyn Remote>, RemoteError> {
     match url.scheme() {
-        "redis" | "rediss" => Ok(Arc::new(Redis::open(url, patience, &Credentials::from_environment()?)?)),
-        "fs" => Ok(Arc::new(Store::new(url, Place::Folder(Folder::at(url)?)))),
+        "redis" | "rediss" => {
+            Ok(Arc::new(Each(Redis::open(url, patience, &Credentials::from_environment()?)?)))
+        }
+        "fs" => Ok(Arc::new(Each(Store::new(url, Place::Folder(Folder::at(url)?))))),
         _ => {
             let operator = services::operator(url, patience, Credentials::from_environment)?;
-            Ok(Arc::new(Store::new(url, Place::Service(operator))))
+            Ok(Arc::new(Each(Store::new(url, Place::Service(operator)))))
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{self, BoxFuture, FutureExt};
+use futures_util::future;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo,
@@ -13,11 +13,9 @@ use redis::{
 use tokio::sync::Mutex;
 
 use super::credentials::Credentials;
+use super::each::Keeper;
 use super::parameters::Parameters;
-use super::{
-    ActionKey, BlobRef, Remote, RemoteError, RemoteFault, RemoteUrl, Thing, nonsense, refused, root,
-};
-use crate::cache::remote::MOST_ENTRY;
+use super::{BlobRef, RemoteError, RemoteFault, RemoteUrl, Thing, nonsense, refused, root};
 
 const PORT: u16 = 6379;
 /// Bytes of a value at most, as servers are set up.
@@ -100,61 +98,6 @@ impl Redis {
         Err(RemoteError::new(fault, format!("{}: {doing} {thing}: {why}", self.url)))
     }
 
-    /// At most `most` bytes and one more.
-    async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
-        let key = self.key(thing);
-        // The last byte that is asked for is one too many, and its coming tells that there are more.
-        let exists = self.run::<bool>("reading", thing, Cmd::exists(&key));
-        let last = isize::try_from(most).unwrap_or(isize::MAX);
-        let bytes = self.run("reading", thing, Cmd::getrange(&key, 0, last));
-        let (exists, bytes) = future::try_join(exists, bytes).await?;
-        Ok(exists.then_some(bytes))
-    }
-
-    async fn entry(&self, key: &ActionKey) -> Result<Option<Bytes>, RemoteError> {
-        let thing = Thing::entry(key);
-        match self.read(&thing, MOST_ENTRY).await? {
-            Some(bytes) if bytes.len() as u64 > MOST_ENTRY => {
-                Err(nonsense(&self.url, format_args!("{thing} has more than {MOST_ENTRY} bytes")))
-            }
-            bytes => Ok(bytes),
-        }
-    }
-
-    async fn blob(&self, blob: &BlobRef) -> Result<Option<Bytes>, RemoteError> {
-        let thing = Thing::blob(blob);
-        match self.read(&thing, blob.size).await? {
-            Some(bytes) if bytes.len() as u64 != blob.size => {
-                Err(nonsense(&self.url, format_args!("{thing} has not {} bytes", blob.size)))
-            }
-            bytes => Ok(bytes),
-        }
-    }
-
-    async fn has(&self, blob: &BlobRef) -> Result<bool, RemoteError> {
-        let thing = Thing::blob(blob);
-        let key = self.key(&thing);
-        let exists = self.run::<bool>("looking for", &thing, Cmd::exists(&key));
-        let length = self.run::<u64>("looking for", &thing, Cmd::strlen(&key));
-        let (exists, length) = future::try_join(exists, length).await?;
-        Ok(exists && length == blob.size)
-    }
-
-    async fn put(&self, thing: &Thing, bytes: &Bytes) -> Result<(), RemoteError> {
-        if bytes.len() as u64 > MOST_VALUE {
-            let told = format_args!("storing {thing}: Redis takes no more than {MOST_VALUE} bytes at once");
-            return Err(refused(&self.url, told));
-        }
-        self.run("storing", thing, Cmd::set(self.key(thing), &bytes[..])).await
-    }
-
-    async fn put_blob(&self, blob: &BlobRef, bytes: &Bytes) -> Result<(), RemoteError> {
-        if self.has(blob).await? {
-            return Ok(());
-        }
-        self.put(&Thing::blob(blob), bytes).await
-    }
-
     fn key(&self, thing: &Thing) -> String {
         format!("{}/{}", self.root, thing.name)
     }
@@ -194,41 +137,53 @@ fn is_word(code: &str) -> bool {
     (1..=20).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
-impl Remote for Redis {
-    fn entries<'a>(
-        &'a self,
-        keys: &'a [ActionKey],
-    ) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
-        future::join_all(keys.iter().map(|key| self.entry(key))).boxed()
+impl Keeper for Redis {
+    fn url(&self) -> &RemoteUrl {
+        &self.url
     }
 
-    fn put_entry<'a>(
-        &'a self,
-        key: &'a ActionKey,
-        bytes: Bytes,
-        _blobs: &'a [BlobRef],
-    ) -> BoxFuture<'a, Result<(), RemoteError>> {
-        async move { self.put(&Thing::entry(key), &bytes).await }.boxed()
-    }
-
-    fn missing<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Result<Vec<BlobRef>, RemoteError>> {
-        let looks = blobs.iter().map(|blob| async { Ok((!self.has(blob).await?).then_some(*blob)) });
-        future::try_join_all(looks).map(|found| Ok(found?.into_iter().flatten().collect())).boxed()
-    }
-
-    fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
-        future::join_all(blobs.iter().map(|blob| self.blob(blob))).boxed()
-    }
-
-    fn forget<'a>(&'a self, blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
-        async move {
-            let thing = Thing::blob(blob);
-            self.run("removing", &thing, Cmd::del(self.key(&thing))).await
+    async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
+        let key = self.key(thing);
+        // The last byte that is asked for is one too many, and its coming tells that there are more.
+        let exists = self.run::<bool>("reading", thing, Cmd::exists(&key));
+        let last = isize::try_from(most).unwrap_or(isize::MAX);
+        let bytes = self.run::<Bytes>("reading", thing, Cmd::getrange(&key, 0, last));
+        let (exists, bytes) = future::try_join(exists, bytes).await?;
+        if bytes.len() as u64 > most {
+            return Err(nonsense(&self.url, format_args!("{thing} has more than {most} bytes")));
         }
-        .boxed()
+        Ok(exists.then_some(bytes))
     }
 
-    fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
-        future::join_all(blobs.iter().map(|(blob, bytes)| self.put_blob(blob, bytes))).boxed()
+    async fn has(&self, blob: &BlobRef) -> Result<bool, RemoteError> {
+        let thing = Thing::blob(blob);
+        let key = self.key(&thing);
+        let exists = self.run::<bool>("looking for", &thing, Cmd::exists(&key));
+        let length = self.run::<u64>("looking for", &thing, Cmd::strlen(&key));
+        match future::try_join(exists, length).await {
+            Ok((exists, length)) => Ok(exists && length == blob.size),
+            // Something else has its name, and is replaced when the blob is put.
+            Err(error) if error.fault == RemoteFault::Nonsense => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn put(&self, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
+        if bytes.len() as u64 > MOST_VALUE {
+            let told = format_args!("storing {thing}: Redis takes no more than {MOST_VALUE} bytes at once");
+            return Err(refused(&self.url, told));
+        }
+        self.run("storing", thing, Cmd::set(self.key(thing), &bytes[..])).await
+    }
+
+    async fn put_blob(&self, blob: &BlobRef, bytes: Bytes) -> Result<(), RemoteError> {
+        if self.has(blob).await? {
+            return Ok(());
+        }
+        self.put(&Thing::blob(blob), bytes).await
+    }
+
+    async fn remove(&self, thing: &Thing) -> Result<(), RemoteError> {
+        self.run("removing", thing, Cmd::del(self.key(thing))).await
     }
 }

@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use futures_util::future::{self, BoxFuture, FutureExt};
 use opendal::{ErrorKind, Operator};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::each::Keeper;
 use super::fault::{is_unimplemented, remote_error};
 use super::folder::Folder;
-use super::{ActionKey, BlobRef, Remote, RemoteError, RemoteFault, RemoteUrl, Thing, nonsense};
-use crate::cache::remote::MOST_ENTRY;
+use super::{BlobRef, RemoteError, RemoteFault, RemoteUrl, Thing, nonsense};
 
 /// Requests at once.
 const AT_ONCE: usize = 32;
@@ -58,17 +57,6 @@ impl Store {
         Ok((turn, operator))
     }
 
-    /// The bytes of a thing, of which there may be `most`.
-    async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
-        let (_turn, operator) = self.turn().await?;
-        match self.try_read(operator, &thing.name, most).await {
-            Ok(Some(bytes)) => Ok(Some(bytes)),
-            Ok(None) => Err(nonsense(&self.url, format_args!("{thing} has more than {most} bytes"))),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed("reading", thing, &error)),
-        }
-    }
-
     /// `None` where there are more than `most` bytes.
     async fn try_read(&self, operator: &Operator, name: &str, most: u64) -> opendal::Result<Option<Bytes>> {
         let reader = operator.reader(name).await?;
@@ -99,25 +87,49 @@ impl Store {
         Ok(Some(bytes.freeze()))
     }
 
-    async fn blob(&self, blob: &BlobRef) -> Result<Option<Bytes>, RemoteError> {
-        let thing = Thing::blob(blob);
-        match self.read(&thing, blob.size).await? {
-            Some(bytes) if bytes.len() as u64 != blob.size => {
-                let (found, wanted) = (bytes.len(), blob.size);
-                Err(nonsense(&self.url, format_args!("{thing} has {found} bytes instead of {wanted}")))
-            }
-            bytes => Ok(bytes),
-        }
-    }
-
-    /// Whether a blob is there, as far as its length tells.
-    async fn has(&self, operator: &Operator, blob: &BlobRef) -> Result<bool, RemoteError> {
+    async fn is_there(&self, operator: &Operator, blob: &BlobRef) -> Result<bool, RemoteError> {
         let thing = Thing::blob(blob);
         match operator.stat(&thing.name).await {
             Ok(there) => Ok(there.is_file() && there.content_length() == blob.size),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(self.failed("looking for", &thing, &error)),
         }
+    }
+
+    async fn write(&self, operator: &Operator, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
+        let written = operator.write(&thing.name, bytes).await;
+        written.map(drop).map_err(|error| self.failed("storing", thing, &error))
+    }
+
+    /// `doing` is a word for a message: "reading".
+    fn failed(&self, doing: &str, thing: &Thing, error: &opendal::Error) -> RemoteError {
+        remote_error(&self.url, format_args!("{doing} {thing}"), error)
+    }
+}
+
+impl Keeper for Store {
+    fn url(&self) -> &RemoteUrl {
+        &self.url
+    }
+
+    async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
+        let (_turn, operator) = self.turn().await?;
+        match self.try_read(operator, &thing.name, most).await {
+            Ok(Some(bytes)) => Ok(Some(bytes)),
+            Ok(None) => Err(nonsense(&self.url, format_args!("{thing} has more than {most} bytes"))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed("reading", thing, &error)),
+        }
+    }
+
+    async fn has(&self, blob: &BlobRef) -> Result<bool, RemoteError> {
+        let (_turn, operator) = self.turn().await?;
+        self.is_there(operator, blob).await
+    }
+
+    async fn put(&self, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
+        let (_turn, operator) = self.turn().await?;
+        self.write(operator, thing, bytes).await
     }
 
     async fn put_blob(&self, blob: &BlobRef, bytes: Bytes) -> Result<(), RemoteError> {
@@ -135,69 +147,14 @@ impl Store {
             }
         }
         // What has another length was cut short or put there to annoy: it is replaced.
-        if self.has(operator, blob).await? {
+        if self.is_there(operator, blob).await? {
             return Ok(());
         }
         self.write(operator, &thing, bytes).await
     }
 
-    async fn write(&self, operator: &Operator, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
-        let written = operator.write(&thing.name, bytes).await;
-        written.map(drop).map_err(|error| self.failed("storing", thing, &error))
-    }
-
-    /// `doing` is a word for a message: "reading".
-    fn failed(&self, doing: &str, thing: &Thing, error: &opendal::Error) -> RemoteError {
-        remote_error(&self.url, format_args!("{doing} {thing}"), error)
-    }
-}
-
-impl Remote for Store {
-    fn entries<'a>(
-        &'a self,
-        keys: &'a [ActionKey],
-    ) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
-        let reads = keys.iter().map(|key| async { self.read(&Thing::entry(key), MOST_ENTRY).await });
-        future::join_all(reads).boxed()
-    }
-
-    fn put_entry<'a>(
-        &'a self,
-        key: &'a ActionKey,
-        bytes: Bytes,
-        _blobs: &'a [BlobRef],
-    ) -> BoxFuture<'a, Result<(), RemoteError>> {
-        async move {
-            let (_turn, operator) = self.turn().await?;
-            self.write(operator, &Thing::entry(key), bytes).await
-        }
-        .boxed()
-    }
-
-    fn missing<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Result<Vec<BlobRef>, RemoteError>> {
-        let looks = blobs.iter().map(|blob| async {
-            let (_turn, operator) = self.turn().await?;
-            let has = self.has(operator, blob).await?;
-            Ok((!has).then_some(*blob))
-        });
-        future::try_join_all(looks).map(|found| Ok(found?.into_iter().flatten().collect())).boxed()
-    }
-
-    fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
-        future::join_all(blobs.iter().map(|blob| self.blob(blob))).boxed()
-    }
-
-    fn forget<'a>(&'a self, blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
-        async move {
-            let thing = Thing::blob(blob);
-            let (_turn, operator) = self.turn().await?;
-            let removed = operator.delete(&thing.name).await;
-            removed.map_err(|error| self.failed("removing", &thing, &error))
-        }
-        .boxed()
-    }
-
-    fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
-        future::join_all(blobs.iter().map(|(blob, bytes)| self.put_blob(blob, bytes.clone()))).boxed()
+    async fn remove(&self, thing: &Thing) -> Result<(), RemoteError> {
+        let (_turn, operator) = self.turn().await?;
+        operator.delete(&thing.name).await.map_err(|error| self.failed("removing", thing, &error))
     }
 }
