@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use crate::cache::{Cache, Tiers};
+use crate::cache::{ActionKey, Cache, Tiers};
 use crate::spec::Ladder;
 
 use super::error::StepError;
@@ -13,6 +13,9 @@ use super::event::{Event, FailureReport, Kind};
 use super::scheduler::Settings;
 use super::step::State;
 use super::{Options, schedule, settings};
+
+/// Keys that are asked for together.
+const BATCH: usize = 256;
 
 /// What a second build found.
 #[derive(Clone, Debug, Serialize)]
@@ -57,6 +60,10 @@ pub fn check(
         failures: std::mem::take(&mut scheduler.outcome.failures),
         interrupted: scheduler.outcome.interrupted,
     };
+    let keys: Vec<ActionKey> = nodes.iter().filter_map(|&id| scheduler.graph[id].key).collect();
+    for batch in keys.chunks(BATCH) {
+        cache.look_ahead(batch)?;
+    }
     for id in nodes {
         let node = &scheduler.graph[id];
         let (State::Done { result, .. }, Some(key)) = (&node.state, node.key) else { continue };

@@ -255,11 +255,8 @@ fn recipe_of(survey: &Scheduler<'_>, id: NodeIndex) -> Option<Recipe> {
     if matches!(node.step, Step::Source | Step::Publish) {
         return None;
     }
-    if let Step::Encode { track, piece } = node.step {
-        let identity = title.piece(track, piece).ok()?.identity;
-        return title.encode_recipes(track, identity, &survey.tools).ok()?.into_iter().nth(node.choice);
-    }
-    prepare(&survey.graph, title, node.step, &survey.tools).ok().map(|prepared| prepared.recipe)
+    let prepared = prepare(&survey.graph, title, node.step, &survey.tools).ok()?;
+    prepared.into_iter().nth(node.choice).map(|prepared| prepared.recipe)
 }
 
 /// The fields of two recipes side by side; a name that occurs more than once is paired in order.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionEntry, ActionKey, ActionResult, Cache, Cost, Digest};
-use crate::package::{FileList, is_current};
+use crate::package::{FileList, is_current, published_list};
 use crate::spec::Ladder;
 
 use super::error::StepError;
@@ -77,6 +77,8 @@ pub fn find(
     source: Digest,
     tools: &Tools,
 ) -> Option<TitleMemo> {
+    // Where nothing was published there is none to be looked for, perhaps far away.
+    published_list(&title.output)?;
     let entry = worker.cache.action(&key(ladder, source, tools)).ok()??;
     let bytes = worker.cache.blob(entry.result.blobs.first()?).ok()??;
     let memo: TitleMemo = postcard::from_bytes(&bytes).ok()?;

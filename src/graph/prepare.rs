@@ -55,7 +55,7 @@ pub struct Prepared {
 /// Reading a source: what it reads lies outside the cache, so there is no key to look up.
 pub fn source_job(title: &Title) -> Job {
     let path = title.source.clone();
-    Box::new(move |worker| work::hash_source(worker, &path))
+    Box::new(move |worker| work::hash_source(worker, &path).map(work::source))
 }
 
 /// Publishing: what it writes lies outside the cache.
@@ -112,13 +112,24 @@ pub fn windows_job(
     Ok((nodes, batch))
 }
 
-pub fn prepare(graph: &Graph, title: &Title, step: Step, tools: &Tools) -> Result<Prepared, StepError> {
+/// What a step is made by, in each of the ways in which it may be made: of an encode, those that its rung
+/// allows, in order of preference; of anything else one.
+pub fn prepare(graph: &Graph, title: &Title, step: Step, tools: &Tools) -> Result<Vec<Prepared>, StepError> {
+    let (Step::Encode { track, piece } | Step::Audio { track, piece }) = step else {
+        return Ok(vec![prepare_one(graph, title, step, tools)?]);
+    };
+    let recipes = title.encode_recipes(track, title.piece(track, piece)?.identity, tools)?;
+    Ok(recipes.into_iter().map(|recipe| Prepared { recipe, job: None }).collect())
+}
+
+fn prepare_one(graph: &Graph, title: &Title, step: Step, tools: &Tools) -> Result<Prepared, StepError> {
     let result = |node: NodeIndex| graph[node].result().cloned().ok_or_else(early);
     let path = title.source.clone();
     let ready = |recipe: Recipe, job: Job| Ok(Prepared { recipe, job: Some(job) });
     let later = |recipe: Recipe| Ok(Prepared { recipe, job: None });
     match step {
         Step::Source | Step::Publish => Err(StepError::internal("a step outside the cache has no recipe")),
+        Step::Encode { .. } | Step::Audio { .. } => Err(StepError::internal("a step of several recipes")),
         Step::Index => {
             let source = title.digest.ok_or_else(early)?;
             ready(
@@ -170,10 +181,6 @@ pub fn prepare(graph: &Graph, title: &Title, step: Step, tools: &Tools) -> Resul
                 ),
                 Box::new(move |worker| sound::decode_sound(worker, &source, &policy)),
             )
-        }
-        // Of an encode, the way that is preferred.
-        Step::Encode { track, piece } | Step::Audio { track, piece } => {
-            later(title.encode_recipe(track, title.piece(track, piece)?.identity, tools)?)
         }
         Step::Segment { track, piece } => {
             let encode = title.track(track)?.pieces.get(piece).and_then(|nodes| nodes.encode);

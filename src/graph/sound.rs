@@ -114,7 +114,17 @@ pub fn encode_windows(
     // The latest blocks, of which the last is number `count - 1`.
     let mut recent: VecDeque<(FrameDigest, Vec<i32>)> = VecDeque::new();
     let mut count = 0u64;
+    // What others are at, or have made meanwhile, is passed over before anything is decoded for it.
+    let begin = |next: &mut usize, steps: &mut dyn Steps| {
+        while *next < jobs.len() && !steps.begin(*next) {
+            *next += 1;
+        }
+    };
     let mut next = 0;
+    begin(&mut next, steps);
+    if next == jobs.len() {
+        return Ok(());
+    }
     let complete = Cell::new(false);
     let mut failure: Option<StepError> = None;
     let changed = || MediaError::Changed { path: sound.path.clone() };
@@ -124,10 +134,6 @@ pub fn encode_windows(
         while let Some(job) =
             jobs.get(next).filter(|job| job.window.first + u64::from(job.window.frames) <= count)
         {
-            if !steps.begin(next) {
-                next += 1;
-                continue;
-            }
             let from = count - recent.len() as u64;
             let skip = lead_of(job.window.first).checked_sub(from).ok_or_else(changed)? as usize;
             let own = (job.window.first - lead_of(job.window.first)) as usize;
@@ -151,6 +157,7 @@ pub fn encode_windows(
                 }
             }
             next += 1;
+            begin(&mut next, steps);
         }
         // What no window wants any more is dropped.
         let wanted = jobs.get(next).map_or(count, |job| job.window.first).saturating_sub(lead);

@@ -2,7 +2,7 @@
 //! it is made of can be reached.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use crate::cache::{ActionKey, Tiers};
 use crate::spec::Ladder;
@@ -31,7 +31,7 @@ pub fn title_keys(
     let keys = scheduler.titles.iter().map(|title| {
         let digest = match work::known_source(cache.local(), &title.source) {
             Some(digest) => digest,
-            None => work::hash_file(&title.source, &|| cancelled.load(Ordering::Relaxed))?,
+            None => work::hash_source(&scheduler.worker, &title.source)?,
         };
         Ok(TitleKey { name: title.name.clone(), key: memo::key(ladder, digest, &scheduler.tools) })
     });

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -139,7 +140,8 @@ pub fn known_source(cache: &LocalCache, path: &Path) -> Option<Digest> {
     cache.known_file(path, &stamp)
 }
 
-pub fn hash_source(worker: &Worker, path: &Path) -> Result<Made, StepError> {
+/// The digest of a source file, remembered for as long as it is not touched.
+pub fn hash_source(worker: &Worker, path: &Path) -> Result<Digest, StepError> {
     let meta = std::fs::metadata(path).map_err(|error| unopened(path, error))?;
     if !meta.is_file() {
         let reason = "it is not a regular file".to_owned();
@@ -157,10 +159,13 @@ pub fn hash_source(worker: &Worker, path: &Path) -> Result<Made, StepError> {
         return Err(MediaError::Changed { path: path.to_owned() }.into());
     }
     worker.cache.local().remember_file(path, &before, digest)?;
-    Ok(Made {
-        result: ActionResult { facts: digest.0.to_vec(), blobs: Vec::new() },
-        payload: Payload::Source(digest),
-    })
+    Ok(digest)
+}
+
+/// What a source comes to.
+pub fn source(digest: Digest) -> Made {
+    let result = ActionResult { facts: digest.0.to_vec(), blobs: Vec::new() };
+    Made { result, payload: Payload::Source(digest) }
 }
 
 /// The BLAKE3 of a file's bytes, by all cores, the next piece being read beside it.
@@ -409,12 +414,14 @@ pub fn publish(worker: &Worker, folder: &Path, files: &package::FileList) -> Res
             None => Err(io::Error::other("its content is no longer in the cache")),
         }
     };
-    // What is likely to be written, all at once: one by one, each would cost a round trip.
-    let is_there = |file: &PublishFile| {
-        file.path.under(folder).symlink_metadata().is_ok_and(|found| found.len() == file.size)
-    };
-    let absent: Vec<BlobRef> = files.files().iter().filter(|file| !is_there(file)).map(blob_of).collect();
-    worker.cache.fetch(&absent)?;
+    if worker.cache.has_remote() {
+        // What is likely to be written, all at once: one by one, each would cost a round trip.
+        let is_there = |file: &PublishFile| {
+            file.path.under(folder).symlink_metadata().is_ok_and(|found| found.len() == file.size)
+        };
+        let absent = files.files().par_iter().filter(|file| !is_there(file)).map(blob_of);
+        worker.cache.fetch(&absent.collect::<Vec<BlobRef>>())?;
+    }
     let mut mended = BTreeSet::new();
     loop {
         let error = match package::publish(folder, files, &content) {

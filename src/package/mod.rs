@@ -32,6 +32,7 @@ pub use language::Language;
 pub use path::{RelPath, RelPathError};
 pub use publish::{
     Content, FileList, Open, PublishError, PublishFile, PublishReport, Role, is_current, publish,
+    published_list,
 };
 
 #[cfg(test)]

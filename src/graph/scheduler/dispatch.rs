@@ -164,16 +164,24 @@ impl Scheduler<'_> {
                         self.look_again(id);
                         continue;
                     };
-                    let rekeyed = self.choose(id, way.choice);
+                    let is_ours = match self.choose(id, way.choice) {
+                        Ok(is_ours) => is_ours,
+                        Err(error) => {
+                            self.ready.encode_ended((title, piece), demand);
+                            self.fail(id, error);
+                            continue;
+                        }
+                    };
+                    if !is_ours {
+                        self.ready.encode_ended((title, piece), demand);
+                        continue;
+                    }
                     let cores = self.settings.jobs;
                     let threads = cores / self.ready.side_by_side(demand, cores);
                     let Way { choice, executor } = way;
                     let made_by = (choice, executor);
-                    match rekeyed
-                        .and_then(|()| encode_job(&self.titles[title], track, made_by, frames, threads))
-                    {
+                    match encode_job(&self.titles[title], track, made_by, frames, threads) {
                         Ok(job) => {
-                            self.slots.begun(way);
                             self.taken.insert(id, Taken::Encode(demand, way));
                             return Some((vec![id], Work::One(job)));
                         }
@@ -188,24 +196,26 @@ impl Scheduler<'_> {
         }
     }
 
-    /// Settles which of its rung's choices an encode is made by, and so its key.
-    fn choose(&mut self, id: NodeIndex, choice: usize) -> Result<(), StepError> {
-        let Node { title, step, choice: before, key, .. } = self.graph[id];
-        let Step::Encode { track, piece } = step else { return Ok(()) };
+    /// Settles which of its rung's choices an encode is made by, and so its key. False where another step
+    /// is at that key: this one follows it then.
+    fn choose(&mut self, id: NodeIndex, choice: usize) -> Result<bool, StepError> {
+        let Node { title, step, choice: before, .. } = self.graph[id];
+        let Step::Encode { track, piece } = step else { return Ok(true) };
         if before == choice {
-            return Ok(());
+            return Ok(true);
         }
         let title = &self.titles[title];
         let recipes = title.encode_recipes(track, title.piece(track, piece)?.identity, &self.tools)?;
-        let recipe = recipes.get(choice).ok_or_else(|| StepError::internal("no such choice"))?;
-        if let Some(key) = key.filter(|key| self.in_flight.get(key) == Some(&id)) {
-            self.in_flight.remove(&key);
-        }
-        let key = recipe.key();
-        self.in_flight.entry(key).or_insert(id);
+        let key = recipes.get(choice).ok_or_else(|| StepError::internal("no such choice"))?.key();
+        self.forget_key(id);
         let node = &mut self.graph[id];
         (node.key, node.choice) = (Some(key), choice);
-        Ok(())
+        let owner = *self.in_flight.entry(key).or_insert(id);
+        if owner != id {
+            self.graph[id].state = State::Following;
+            self.followers.entry(owner).or_default().push(id);
+        }
+        Ok(owner == id)
     }
 
     /// One pass over a sound for all of its windows that wait.

@@ -59,6 +59,11 @@ impl Elsewhere {
         self.due.first().map(|&(at, _)| at)
     }
 
+    /// Whether a step has waited, and not come to its end since.
+    pub(super) fn is_waiting(&self, id: NodeIndex) -> bool {
+        self.waits.contains_key(&id)
+    }
+
     /// A step waits no more.
     pub(super) fn forget(&mut self, id: NodeIndex) {
         self.waits.remove(&id);

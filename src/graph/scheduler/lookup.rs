@@ -5,16 +5,16 @@ use std::sync::Arc;
 use petgraph::graph::NodeIndex;
 use rayon::prelude::*;
 
-use crate::cache::{ActionKey, ActionResult, BlobRef, Cache, CacheError};
+use crate::cache::{ActionKey, ActionResult, BlobRef, Cache};
 use crate::package::is_current;
 
+use super::elsewhere::Elsewhere;
 use super::slots::Slots;
 use super::workers::Message;
 use super::{Scheduler, no_run};
 use crate::graph::error::StepError;
 use crate::graph::event::Origin;
 use crate::graph::prepare::{self, Prepared, Tools, prepare, publish_job, source_job};
-use crate::graph::recipe::Recipe;
 use crate::graph::step::{Node, State, Step};
 use crate::graph::title::{Graph, Title};
 use crate::graph::track::ReelFacts;
@@ -53,11 +53,9 @@ impl Scheduler<'_> {
                     tools: &self.tools,
                     slots: &self.slots,
                     expand: self.settings.expand,
+                    elsewhere: &self.elsewhere,
                 };
-                if let Err(error) = view.look_ahead(&batch) {
-                    tracing::warn!("{error}");
-                }
-                batch.par_iter().rev().map(|&id| view.inspect(id)).collect()
+                view.inspect_all(&batch)
             };
             for (id, inspected) in batch.into_iter().rev().zip(inspected) {
                 self.look_up(id, inspected);
@@ -135,9 +133,7 @@ impl Scheduler<'_> {
         };
         match known {
             Some(digest) => {
-                let result = ActionResult { facts: digest.0.to_vec(), blobs: Vec::new() };
-                let made = Made { result, payload: Payload::Source(digest) };
-                self.complete(id, made, Origin::Cached, no_run());
+                self.complete(id, work::source(digest), Origin::Cached, no_run());
             }
             None if self.settings.sources.is_some() => self.skip(id),
             None => {
@@ -245,33 +241,62 @@ struct View<'a> {
     tools: &'a Tools,
     slots: &'a Slots,
     expand: bool,
+    elsewhere: &'a Elsewhere,
+}
+
+/// A step that is looked up: what it would be made by, in each way that it may be made.
+struct Prospect {
+    id: NodeIndex,
+    prepared: Vec<Prepared>,
+    keys: Vec<ActionKey>,
+    /// What is filed under them here, each as far as it was looked for.
+    found: Result<(Filed, usize), StepError>,
+}
+
+impl Prospect {
+    fn is_absent(&self) -> bool {
+        matches!(self.found, Ok((Filed::Nothing, _)))
+    }
 }
 
 impl View<'_> {
-    /// Has a remote asked for all that a batch is about to look up, in one go. What goes wrong shows
-    /// when it is looked up.
-    fn look_ahead(&self, batch: &[NodeIndex]) -> Result<(), CacheError> {
+    /// Looks at all of a batch, in its order turned around: at each step's key or keys, and at what is
+    /// filed under them, here first, and then, in one go for all, in a remote.
+    fn inspect_all(&self, batch: &[NodeIndex]) -> Vec<Option<Result<Inspected, StepError>>> {
+        let here: Vec<_> = batch.par_iter().rev().map(|&id| self.prospect(id)).collect();
         if !self.worker.cache.has_remote() {
-            return Ok(());
+            let inspected = |prospect: Result<Prospect, _>| prospect.and_then(|one| self.inspected(one));
+            return here.into_iter().map(|prospect| prospect.map(inspected)).collect();
         }
-        let keys: Vec<ActionKey> = batch.par_iter().flat_map_iter(|&id| self.keys(id)).collect();
-        self.worker.cache.look_ahead(&keys)
+        let absent = here.iter().flatten().filter_map(|prospect| prospect.as_ref().ok());
+        let absent = absent.filter(|prospect| self.is_wanted(prospect) && prospect.is_absent());
+        let keys: Vec<ActionKey> = absent.flat_map(|prospect| prospect.keys.iter().copied()).collect();
+        let asked = !keys.is_empty() && self.ask_for(&keys);
+        let there = |prospect: Prospect| {
+            let again = asked && self.is_wanted(&prospect) && prospect.is_absent();
+            self.inspected(if again { self.looked_for(prospect) } else { prospect })
+        };
+        here.into_par_iter().map(|prospect| prospect.map(|prospect| prospect.and_then(there))).collect()
     }
 
-    /// The keys that a step's result may be filed under.
-    fn keys(&self, id: NodeIndex) -> Vec<ActionKey> {
+    /// Has a remote asked for all of `keys`. Whether that went well.
+    fn ask_for(&self, keys: &[ActionKey]) -> bool {
+        let asked = self.worker.cache.look_ahead(keys);
+        asked.inspect_err(|error| tracing::warn!("{error}")).is_ok()
+    }
+
+    /// `None` where there is no key, or none to be looked up.
+    fn prospect(&self, id: NodeIndex) -> Option<Result<Prospect, StepError>> {
         let node = &self.graph[id];
-        if !self.is_looked_up(node) || node.repairs > 0 {
-            return Vec::new();
+        if !self.is_looked_up(node) {
+            return None;
         }
-        let title = &self.titles[node.title];
-        let recipes = match node.step {
-            Step::Encode { track, piece } => title
-                .piece(track, piece)
-                .and_then(|piece| title.encode_recipes(track, piece.identity, self.tools)),
-            step => prepare(self.graph, title, step, self.tools).map(|prepared| vec![prepared.recipe]),
-        };
-        recipes.unwrap_or_default().iter().map(Recipe::key).collect()
+        let prospect = prepare(self.graph, &self.titles[node.title], node.step, self.tools).map(|prepared| {
+            let keys = prepared.iter().map(|prepared| prepared.recipe.key()).collect();
+            let prospect = Prospect { id, prepared, keys, found: Ok((Filed::Nothing, 0)) };
+            if self.is_wanted(&prospect) { self.looked_for(prospect) } else { prospect }
+        });
+        Some(prospect)
     }
 
     /// Whether a step has a key, and one to be looked up.
@@ -282,62 +307,65 @@ impl View<'_> {
         !unseen && node.is_fresh() && !matches!(node.step, Step::Source | Step::Publish)
     }
 
-    /// `None` where there is no key, or none to be looked up.
-    fn inspect(&self, id: NodeIndex) -> Option<Result<Inspected, StepError>> {
-        let node = &self.graph[id];
-        let title = &self.titles[node.title];
-        if !self.is_looked_up(node) {
-            return None;
-        }
-        Some(match node.step {
-            Step::Encode { track, piece } => self.inspect_encode(id, node, track, piece),
-            step => prepare(self.graph, title, step, self.tools).map(|prepared| {
-                let key = prepared.recipe.key();
-                // What was lost once is not looked up again: its entry may still be there.
-                let found = if node.repairs == 0 { self.find(title, step, &key) } else { Ok(Filed::Nothing) };
-                Inspected { prepared, key, choice: 0, found }
-            }),
-        })
+    /// What was lost once is not looked for again, as its entry may still be there; but for what another
+    /// process was at meanwhile.
+    fn is_wanted(&self, prospect: &Prospect) -> bool {
+        self.graph[prospect.id].repairs == 0 || self.elsewhere.is_waiting(prospect.id)
     }
 
-    /// What any of a rung's encoders has made will do.
-    fn inspect_encode(
-        &self,
-        id: NodeIndex,
-        node: &Node,
-        track: usize,
-        piece: usize,
-    ) -> Result<Inspected, StepError> {
+    /// A prospect with what is filed under its keys: what any of a rung's encoders has made will do.
+    fn looked_for(&self, mut prospect: Prospect) -> Prospect {
+        let node = &self.graph[prospect.id];
         let title = &self.titles[node.title];
-        let identity = title.piece(track, piece)?.identity;
-        let mut recipes = title.encode_recipes(track, identity, self.tools)?;
-        let mut choice = self.slots.first_choice(title.track(track)?, Some(id));
-        let mut found = Ok(Filed::Nothing);
-        if node.repairs == 0 {
-            for (number, recipe) in recipes.iter().enumerate() {
-                match self.find(title, node.step, &recipe.key()) {
-                    Ok(Filed::Nothing) => {}
-                    Ok(Filed::Disbelieved) => found = Ok(Filed::Disbelieved),
-                    last => {
-                        (found, choice) = (last, Some(number));
-                        break;
-                    }
+        prospect.found = Ok((Filed::Nothing, 0));
+        for (number, key) in prospect.keys.iter().enumerate() {
+            match self.find(title, node, key) {
+                Ok(Filed::Nothing) => {}
+                Ok(Filed::Disbelieved) => prospect.found = Ok((Filed::Disbelieved, 0)),
+                last => {
+                    prospect.found = last.map(|filed| (filed, number));
+                    break;
                 }
             }
         }
-        let choice = choice.ok_or_else(|| {
-            let reasons = self.slots.reasons(&title.tracks[track]);
-            StepError::Spec(format!("no encoder is left: {}", reasons.join("; ")))
-        })?;
-        let recipe = recipes.swap_remove(choice);
-        let key = recipe.key();
-        Ok(Inspected { prepared: Prepared { recipe, job: None }, key, choice, found })
+        prospect
     }
 
-    /// What is filed under a key.
-    fn find(&self, title: &Title, step: Step, key: &ActionKey) -> Result<Filed, StepError> {
-        let Some(entry) = self.worker.cache.action(key)? else { return Ok(Filed::Nothing) };
-        let Some(payload) = self.accept(title, step, &entry.result)? else { return Ok(Filed::Disbelieved) };
+    /// What comes of a prospect: what was found, or the way in which it will be made.
+    fn inspected(&self, prospect: Prospect) -> Result<Inspected, StepError> {
+        let Prospect { id, mut prepared, keys, found } = prospect;
+        let node = &self.graph[id];
+        let choice = match (&found, node.step) {
+            (Ok((Filed::Result(_), number)), _) => *number,
+            (_, Step::Encode { track, .. }) => {
+                let track = self.titles[node.title].track(track)?;
+                self.slots.first_choice(track, Some(id)).ok_or_else(|| {
+                    let reasons = self.slots.reasons(track);
+                    StepError::Spec(format!("no encoder is left: {}", reasons.join("; ")))
+                })?
+            }
+            _ => 0,
+        };
+        let missing = || StepError::internal("a choice that is none");
+        let key = *keys.get(choice).ok_or_else(missing)?;
+        if choice >= prepared.len() {
+            return Err(missing());
+        }
+        let prepared = prepared.swap_remove(choice);
+        Ok(Inspected { prepared, key, choice, found: found.map(|(filed, _)| filed) })
+    }
+
+    /// What is filed under a key. Of a step that was lost once, only if all of it is there.
+    fn find(&self, title: &Title, node: &Node, key: &ActionKey) -> Result<Filed, StepError> {
+        let cache = &self.worker.cache;
+        let Some(entry) = cache.action(key)? else { return Ok(Filed::Nothing) };
+        let is_there = |blob: &BlobRef| matches!(cache.blob(blob), Ok(Some(_)));
+        if node.repairs > 0 && !entry.result.blobs.iter().all(is_there) {
+            return Ok(Filed::Nothing);
+        }
+        let Some(payload) = self.accept(title, node.step, &entry.result)? else {
+            return Ok(Filed::Disbelieved);
+        };
         Ok(Filed::Result(Made { result: entry.result, payload }))
     }
 

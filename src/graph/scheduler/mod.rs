@@ -78,7 +78,7 @@ pub struct Scheduler<'a> {
     pub(super) graph: Graph,
     pub(super) titles: Vec<Title>,
     ladder: &'a Ladder,
-    worker: Arc<Worker>,
+    pub(super) worker: Arc<Worker>,
     pub(super) tools: Tools,
     settings: Settings,
     observe: &'a dyn Fn(&Event),
@@ -174,13 +174,16 @@ impl<'a> Scheduler<'a> {
         }
     }
 
+    /// Encodes that an executor is at. A slot stays taken for a moment after its encode has ended.
+    fn at_work(&self, executor: usize) -> usize {
+        let is_its = |taken: &&Taken| matches!(taken, Taken::Encode(_, way) if way.executor == executor);
+        self.taken.values().filter(is_its).count()
+    }
+
     /// What became of a span on a GPU.
     fn see_gpu(&mut self, gpu: usize, on_gpu: &OnGpu) {
         match on_gpu {
-            OnGpu::Did => {
-                self.slots.gpu_decoded(gpu);
-                self.outcome.spans_on_gpus += 1;
-            }
+            OnGpu::Did => self.outcome.spans_on_gpus += 1,
             OnGpu::Declined(reason) => tracing::info!("a span was decoded in software: {reason}"),
             OnGpu::Failed(reason) => {
                 if self.slots.gpu_failed(gpu) {
@@ -222,12 +225,15 @@ impl<'a> Scheduler<'a> {
                 }
                 continue;
             }
-            match self.workers.next(again) {
-                Some(Message::Started(node)) => self.tell_start(node),
-                Some(Message::Made { node, made, run }) => self.finish(node, made, run),
-                Some(Message::Free(slot)) => self.slots.release(slot),
-                Some(Message::Gpus(found)) => self.take_gpus(found),
-                None => {}
+            // All that has come by now, so that it is looked up together and slots that are free are filled.
+            let mut message = self.workers.next(again);
+            while let Some(next) = message {
+                self.take_message(next);
+                message = self.workers.next_now();
+            }
+            if self.worker.cache.has_remote() {
+                // Slots are not to stand idle while the remote is asked for what has become fresh.
+                self.dispatch();
             }
         }
         self.outcome.interrupted = self.worker.is_cancelled();
@@ -248,6 +254,15 @@ impl<'a> Scheduler<'a> {
         self.close();
     }
 
+    fn take_message(&mut self, message: Message) {
+        match message {
+            Message::Started(node) => self.tell_start(node),
+            Message::Made { node, made, run } => self.finish(node, made, run),
+            Message::Free(slot) => self.slots.release(slot),
+            Message::Gpus(found) => self.take_gpus(found),
+        }
+    }
+
     fn tell_start(&self, id: NodeIndex) {
         let Node { title, step, .. } = self.graph[id];
         let title = &self.titles[title];
@@ -256,12 +271,11 @@ impl<'a> Scheduler<'a> {
     }
 
     fn finish(&mut self, id: NodeIndex, made: Result<Made, StepError>, run: Run) {
-        let Node { title, step, key, .. } = self.graph[id];
+        let Node { title, step, .. } = self.graph[id];
         let mut way = None;
         match self.taken.remove(&id) {
             Some(Taken::Encode(demand, taken)) => {
                 way = Some(taken);
-                self.slots.ended(taken);
                 if let Step::Encode { piece, .. } = step {
                     self.ready.encode_ended((title, piece), demand);
                 }
@@ -281,18 +295,12 @@ impl<'a> Scheduler<'a> {
         }
         self.elsewhere.forget(id);
         if let (Some(way), Ok(_), Step::Encode { track, .. }) = (way, &made, step) {
-            self.slots.succeeded(way, id);
+            self.slots.succeeded(way, id, self.at_work(way.executor));
             if let Some(track) = self.titles[title].tracks.get_mut(track) {
                 track.failures.remove(&way.executor);
             }
         }
-        if let Some(key) = key {
-            self.in_flight.remove(&key);
-        }
-        let followers = self.followers.remove(&id).unwrap_or_default();
-        for &follower in &followers {
-            self.graph[follower].state = State::Waiting;
-        }
+        self.forget_key(id);
         match made {
             // Nobody wants it any more; it is in the cache for another time.
             Ok(_) if skipped => {
@@ -302,7 +310,7 @@ impl<'a> Scheduler<'a> {
             Ok(made) => {
                 self.complete(id, made, Origin::Ran, run);
                 // They find the result in the cache.
-                for &follower in &followers {
+                for &follower in self.followers.get(&id).into_iter().flatten() {
                     self.graph[follower].repairs = 0;
                 }
             }
@@ -315,7 +323,7 @@ impl<'a> Scheduler<'a> {
             Err(error) => self.fail(id, error),
         }
         // After a failure each tries for itself: what failed may be this title's file.
-        self.fresh.extend(followers);
+        self.release_followers(id);
     }
 
     /// A step has its result: tells so, lets the graph grow, and looks at what waited for it.
@@ -408,7 +416,16 @@ impl<'a> Scheduler<'a> {
         self.stopping |= !self.settings.keep_going;
     }
 
-    /// What has followed a step that has its result without running, or never will, looks for itself.
+    /// A step is at its key no more, if it was: another with the same key may be.
+    fn forget_key(&mut self, id: NodeIndex) {
+        if let Some(key) = self.graph[id].key
+            && self.in_flight.get(&key) == Some(&id)
+        {
+            self.in_flight.remove(&key);
+        }
+    }
+
+    /// What has followed a step that is done, or never will be, looks for itself.
     fn release_followers(&mut self, id: NodeIndex) {
         for follower in self.followers.remove(&id).unwrap_or_default() {
             if matches!(self.graph[follower].state, State::Following) {
@@ -427,7 +444,7 @@ impl<'a> Scheduler<'a> {
         let mut stack: Vec<NodeIndex> = self.graph.neighbors(id).collect();
         while let Some(next) = stack.pop() {
             if matches!(self.graph[next].state, State::Waiting) {
-                self.graph[next].state = State::Skipped;
+                self.drop_node(next);
                 stack.extend(self.graph.neighbors(next));
             }
         }

@@ -11,7 +11,7 @@ use crate::executors::{Blame, Failure};
 use crate::media;
 
 use super::Scheduler;
-use super::slots::{Slots, Way};
+use super::slots::{Refusal, Slots, Way};
 use crate::graph::error::StepError;
 use crate::graph::event::{Event, Kind, Origin};
 use crate::graph::step::{Node, State, Step};
@@ -77,12 +77,14 @@ impl Scheduler<'_> {
 
     /// A device has granted no slot: it has fewer from now on. Returns what there is to tell.
     fn step_down(&mut self, way: Way, failure: &Failure) -> Option<String> {
-        let granted = self.slots.refused(way)?;
+        let refusal = self.slots.refused(way, self.at_work(way.executor));
         let (name, why) = (self.slots.name(way.executor), &failure.message);
-        Some(match granted {
-            0 => format!("{name} is busy, and is asked again later: {why}"),
-            granted => format!("{name} does {granted} at a time now: {why}"),
-        })
+        match refusal {
+            Refusal::Known => None,
+            Refusal::Granted(0) => Some(format!("{name} is busy, and is asked again later: {why}")),
+            Refusal::Granted(granted) => Some(format!("{name} does {granted} at a time now: {why}")),
+            Refusal::GivenUp(reason) => Some(format!("{name} is given up: {reason}: {why}")),
+        }
     }
 
     /// Counts a failure of an executor's. Returns what there is to tell.
@@ -111,21 +113,17 @@ impl Scheduler<'_> {
         what
     }
 
-    /// A queued step's key has changed.
+    /// A step is looked up anew: its key may be another, or its result be there by now.
     pub(super) fn look_again(&mut self, id: NodeIndex) {
-        if let Some(key) = self.graph[id].key {
-            self.in_flight.remove(&key);
-        }
+        self.forget_key(id);
         self.graph[id].state = State::Waiting;
         self.fresh.push(id);
     }
 
     /// Nobody wants a step any more. One that runs is left to end.
     pub(super) fn drop_node(&mut self, id: NodeIndex) {
-        if let State::Queued(_) | State::Elsewhere = &self.graph[id].state {
-            if let Some(key) = self.graph[id].key {
-                self.in_flight.remove(&key);
-            }
+        if !matches!(self.graph[id].state, State::Running) {
+            self.forget_key(id);
             self.release_followers(id);
         }
         self.graph[id].state = State::Skipped;

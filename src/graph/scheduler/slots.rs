@@ -27,10 +27,6 @@ pub(super) enum Slot {
 const MOST_FAILURES: u32 = 3;
 /// And a chunk on which one fails this often is not given to it any more.
 const MOST_ATTEMPTS: u32 = 3;
-/// Spans at a time for each of a GPU's decode engines: while one's pictures are fetched, digested and
-/// handed over, the engine decodes the other's. With one, an H100's engines had nothing to do for four
-/// fifths of the time (docs/gpu.md).
-const SPANS_PER_ENGINE: usize = 2;
 
 pub(super) struct Slots {
     cpus: usize,
@@ -46,18 +42,7 @@ pub(super) struct Slots {
 struct GpuSlots {
     about: GpuAbout,
     taken: usize,
-    /// Whether it has decoded a span. It takes one for each engine until then: a process needs a good
-    /// part of a second to open a GPU, and a short film is over before a second one has.
-    has_decoded: bool,
     retired: bool,
-}
-
-impl GpuSlots {
-    /// Spans at a time.
-    fn slots(&self) -> usize {
-        let spans = if self.has_decoded { SPANS_PER_ENGINE } else { 1 };
-        (self.about.engines as usize).saturating_mul(spans)
-    }
 }
 
 struct ExecutorSlots {
@@ -65,8 +50,6 @@ struct ExecutorSlots {
     /// The executor's own, asked once: every encode of a film is held against it.
     identity: String,
     taken: usize,
-    /// Encodes that it is at. A slot stays taken for a moment after its encode has ended.
-    at_work: usize,
     /// Slots that may be taken; fewer than it has after it granted no more.
     limit: usize,
     /// How often in a row it granted none, and when it is asked again for more than `limit`.
@@ -87,6 +70,17 @@ pub(super) struct Way {
     pub executor: usize,
 }
 
+/// What a device's refusal of another slot tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Nothing new.
+    Known,
+    /// It has fewer slots than before: so many.
+    Granted(usize),
+    /// It has had none for too long, and is not asked again.
+    GivenUp(String),
+}
+
 impl Slots {
     /// `cooling`: how long a device that granted no slot is left alone, each time in a row; then it is
     /// given up.
@@ -95,7 +89,6 @@ impl Slots {
             executor: Arc::clone(executor),
             identity: executor.identity(),
             taken: 0,
-            at_work: 0,
             limit: executor.slots(),
             refusals: 0,
             again: None,
@@ -118,25 +111,21 @@ impl Slots {
         self.cpus_taken + devices.chain(gpus).sum::<usize>()
     }
 
-    /// A GPU that decodes joins in. Returns how many slots it brings, at most.
+    /// A GPU that decodes joins in, with a slot for each of its engines. Returns how many those are.
     pub(super) fn add_gpu(&mut self, about: GpuAbout) -> usize {
         let engines = about.engines as usize;
-        self.gpus.push(GpuSlots { about, taken: 0, has_decoded: false, retired: false });
-        engines.saturating_mul(SPANS_PER_ENGINE)
+        self.gpus.push(GpuSlots { about, taken: 0, retired: false });
+        engines
     }
 
     /// GPUs with a decoder that is free.
     pub(super) fn free_gpus(&self) -> Vec<usize> {
-        let is_free = |gpu: &GpuSlots| !gpu.retired && gpu.taken < gpu.slots();
+        let is_free = |gpu: &GpuSlots| !gpu.retired && gpu.taken < gpu.about.engines as usize;
         (0..self.gpus.len()).filter(|&number| is_free(&self.gpus[number])).collect()
     }
 
     pub(super) fn gpu(&self, number: usize) -> &GpuAbout {
         &self.gpus[number].about
-    }
-
-    pub(super) fn gpu_decoded(&mut self, number: usize) {
-        self.gpus[number].has_decoded = true;
     }
 
     /// A GPU or its driver has failed. Returns whether that is news.
@@ -244,21 +233,11 @@ impl Slots {
         ways.into_iter().find(|(way, attempts)| *attempts == fewest && fits(way)).map(|(way, _)| way)
     }
 
-    /// An executor is given an encode.
-    pub(super) fn begun(&mut self, way: Way) {
-        self.executors[way.executor].at_work += 1;
-    }
-
-    /// It has ended, whatever came of it: that is told next.
-    pub(super) fn ended(&mut self, way: Way) {
-        self.executors[way.executor].at_work -= 1;
-    }
-
-    /// An executor did what it was given.
-    pub(super) fn succeeded(&mut self, way: Way, node: NodeIndex) {
+    /// An executor did what it was given, and is at so many more.
+    pub(super) fn succeeded(&mut self, way: Way, node: NodeIndex, at_work: usize) {
         let executor = &mut self.executors[way.executor];
         (executor.failures, executor.refusals) = (0, 0);
-        let granted = executor.at_work + 1;
+        let granted = at_work + 1;
         if executor.again.is_some_and(|again| again <= Instant::now()) && granted > executor.limit {
             executor.limit = granted;
         }
@@ -268,23 +247,24 @@ impl Slots {
         self.attempts.remove(&node);
     }
 
-    /// An executor granted no slot beside the encodes that it is at. Returns how many it has now, if they
-    /// are fewer than before.
-    pub(super) fn refused(&mut self, way: Way) -> Option<usize> {
+    /// An executor granted no slot beside the encodes that it is at.
+    pub(super) fn refused(&mut self, way: Way, granted: usize) -> Refusal {
         let executor = &mut self.executors[way.executor];
-        let granted = executor.at_work;
         let cooling = self.cooling.get(executor.refusals).or(self.cooling.last());
         executor.again = Some(Instant::now() + cooling.copied().unwrap_or_default());
         if granted == 0 {
             executor.refusals += 1;
             if executor.refusals > self.cooling.len() {
                 let waited = humantime::format_duration(self.cooling.iter().sum());
-                executor.retired = Some(format!("it had no room for a job in {waited}"));
+                let reason = format!("it had no room for a job in {waited}");
+                if executor.retired.replace(reason.clone()).is_none() {
+                    return Refusal::GivenUp(reason);
+                }
             }
         }
         let fewer = granted < executor.limit;
         executor.limit = granted.min(executor.limit);
-        fewer.then_some(granted)
+        if fewer { Refusal::Granted(granted) } else { Refusal::Known }
     }
 
     /// An executor failed on an encode of a rung that it may be fit for. Returns whether it is given up
@@ -360,17 +340,13 @@ mod tests {
         let mut slots = Slots::new(1, &[Arc::new(Device) as Arc<dyn Executor>], vec![Duration::ZERO; 2]);
         for round in 1..=3 {
             assert_eq!(slots.free_devices(), [0], "asked again, round {round}");
-            for _ in 0..2 {
-                slots.take(Slot::Device(0));
-                slots.begun(way);
+            (0..2).for_each(|_| slots.take(Slot::Device(0)));
+            // None of the two is at work any more when the first refusal is told of.
+            let told: Vec<Refusal> = [1, 0].map(|at_work| slots.refused(way, at_work)).to_vec();
+            if round == 3 {
+                assert_eq!(told[1], Refusal::GivenUp("it had no room for a job in 0s".to_owned()));
             }
-            for _ in 0..2 {
-                slots.ended(way);
-                slots.refused(way);
-            }
-            for _ in 0..2 {
-                slots.release(Slot::Device(0));
-            }
+            (0..2).for_each(|_| slots.release(Slot::Device(0)));
         }
         assert_eq!(slots.free_devices(), [] as [usize; 0], "given up");
         assert_eq!(slots.asked_again(), None);
@@ -378,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_takes_a_second_span_for_each_engine_once_it_has_decoded_one() {
+    fn a_gpu_takes_a_span_for_each_engine() {
         let about = |engines| GpuAbout {
             name: "a GPU".to_owned(),
             uuid: format!("GPU-{engines}"),
@@ -386,7 +362,7 @@ mod tests {
             codecs: Vec::new(),
         };
         let mut slots = Slots::new(1, &[], Vec::new());
-        assert_eq!([7, 1].map(|engines| slots.add_gpu(about(engines))), [14, 2]);
+        assert_eq!([7, 1].map(|engines| slots.add_gpu(about(engines))), [7, 1]);
         let fill = |slots: &mut Slots, gpu| {
             let mut taken = 0;
             while slots.has_free(Slot::Decoder(gpu)) {
@@ -396,10 +372,7 @@ mod tests {
             taken
         };
         assert_eq!((fill(&mut slots, 0), fill(&mut slots, 1)), (7, 1));
-        slots.release(Slot::Decoder(0));
-        slots.gpu_decoded(0);
-        assert_eq!((fill(&mut slots, 0), fill(&mut slots, 1)), (8, 0));
-        assert_eq!(slots.taken(), 15);
+        assert_eq!(slots.taken(), 8);
         slots.release(Slot::Decoder(0));
         assert!(slots.gpu_failed(0) && !slots.gpu_failed(0), "it is news once");
         assert_eq!((fill(&mut slots, 0), slots.free_gpus()), (0, vec![]));

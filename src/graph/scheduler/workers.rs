@@ -116,6 +116,11 @@ impl Workers {
         let _ = self.tasks.send(task);
     }
 
+    /// The next message, if it has come.
+    pub(super) fn next_now(&self) -> Option<Message> {
+        self.messages.try_recv().ok()
+    }
+
     /// Waits for the next message; `None` if it has not come by `until`.
     pub(super) fn next(&self, until: Option<Instant>) -> Option<Message> {
         match until {

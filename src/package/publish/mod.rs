@@ -36,8 +36,8 @@ use rayon::prelude::*;
 pub use error::PublishError;
 use list::folders_of;
 pub use list::{FileList, PublishFile, Role};
-pub use record::is_current;
 use record::{BATCH, Change, Entry, RECORD_NAME, Record, Stamp};
+pub use record::{is_current, published_list};
 use stage::{STAGE_NAME, Stage};
 
 use super::path::RelPath;

@@ -393,6 +393,11 @@ impl Entries<'_> {
     }
 }
 
+/// The digest of the list of files that a publish to a folder last ended with, whatever became of them.
+pub fn published_list(folder: &Path) -> Option<blake3::Hash> {
+    Record::load(folder).ok()?.list()
+}
+
 /// Whether `folder` holds the files of a list of this digest as the last finished publish left
 /// them: the record lists exactly them, and each still has the size, modification time and inode
 /// it then had. Reads no content, and holds no list in memory.
