@@ -1,7 +1,7 @@
 //! How fast a GPU decodes for rivet, against a bare loop that has the GPU decode the same packets and
 //! looks at none of its pictures: with 1 decoder, 2, and so on to as many as there are engines, and with
 //! twice as many. All are measured in one run, and quoted as ratios: what reaches the host, what is
-//! digested there besides, and what a build gets, from processes of their own, of which it has two for
+//! digested there besides, and what a build gets, from processes of their own, of which it has one for
 //! each engine.
 //!
 //! `cargo bench --bench nvdec -- FILM…` with H.264 or HEVC in MP4, Matroska or MPEG-TS. `RIVET` names the

@@ -41,6 +41,24 @@ fn svt_av1_keeps_the_contract_by_others_eyes() {
     }
 }
 
+/// Where few encodes are left each gets several cores, for its tiles.
+#[test]
+fn cores_that_share_an_encode_change_no_byte() {
+    let project = Project::new();
+    project.copy_clip(FLOWER, "clip.mp4");
+    let segments = "[segments]\nmode = \"fixed\"\ntarget = \"2s\"\n";
+    let rest = format!("tiles = 4\n{segments}[[rung]]\nname = \"a\"\nheight = 144\n");
+    project.write("ladder.toml", ladder("clip.mp4", &rest));
+    let outputs = ["1", "16"].map(|jobs| {
+        project.build_with(&["--jobs", jobs]);
+        fs::remove_dir_all(project.path("cache")).unwrap();
+        let output = project.output();
+        fs::remove_dir_all(project.path("out")).unwrap();
+        output
+    });
+    assert_eq!(outputs[0], outputs[1]);
+}
+
 /// A level limits the bit rate, too, which constant quality does not know beforehand.
 #[test]
 fn more_bits_than_a_level_allows_are_told() {

@@ -243,6 +243,8 @@ fn a_device_that_never_has_room_is_given_up() {
         }
         let told = outcome.warnings.iter().filter(|told| told.contains("device:0 is busy")).count();
         assert_eq!(told, 1, "it is told once: {:?}", outcome.warnings);
+        let why = "device:0 is given up: it had no room for a job in 7ms: no session";
+        assert_eq!(outcome.warnings.iter().filter(|told| *told == why).count(), 1, "{:?}", outcome.warnings);
         assert!(devices[0].attempts() > cooling.len(), "once, and once after each wait");
         assert!(!folder.path().join("out/master.m3u8").exists());
     }

@@ -93,7 +93,8 @@ impl Scheduler<'_> {
                 Step::DecodeSpan { .. } | Step::Encode { .. } | Step::Audio { .. } | Step::Segment { .. }
             )
         };
-        // What was taken back while the film turned out to be cut otherwise is no part of it.
+        // Of what was taken back while the film turned out to be cut otherwise, what had run stays in: it
+        // is kept a little longer for it, and no more.
         let is_part = |node: &&Node| node.title == number && node.result().is_some() && !on_reels(node.step);
         self.graph.node_weights().filter(is_part).filter_map(|node| node.key).collect()
     }

@@ -54,22 +54,22 @@ impl Scheduler<'_> {
         let Node { title: number, step: Step::Encode { track, .. }, .. } = self.graph[id] else {
             return false;
         };
-        let warning = match failure.blame {
+        let what = match failure.blame {
             Blame::Cancelled | Blame::Source => return false,
-            Blame::Refused => self.step_down(way, failure),
+            Blame::Refused => None,
             Blame::Contract | Blame::Spec | Blame::Machine => Some(self.blame(id, track, way, failure)),
         };
+        let stepped_down = what.is_none().then(|| self.step_down(way, failure)).flatten();
         let title = &self.titles[number];
+        let tell = |message| (self.observe)(&Event::Warning { title: title.name.clone(), message });
+        // Of the device and not of this chunk, so also where nobody is left for it.
+        stepped_down.into_iter().for_each(tell);
         let made = &title.tracks[track];
         let Some(next) = self.slots.first_choice(made, Some(id)) else { return false };
         let next = made.rung().and_then(|plan| plan.choices.get(next));
         let next = next.map_or("?", |choice| choice.settings.encoder.name());
-        let message = match failure.blame {
-            Blame::Refused => warning,
-            _ => warning.map(|what| format!("{} goes to {next}: {what}", title.label(self.graph[id].step))),
-        };
-        if let Some(message) = message {
-            (self.observe)(&Event::Warning { title: title.name.clone(), message });
+        if let Some(what) = what {
+            tell(format!("{} goes to {next}: {what}", title.label(self.graph[id].step)));
         }
         self.look_again(id);
         true
