@@ -100,6 +100,22 @@ fn a_server_with_blake3_serves_two_machines() {
     assert_eq!(server.state().behaviour.function, Function::Blake3);
 }
 
+/// Steps that can be looked up together are asked for together, however far away the server is.
+#[test]
+fn many_results_are_asked_for_at_once() {
+    let server = ReapiServer::start(Behaviour::default());
+    let place = Place::new(server.url(), &[]);
+    let (ann, public) = Machine::signer_at(&place);
+    ann.build(&[]);
+    let calls = || [server.calls("GetActionResult"), server.calls("FindMissingBlobs")];
+    let before = calls();
+    // A picture of all steps looks every one of them up.
+    Machine::reader_at(&place, &public).ok(&["graph", "--all"]);
+    let [entries, questions] = [0, 1].map(|call| calls()[call] - before[call]);
+    // There is one question for the blobs of each batch of entries.
+    assert!(entries > 20 && 2 * questions <= entries, "{questions} questions for {entries} entries");
+}
+
 fn at_s3(server: &S3, secret: &str) -> Place {
     let credentials = [("AWS_ACCESS_KEY_ID", s3::KEY_ID), ("AWS_SECRET_ACCESS_KEY", secret)];
     Place::new(server.url(s3::BUCKET), &credentials)

@@ -274,7 +274,8 @@ impl View<'_> {
         let asked = !keys.is_empty() && self.ask_for(&keys);
         let there = |prospect: Prospect| {
             let again = asked && self.is_wanted(&prospect) && prospect.is_absent();
-            self.inspected(if again { self.looked_for(prospect) } else { prospect })
+            let far = &*self.worker.cache;
+            self.inspected(if again { self.looked_for(prospect, far) } else { prospect })
         };
         here.into_par_iter().map(|prospect| prospect.map(|prospect| prospect.and_then(there))).collect()
     }
@@ -294,7 +295,13 @@ impl View<'_> {
         let prospect = prepare(self.graph, &self.titles[node.title], node.step, self.tools).map(|prepared| {
             let keys = prepared.iter().map(|prepared| prepared.recipe.key()).collect();
             let prospect = Prospect { id, prepared, keys, found: Ok((Filed::Nothing, 0)) };
-            if self.is_wanted(&prospect) { self.looked_for(prospect) } else { prospect }
+            if !self.is_wanted(&prospect) {
+                return prospect;
+            }
+            // A remote is asked for what is not here, for a whole batch at a time.
+            let cache = &self.worker.cache;
+            let near: &dyn Cache = if cache.has_remote() { &**cache.local() } else { &**cache };
+            self.looked_for(prospect, near)
         });
         Some(prospect)
     }
@@ -314,12 +321,12 @@ impl View<'_> {
     }
 
     /// A prospect with what is filed under its keys: what any of a rung's encoders has made will do.
-    fn looked_for(&self, mut prospect: Prospect) -> Prospect {
+    fn looked_for(&self, mut prospect: Prospect, cache: &dyn Cache) -> Prospect {
         let node = &self.graph[prospect.id];
         let title = &self.titles[node.title];
         prospect.found = Ok((Filed::Nothing, 0));
         for (number, key) in prospect.keys.iter().enumerate() {
-            match self.find(title, node, key) {
+            match self.find(title, node, key, cache) {
                 Ok(Filed::Nothing) => {}
                 Ok(Filed::Disbelieved) => prospect.found = Ok((Filed::Disbelieved, 0)),
                 last => {
@@ -356,8 +363,13 @@ impl View<'_> {
     }
 
     /// What is filed under a key. Of a step that was lost once, only if all of it is there.
-    fn find(&self, title: &Title, node: &Node, key: &ActionKey) -> Result<Filed, StepError> {
-        let cache = &self.worker.cache;
+    fn find(
+        &self,
+        title: &Title,
+        node: &Node,
+        key: &ActionKey,
+        cache: &dyn Cache,
+    ) -> Result<Filed, StepError> {
         let Some(entry) = cache.action(key)? else { return Ok(Filed::Nothing) };
         let is_there = |blob: &BlobRef| matches!(cache.blob(blob), Ok(Some(_)));
         if node.repairs > 0 && !entry.result.blobs.iter().all(is_there) {
