@@ -180,6 +180,26 @@ impl LocalCache {
         }
     }
 
+    /// Stores bytes that the caller has seen to be what `blob` names, as those are that came verified
+    /// from elsewhere: they are not hashed again. Storing what is there already costs no write.
+    pub fn put_known(&self, blob: &BlobRef, bytes: &[u8]) -> Result<(), CacheError> {
+        let path = self.path_of("blobs", &blob.digest);
+        if blob.size > LARGEST_BLOB {
+            return Err(CacheError::io("write", &path)(io::ErrorKind::FileTooLarge.into()));
+        }
+        // Only a blob with the right bytes is as good as a write: a damaged one is replaced.
+        let there = read(&path, blob.size, "read the blob");
+        let is_there = matches!(there, Ok(Found::Bytes(there)) if there == bytes);
+        match fs::symlink_metadata(&path).ok().filter(|_| is_there) {
+            Some(meta) if !self.used.wants_note(&meta) => {}
+            // That it is wanted again must show, or it might be cleaned away before its new entry is
+            // there; but a published file's time is not to change.
+            Some(meta) if meta.nlink() == 1 => used::touch(&path),
+            _ => write(self.tmp(), &path, bytes)?,
+        }
+        Ok(())
+    }
+
     /// Tells others, as long as what this returns is there, that a build goes on, so that nothing
     /// that it uses or writes is cleaned away. To be told before it looks anything up.
     pub fn announce(&self) -> Result<RunningBuild, CacheError> {
@@ -251,20 +271,7 @@ impl Cache for LocalCache {
 
     fn put_blob(&self, bytes: &[u8]) -> Result<BlobRef, CacheError> {
         let blob = BlobRef { digest: Digest::of(bytes), size: bytes.len() as u64 };
-        let path = self.path_of("blobs", &blob.digest);
-        if blob.size > LARGEST_BLOB {
-            return Err(CacheError::io("write", &path)(io::ErrorKind::FileTooLarge.into()));
-        }
-        // Only a blob with the right bytes is as good as a write: a damaged one is replaced.
-        let there = read(&path, blob.size, "read the blob");
-        let is_there = matches!(there, Ok(Found::Bytes(there)) if there == bytes);
-        match fs::symlink_metadata(&path).ok().filter(|_| is_there) {
-            Some(meta) if !self.used.wants_note(&meta) => {}
-            // That it is wanted again must show, or it might be cleaned away before its new entry is
-            // there; but a published file's time is not to change.
-            Some(meta) if meta.nlink() == 1 => used::touch(&path),
-            _ => write(self.tmp(), &path, bytes)?,
-        }
+        self.put_known(&blob, bytes)?;
         Ok(blob)
     }
 
@@ -381,6 +388,19 @@ mod tests {
             assert_eq!(cache.action(&key).unwrap(), None);
             assert!(!path.exists());
         }
+    }
+
+    #[test]
+    fn what_is_known_is_stored_as_what_is_put() {
+        let (_dir, cache) = cache();
+        let blob = BlobRef { digest: Digest::of(b"bytes"), size: 5 };
+        cache.put_known(&blob, b"bytes").unwrap();
+        assert_eq!(cache.blob(&blob).unwrap().unwrap(), b"bytes");
+        fs::write(cache.path_of("blobs", &blob.digest), b"bytez").unwrap();
+        cache.put_known(&blob, b"bytes").unwrap();
+        assert_eq!(cache.blob(&blob).unwrap().unwrap(), b"bytes", "it replaces wrong bytes, too");
+        let endless = BlobRef { size: u64::MAX, ..blob };
+        assert!(cache.put_known(&endless, b"bytes").is_err());
     }
 
     #[test]
