@@ -6,7 +6,8 @@ use clap::Args;
 use rivet::cache::{Collected, GcRules, Tally};
 
 use super::WhichArgs;
-use crate::cli::{Exit, cache_failed, memory_size, on_interrupt, print, print_json};
+use crate::cli::size::size;
+use crate::cli::{Exit, cache_failed, on_interrupt, print, print_json};
 use crate::report::{self, Bar, count};
 
 /// Remove what was not used for long, or is too much
@@ -18,8 +19,8 @@ use crate::report::{self, Bar, count};
 pub struct GcArgs {
     #[command(flatten)]
     which: WhichArgs,
-    /// What may stay, on the disk, e.g. 200G or 800M
-    #[arg(long, value_name = "SIZE", value_parser = memory_size)]
+    /// What may stay, on the disk, e.g. 200G or 800M; 200Gi is in powers of 1024
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     max_size: Option<u64>,
     /// Remove what was not used for so long, e.g. 30d or 12h
     #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
