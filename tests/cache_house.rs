@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use common::{BUNNY_5S, Project, files_under, ladder};
-use rivet::cache::{ActionKey, Cache, LocalCache};
+use rivet::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest, LocalCache};
+use rivet::graph::BuildRecord;
 use serde_json::Value;
 
 fn spec(crf: u32) -> String {
@@ -178,15 +179,77 @@ fn sizes_are_kept_and_ages_and_sizes_have_units() {
     assert!(kind("encode") > kind("mux"), "{stats}");
     refused(&project, &["gc", "--max-size", "20X"], 2, "with K, M, G or T behind it");
     refused(&project, &["gc", "--max-age", "30"], 2, "unit");
-    for pair in [["--max-size", "1"], ["--max-age", "1s"]] {
-        let spawn = || {
-            let mut gc = project.rivet();
-            gc.args(["cache", "gc"]).args(pair).stdout(std::process::Stdio::null());
-            gc.spawn().unwrap()
-        };
-        let children = [spawn(), spawn(), spawn()];
-        assert!(children.into_iter().all(|mut child| child.wait().unwrap().success()), "several at once");
+    // What is asked for is told as it was asked for.
+    project.build();
+    cache(&project, &["pin"]);
+    let told = cache(&project, &["gc", "--max-size", "2K"]);
+    assert!(told.contains("more than 2.00 kB stays"), "{told}");
+    cache(&project, &["unpin"]);
+
+    // Several at once: what was there goes once.
+    let there = ["actions", "blobs"].map(|name| part(&project, name).len() as u64);
+    assert!(there.iter().all(|&files| files > 0));
+    let spawn = || {
+        let mut gc = project.rivet();
+        gc.args(["cache", "gc", "--max-size", "0", "--json"]).stdout(std::process::Stdio::piped());
+        gc.spawn().unwrap()
+    };
+    let children = [spawn(), spawn(), spawn()];
+    let mut gone = [0, 0];
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for (gone, name) in gone.iter_mut().zip(["entries", "blobs"]) {
+            *gone += report["removed"][name]["files"].as_u64().unwrap();
+        }
     }
+    assert_eq!(gone, there);
+}
+
+/// Without a spec what lies apart is looked after too; with one its own cache alone. The log is one.
+#[test]
+fn caches_that_lie_apart() {
+    let project = project();
+    project.build();
+    let folder = cache_folder(&project);
+    let apart = rivet::cache::apart(&folder, &Digest::of(b"further keys"));
+    let other = LocalCache::open(&apart).unwrap();
+    let blob = other.put_blob(b"apart").unwrap();
+    let result = ActionResult { blobs: vec![blob], ..ActionResult::default() };
+    other.put_action(&ActionKey(Digest::of(b"key")), &ActionEntry { result, ..Default::default() }).unwrap();
+
+    let files = |arguments: &[&str]| {
+        let report = cache_json(&project, arguments);
+        (report["folders"].as_array().unwrap().len(), report["read"]["files"].as_u64())
+    };
+    let ((folders, own), (all_folders, all)) = (files(&["verify", "ladder.toml"]), files(&["verify"]));
+    assert_eq!((folders, all_folders, all), (1, 2, own.map(|own| own + 2)));
+    fs::write(other.blob_file(&blob).unwrap(), "x").unwrap();
+    assert_eq!(try_cache(&project, &["verify"]).status.code(), Some(1));
+    cache(&project, &["verify", "--repair"]);
+
+    let here = LocalCache::open(&folder).unwrap();
+    let record = here.log_names().unwrap().pop().unwrap();
+    let bytes = here.log_record(&record).unwrap();
+    let older = format!("20000101T000000.000Z-{}", record.rsplit_once('-').unwrap().1);
+    fs::write(folder.join("v2/log").join(format!("{older}.json")), &bytes).unwrap();
+    let newer = other.append_log(SystemTime::now() + Duration::from_secs(1000), &bytes).unwrap();
+    let list = project.rivet().args(["log", "--json"]).output().unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&list.stdout).unwrap().as_array().unwrap().len(), 3);
+    let mut records = BuildRecord::all(&[&here, &other], "").unwrap().map(|record| record.name);
+    assert_eq!(records.next().as_ref(), Some(&newer));
+    // Nothing is read before it is asked for.
+    fs::remove_file(folder.join("v2/log").join(format!("{older}.json"))).unwrap();
+    assert_eq!(records.collect::<Vec<_>>(), [record]);
+
+    let ours = entries(&project).len();
+    let removed = |arguments: &[&str]| cache_json(&project, arguments)["removed"]["entries"]["files"].clone();
+    assert_eq!(removed(&["gc", "ladder.toml", "--max-size", "0"]), ours);
+    assert_eq!(removed(&["gc", "--max-size", "0"]), 1);
+    other.put_blob(b"apart").unwrap();
+    assert!(cache(&project, &["clear", "--yes"]).contains("removed"));
+    assert!(!other.has_blob(&blob).unwrap());
 }
 
 /// Builds and cleanings that remove all they may, at once: every build ends right.
@@ -304,7 +367,7 @@ fn ten_thousand_flipped_bits_are_found_and_healed() {
 fn what_is_not_rivets_is_told_and_left_alone() {
     let project = project();
     project.build();
-    let foreign = ["v2/blobs/notes.txt", "v2/log/notes.json", "v2/notes.txt"];
+    let foreign = ["v2/blobs/notes.txt", "v2/log/notes.json", "v2/pins/notes.txt", "v2/notes.txt"];
     for name in foreign {
         fs::write(cache_folder(&project).join(name), "mine").unwrap();
     }
@@ -312,10 +375,16 @@ fn what_is_not_rivets_is_told_and_left_alone() {
     fs::write(&misplaced, "x").unwrap();
     let report = try_cache(&project, &["verify", "--json"]);
     let report: Value = serde_json::from_slice(&report.stdout).unwrap();
-    assert_eq!(report["foreign"].as_array().unwrap().len(), 3, "{report}");
+    assert_eq!(report["foreign"].as_array().unwrap().len(), 4, "{report}");
     assert_eq!(report["damaged"].as_array().unwrap().len(), 1, "{report}");
     cache(&project, &["verify", "--repair"]);
     assert!(!misplaced.exists());
+
+    cache(&project, &["gc", "--max-size", "1", "--max-age", "1ms"]);
+    assert!(foreign.iter().all(|name| cache_folder(&project).join(name).exists()), "gc");
+    assert!(entries(&project).is_empty());
+    fs::remove_dir_all(project.path("out")).unwrap();
+    project.build();
 
     let stats = cache_json(&project, &["stats"]);
     let titles = stats["titles"].as_array().unwrap();
@@ -371,10 +440,14 @@ fn further_names_of_the_caches_files() {
         part(&project, "blobs").iter().map(|path| fs::metadata(path).unwrap().ino()).collect();
     let segments =
         || before.keys().filter(|name| name.ends_with(".m4s")).map(|name| project.path("out").join(name));
+    // A file system that shares content has no need of names.
+    let files =
+        [tempfile::tempfile_in(project.root()), tempfile::tempfile_in(project.root())].map(Result::unwrap);
+    let shares = rustix::fs::ioctl_ficlone(&files[0], &files[1]).is_ok();
     for path in segments() {
         let meta = fs::metadata(&path).unwrap();
-        // A file system that shares content has no need of names.
-        if inodes.contains(&meta.ino()) {
+        assert_eq!(inodes.contains(&meta.ino()), !shares, "{}", path.display());
+        if !shares {
             assert_eq!(meta.mode() & 0o777, 0o444, "{}", path.display());
         }
     }

@@ -1,6 +1,7 @@
 //! BLAKE3 digests as types of their own, so that a blob's name, a key and a string of bytes
 //! cannot be taken for one another.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::str::FromStr;
 
@@ -14,6 +15,13 @@ impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Digest {
         Digest(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// The digest that a file's name spells, if it does: in the one way that files are named in.
+    pub fn of_name(name: &OsStr) -> Option<Digest> {
+        let name = name.to_str()?;
+        let digest: Digest = name.parse().ok()?;
+        (digest.to_string() == name).then_some(digest)
     }
 
     /// The first twelve hexadecimal digits: enough to name a file among its neighbours.

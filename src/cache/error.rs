@@ -43,7 +43,8 @@ impl CacheError {
                 "files may not grow so large here: raise the limit (ulimit -f), or name another folder with --cache-dir",
             ),
             io::ErrorKind::NotADirectory => Some(
-                "a folder of the cache is a symbolic link or a file: remove it, or name another folder with --cache-dir;                  to keep a cache elsewhere, link the whole folder",
+                "a folder of the cache is a symbolic link or a file: remove it, or name another folder with --cache-dir; \
+                 to keep a cache elsewhere, link the whole folder",
             ),
             _ => None,
         }

@@ -13,6 +13,7 @@
 //!     pins/               what is to be kept whatever its age, named by the digest of the pin's name
 //!     tmp/                files being written, in a folder for each process; complete ones are
 //!                         renamed into place
+//!     gc.lock             a file of no bytes; who cleans or clears holds a lock on it
 //!     leases              a file of no bytes; locks on it tell who is at which action
 //! ```
 //!
@@ -36,8 +37,8 @@ pub use digest::{ActionKey, Digest};
 pub use entry::{ActionEntry, ActionResult, BlobRef, Cost};
 pub use error::CacheError;
 pub use local::{
-    AgeStats, CacheStats, Collected, Damage, FileKind, FileStamp, GcRules, GroupStats, Lease, LocalCache,
-    Parts, Pin, PinnedTitle, RunningBuild, Tally, Verified,
+    AgeStats, CacheStats, Caches, Collected, Damage, FileKind, FileStamp, GcRules, GroupStats, Lease,
+    LocalCache, Parts, Pin, PinnedTitle, RunningBuild, Tally, Verified,
 };
 pub use place::{all_apart, apart, default_folder};
 pub use tiers::{Carried, RemoteOptions, RemoteReport, Tiers};

@@ -26,14 +26,10 @@ pub fn apart(folder: &Path, name: &Digest) -> PathBuf {
 /// The folders of that kind that are there beside `folder`, in order.
 pub fn all_apart(folder: &Path) -> Vec<PathBuf> {
     let folders = std::fs::read_dir(folder.join("apart")).into_iter().flatten().flatten();
-    let is_one = |path: &PathBuf| path.is_dir() && path.file_name().is_some_and(is_name);
+    let is_one = |path: &PathBuf| path.is_dir() && path.file_name().and_then(Digest::of_name).is_some();
     let mut folders: Vec<PathBuf> = folders.map(|entry| entry.path()).filter(is_one).collect();
     folders.sort();
     folders
-}
-
-fn is_name(name: &std::ffi::OsStr) -> bool {
-    name.to_str().is_some_and(|name| name.parse::<Digest>().is_ok())
 }
 
 fn choose(xdg: Option<OsString>, home: Option<PathBuf>, within_home: &str) -> Option<PathBuf> {

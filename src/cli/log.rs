@@ -34,16 +34,12 @@ fn try_run(args: &LogArgs) -> Result<Exit, Exit> {
     let apart =
         all_apart(cache.folder()).into_iter().filter_map(|folder| LocalCache::open_to_look(&folder).ok());
     let caches: Vec<LocalCache> = apart.collect();
-    let mut all = Vec::new();
-    for cache in caches.iter().chain([&*cache]) {
-        all.extend(BuildRecord::all(cache).map_err(|error| {
-            complain(&error, error.hint().as_deref());
-            Exit::Failed
-        })?);
-    }
-    // Names begin with the time.
-    all.sort_by(|a, b| b.name.cmp(&a.name));
-    let mut records = all.into_iter();
+    let caches: Vec<&LocalCache> = caches.iter().chain([&*cache]).collect();
+    let end = args.build.as_deref().filter(|&wanted| wanted != "last").unwrap_or_default();
+    let mut records = BuildRecord::all(&caches, end).map_err(|error| {
+        complain(&error, error.hint().as_deref());
+        Exit::Failed
+    })?;
     let Some(wanted) = &args.build else {
         let listed: Vec<BuildRecord> = records.take(args.number).collect();
         if args.json {
@@ -55,8 +51,7 @@ fn try_run(args: &LogArgs) -> Result<Exit, Exit> {
         }
         return Ok(Exit::Done);
     };
-    let is_it = |record: &BuildRecord| wanted == "last" || record.name.ends_with(wanted.as_str());
-    let Some(record) = records.find(is_it) else {
+    let Some(record) = records.next() else {
         complain(format_args!("the log has no build {wanted}"), Some("`rivet log` lists them"));
         return Err(Exit::Usage);
     };

@@ -10,6 +10,7 @@ mod init;
 mod log;
 mod plan;
 mod remote;
+mod size;
 mod worker;
 
 use std::io::{IsTerminal, Write};
@@ -24,6 +25,7 @@ use rivet::cache::{CacheError, LocalCache};
 use rivet::graph::StepError;
 use rivet::spec::{self, Ladder, LoadError, SpecErrors};
 use rivet::workers::{WorkerCommand, WorkerOptions};
+use size::memory_size;
 use tracing_subscriber::EnvFilter;
 
 /// Make for video ladders.
@@ -81,7 +83,7 @@ struct MachineArgs {
     /// Steps to run at a time [default: one for each CPU]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
-    /// Memory for decoded frames and encoders, e.g. 4G or 800M [default: half of the machine's]
+    /// Memory for decoded frames and encoders, e.g. 4G, 800M or 4Gi [default: half of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = memory_size)]
     memory: Option<u64>,
     /// Encode and decode in this process rather than in workers: one that crashes then ends the build
@@ -138,19 +140,6 @@ impl MachineArgs {
             ..rivet::graph::Options::default()
         }
     }
-}
-
-fn memory_size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.char_indices().next_back() {
-        Some((at, 'k' | 'K')) => (&text[..at], 1u64 << 10),
-        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
-        Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
-        Some((at, 't' | 'T')) => (&text[..at], 1 << 40),
-        _ => (text, 1),
-    };
-    let number: Option<u64> = digits.parse().ok();
-    let size = number.filter(|&number| number > 0).and_then(|number| number.checked_mul(unit));
-    size.ok_or_else(|| "expected a number of bytes, with K, M, G or T behind it, e.g. 4G".to_owned())
 }
 
 /// How a command ended.
@@ -349,15 +338,5 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn memory_sizes() {
-        assert_eq!(memory_size("4G"), Ok(4 << 30));
-        assert_eq!(memory_size("800m"), Ok(800 << 20));
-        assert_eq!(memory_size("123"), Ok(123));
-        for bad in ["", "G", "-1", "0", "4 G", "1.5G", "99999999999T", "4€"] {
-            assert!(memory_size(bad).is_err(), "{bad}");
-        }
     }
 }

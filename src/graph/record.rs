@@ -130,10 +130,20 @@ pub(super) fn keep(
 }
 
 impl BuildRecord {
-    /// All records that can be read, the newest first.
-    pub fn all(cache: &LocalCache) -> Result<impl Iterator<Item = BuildRecord> + '_, StepError> {
-        let names = cache.log_names()?;
-        Ok(names.into_iter().rev().filter_map(|name| BuildRecord::named(cache, name)))
+    /// The records of some caches whose names end with `end`, which may be nothing, the newest first. They
+    /// are read when they are come to, and left out where they cannot be.
+    pub fn all<'a>(
+        caches: &[&'a LocalCache],
+        end: &str,
+    ) -> Result<impl Iterator<Item = BuildRecord> + use<'a>, StepError> {
+        let mut names: Vec<(String, &LocalCache)> = Vec::new();
+        for &cache in caches {
+            let wanted = cache.log_names()?.into_iter().filter(|name| name.ends_with(end));
+            names.extend(wanted.map(|name| (name, cache)));
+        }
+        // They begin with the time.
+        names.sort_by(|(a, _), (b, _)| b.cmp(a));
+        Ok(names.into_iter().filter_map(|(name, cache)| BuildRecord::named(cache, name)))
     }
 
     fn named(cache: &LocalCache, name: String) -> Option<BuildRecord> {
@@ -149,7 +159,7 @@ impl BuildRecord {
         };
         let ours: Vec<String> = ladder.titles.iter().map(|title| title.name.clone()).collect();
         let mut alike = None;
-        for record in BuildRecord::all(cache)?.filter(|record| record.ending == Ending::Done) {
+        for record in BuildRecord::all(&[cache], "")?.filter(|record| record.ending == Ending::Done) {
             if same_path(&record.ladder, &ladder.path) {
                 return Ok(Some(record));
             }

@@ -406,7 +406,8 @@ pub fn publish(worker: &Worker, folder: &Path, files: &package::FileList) -> Res
     let content = |file: &PublishFile| {
         let blob = blob_of(file);
         // It is read there, and held against its digest.
-        if let Some(path) = worker.cache.blob_file(&blob).filter(|path| path.is_file()) {
+        let is_file = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_file());
+        if let Some(path) = worker.cache.blob_file(&blob).filter(is_file) {
             return Ok(Content::File { path, may_link: worker.hard_links });
         }
         match worker.cache.blob(&blob).map_err(io::Error::other)? {

@@ -9,19 +9,14 @@ pub struct Bar(ProgressBar);
 
 impl Bar {
     pub fn new() -> Bar {
-        let terminal = std::io::stderr().is_terminal();
-        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(None, target);
-        bar.set_style(style("{spinner} {elapsed}  {msg}"));
-        Bar(bar)
+        Bar(spinner(std::io::stderr().is_terminal()))
     }
 
     /// `part` is how much of all is done, from 0 to 1, where that is known.
     pub fn show(&self, part: Option<f64>, message: &str) {
         if let Some(part) = part {
             if self.0.length().is_none() {
-                self.0.set_length(PARTS);
-                self.0.set_style(style("{spinner} {elapsed} [{bar:24}] {msg}"));
+                measure(&self.0, PARTS);
             }
             self.0.set_position((part * PARTS as f64) as u64);
         }
@@ -32,6 +27,20 @@ impl Bar {
     pub fn end(&self) {
         self.0.finish_and_clear();
     }
+}
+
+/// Words and the time, of work of which nobody knows how much there is; on standard error, if it is shown.
+pub(super) fn spinner(shown: bool) -> ProgressBar {
+    let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(None, target);
+    bar.set_style(style("{spinner} {elapsed}  {msg}"));
+    bar
+}
+
+/// Shows from now on which part of `length` is done.
+pub(super) fn measure(bar: &ProgressBar, length: u64) {
+    bar.set_style(style("{spinner} {elapsed} [{bar:24}] {msg}"));
+    bar.set_length(length);
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use rivet::graph::{Event, Kind, Origin};
 
+use super::bar;
 use super::text::{count, duration};
 
 /// Without a terminal, how often a line is printed.
@@ -41,10 +42,7 @@ pub struct Progress {
 impl Progress {
     pub fn new(quiet: bool, interrupted: Arc<AtomicBool>) -> Progress {
         let terminal = std::io::stderr().is_terminal();
-        let target =
-            if terminal && !quiet { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(None, target);
-        bar.set_style(style("{spinner} {elapsed}  {msg}"));
+        let bar = bar::spinner(terminal && !quiet);
         bar.enable_steady_tick(Duration::from_millis(200));
         let now = Instant::now();
         Progress {
@@ -86,8 +84,7 @@ impl Progress {
             Event::Film { title, rungs, seconds, samples } => {
                 self.samples += samples;
                 self.rungs = *rungs;
-                self.bar.set_style(style("{spinner} {elapsed} [{bar:24}] {msg}"));
-                self.bar.set_length(self.samples);
+                bar::measure(&self.bar, self.samples);
                 self.note(format!("{title}: {} on {}", duration(*seconds), count(*rungs, "rung")));
                 self.show();
             }
@@ -174,8 +171,4 @@ impl Progress {
     pub fn end(&mut self) {
         self.bar.finish_and_clear();
     }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

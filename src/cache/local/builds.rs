@@ -1,13 +1,16 @@
 //! Builds that run announce themselves, so that a cleaning takes nothing from under them. An
 //! announcement is a file that its build holds locked: however the build ends, the lock goes with it.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirEntry, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::list;
 use crate::cache::CacheError;
+
+/// What the names of announcements begin with; other files are nobody's to remove.
+const PREFIX: &str = "build-";
 
 /// A build that goes on as long as this is there.
 #[derive(Debug)]
@@ -37,7 +40,7 @@ pub(super) fn announce(folder: &Path, tmp: &Path) -> Result<(RunningBuild, Syste
     let failed = || CacheError::io("announce the build in", folder);
     // It gets its name when it is locked: one that is not belongs to nobody.
     let file = tempfile::Builder::new()
-        .prefix("build-")
+        .prefix(PREFIX)
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(tmp)
         .map_err(failed())?;
@@ -55,9 +58,11 @@ pub(super) fn announce(folder: &Path, tmp: &Path) -> Result<(RunningBuild, Syste
 /// The builds that run, of any process on any machine; what others left behind is removed.
 pub(super) fn running(folder: &Path) -> Result<Running, CacheError> {
     let mut running = Running::default();
-    for path in list(folder)?.into_iter().map(|entry| entry.path()) {
+    let is_one = |entry: &DirEntry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
+    for path in list(folder)?.into_iter().filter(is_one).map(|entry| entry.path()) {
         // It may have just ended.
-        let Ok(began) = path.symlink_metadata().and_then(|meta| meta.modified()) else { continue };
+        let Ok(meta) = path.symlink_metadata() else { continue };
+        let (true, Ok(began)) = (meta.is_file(), meta.modified()) else { continue };
         // A network file system locks only what may be written to. What cannot be opened or locked
         // may be a running build's.
         let has_ended = File::options().read(true).write(true).open(&path).is_ok_and(|file| {
@@ -93,10 +98,15 @@ mod tests {
         assert_eq!(running(&folder).unwrap().builds, 1);
         // Killed: its file stays, its lock does not.
         let path = two.path.clone();
-        fs::write(folder.join("left"), "").unwrap();
         drop(two);
         fs::write(&path, "").unwrap();
+        // Somebody else's, locked or not.
+        let foreign = ["notes.txt", "lock"].map(|name| folder.join(name));
+        foreign.iter().for_each(|path| fs::write(path, "").unwrap());
+        let lock = File::open(&foreign[1]).unwrap();
+        lock.lock().unwrap();
+        std::os::unix::fs::symlink(&foreign[0], folder.join("build-link")).unwrap();
         assert_eq!(running(&folder).unwrap(), Running::default());
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        assert!(!path.exists() && foreign.iter().all(|path| path.exists()));
     }
 }

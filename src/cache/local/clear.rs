@@ -1,23 +1,28 @@
 //! Empties the folder: all that the cache wrote goes, pins and the log too, and nothing else.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::shards::{self, Stray, disk_bytes};
-use super::verify::SHARDED;
-use super::{LocalCache, Tally, builds, list, log};
-use crate::cache::CacheError;
+use super::{LocalCache, SHARDED, Tally, builds, list};
+use crate::cache::{CacheError, Digest};
 
 impl LocalCache {
-    /// Removes everything that the cache wrote; the folders stay, with what others have put there.
-    /// Refuses while a build goes on. Returns what has gone.
-    pub fn clear(&self, cancelled: &AtomicBool) -> Result<Tally, CacheError> {
-        let mut gone = Tally::default();
-        let Some((_lock, _)) = self.only_one(cancelled)? else { return Ok(gone) };
-        let running = builds::running(&self.root.join("builds"))?;
-        if running.builds > 0 {
-            return Err(CacheError::Busy { builds: running.builds });
+    /// Keeps cleanings out as long as what this returns is there; `None` when interrupted. Refuses while
+    /// a build goes on.
+    pub(super) fn begin_to_clear(&self, cancelled: &AtomicBool) -> Result<Option<File>, CacheError> {
+        let Some((lock, _)) = self.only_one(cancelled)? else { return Ok(None) };
+        match builds::running(&self.root.join("builds"))?.builds {
+            0 => Ok(Some(lock)),
+            builds => Err(CacheError::Busy { builds }),
         }
+    }
+
+    /// Removes everything that the cache wrote; the folders stay, with what others have put there.
+    /// Returns what has gone.
+    pub(super) fn remove_all(&self, cancelled: &AtomicBool) -> Result<Tally, CacheError> {
+        let mut gone = Tally::default();
         let mut remove = |path: &Path, bytes: u64| -> Result<(), CacheError> {
             if !cancelled.load(Ordering::Relaxed) {
                 shards::remove(path)?;
@@ -25,7 +30,6 @@ impl LocalCache {
             }
             Ok(())
         };
-        // Entries first: one without its blobs is a miss that somebody has to find out.
         for part in SHARDED {
             let part = self.root.join(part);
             let mut misplaced = Vec::new();
@@ -47,13 +51,10 @@ impl LocalCache {
         }
         for name in self.log_names()? {
             let path = self.log.path_of(&name);
-            if log::is_whole(&name, &[]).is_some() {
-                remove(&path, path.symlink_metadata().map_or(0, |meta| disk_bytes(&meta)))?;
-            }
+            remove(&path, path.symlink_metadata().map_or(0, |meta| disk_bytes(&meta)))?;
         }
-        let pins = self.root.join("pins");
-        for entry in list(&pins)? {
-            if shards::digest_of(&entry.file_name()).is_some() {
+        for entry in list(&self.root.join("pins"))? {
+            if Digest::of_name(&entry.file_name()).is_some() {
                 remove(&entry.path(), entry.metadata().map_or(0, |meta| disk_bytes(&meta)))?;
             }
         }
@@ -85,9 +86,10 @@ mod tests {
         }
         let go = AtomicBool::new(false);
         let build = cache.announce().unwrap();
-        assert!(matches!(cache.clear(&go), Err(CacheError::Busy { builds: 1 })));
+        assert!(matches!(cache.begin_to_clear(&go), Err(CacheError::Busy { builds: 1 })));
         drop(build);
-        assert_eq!(cache.clear(&go).unwrap().files, 3);
+        assert!(cache.begin_to_clear(&go).unwrap().is_some());
+        assert_eq!(cache.remove_all(&go).unwrap().files, 3);
         assert!(foreign.iter().all(|name| dir.path().join(name).exists()));
         assert_eq!(cache.stats(&|_, _| None).unwrap().blobs, 0);
         cache.put_blob(b"bytes").unwrap();

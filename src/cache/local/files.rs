@@ -2,7 +2,7 @@
 //! beforehand, and dropped. What somebody else has put in their places, a pipe, a folder, a
 //! symbolic link, is never waited for, followed or written through.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
@@ -16,17 +16,41 @@ use crate::cache::CacheError;
 /// What was found in a file's place.
 pub(super) enum Found {
     Nothing,
-    Bytes(Vec<u8>),
+    /// What is in it, and what the file system says of it.
+    Bytes(Vec<u8>, Metadata),
     /// More bytes than it should have.
     TooLong,
     /// Something that cannot be read, or no such file, and why. Another can be written in its place.
     Unusable(String),
 }
 
-/// The whole file, if it has no more than `most` bytes.
-pub(super) fn read(path: &Path, most: u64, operation: &'static str) -> Result<Found, CacheError> {
-    let unusable = |error: io::Error| match Errno::from_io_error(&error) {
-        // These tell of the one file, and not of the machine or the folder.
+/// A file that is there to be read, or what is there instead.
+pub(super) enum Opened {
+    Nothing,
+    File(File, Metadata),
+    /// See [`Found::Unusable`].
+    Unusable(String),
+}
+
+/// Opens a regular file to read it.
+pub(super) fn open(path: &Path, operation: &'static str) -> Result<Opened, CacheError> {
+    // A pipe that is opened like this does not wait for its other end.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(Opened::Nothing),
+        Err(error) => return unusable(error.into(), path, operation).map(Opened::Unusable),
+    };
+    match file.metadata() {
+        Ok(meta) if meta.is_file() => Ok(Opened::File(file, meta)),
+        Ok(_) => Ok(Opened::Unusable("it is not a regular file".to_owned())),
+        Err(error) => unusable(error, path, operation).map(Opened::Unusable),
+    }
+}
+
+/// Why a file cannot be read, if that is the one file's fault and not the machine's or the folder's.
+fn unusable(error: io::Error, path: &Path, operation: &'static str) -> Result<String, CacheError> {
+    match Errno::from_io_error(&error) {
         Some(
             Errno::ACCESS
             | Errno::PERM
@@ -36,23 +60,18 @@ pub(super) fn read(path: &Path, most: u64, operation: &'static str) -> Result<Fo
             | Errno::NODEV
             | Errno::IO
             | Errno::STALE,
-        ) => Ok(Found::Unusable(error.to_string())),
+        ) => Ok(error.to_string()),
         _ => Err(CacheError::io(operation, path)(error)),
-    };
-    // A pipe that is opened like this does not wait for its other end.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Ok(Found::Nothing),
-        Err(error) => return unusable(error.into()),
-    };
-    let meta = match file.metadata() {
-        Ok(meta) => meta,
-        Err(error) => return unusable(error),
-    };
-    if !meta.is_file() {
-        return Ok(Found::Unusable("it is not a regular file".to_owned()));
     }
+}
+
+/// The whole file, if it has no more than `most` bytes.
+pub(super) fn read(path: &Path, most: u64, operation: &'static str) -> Result<Found, CacheError> {
+    let (file, meta) = match open(path, operation)? {
+        Opened::Nothing => return Ok(Found::Nothing),
+        Opened::Unusable(why) => return Ok(Found::Unusable(why)),
+        Opened::File(file, meta) => (file, meta),
+    };
     if meta.len() > most {
         return Ok(Found::TooLong);
     }
@@ -61,8 +80,8 @@ pub(super) fn read(path: &Path, most: u64, operation: &'static str) -> Result<Fo
         return Ok(Found::Unusable(error.to_string()));
     }
     match file.take(most).read_to_end(&mut bytes) {
-        Ok(_) => Ok(Found::Bytes(bytes)),
-        Err(error) => unusable(error),
+        Ok(_) => Ok(Found::Bytes(bytes, meta)),
+        Err(error) => unusable(error, path, operation).map(Found::Unusable),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -53,20 +53,26 @@ impl Leases {
 
     /// The lease on a byte; `None` while somebody else has it.
     pub(super) fn take(self: &Arc<Leases>, place: i64) -> Option<Lease> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.contains(&place) {
+        // Entered first, and locked while others may enter theirs: over a network that takes a while.
+        if !self.held().insert(place) {
             return None;
         }
         if let Some(file) = self.file() {
             match lock(file, libc::F_WRLCK, place) {
                 Ok(()) => {}
-                Err(Errno::EAGAIN | Errno::EACCES) => return None,
+                Err(Errno::EAGAIN | Errno::EACCES) => {
+                    self.held().remove(&place);
+                    return None;
+                }
                 // Locks were there a moment ago: a server that is restarting, or too many of them.
                 Err(error) => tracing::info!("no lock on {}: {error}", self.path.display()),
             }
         }
-        held.insert(place);
         Some(Lease { leases: Arc::clone(self), place })
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashSet<i64>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn file(&self) -> Option<&File> {
@@ -86,13 +92,13 @@ impl Leases {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut held = self.leases.held.lock().unwrap_or_else(PoisonError::into_inner);
+        // Unlocked first: a lock that another thread takes on this place is the same file's, and would go with it.
         if let Some(file) = self.leases.file()
             && let Err(error) = lock(file, libc::F_UNLCK, self.place)
         {
             tracing::info!("a lock on {} is left: {error}", self.leases.path.display());
         }
-        held.remove(&self.place);
+        self.leases.held().remove(&self.place);
     }
 }
 
@@ -124,4 +130,45 @@ fn lock(file: &File, kind: libc::c_int, place: i64) -> Result<(), Errno> {
         l_pid: 0,
     };
     fcntl(file, FcntlArg::F_OFD_SETLK(&range)).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time_through_one_file_and_through_several() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("leases");
+        let (here, there) = (Leases::new(path.clone()), Leases::new(path));
+        let lease = here.take(7).unwrap();
+        assert!(here.take(7).is_none() && there.take(7).is_none());
+        assert!(here.take(8).is_some());
+        drop(lease);
+        // What was refused is not held by who was refused.
+        let lease = there.take(7).unwrap();
+        assert!(here.take(7).is_none());
+        drop(lease);
+        assert!(here.take(7).is_some());
+    }
+
+    #[test]
+    fn threads_that_take_and_give_are_never_two() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = [0, 1].map(|_| Leases::new(dir.path().join("leases")));
+        let (inside, taken) = (Mutex::new(()), Mutex::new(0));
+        std::thread::scope(|scope| {
+            for leases in files.iter().chain(&files) {
+                scope.spawn(|| {
+                    for _ in 0..2000 {
+                        if let Some(_lease) = leases.take(3) {
+                            let _alone = inside.try_lock().expect("two have it");
+                            *taken.lock().unwrap() += 1;
+                        }
+                    }
+                });
+            }
+        });
+        assert!(*taken.lock().unwrap() > 0);
+    }
 }

@@ -2,12 +2,12 @@
 //! processes add to it without a lock, and a build that is killed leaves none or a whole one. What
 //! a record says is the writer's business.
 
-use std::fs;
-use std::io;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::files::{Found, drop_file, read, write};
+use super::list;
 use crate::cache::CacheError;
 
 /// Records that are kept; the oldest go first.
@@ -24,11 +24,17 @@ fn checksum(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..8].to_owned()
 }
 
-/// Whether a record is as it was written, by its name; `None` for a name that is not a record's.
-pub(super) fn is_whole(name: &str, bytes: &[u8]) -> Option<bool> {
+/// The name of the record that a file's name is of; `None` for any other file.
+pub(super) fn record_of(file: &OsStr) -> Option<&str> {
+    let name = file.to_str()?.strip_suffix(".json")?;
     let (_, sum) = name.rsplit_once('-')?;
     let is_sum = sum.len() == 8 && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (is_sum && time_of(name).is_some()).then(|| checksum(bytes) == sum)
+    (is_sum && time_of(name).is_some()).then_some(name)
+}
+
+/// Whether a record is as it was written, by its name.
+pub(super) fn is_whole(name: &str, bytes: &[u8]) -> bool {
+    name.rsplit_once('-').is_some_and(|(_, sum)| checksum(bytes) == sum)
 }
 
 pub(super) struct Log {
@@ -62,17 +68,8 @@ impl Log {
 
     /// The names of all records, the oldest first.
     pub(super) fn names(&self) -> Result<Vec<String>, CacheError> {
-        let failed = || CacheError::io("list the build log", &self.folder);
-        let mut names = Vec::new();
-        let entries = match fs::read_dir(&self.folder) {
-            // A cache that is only looked at may not be there.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
-            entries => entries.map_err(failed())?,
-        };
-        for entry in entries {
-            let name = entry.map_err(failed())?.file_name();
-            names.extend(name.to_str().and_then(|name| name.strip_suffix(".json")).map(str::to_owned));
-        }
+        let files = list(&self.folder)?.into_iter().map(|entry| entry.file_name());
+        let mut names: Vec<String> = files.filter_map(|file| record_of(&file).map(str::to_owned)).collect();
         names.sort();
         Ok(names)
     }
@@ -84,7 +81,7 @@ impl Log {
             return None;
         }
         match read(&self.path_of(name), LARGEST, "read the build log") {
-            Ok(Found::Bytes(bytes)) => Some(bytes),
+            Ok(Found::Bytes(bytes, _)) => Some(bytes),
             _ => None,
         }
     }

@@ -5,7 +5,8 @@
 //! What went into an entry has been used when that was: a title's entry or a reel stands for all that
 //! is on it, which nobody looks at as long as it is there.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::LARGEST_ENTRY;
@@ -58,7 +59,7 @@ pub(super) struct Marks {
     pub blobs: Vec<Blob>,
     pub kinds: Vec<String>,
     /// Files among the entries that are none.
-    pub damaged: Vec<PathBuf>,
+    pub damaged: Vec<Stored>,
     inputs: Vec<u32>,
     named: Vec<u32>,
 }
@@ -75,17 +76,22 @@ pub(super) struct Read {
 }
 
 impl Marks {
-    /// Reads all of `root` as of `now`. `see` is told of each entry, on many threads.
+    /// Reads all of `root` as of `now`. `see` is told of each entry, on many threads. `None` when
+    /// cancelled.
     pub(super) fn read(
         root: &Path,
         now: Nanos,
+        cancelled: &AtomicBool,
         see: &(dyn Fn(&ActionKey, &ActionEntry) + Sync),
-    ) -> Result<Marks, CacheError> {
+    ) -> Result<Option<Marks>, CacheError> {
         // Entries first: what is written meanwhile are young blobs that nobody names yet.
         let actions = root.join("actions");
         let shards = shards::each(|shard| {
             let (mut entries, mut damaged) = (Vec::new(), Vec::new());
             for file in shards::files(&actions, shard, &mut |_| {})? {
+                if cancelled.load(Ordering::Relaxed) {
+                    break;
+                }
                 match read_entry(&file)? {
                     Some(Some(entry)) => {
                         let key = ActionKey(file.name);
@@ -101,7 +107,7 @@ impl Marks {
                             blobs: entry.result.blobs.iter().map(|blob| blob.digest).collect(),
                         });
                     }
-                    Some(None) => damaged.push(file.path),
+                    Some(None) => damaged.push(file),
                     None => {}
                 }
             }
@@ -118,13 +124,17 @@ impl Marks {
             };
             Ok(files.map(blob).collect::<Vec<_>>())
         })?;
+        // What has been left out is not known to be there: nothing may be done by that.
+        if cancelled.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let mut entries = Vec::new();
         let mut damaged = Vec::new();
         for (some, bad) in shards {
             entries.extend(some);
             damaged.extend(bad);
         }
-        Ok(Marks { damaged, ..Marks::new(entries, blobs.into_iter().flatten().collect(), now) })
+        Ok(Some(Marks { damaged, ..Marks::new(entries, blobs.into_iter().flatten().collect(), now) }))
     }
 
     /// Both in order of their names. What claims to have been used later than `now` was not.
@@ -227,7 +237,7 @@ impl Marks {
 fn read_entry(file: &Stored) -> Result<Option<Option<ActionEntry>>, CacheError> {
     Ok(match read(&file.path, LARGEST_ENTRY, "read the action entry")? {
         files::Found::Nothing => None,
-        files::Found::Bytes(bytes) => Some(ActionEntry::from_bytes(&bytes)),
+        files::Found::Bytes(bytes, _) => Some(ActionEntry::from_bytes(&bytes)),
         files::Found::TooLong | files::Found::Unusable(_) => Some(None),
     })
 }

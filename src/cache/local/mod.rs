@@ -2,6 +2,7 @@
 //! process ever sees half a file, and it never trusts what it reads.
 
 mod builds;
+mod caches;
 mod clear;
 mod files;
 mod gc;
@@ -25,6 +26,7 @@ use std::time::SystemTime;
 
 use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest, LAYOUT};
 pub use builds::RunningBuild;
+pub use caches::Caches;
 use files::{Found, drop_file, read, write};
 pub use gc::{Collected, GcRules, Parts, Tally};
 pub use leases::Lease;
@@ -38,8 +40,14 @@ use tmp::Tmp;
 use used::Used;
 pub use verify::{Damage, FileKind, Verified};
 
-/// The folders of the layout.
-const PARTS: [&str; 7] = ["blobs", "actions", "stats", "log", "builds", "pins", "tmp"];
+/// The folders of the layout whose files are named by digests. Entries come first: one without its blobs
+/// is a miss that somebody has to find out.
+const SHARDED: [&str; 3] = ["actions", "blobs", "stats"];
+/// Its other folders.
+const FLAT: [&str; 4] = ["log", "builds", "pins", "tmp"];
+/// Its files, which are locked and hold nothing: see [`leases`], and [`LocalCache::only_one`].
+const LEASES: &str = "leases";
+const GC_LOCK: &str = "gc.lock";
 /// An entry of a whole title, the largest that there are, names some thousand others.
 const LARGEST_ENTRY: u64 = 16 << 20;
 /// No step makes anything near this. What claims to be longer is not read.
@@ -49,8 +57,10 @@ pub struct LocalCache {
     /// The folder as the user names it.
     folder: PathBuf,
     root: PathBuf,
-    /// Where this process writes; `None` where it only looks.
+    /// The folder that this process writes in; `None` where it only looks.
     tmp: Option<Tmp>,
+    /// Where files are while they are being written: there, or where others have such folders.
+    writes_in: PathBuf,
     leases: Arc<Leases>,
     used: Arc<Used>,
     stats: StatCache,
@@ -63,12 +73,12 @@ impl LocalCache {
     pub fn open(folder: &Path) -> Result<LocalCache, CacheError> {
         let root = folder.join(LAYOUT);
         check_parts(&root)?;
-        for part in PARTS {
+        for part in parts() {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(CacheError::io("create the cache folder", &path))?;
             files::check_writable(&path).map_err(CacheError::io("write to the cache folder", &path))?;
         }
-        let leases = Leases::new(root.join("leases"));
+        let leases = Leases::new(root.join(LEASES));
         let tmp = Tmp::new(&root.join("tmp"), &leases)?;
         Ok(LocalCache::new(folder, Some(tmp), leases))
     }
@@ -78,16 +88,16 @@ impl LocalCache {
     pub fn open_to_look(folder: &Path) -> Result<LocalCache, CacheError> {
         let root = folder.join(LAYOUT);
         check_parts(&root)?;
-        Ok(LocalCache::new(folder, None, Leases::new(root.join("leases"))))
+        Ok(LocalCache::new(folder, None, Leases::new(root.join(LEASES))))
     }
 
     fn new(folder: &Path, tmp: Option<Tmp>, leases: Arc<Leases>) -> LocalCache {
         let root = folder.join(LAYOUT);
-        let writes_to = tmp.as_ref().map_or_else(|| root.join("tmp"), |tmp| tmp.folder().to_owned());
+        let writes_in = tmp.as_ref().map_or_else(|| root.join("tmp"), |tmp| tmp.folder().to_owned());
         let used = Arc::new(Used::default());
-        let stats = StatCache::new(root.join("stats"), writes_to.clone(), Arc::clone(&used));
-        let log = Log::new(root.join("log"), writes_to);
-        LocalCache { folder: folder.to_owned(), root, tmp, leases, used, stats, log }
+        let stats = StatCache::new(root.join("stats"), writes_in.clone(), Arc::clone(&used));
+        let log = Log::new(root.join("log"), writes_in.clone());
+        LocalCache { folder: folder.to_owned(), root, tmp, writes_in, leases, used, stats, log }
     }
 
     pub fn folder(&self) -> &Path {
@@ -155,9 +165,9 @@ impl LocalCache {
         let path = self.path_of("actions", &key.0);
         let why = match read(&path, LARGEST_ENTRY, "read the action entry")? {
             Found::Nothing => return Ok(None),
-            Found::Bytes(bytes) => match ActionEntry::from_bytes(&bytes) {
+            Found::Bytes(bytes, meta) => match ActionEntry::from_bytes(&bytes) {
                 Some(entry) => {
-                    self.used.note(&path);
+                    self.used.note(&path, &meta);
                     return Ok(Some(entry));
                 }
                 None => "it is damaged".to_owned(),
@@ -180,6 +190,24 @@ impl LocalCache {
         }
     }
 
+    /// Stores bytes that the caller has seen to be what `blob` names, as those are that came verified
+    /// from elsewhere: they are not hashed again. Storing what is there already costs no write.
+    pub fn put_known(&self, blob: &BlobRef, bytes: &[u8]) -> Result<(), CacheError> {
+        let path = self.path_of("blobs", &blob.digest);
+        if blob.size > LARGEST_BLOB {
+            return Err(CacheError::io("write", &path)(io::ErrorKind::FileTooLarge.into()));
+        }
+        // Only a blob with the right bytes is as good as a write: a damaged one is replaced.
+        match read(&path, blob.size, "read the blob") {
+            Ok(Found::Bytes(there, meta)) if there == bytes && !self.used.wants_note(&meta) => {}
+            // That it is wanted again must show, or it might be cleaned away before its new entry is
+            // there; but a published file's time is not to change.
+            Ok(Found::Bytes(there, meta)) if there == bytes && meta.nlink() == 1 => used::touch(&path),
+            _ => write(self.tmp(), &path, bytes)?,
+        }
+        Ok(())
+    }
+
     /// Tells others, as long as what this returns is there, that a build goes on, so that nothing
     /// that it uses or writes is cleaned away. To be told before it looks anything up.
     pub fn announce(&self) -> Result<RunningBuild, CacheError> {
@@ -189,7 +217,7 @@ impl LocalCache {
     }
 
     fn tmp(&self) -> &Path {
-        self.tmp.as_ref().map_or(&self.root, Tmp::folder)
+        &self.writes_in
     }
 
     fn path_of(&self, part: &str, digest: &Digest) -> PathBuf {
@@ -238,10 +266,10 @@ impl Cache for LocalCache {
         let path = self.path_of("blobs", &blob.digest);
         let why = match read(&path, blob.size.min(LARGEST_BLOB), "read the blob")? {
             Found::Nothing => return Ok(None),
-            Found::Bytes(bytes) if blob.names(&bytes) => return Ok(Some(bytes)),
-            Found::Bytes(bytes) if bytes.len() as u64 == blob.size => "it is damaged".to_owned(),
+            Found::Bytes(bytes, _) if blob.names(&bytes) => return Ok(Some(bytes)),
+            Found::Bytes(bytes, _) if bytes.len() as u64 == blob.size => "it is damaged".to_owned(),
             // Of another length, it may be what its name says, and what is wrong is who asks.
-            Found::Bytes(_) | Found::TooLong => return Ok(None),
+            Found::Bytes(..) | Found::TooLong => return Ok(None),
             Found::Unusable(why) => why,
         };
         tracing::warn!("the blob {} is of no use: {why}; it is made again", path.display());
@@ -251,20 +279,7 @@ impl Cache for LocalCache {
 
     fn put_blob(&self, bytes: &[u8]) -> Result<BlobRef, CacheError> {
         let blob = BlobRef { digest: Digest::of(bytes), size: bytes.len() as u64 };
-        let path = self.path_of("blobs", &blob.digest);
-        if blob.size > LARGEST_BLOB {
-            return Err(CacheError::io("write", &path)(io::ErrorKind::FileTooLarge.into()));
-        }
-        // Only a blob with the right bytes is as good as a write: a damaged one is replaced.
-        let there = read(&path, blob.size, "read the blob");
-        let is_there = matches!(there, Ok(Found::Bytes(there)) if there == bytes);
-        match fs::symlink_metadata(&path).ok().filter(|_| is_there) {
-            Some(meta) if !self.used.wants_note(&meta) => {}
-            // That it is wanted again must show, or it might be cleaned away before its new entry is
-            // there; but a published file's time is not to change.
-            Some(meta) if meta.nlink() == 1 => used::touch(&path),
-            _ => write(self.tmp(), &path, bytes)?,
-        }
+        self.put_known(&blob, bytes)?;
         Ok(blob)
     }
 
@@ -273,10 +288,15 @@ impl Cache for LocalCache {
     }
 }
 
+/// The folders of the layout.
+fn parts() -> impl Iterator<Item = &'static str> {
+    SHARDED.into_iter().chain(FLAT)
+}
+
 /// Sees that the folders of the layout are folders of this cache: through a symbolic link a cache
 /// would write and remove somewhere else.
 fn check_parts(root: &Path) -> Result<(), CacheError> {
-    for path in PARTS.into_iter().map(|part| root.join(part)).chain([root.to_owned()]) {
+    for path in parts().map(|part| root.join(part)).chain([root.to_owned()]) {
         match fs::symlink_metadata(&path) {
             Ok(meta) if meta.is_dir() => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -381,6 +401,19 @@ mod tests {
             assert_eq!(cache.action(&key).unwrap(), None);
             assert!(!path.exists());
         }
+    }
+
+    #[test]
+    fn what_is_known_is_stored_as_what_is_put() {
+        let (_dir, cache) = cache();
+        let blob = BlobRef { digest: Digest::of(b"bytes"), size: 5 };
+        cache.put_known(&blob, b"bytes").unwrap();
+        assert_eq!(cache.blob(&blob).unwrap().unwrap(), b"bytes");
+        fs::write(cache.path_of("blobs", &blob.digest), b"bytez").unwrap();
+        cache.put_known(&blob, b"bytes").unwrap();
+        assert_eq!(cache.blob(&blob).unwrap().unwrap(), b"bytes", "it replaces wrong bytes, too");
+        let endless = BlobRef { size: u64::MAX, ..blob };
+        assert!(cache.put_known(&endless, b"bytes").is_err());
     }
 
     #[test]

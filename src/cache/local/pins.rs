@@ -1,7 +1,9 @@
-//! Pins: what is to be kept whatever its age. A pin names entries, and all that went into them stays
-//! as long as it is there. What it does not name, such as a later version of the same title, is
+//! Pins: what is to be kept whatever its age. A pin names titles' entries and all that went into them,
+//! which stays as long as the pin is there. What it does not name, such as a later version of the same title, is
 //! pinned by pinning again.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -9,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::{Found, LocalCache, list, read, shards, write};
 use crate::cache::{ActionKey, CacheError, Digest, checksummed};
 
-/// Bytes of a pin at most: some hundred for each title.
-const LARGEST: u64 = 16 << 20;
+/// Bytes of a pin at most: 32 for each entry that it keeps.
+pub(super) const LARGEST: u64 = 256 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
@@ -30,11 +32,45 @@ pub struct PinnedTitle {
     pub key: ActionKey,
 }
 
+/// A pin as it is written down.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Kept {
+    pin: Pin,
+    /// The titles' own entries and all that went into them. Each is named, so that one that gets lost
+    /// lets go of nothing but itself.
+    keys: Vec<ActionKey>,
+}
+
+impl Kept {
+    /// `None` for anything that is not exactly what was written.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Kept> {
+        postcard::from_bytes(checksummed::content(bytes)?).ok()
+    }
+}
+
 impl LocalCache {
-    /// Pins; what had this name before is no longer pinned by it.
-    pub fn pin(&self, pin: &Pin) -> Result<(), CacheError> {
-        let whole = checksummed::wrap(&postcard::to_stdvec(pin)?);
-        write(self.tmp(), &self.pin_path(&pin.name), &whole)
+    /// Pins; what had this name before is no longer pinned by it. Returns how many of the entries that
+    /// it names are not here: what went into those is unknown, and is not kept.
+    pub fn pin(&self, pin: &Pin) -> Result<u64, CacheError> {
+        let mut missing = 0;
+        let mut keys = BTreeSet::new();
+        let mut left: Vec<ActionKey> = pin.titles.iter().map(|title| title.key).collect();
+        while let Some(key) = left.pop() {
+            if keys.insert(key) {
+                match self.entry(&key)? {
+                    Some(entry) => left.extend(entry.inputs),
+                    None => missing += 1,
+                }
+            }
+        }
+        let path = self.pin_path(&pin.name);
+        let kept = Kept { pin: pin.clone(), keys: keys.into_iter().collect() };
+        let whole = checksummed::wrap(&postcard::to_stdvec(&kept)?);
+        if whole.len() as u64 > LARGEST {
+            return Err(CacheError::io("write the pin", &path)(io::ErrorKind::FileTooLarge.into()));
+        }
+        write(self.tmp(), &path, &whole)?;
+        Ok(missing)
     }
 
     /// Takes a pin away; `false` if there was none.
@@ -47,26 +83,30 @@ impl LocalCache {
 
     /// All pins, in order of their names. One that is damaged is an error: what it kept is unknown.
     pub fn pins(&self) -> Result<Vec<Pin>, CacheError> {
-        let folder = self.root.join("pins");
-        let mut pins = Vec::new();
-        for path in list(&folder)?.into_iter().map(|entry| entry.path()) {
-            let bytes = match read(&path, LARGEST, "read the pin")? {
-                Found::Bytes(bytes) => bytes,
-                // One may go while we look.
-                Found::Nothing => continue,
-                Found::TooLong | Found::Unusable(_) => return Err(CacheError::DamagedPin { path }),
-            };
-            let pin: Option<Pin> =
-                checksummed::content(&bytes).and_then(|body| postcard::from_bytes(body).ok());
-            pins.push(pin.ok_or(CacheError::DamagedPin { path })?);
-        }
+        let mut pins: Vec<Pin> = self.all_kept()?.into_iter().map(|kept| kept.pin).collect();
         pins.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(pins)
     }
 
     pub(super) fn pinned_keys(&self) -> Result<Vec<ActionKey>, CacheError> {
-        let titles = self.pins()?.into_iter().flat_map(|pin| pin.titles);
-        Ok(titles.map(|title| title.key).collect())
+        Ok(self.all_kept()?.into_iter().flat_map(|kept| kept.keys).collect())
+    }
+
+    /// What bears no pin's name was not written here, and keeps nothing.
+    fn all_kept(&self) -> Result<Vec<Kept>, CacheError> {
+        let mut all = Vec::new();
+        let files = list(&self.root.join("pins"))?.into_iter();
+        for path in files.filter(|file| Digest::of_name(&file.file_name()).is_some()).map(|file| file.path())
+        {
+            let kept = match read(&path, LARGEST, "read the pin")? {
+                Found::Bytes(bytes, _) => Kept::from_bytes(&bytes),
+                // One may go while we look.
+                Found::Nothing => continue,
+                Found::TooLong | Found::Unusable(_) => None,
+            };
+            all.push(kept.ok_or(CacheError::DamagedPin { path })?);
+        }
+        Ok(all)
     }
 
     fn pin_path(&self, name: &str) -> PathBuf {
@@ -92,13 +132,16 @@ mod tests {
             pinned_at: 1,
             titles: vec![title(title_name)],
         };
-        cache.pin(&pin("b/../x", "one")).unwrap();
+        assert_eq!(cache.pin(&pin("b/../x", "one")).unwrap(), 1, "its entry is not here");
         cache.pin(&pin("a", "two")).unwrap();
         cache.pin(&pin("a", "three")).unwrap();
         assert_eq!(cache.pins().unwrap(), [pin("a", "three"), pin("b/../x", "one")]);
         assert!(cache.unpin("a").unwrap());
         assert!(!cache.unpin("a").unwrap());
         assert_eq!(cache.pinned_keys().unwrap(), [title("one").key]);
+        // Somebody else's file is none.
+        fs::write(dir.path().join("v2/pins/notes.txt"), "mine").unwrap();
+        assert_eq!(cache.pins().unwrap(), [pin("b/../x", "one")]);
         let path = cache.pin_path("b/../x");
         let mut bytes = fs::read(&path).unwrap();
         bytes[40] ^= 1;

@@ -1,7 +1,6 @@
 //! Walks the parts of the folder whose files are named by digests: `<part>/ab/abcd…`. What bears
 //! no such name was not written here, and is nobody's to remove.
 
-use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -39,7 +38,7 @@ pub(super) fn files(part: &Path, shard: u8, stray: &mut dyn FnMut(Stray)) -> Res
     for entry in list(&folder)? {
         // It may go while we look.
         let Ok(meta) = entry.metadata() else { continue };
-        let (name, path) = (digest_of(&entry.file_name()), entry.path());
+        let (name, path) = (Digest::of_name(&entry.file_name()), entry.path());
         match name {
             Some(name) if meta.is_file() && name.0[0] == shard => files.push(Stored { name, path, meta }),
             Some(_) if meta.is_file() => stray(Stray::Misplaced(path)),
@@ -58,7 +57,7 @@ pub(super) fn strays(part: &Path, stray: &mut dyn FnMut(Stray)) -> Result<(), Ca
         let name = entry.file_name();
         let is_shard = name.len() == 2 && (0..=255).any(|shard| *shard_name(shard) == *name);
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        match digest_of(&name) {
+        match Digest::of_name(&name) {
             _ if is_shard && is_folder => {}
             Some(_) if !is_folder => stray(Stray::Misplaced(entry.path())),
             _ => stray(Stray::Foreign(entry.path())),
@@ -70,14 +69,6 @@ pub(super) fn strays(part: &Path, stray: &mut dyn FnMut(Stray)) -> Result<(), Ca
 /// Does the same with every shard, on all cores; what it brings comes in order of the shards.
 pub(super) fn each<T: Send>(work: impl Fn(u8) -> Result<T, CacheError> + Sync) -> Result<Vec<T>, CacheError> {
     (0..=255u8).into_par_iter().map(&work).collect()
-}
-
-/// The digest that a file is named by, if it is.
-pub(super) fn digest_of(name: &OsStr) -> Option<Digest> {
-    let name = name.to_str()?;
-    let digest: Digest = name.parse().ok()?;
-    // Only the spelling that is looked for.
-    (digest.to_string() == name).then_some(digest)
 }
 
 /// Removes a file, if it is there.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -66,12 +67,15 @@ impl LocalCache {
     ) -> Result<CacheStats, CacheError> {
         let roots: Mutex<BTreeMap<String, Vec<ActionKey>>> = Mutex::default();
         let now = nanos(SystemTime::now());
-        let marks = Marks::read(&self.root, now, &|key, entry| {
+        // Who only looks may just go.
+        let go_on = AtomicBool::new(false);
+        let marks = Marks::read(&self.root, now, &go_on, &|key, entry| {
             if let Some(name) = title_of(key, entry) {
                 let mut roots = roots.lock().unwrap_or_else(PoisonError::into_inner);
                 roots.entry(name).or_default().push(*key);
             }
-        })?;
+        })?
+        .unwrap_or_default();
         let roots = roots.into_inner().unwrap_or_else(PoisonError::into_inner);
         let age = |used: i128| {
             let days = (now - used) / (24 * 60 * 60 * 1_000_000_000);

@@ -1,7 +1,7 @@
 //! When an entry was last used: its file's time of modification, which a hit sets anew. Blobs have
 //! no such time, as theirs may be published files' times, too: they are used when their entries are.
 
-use std::fs::{self, Metadata};
+use std::fs::Metadata;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
@@ -26,10 +26,10 @@ impl Used {
         let _ = self.build.set(at);
     }
 
-    /// A file was used. That this cannot be noted, in a folder that is only read, is no failure: what
-    /// is not noted is at worst made again.
-    pub(super) fn note(&self, path: &Path) {
-        if fs::symlink_metadata(path).is_ok_and(|meta| self.wants_note(&meta)) {
+    /// A file was used, of which its file system said `meta` then. That this cannot be noted, in a folder
+    /// that is only read, is no failure: what is not noted is at worst made again.
+    pub(super) fn note(&self, path: &Path, meta: &Metadata) {
+        if self.wants_note(meta) {
             touch(path);
         }
     }
@@ -60,6 +60,8 @@ pub(super) fn touch(path: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -87,7 +89,7 @@ mod tests {
         std::os::unix::fs::symlink(&path, &link).unwrap();
         touch(&link);
         assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), old);
-        Used::default().note(&path);
+        Used::default().note(&path, &fs::metadata(&path).unwrap());
         assert!(fs::metadata(&path).unwrap().modified().unwrap() > old + Duration::from_secs(90_000));
         touch(&dir.path().join("none"));
     }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::AddAssign;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -12,15 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::files::{self, Opened};
 use super::gc::Tally;
+use super::pins::{self, Kept};
 use super::shards::{self, Stray};
-use super::{LARGEST_ENTRY, LocalCache, list, log};
+use super::{FLAT, GC_LOCK, LARGEST_ENTRY, LEASES, LocalCache, SHARDED, list, log, stat_cache};
 use crate::cache::{ActionEntry, CacheError, Digest, checksummed};
-
-/// The parts whose files are named by digests.
-pub(super) const SHARDED: [&str; 3] = ["actions", "blobs", "stats"];
-/// What else lies in the folder.
-const OTHERS: [&str; 6] = ["builds", "gc.lock", "leases", "log", "pins", "tmp"];
 
 /// Bytes of a file that are read at a time: much at once for a disk, little for a processor's cache.
 const PIECE: usize = 1 << 20;
@@ -64,6 +62,16 @@ pub struct Verified {
     pub interrupted: bool,
 }
 
+impl AddAssign for Verified {
+    fn add_assign(&mut self, other: Verified) {
+        self.read += other.read;
+        self.damaged.extend(other.damaged);
+        self.foreign.extend(other.foreign);
+        self.incomplete += other.incomplete;
+        self.interrupted |= other.interrupted;
+    }
+}
+
 impl LocalCache {
     /// Verifies all files, on all cores. With `repair`, damaged ones are removed, for the next build
     /// to make again. `progress` is told what has been read, and which part that is of all.
@@ -96,7 +104,7 @@ impl LocalCache {
                     match part {
                         "blobs" => verifying.blob(&file.path, file.name, buffer),
                         "actions" => verifying.entry(&file.path),
-                        _ => verifying.small(&file.path, FileKind::Stat, &|bytes| {
+                        _ => verifying.small(&file.path, FileKind::Stat, stat_cache::LARGEST, &|bytes| {
                             checksummed::content(bytes).is_some()
                         }),
                     }
@@ -173,13 +181,16 @@ impl Verifying<'_> {
         what: FileKind,
         look: &mut dyn FnMut(&mut File) -> io::Result<bool>,
     ) -> Result<(), CacheError> {
-        let mut file = match File::open(path) {
-            Ok(file) => file,
+        let (mut file, meta) = match files::open(path, "read")? {
+            Opened::File(file, meta) => (file, meta),
             // Removed, since the folder was listed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(CacheError::io("read", path)(error)),
+            Opened::Nothing => return Ok(()),
+            Opened::Unusable(_) => {
+                self.files.fetch_add(1, Ordering::Relaxed);
+                self.damaged(path, what, path.symlink_metadata().map_or(0, |meta| meta.ino()));
+                return Ok(());
+            }
         };
-        let meta = file.metadata().map_err(CacheError::io("look at", path))?;
         self.files.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(meta.len(), Ordering::Relaxed);
         match look(&mut file) {
@@ -215,18 +226,27 @@ impl Verifying<'_> {
         })
     }
 
-    fn small(&self, path: &Path, what: FileKind, is_whole: &dyn Fn(&[u8]) -> bool) -> Result<(), CacheError> {
+    /// A file of at most `most` bytes; what is longer was not written here.
+    fn small(
+        &self,
+        path: &Path,
+        what: FileKind,
+        most: u64,
+        is_whole: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<(), CacheError> {
         self.look(path, what, &mut |file| {
+            if file.metadata()?.len() > most {
+                return Ok(false);
+            }
             let mut bytes = Vec::new();
-            file.take(log::LARGEST).read_to_end(&mut bytes)?;
+            file.take(most).read_to_end(&mut bytes)?;
             Ok(is_whole(&bytes))
         })
     }
 
     fn entry(&self, path: &Path) -> Result<(), CacheError> {
-        self.small(path, FileKind::Entry, &|bytes| {
-            let entry =
-                if bytes.len() as u64 > LARGEST_ENTRY { None } else { ActionEntry::from_bytes(bytes) };
+        self.small(path, FileKind::Entry, LARGEST_ENTRY, &|bytes| {
+            let entry = ActionEntry::from_bytes(bytes);
             let there = |entry: &ActionEntry| {
                 entry.result.blobs.iter().all(|blob| {
                     let found = self.cache.path_of("blobs", &blob.digest).symlink_metadata();
@@ -242,11 +262,11 @@ impl Verifying<'_> {
 
     fn log(&self) -> Result<(), CacheError> {
         let folder = self.cache.root.join("log");
-        self.flat(&folder, &|path, name| match name.strip_suffix(".json") {
-            Some(name) if log::is_whole(name, &[]).is_some() => {
-                self.small(path, FileKind::Record, &|bytes| log::is_whole(name, bytes) == Some(true))
+        self.flat(&folder, &|path, name| match log::record_of(name.as_ref()) {
+            Some(name) => {
+                self.small(path, FileKind::Record, log::LARGEST, &|bytes| log::is_whole(name, bytes))
             }
-            _ => {
+            None => {
                 self.foreign(path.to_owned());
                 Ok(())
             }
@@ -256,8 +276,8 @@ impl Verifying<'_> {
     fn pins(&self) -> Result<(), CacheError> {
         let folder = self.cache.root.join("pins");
         self.flat(&folder, &|path, name| {
-            if shards::digest_of(name.as_ref()).is_some() {
-                self.small(path, FileKind::Pin, &|bytes| checksummed::content(bytes).is_some())
+            if Digest::of_name(name.as_ref()).is_some() {
+                self.small(path, FileKind::Pin, pins::LARGEST, &|bytes| Kept::from_bytes(bytes).is_some())
             } else {
                 self.foreign(path.to_owned());
                 Ok(())
@@ -268,7 +288,7 @@ impl Verifying<'_> {
     /// What lies beside the parts.
     fn beside(&self) -> Result<(), CacheError> {
         self.flat(&self.cache.root, &|path, name| {
-            if !SHARDED.contains(&name) && !OTHERS.contains(&name) {
+            if ![&SHARDED[..], &FLAT, &[LEASES, GC_LOCK]].concat().contains(&name) {
                 self.foreign(path.to_owned());
             }
             Ok(())
@@ -289,5 +309,38 @@ impl Verifying<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::time::SystemTime;
+
+    use rustix::fs::{CWD, FileType, Mode};
+
+    use super::*;
+
+    #[test]
+    fn pipes_and_links_are_damage_that_nobody_waits_for_or_follows() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = LocalCache::open(dir.path()).unwrap();
+        let record = cache.append_log(SystemTime::now(), b"{}").unwrap();
+        let (record, elsewhere) = (cache.log.path_of(&record), dir.path().join("elsewhere"));
+        fs::rename(&record, &elsewhere).unwrap();
+        symlink(&elsewhere, &record).unwrap();
+        let pin = dir.path().join("v2/pins").join(Digest::of(b"pin").to_string());
+        rustix::fs::mknodat(CWD, &pin, FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
+        let wrong = dir.path().join("v2/pins").join(Digest::of(b"wrong").to_string());
+        fs::write(&wrong, checksummed::wrap(b"whole, and no pin")).unwrap();
+        let go = AtomicBool::new(false);
+        let found = cache.verify(true, &go, &|_, _| {}).unwrap();
+        let mut paths = [pin, record, wrong];
+        paths.sort();
+        assert_eq!(found.damaged.iter().map(|damage| &damage.path).collect::<Vec<_>>(), paths.each_ref());
+        assert!(found.damaged.iter().all(|damage| damage.removed) && found.foreign.is_empty());
+        assert_eq!(fs::read(&elsewhere).unwrap(), b"{}");
+        assert!(cache.verify(false, &go, &|_, _| {}).unwrap().damaged.is_empty());
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use clap::Args;
+use rivet::cache::LocalCache;
 
 use super::WhichArgs;
 use crate::cli::{Exit, cache_failed, complain, on_interrupt, print};
@@ -10,7 +11,8 @@ use crate::report::{self, count};
 
 /// Remove all that the cache wrote: results, entries, the log of builds, and pins with what they hold
 ///
-/// Other files in its folder stay. Refuses while a build goes on.
+/// Other files in its folder stay. Refuses while a build goes on. Without a spec caches that lie apart, of
+/// specs that trust further keys, are cleared with the one in the folder.
 #[derive(Args)]
 pub struct ClearArgs {
     #[command(flatten)]
@@ -21,14 +23,16 @@ pub struct ClearArgs {
 }
 
 pub fn run(args: &ClearArgs) -> Result<Exit, Exit> {
-    let cache = args.which.open()?;
-    if !args.yes && !agreed(&format!("Remove all that is cached in {}", cache.folder().display()))? {
+    let caches = args.which.all(LocalCache::open)?;
+    let folders: Vec<String> = caches.folders().map(|folder| folder.display().to_string()).collect();
+    if !args.yes && !agreed(&format!("Remove all that is cached in {}", folders.join(", ")))? {
         return Ok(Exit::Done);
     }
     let cancelled = on_interrupt();
-    let gone = cache.clear(&cancelled).map_err(|error| cache_failed(&error))?;
-    print(format_args!("{} removed, {}", count(gone.files, "file"), report::bytes(gone.bytes)));
+    let gone = caches.clear(&cancelled).map_err(|error| cache_failed(&error))?;
     let interrupted = cancelled.load(std::sync::atomic::Ordering::Relaxed);
+    let (files, bytes) = (count(gone.files, "file"), report::bytes(gone.bytes));
+    print(format_args!("{files} removed, {bytes}{}", if interrupted { "; interrupted" } else { "" }));
     Ok(if interrupted { Exit::Interrupted } else { Exit::Done })
 }
 

@@ -3,23 +3,25 @@
 use std::time::Duration;
 
 use clap::Args;
-use rivet::cache::{Collected, GcRules, Tally};
+use rivet::cache::{Collected, GcRules, LocalCache, Tally};
 
-use super::WhichArgs;
-use crate::cli::{Exit, cache_failed, memory_size, on_interrupt, print, print_json};
+use super::{WhichArgs, with_folders};
+use crate::cli::size::size;
+use crate::cli::{Exit, cache_failed, on_interrupt, print, print_json};
 use crate::report::{self, Bar, count};
 
 /// Remove what was not used for long, or is too much
 ///
 /// The least recently used goes first. What a pin or a running build needs stays, so it may be called
 /// at any time. Without a size or an age only leftovers go: results without an entry that are older
-/// than a day, and records of builds and digests of sources that are older than 90 days.
+/// than a day, and records of builds and digests of sources that are older than 90 days. Without a spec
+/// caches that lie apart, of specs that trust further keys, are cleaned with the one in the folder.
 #[derive(Args)]
 pub struct GcArgs {
     #[command(flatten)]
     which: WhichArgs,
-    /// What may stay, on the disk, e.g. 200G or 800M
-    #[arg(long, value_name = "SIZE", value_parser = memory_size)]
+    /// What may stay in all, on the disk, e.g. 200G or 800M; 200Gi is in powers of 1024
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     max_size: Option<u64>,
     /// Remove what was not used for so long, e.g. 30d or 12h
     #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
@@ -33,18 +35,18 @@ pub struct GcArgs {
 }
 
 pub fn run(args: &GcArgs) -> Result<Exit, Exit> {
-    let cache = args.which.open()?;
+    let caches = args.which.all(LocalCache::open)?;
     let cancelled = on_interrupt();
     let rules = GcRules { max_bytes: args.max_size, max_age: args.max_age, dry_run: args.dry_run };
     let bar = Bar::new();
     let progress = |gone: Tally| {
         bar.show(None, &format!("{} removed, {}", count(gone.files, "file"), report::bytes(gone.bytes)))
     };
-    let collected = cache.collect(&rules, &cancelled, &progress);
+    let collected = caches.collect(&rules, &cancelled, &progress);
     bar.end();
     let collected = collected.map_err(|error| cache_failed(&error))?;
     if args.json {
-        print_json(&collected);
+        print_json(&with_folders(&caches, &collected));
     } else {
         print(text(&collected).trim_end());
     }
@@ -86,5 +88,20 @@ fn text(collected: &Collected) -> String {
         };
         text += &format!("more than {} stays: {why}\n", report::bytes(most));
     }
+    if collected.interrupted {
+        text += "interrupted: more may have to go\n";
+    }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_cleaning_says_so() {
+        let whole = Collected::default();
+        let cut = Collected { interrupted: true, ..Collected::default() };
+        assert!(text(&cut).contains("interrupted") && !text(&whole).contains("interrupted"));
+    }
 }

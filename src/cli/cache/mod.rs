@@ -14,9 +14,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use rivet::cache::LocalCache;
+use rivet::cache::{Cache, Caches, LocalCache};
+use rivet::graph::TitleKey;
 
-use super::{CacheDirArg, Exit, load, look_at_cache, open_cache};
+use super::{
+    CacheDirArg, Exit, Open, cache_failed, cache_folder, complain, load, look_at_cache, open_cache_with,
+};
 
 /// Look after the cache
 #[derive(Args)]
@@ -44,7 +47,7 @@ enum CacheCommand {
 /// Which cache.
 #[derive(Args)]
 struct WhichArgs {
-    /// A spec, for its `cache.dir`
+    /// A spec: the cache that its builds use is meant [default: the one in the cache's folder]
     #[arg(value_name = "LADDER")]
     ladder: Option<PathBuf>,
     #[command(flatten)]
@@ -52,10 +55,14 @@ struct WhichArgs {
 }
 
 impl WhichArgs {
-    /// To change something there.
-    fn open(&self) -> Result<Arc<LocalCache>, Exit> {
-        let ladder = self.ladder.as_deref().map(load).transpose()?;
-        open_cache(&self.cache, ladder.as_ref())
+    /// With a spec its own cache; without one, that in the folder and all that lie apart there.
+    fn all(&self, open: Open) -> Result<Caches, Exit> {
+        let Some(spec) = &self.ladder else {
+            let folder = cache_folder(&self.cache, None)?;
+            return Caches::in_folder(&folder, open).map_err(|error| cache_failed(&error));
+        };
+        let ladder = load(spec)?;
+        open_cache_with(open, &self.cache, Some(&ladder), &super::trust(Some(&ladder))?).map(Caches::from)
     }
 
     /// For a command that only looks.
@@ -63,6 +70,27 @@ impl WhichArgs {
         let ladder = self.ladder.as_deref().map(load).transpose()?;
         look_at_cache(&self.cache, ladder.as_ref())
     }
+}
+
+/// JSON of what was done, with the folders that it was done in.
+fn with_folders(caches: &Caches, done: impl serde::Serialize) -> serde_json::Value {
+    let mut json = serde_json::json!(done);
+    json["folders"] = serde_json::json!(caches.folders().collect::<Vec<_>>());
+    json
+}
+
+/// Sees that titles were built here as they are now.
+fn check_built<'a>(cache: &LocalCache, titles: impl IntoIterator<Item = &'a TitleKey>) -> Result<(), Exit> {
+    for title in titles {
+        if cache.action(&title.key).map_err(|error| cache_failed(&error))?.is_none() {
+            complain(
+                format_args!("{}: nothing of it as it is now was built with this cache", title.name),
+                Some("build it first: rivet build"),
+            );
+            return Err(Exit::Failed);
+        }
+    }
+    Ok(())
 }
 
 pub fn run(args: &CacheArgs) -> Exit {

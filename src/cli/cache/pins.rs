@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use rivet::cache::{Cache, Pin, PinnedTitle, Tiers};
+use rivet::cache::{Pin, PinnedTitle, Tiers};
 use rivet::graph;
 
-use super::WhichArgs;
+use super::{WhichArgs, check_built};
 use crate::cli::{
     CacheDirArg, Exit, LadderArgs, cache_failed, complain, failed, load, looking, on_interrupt, open_cache,
     print, print_json,
@@ -63,25 +63,23 @@ pub fn pin(args: &PinArgs) -> Result<Exit, Exit> {
     let cancelled = on_interrupt();
     let here = Arc::new(Tiers::from(Arc::clone(&cache)));
     let keys = graph::title_keys(&ladder, &here, &looking(), &cancelled).map_err(|error| failed(&error))?;
-    let mut titles = Vec::new();
-    for graph::TitleKey { name, key } in keys {
-        if cache.action(&key).map_err(|error| cache_failed(&error))?.is_none() {
-            complain(
-                format_args!("{name}: nothing of it as it is now was built with this cache"),
-                Some("build it first: rivet build"),
-            );
-            return Err(Exit::Failed);
-        }
-        titles.push(PinnedTitle { name, key });
-    }
+    check_built(&cache, &keys)?;
+    let titles = keys.into_iter().map(|graph::TitleKey { name, key }| PinnedTitle { name, key });
     let pin = Pin {
         name: args.name.clone().unwrap_or_else(|| default_name(spec)),
         spec: PathBuf::from(default_name(spec)),
         pinned_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
-        titles,
+        titles: titles.collect(),
     };
-    cache.pin(&pin).map_err(|error| cache_failed(&error))?;
+    let missing = cache.pin(&pin).map_err(|error| cache_failed(&error))?;
     print(format_args!("{} pinned as {}", count(pin.titles.len() as u64, "title"), pin.name));
+    if missing > 0 {
+        print(format_args!(
+            "not here, and not kept: {} that went into them, and what those were made of; \
+             `rivet cache pull` brings what a remote cache has of it, to be pinned again",
+            count(missing, "step"),
+        ));
+    }
     Ok(Exit::Done)
 }
 

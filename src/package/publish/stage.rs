@@ -115,7 +115,7 @@ impl Stage {
                 copy(file, &mut stream, Some(&mut out), &scratch)?;
             }
             Content::File { path, may_link } => {
-                let mut from = File::open(&path).map_err(unreadable)?;
+                let mut from = disk::open_content(&path).map_err(unreadable)?;
                 if link::share_content(&from, &out) {
                     copy(file, &mut from, None, &scratch)?;
                 } else {

@@ -8,6 +8,7 @@
 mod plan;
 
 use std::fs::{self, File, TryLockError};
+use std::ops::AddAssign;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 use super::marks::{self, Marks, Nanos, nanos};
 use super::shards::{self, disk_bytes};
-use super::{LocalCache, builds, used};
+use super::{GC_LOCK, LocalCache, builds, used};
 use crate::cache::CacheError;
 use plan::{Plan, Rules, names, plan};
 
@@ -45,6 +46,13 @@ pub struct Tally {
     pub bytes: u64,
 }
 
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+    }
+}
+
 impl Tally {
     pub(super) fn add(&mut self, bytes: u64) {
         self.files += 1;
@@ -62,11 +70,18 @@ pub struct Parts {
 
 impl Parts {
     pub fn total(&self) -> Tally {
-        let parts = [self.entries, self.blobs, self.stats, self.log];
-        Tally {
-            files: parts.iter().map(|part| part.files).sum(),
-            bytes: parts.iter().map(|part| part.bytes).sum(),
-        }
+        let mut total = Tally::default();
+        [self.entries, self.blobs, self.stats, self.log].into_iter().for_each(|part| total += part);
+        total
+    }
+}
+
+impl AddAssign for Parts {
+    fn add_assign(&mut self, other: Parts) {
+        self.entries += other.entries;
+        self.blobs += other.blobs;
+        self.stats += other.stats;
+        self.log += other.log;
     }
 }
 
@@ -96,6 +111,20 @@ impl Collected {
     }
 }
 
+impl AddAssign for Collected {
+    /// The sums; what was asked for stays.
+    fn add_assign(&mut self, other: Collected) {
+        self.removed += other.removed;
+        self.kept += other.kept;
+        self.pinned += other.pinned;
+        self.in_use += other.in_use;
+        self.young += other.young;
+        self.running_builds += other.running_builds;
+        self.damaged += other.damaged;
+        self.interrupted |= other.interrupted;
+    }
+}
+
 impl LocalCache {
     /// Cleans. `progress` is told how many files have gone, now and then.
     pub fn collect(
@@ -113,7 +142,10 @@ impl LocalCache {
         let running = builds::running(&self.root.join("builds"))?;
         report.running_builds = running.builds;
         let pins = self.pinned_keys()?;
-        let marks = Marks::read(&self.root, now, &|_, _| {})?;
+        let Some(marks) = Marks::read(&self.root, now, cancelled, &|_, _| {})? else {
+            report.interrupted = true;
+            return Ok(report);
+        };
         let mut pinned = vec![false; marks.entries.len()];
         marks.mark(pins.iter().filter_map(|key| marks.find(key)), &mut pinned);
 
@@ -142,7 +174,7 @@ impl LocalCache {
     /// Waits until no other cleaning goes on, and returns the lock that keeps others out and the time
     /// by the file system's clock. `None` when interrupted.
     pub(super) fn only_one(&self, cancelled: &AtomicBool) -> Result<Option<(File, Nanos)>, CacheError> {
-        let path = self.root.join("gc.lock");
+        let path = self.root.join(GC_LOCK);
         let failed = || CacheError::io("lock", &path);
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed())?;
         loop {
@@ -227,11 +259,16 @@ impl Cleaning<'_> {
 
     /// Entries that nobody can read go: looking them up would do the same.
     fn damaged(&mut self, marks: &Marks, report: &mut Collected) -> Result<(), CacheError> {
-        for path in &marks.damaged {
-            let Ok(meta) = fs::symlink_metadata(path) else { continue };
-            self.remove(path, disk_bytes(&meta))?;
-            report.removed.entries.add(disk_bytes(&meta));
-            report.damaged += 1;
+        for file in &marks.damaged {
+            let bytes = disk_bytes(&file.meta);
+            // A build may have mended it meanwhile.
+            if !self.is_cancelled() && Self::is_untouched(&file.path, marks::modified(file)) {
+                self.remove(&file.path, bytes)?;
+                report.removed.entries.add(bytes);
+                report.damaged += 1;
+            } else {
+                report.kept.entries.add(bytes);
+            }
         }
         Ok(())
     }
@@ -324,3 +361,6 @@ impl Collected {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Content that lies in files: shared or copied, and what becomes of either side when the other changes.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
 
@@ -37,6 +37,12 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Whether files in two folders can share content: then nothing is linked.
+fn share(one: &Path, other: &Path) -> bool {
+    let files = [tempfile::tempfile_in(one).unwrap(), tempfile::tempfile_in(other).unwrap()];
+    link::share_content(&files[0], &files[1])
+}
+
 #[test]
 fn files_are_published_and_a_change_to_them_stays_theirs() {
     let (package, folder) = (package(), scratch());
@@ -69,9 +75,8 @@ fn further_names_are_read_only_and_come_and_go_without_the_file() {
         let (published, kept) = (folder.join(path), stored(store, &blake3::hash(content)));
         let is_same = inode(&published) == inode(&kept);
         let mode = published.metadata().unwrap().permissions().mode() & 0o777;
-        if is_root() {
-            assert!(!is_same, "{path} is linked for root");
-        } else if is_same {
+        assert_eq!(is_same, !is_root() && !share(store, folder), "{path}");
+        if is_same {
             assert_eq!(mode, 0o444, "{path}");
             assert!(fs::write(&published, "vandalism").is_err(), "{path}");
         }
@@ -103,6 +108,33 @@ fn wrong_content_is_never_published() {
         let error = publish_from(store.path(), &package, folder, may_link).unwrap_err();
         assert!(matches!(error, PublishError::Content { .. }), "{error}");
         assert!(visible(folder).is_empty());
+    }
+}
+
+/// What is in a file's place is published or refused, and never changed: neither what a link leads to, nor
+/// is a pipe waited for.
+#[test]
+fn only_regular_files_are_content() {
+    for may_link in [false, true] {
+        let (package, folder, elsewhere) = (package(), scratch(), scratch());
+        let (folder, store) = (folder.path(), store(&package));
+        let content = &package.files["720p/media/3.m4s"].0;
+        let (place, target) = (stored(store.path(), &blake3::hash(content)), elsewhere.path().join("target"));
+        let refused = || {
+            let error = publish_from(store.path(), &package, folder, may_link).unwrap_err();
+            assert!(matches!(error, PublishError::Content { .. }), "{error}");
+            assert!(visible(folder).is_empty());
+        };
+        fs::write(&target, content).unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).unwrap();
+        fs::remove_file(&place).unwrap();
+        symlink(&target, &place).unwrap();
+        refused();
+        assert_eq!(target.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+        fs::remove_file(&place).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o644);
+        rustix::fs::mknodat(rustix::fs::CWD, &place, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        refused();
     }
 }
 
