@@ -185,6 +185,10 @@ fn survives(
         // Five attempts at all steps and their blobs together, and never again.
         let asked = proxy.asked().len() as u64;
         assert!(asked <= 20 * steps, "{what}: {asked} requests for {steps} steps");
+    } else if kind == "warm" {
+        let noticed = number(&build, "errors") + number(&build, "corrupt");
+        let distrusted = remote_of(&build)["distrusted"].as_object().is_some_and(|by| !by.is_empty());
+        assert!(noticed > 0 || distrusted, "{what}: {}", remote_of(&build));
     }
 }
 
@@ -213,6 +217,7 @@ fn remote_execution_over_a_bad_line_breaks_no_build() {
             assert_eq!(warnings(&build).len(), 1, "{what}\n{}", build.stderr);
             assert!(remote_of(&build)["went_on_without"].is_string(), "{what}: {}", remote_of(&build));
         }
+        assert!(number(&build, "errors") + number(&build, "corrupt") > 0, "{what}: {}", remote_of(&build));
         assert!(tcp.connections() <= 40, "{what}: {} connections", tcp.connections());
     }
 }
@@ -492,5 +497,6 @@ fn nonsense_of_somebody_trusted_is_no_panic() {
         let build = machine.end(&mut within_bounds(&machine.command(&url, &[])));
         assert!(matches!(build.status, 0 | 1), "{what}: {}\n{}", build.status, build.stderr);
         assert!(!build.stderr.contains("panicked"), "{what}\n{}", build.stderr);
+        assert!(number(&build, "hits") > 0, "{what}: the nonsense came through\n{}", build.stdout);
     }
 }

@@ -6,7 +6,8 @@ mod common;
 
 use std::fs;
 use std::future::Future;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +21,7 @@ use common::servers::s3::{self, S3};
 use common::servers::webdav::{self, WebDav};
 use common::servers::{free_port, make_certificate};
 use futures_util::future::join_all;
-use rivet::cache::remote::{self, MOST_ENTRY, Remote, RemoteError, RemoteFault};
+use rivet::cache::remote::{self, MOST_ENTRY, NamedBy, Remote, RemoteError, RemoteFault};
 use rivet::cache::{ActionKey, BlobRef, Digest};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,7 +31,18 @@ fn open(url: &str) -> Arc<dyn Remote> {
 }
 
 fn try_open(url: &str) -> Result<Arc<dyn Remote>, RemoteError> {
-    remote::open(&url.parse().unwrap(), PATIENCE)
+    remote::open(&url.parse().unwrap(), NamedBy::User, PATIENCE)
+}
+
+/// What comes of a remote that only a spec names.
+fn named_by_a_spec(url: &str) -> Result<Arc<dyn Remote>, RemoteError> {
+    remote::open(&url.parse().unwrap(), NamedBy::Spec, PATIENCE)
+}
+
+/// Those that are not there.
+async fn missing(remote: &Arc<dyn Remote>, blobs: &[BlobRef]) -> Vec<BlobRef> {
+    let answers = remote.has(blobs).await.into_iter().zip(blobs);
+    answers.filter(|(is_there, _)| !is_there.as_ref().unwrap()).map(|(_, blob)| *blob).collect()
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -73,17 +85,17 @@ async fn keeps_what_it_is_given(url: &str, plant: impl Fn(&str, &[u8])) {
     let names: Vec<_> = blobs.iter().map(|(name, _)| *name).collect();
 
     // Nothing is there.
-    assert_eq!(ours.missing(&names).await.unwrap(), names);
+    assert_eq!(missing(&ours, &names).await, names);
     assert!(ours.blobs(&names).await.into_iter().all(|found| found.unwrap().is_none()));
     assert!(ours.entries(&[key("a"), key("b")]).await.into_iter().all(|found| found.unwrap().is_none()));
 
     // What one puts, another finds, in order.
     let (first, rest) = blobs.split_at(50);
     all_put(ours.put_blobs(first).await);
-    assert_eq!(theirs.missing(&names).await.unwrap(), names[50..]);
+    assert_eq!(missing(&theirs, &names).await, names[50..]);
     all_put(theirs.put_blobs(rest).await);
     all_put(theirs.put_blobs(&blobs[..3]).await);
-    assert_eq!(ours.missing(&names).await.unwrap(), []);
+    assert_eq!(missing(&ours, &names).await, []);
     for (found, (_, bytes)) in ours.blobs(&names).await.into_iter().zip(&blobs) {
         assert!(found.unwrap().unwrap() == bytes);
     }
@@ -113,7 +125,7 @@ async fn keeps_what_it_is_given(url: &str, plant: impl Fn(&str, &[u8])) {
     for found in ours.blobs(&wrong_names).await {
         assert_eq!(found.unwrap_err().fault, RemoteFault::Nonsense);
     }
-    assert_eq!(ours.missing(&wrong_names).await.unwrap(), wrong_names);
+    assert_eq!(missing(&ours, &wrong_names).await, wrong_names);
     all_put(ours.put_blobs(&wrong).await);
     for (found, (_, bytes)) in theirs.blobs(&wrong_names).await.into_iter().zip(&wrong) {
         assert!(found.unwrap().unwrap() == bytes);
@@ -135,7 +147,7 @@ async fn denies(url: &str) {
     let mut errors = vec![
         remote.entries(&[key("a")]).await.remove(0).unwrap_err(),
         remote.blobs(&[name]).await.remove(0).unwrap_err(),
-        remote.missing(&[name]).await.unwrap_err(),
+        remote.has(&[name]).await.remove(0).unwrap_err(),
         remote.put_entry(&key("a"), bytes.clone(), &[]).await.unwrap_err(),
     ];
     errors.push(remote.put_blobs(&[(name, bytes)]).await.remove(0).unwrap_err());
@@ -476,7 +488,7 @@ fn an_answer_without_end_is_given_up() {
             let (name, _) = blob(1, 10);
             let small = remote.blobs(&[name]).await.remove(0).unwrap_err();
             // Properties of a file are read whole, so there is a limit on them.
-            let properties = remote.missing(&[name]).await.unwrap_err();
+            let properties = remote.has(&[name]).await.remove(0).unwrap_err();
             for error in [entry, small, properties] {
                 assert_eq!(error.fault, RemoteFault::Nonsense, "{error}");
             }
@@ -557,7 +569,7 @@ fn azure_signs_with_the_accounts_key() {
 #[test]
 fn a_shared_access_signature_is_not_shown() {
     let variables = [("AZURE_STORAGE_SAS_TOKEN", "?sv=2024-11-04&sig=sas-hunter2")];
-    own_process("a_shared_access_signature_is_not_shown", &variables, &[], || {
+    own_process("a_shared_access_signature_is_not_shown", &variables, &["hunter2"], || {
         let mock = Mock::says("403 Forbidden", "");
         let remote = open(&format!("azblob://films/?account=ann&endpoint={}", mock.endpoint()));
         let error = run(remote.entries(&[key("a")])).remove(0).unwrap_err();
@@ -574,7 +586,9 @@ fn what_a_url_asks_for_in_vain_is_told_at_once() {
             ("s3://bucket", "the region is missing"),
             ("s3://bucket?regoin=x", "did you mean `region`?"),
             ("s3://bucket:9000?region=x", "a bucket has no port"),
-            ("s3://bucket?region=x&endpoint=http://ann:hunter2@host", "without credentials"),
+            ("s3://bucket?region=x&endpoint=http://host/?x=hunter2", "without credentials"),
+            ("s3://bucket?region=x&pw=hunter2", "no parameter of s3 remotes"),
+            ("azblob://films?account=evil.example/x", "small letters and digits"),
             ("gs://bucket?region=x", "no parameter of gs remotes"),
             ("azblob://films", "the account is missing"),
             ("redis://host?db=x", "must be a number"),
@@ -583,6 +597,138 @@ fn what_a_url_asks_for_in_vain_is_told_at_once() {
             let error = try_open(url).err().unwrap();
             assert_eq!(error.fault, RemoteFault::Refused, "{error}");
             assert!(error.message.contains(told), "{error}");
+            assert!(!error.message.contains("hunter2"), "{error}");
         }
     });
+}
+
+#[test]
+fn nothing_that_lets_in_goes_unencrypted_to_others() {
+    let variables = [
+        ("RIVET_REMOTE_USER", "ann"),
+        ("RIVET_REMOTE_PASSWORD", "hunter2"),
+        ("AZURE_STORAGE_SAS_TOKEN", "sv=1&sig=hunter2"),
+    ];
+    own_process("nothing_that_lets_in_goes_unencrypted_to_others", &variables, &["hunter2"], || {
+        for url in [
+            "webdav://cache.example/x",
+            "gs://bucket?endpoint=http://cache.example",
+            "azblob://films?account=ann&endpoint=http://cache.example",
+        ] {
+            let error = try_open(url).err().unwrap();
+            assert_eq!(error.fault, RemoteFault::Refused, "{error}");
+            assert!(error.message.contains("unencrypted"), "{error}");
+        }
+        for url in [
+            "webdavs://cache.example/x",
+            "webdav://localhost/x",
+            "gs://bucket?endpoint=https://cache.example",
+            "gs://bucket?endpoint=http://cache.example&anonymous=true",
+            "azblob://films?account=ann&endpoint=http://127.0.0.1:10000",
+        ] {
+            open(url);
+        }
+    });
+}
+
+#[test]
+fn a_spec_is_told_no_secrets() {
+    let variables = [("RIVET_REMOTE_PASSWORD", "hunter2"), ("RIVET_REMOTE_HOST", "cache.example, other:81")];
+    own_process("a_spec_is_told_no_secrets", &variables, &["hunter2"], || {
+        for url in ["webdavs://evil.example/", "redis://evil.example/", "rediss://other:82/"] {
+            let error = named_by_a_spec(url).err().unwrap();
+            assert_eq!(error.fault, RemoteFault::Denied, "{error}");
+            assert!(error.message.contains("RIVET_REMOTE_PASSWORD is set, and only the spec"), "{error}");
+        }
+        for url in ["webdavs://cache.example/", "rediss://cache.example:99/", "rediss://other:81/"] {
+            named_by_a_spec(url).unwrap_or_else(|error| panic!("{error}"));
+        }
+        for url in [
+            "gs://bucket?endpoint=https://evil.example",
+            "azblob://films?account=ann&endpoint=https://evil.example",
+        ] {
+            let error = named_by_a_spec(url).err().unwrap();
+            assert!(error.message.contains("RIVET_REMOTE_CACHE"), "{error}");
+            open(url);
+        }
+        named_by_a_spec("gs://bucket").unwrap_or_else(|error| panic!("{error}"));
+    });
+}
+
+#[test]
+fn redis_leaves_a_connection_that_went_silent() {
+    own_process("redis_leaves_a_connection_that_went_silent", &[], &[], || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            // The first one is taken, and hears nothing.
+            let _silent = listener.accept().unwrap();
+            let (mut client, _) = listener.accept().unwrap();
+            let mut asked = [0; 4096];
+            while let Ok(count @ 1..) = client.read(&mut asked) {
+                let asked = String::from_utf8_lossy(&asked[..count]);
+                for (command, answer) in [("EXISTS", ":0\r\n"), ("GETRANGE", "$0\r\n\r\n")] {
+                    if asked.contains(command) {
+                        client.write_all(answer.as_bytes()).unwrap();
+                    }
+                }
+            }
+        });
+        let remote = open(&format!("redis://127.0.0.1:{port}/"));
+        run(async {
+            let keys = [key("a")];
+            let given_up = tokio::time::timeout(Duration::from_millis(200), remote.entries(&keys)).await;
+            assert!(given_up.is_err(), "nobody answers");
+            let answer = tokio::time::timeout(Duration::from_secs(60), remote.entries(&keys)).await;
+            assert_eq!(answer.unwrap().remove(0).unwrap(), None);
+        });
+    });
+}
+
+/// Whoever looks something up does not wait behind what is stored, however much that is.
+#[test]
+fn uploads_keep_nobody_waiting() {
+    own_process("uploads_keep_nobody_waiting", &[], &[], || {
+        let mock = Mock::start(|request, stream| {
+            if request.line.starts_with("PUT ") {
+                // Until the other side has gone.
+                let _ = stream.read(&mut [0]);
+            }
+            let _ =
+                write!(stream, "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        });
+        let url = format!("s3://bucket/?region=us-east-1&anonymous=true&endpoint={}", mock.endpoint());
+        let remote = open(&url);
+        run(async {
+            let blobs: Vec<_> = (0..100).map(|seed| blob(seed, 10)).collect();
+            let uploads = remote.clone();
+            let uploads = tokio::spawn(async move { uploads.put_blobs(&blobs).await.len() });
+            while mock.asked().len() < 32 {
+                tokio::task::yield_now().await;
+            }
+            let found = tokio::time::timeout(Duration::from_secs(60), remote.entries(&[key("a")])).await;
+            assert_eq!(found.unwrap().remove(0).unwrap(), None);
+            uploads.abort();
+        });
+    });
+}
+
+#[test]
+fn a_folder_that_may_only_be_read_is_read() {
+    let place = tempfile::tempdir().unwrap();
+    let team = place.path().join("team");
+    let url = format!("fs://{}", team.display());
+    plant_file(&team.join("v2").join(name_of("entries", key("a").0)), b"one");
+    plant_file(&team.join("v2").join(name_of("entries", key("b").0)), b"two");
+    let remote = open(&url);
+    assert_eq!(run(remote.entries(&[key("a")])).remove(0).unwrap().unwrap(), "one");
+    assert!(!team.join("v2/tmp").exists());
+    // One file is one file.
+    let closed = team.join("v2").join(name_of("entries", key("b").0));
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    if fs::read(&closed).is_err() {
+        let found = run(remote.entries(&[key("a"), key("b")]));
+        assert_eq!(found[0].as_ref().unwrap().as_ref().unwrap(), "one");
+        assert_eq!(found[1].as_ref().unwrap_err().fault, RemoteFault::Unfit);
+    }
 }

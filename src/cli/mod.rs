@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand};
+use rivet::cache::remote::NamedBy;
 use rivet::cache::trust::Trust;
 use rivet::cache::{CacheError, LocalCache};
 use rivet::graph::StepError;
@@ -307,6 +308,14 @@ fn cache_folder(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<PathBuf, E
         complain("there is no home folder to keep a cache in", Some("name a folder with --cache-dir"));
         Exit::Usage
     })
+}
+
+/// Who chose the folder that [`cache_folder`] tells.
+fn folder_named_by(arg: &CacheDirArg, ladder: &Ladder) -> NamedBy {
+    match (&arg.cache_dir, &ladder.cache.dir) {
+        (None, Some(_)) => NamedBy::Spec,
+        _ => NamedBy::User,
+    }
 }
 
 /// Tells what is wrong with the cache's folder.

@@ -5,11 +5,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::Args;
-use rivet::cache::remote::RemoteUrl;
+use rivet::cache::remote::{NamedBy, RemoteUrl};
 use rivet::cache::{RemoteOptions, Tiers};
 use rivet::spec::Ladder;
 
-use super::{CacheDirArg, Exit, Open, complain, open_cache_with, trust, whole_trust};
+use super::{CacheDirArg, Exit, Open, complain, folder_named_by, open_cache_with, trust, whole_trust};
 
 /// Which remote cache, and how to use it.
 #[derive(Args)]
@@ -71,6 +71,8 @@ impl RemoteArgs {
         }
         let options = RemoteOptions {
             url: url.clone(),
+            named_by: if self.remote_cache.is_some() { NamedBy::User } else { NamedBy::Spec },
+            folder_named_by: folder_named_by(cache, ladder),
             trust,
             read_only: self.remote_read_only,
             patience: self.remote_timeout,
@@ -78,7 +80,7 @@ impl RemoteArgs {
         };
         Tiers::with_remote(local, options).map_err(|error| {
             complain(
-                format_args!("cannot use the remote cache {url}: {error}"),
+                format_args!("cannot use the remote cache {}: {error}", url.place()),
                 Some("`--offline` builds without it"),
             );
             Exit::Usage

@@ -6,12 +6,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use rivet::cache::remote::RemoteFault;
+use rivet::cache::remote::{NamedBy, RemoteFault};
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use super::common::own_process::own_process;
 use super::reapi_server::{Behaviour, INSTANCE, ReapiServer};
-use super::{Client, blob, open};
+use super::{Client, blob, open, open_as};
 
 /// Not a test by itself: what `ask` runs, with credentials in its environment.
 #[test]
@@ -48,7 +48,7 @@ const ANSWERED: &str = "Ok(1)";
 
 #[test]
 fn tokens_are_sent_only_where_nobody_reads_them() {
-    let behaviour = Behaviour { token: Some("hunter2".into()), ..Behaviour::default() };
+    let behaviour = Behaviour { token: Some("hunter2".into()), echoes: true, ..Behaviour::default() };
     let server = ReapiServer::start(behaviour);
     assert_eq!(ask(&server.url(), &[("RIVET_REMOTE_TOKEN", &"hunter2\n")]), ANSWERED);
     for variables in [&[][..], &[("RIVET_REMOTE_TOKEN", &"hunter3" as &dyn AsRef<OsStr>)]] {
@@ -59,6 +59,19 @@ fn tokens_are_sent_only_where_nobody_reads_them() {
     assert!(told.contains("Refused") && told.contains("use grpcs://"), "{told}");
     let told = ask(&server.url(), &[("RIVET_REMOTE_TOKEN", &"hunter\u{7}2")]);
     assert!(told.contains("Refused") && !told.contains("hunter"), "{told}");
+}
+
+#[test]
+fn a_spec_is_told_no_token() {
+    let variables = [("RIVET_REMOTE_TOKEN", "hunter2"), ("RIVET_REMOTE_HOST", "cache.example:443")];
+    own_process("credentials::a_spec_is_told_no_token", &variables, &["hunter2"], || {
+        for url in ["grpcs://evil.example/x", "grpc://127.0.0.1:1/x", "grpcs://cache.example:444/x"] {
+            let error = open_as(NamedBy::Spec, url).err().unwrap();
+            assert_eq!(error.fault, RemoteFault::Denied, "{error}");
+            assert!(error.message.contains("RIVET_REMOTE_TOKEN is set, and only the spec"), "{error}");
+        }
+        assert!(open_as(NamedBy::Spec, "grpcs://cache.example/x").is_ok());
+    });
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::fs;
 
 use super::common::files_under;
+use super::common::proxy::{self, Fault};
+use super::common::servers::free_port;
 use super::machine::{Machine, Place, codec_runs, encoded};
 
 #[test]
@@ -59,6 +61,13 @@ fn what_cannot_be_carried_is_told() {
     assert_eq!(empty.status, 1, "{}", empty.err);
     assert!(empty.err.contains("the remote cache has nothing of it as it is now"), "{}", empty.err);
 
+    // Who does not answer has not said that there is nothing.
+    let nobody = format!("webdav://127.0.0.1:{}/", free_port());
+    let silent = ann.tell(&["cache", "pull", "--remote-cache", &nobody]);
+    assert_eq!(silent.status, 1, "{}", silent.err);
+    assert!(silent.err.contains("did not say whether it has anything"), "{}", silent.err);
+    assert!(!silent.err.contains("has nothing of it"), "{}", silent.err);
+
     let alone = Machine::alone();
     for command in ["push", "pull"] {
         let told = alone.tell(&["cache", command]);
@@ -74,7 +83,18 @@ fn what_cannot_be_carried_is_told() {
     assert!(told.err.contains("there is no key to sign with"), "{}{}", told.out, told.err);
     assert!(files_under(folder.path()).is_empty());
 
+    // Nor does what a remote does not take count as stored.
+    ann.build(&["--offline"]);
+    let full = proxy::start(0, |_, asked| match asked.line.split(' ').next() {
+        Some("PUT" | "MKCOL") => Fault::Says("507 Insufficient Storage"),
+        _ => Fault::Says("404 Not Found"),
+    });
+    let told = ann.tell(&["cache", "push", "--remote-cache", &format!("webdav://127.0.0.1:{}/", full.port)]);
+    assert_eq!(told.status, 1, "{}{}", told.out, told.err);
+    assert!(told.out.starts_with("0 of ") && told.out.contains(" results stored in "), "{}", told.out);
+
     // What is not whole there is told of, and the rest comes.
+    ann.forget();
     ann.build(&[]);
     let encode = ann.results()["encode"][0].clone();
     fs::remove_file(folder.path().join(format!("remote/v2/blobs/{}/{encode}", &encode[..2]))).unwrap();

@@ -1,6 +1,7 @@
 //! Where the remote's name comes from, and whose results count.
 
 use super::common::files_under;
+use super::common::servers::webdav::{self, WebDav};
 use super::machine::{Machine, Place, codec_runs, remote};
 
 #[test]
@@ -31,12 +32,21 @@ fn a_flag_comes_before_the_variable_and_that_before_the_spec() {
     assert!(codec_runs(&build).0 >= 4 && build.summary()["remote"].is_null(), "{}", build.summary());
     assert!(!build.stdout.contains("remote cache"), "{}", build.stdout);
 
-    for wrong in ["nonsense", "s3://key:hunter3@bucket/", "gopher://host/"] {
+    for wrong in
+        ["nonsense", "s3://key:hunter3@bucket/", "s3://b/?endpoint=http://a:hunter3@h", "gopher://host/"]
+    {
         let told = machine.tell(&["build", "--remote-cache", wrong]);
         assert_eq!(told.status, 2, "{}", told.err);
         assert!(told.err.contains("the remote cache's URL cannot be used"), "{}", told.err);
         assert!(!told.err.contains("hunter3"), "{}", told.err);
     }
+}
+
+#[test]
+fn parameters_that_may_be_secrets_are_not_repeated() {
+    let told = Machine::alone().tell(&["build", "--remote-cache", "s3://bucket/?region=x&pw=hunter3"]);
+    assert_eq!(told.status, 2, "{}", told.err);
+    assert!(told.err.contains("no parameter of s3 remotes") && !told.err.contains("hunter3"), "{}", told.err);
 }
 
 #[test]
@@ -64,6 +74,41 @@ fn what_is_believed_because_of_a_spec_is_kept_apart() {
     assert!(remote(&disbelieved)["distrusted"]["unknown key"].as_u64() > Some(0));
     assert!(disbelieved.stdout.contains("not believed"), "{}", disbelieved.stdout);
     assert_eq!(bob.output(), ann.output());
+}
+
+/// Whoever wrote the spec may have put entries into the folder beside it.
+#[test]
+fn what_lies_in_a_folder_of_the_specs_is_not_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::folder(&folder.path().join("remote"));
+    let (mut ann, _) = Machine::signer_at(&place);
+    ann.say_of_caches(&format!("[cache]\nremote = \"{}\"\ndir = \"beside\"\n", place.url));
+    for arguments in [&[][..], &["--insecure-unsigned"]] {
+        let build = ann.build(arguments);
+        let why = remote(&build)["read_only"].as_str().unwrap();
+        assert!(why.contains("the spec chose the cache folder"), "{why}");
+    }
+    let told = ann.tell(&["cache", "push"]);
+    assert_eq!(told.status, 2, "{}", told.err);
+    assert!(told.err.contains("--cache-dir makes it your choice"), "{}", told.err);
+    assert!(files_under(folder.path()).is_empty());
+    let chosen = ann.project.path("beside").display().to_string();
+    ann.ok(&["cache", "push", "--cache-dir", &chosen]);
+    assert!(!files_under(folder.path()).is_empty());
+}
+
+#[test]
+fn a_server_that_only_the_spec_names_is_told_no_password() {
+    let server = WebDav::start();
+    let credentials = [("RIVET_REMOTE_USER", webdav::USER), ("RIVET_REMOTE_PASSWORD", webdav::PASSWORD)];
+    let place = Place::new(server.url("webdav"), &credentials);
+    let (mut machine, _) = Machine::signer_at(&place);
+    machine.variables.retain(|(name, _)| *name != "RIVET_REMOTE_HOST");
+    let told = machine.tell(&["build"]);
+    assert_eq!(told.status, 2, "{}{}", told.out, told.err);
+    assert!(told.err.contains("RIVET_REMOTE_USER is set, and only the spec names"), "{}", told.err);
+    let build = machine.build(&["--remote-cache", &place.url]);
+    assert!(remote(&build)["stored_entries"].as_u64() > Some(0), "{}", remote(&build));
 }
 
 #[test]

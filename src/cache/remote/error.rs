@@ -11,6 +11,8 @@ pub enum RemoteFault {
     Full,
     /// The remote understood and will not, or cannot: asking again does not help.
     Refused,
+    /// It does not take, or give, this one thing: too large, not readable. Others it may.
+    Unfit,
     /// What came is not what was asked for: too long, too short, not of the protocol.
     Nonsense,
 }

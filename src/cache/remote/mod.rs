@@ -4,6 +4,8 @@
 mod error;
 #[cfg(feature = "reapi")]
 mod reapi;
+#[cfg(any(feature = "reapi", feature = "stores"))]
+mod secrets;
 #[cfg(feature = "stores")]
 mod stores;
 mod url;
@@ -15,7 +17,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 pub use error::{RemoteError, RemoteFault};
-pub use url::{RemoteUrl, UrlError};
+pub use url::{NamedBy, RemoteUrl, UrlError};
 
 use super::{ActionKey, BlobRef};
 
@@ -47,8 +49,8 @@ pub trait Remote: Send + Sync {
         blobs: &'a [BlobRef],
     ) -> BoxFuture<'a, Result<(), RemoteError>>;
 
-    /// Those of `blobs` that are not there, in order.
-    fn missing<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Result<Vec<BlobRef>, RemoteError>>;
+    /// Whether each blob is there, in order, as far as that shows without reading it.
+    fn has<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<bool, RemoteError>>>;
 
     /// The bytes of each blob, in order; `None` where it is not there. They have the blob's length, or
     /// that is an error of that blob's; their digest may be another. Memory is taken as bytes come,
@@ -59,24 +61,26 @@ pub trait Remote: Send + Sync {
     /// remote looks after that itself.
     fn forget<'a>(&'a self, blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>>;
 
-    /// Stores blobs whose digests are known to be right. What came of each, in order.
+    /// Stores blobs whose digests are known to be right, and that are not there: whoever calls has asked.
+    /// What came of each, in order.
     fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>>;
 }
 
 /// Opens the remote at `url`. What can be wrong with the URL or the credentials is told now; whether
-/// anybody answers there shows when it is first asked. `patience` is how long connecting may take. Runs
-/// within a tokio runtime, which the remote then uses.
-pub fn open(url: &RemoteUrl, patience: Duration) -> Result<Arc<dyn Remote>, RemoteError> {
+/// anybody answers there shows when it is first asked. Who named it decides what secrets of the user's it
+/// is sent. `patience` is how long connecting may take. Runs within a tokio runtime, which the remote then
+/// uses.
+pub fn open(url: &RemoteUrl, named_by: NamedBy, patience: Duration) -> Result<Arc<dyn Remote>, RemoteError> {
     match url.scheme() {
         #[cfg(feature = "reapi")]
-        "grpc" | "grpcs" => reapi::open(url, patience),
+        "grpc" | "grpcs" => reapi::open(url, named_by, patience),
         #[cfg(feature = "stores")]
         "s3" | "gs" | "azblob" | "webdav" | "webdavs" | "redis" | "rediss" | "fs" => {
-            stores::open(url, patience)
+            stores::open(url, named_by, patience)
         }
         scheme => {
-            let _ = patience;
-            let told = format!("{url}: this rivet was built without remotes of the kind {scheme}");
+            let _ = (named_by, patience);
+            let told = format!("{}: this rivet was built without remotes of the kind {scheme}", url.place());
             Err(RemoteError::new(RemoteFault::Refused, told))
         }
     }

@@ -22,12 +22,20 @@ pub const SCHEMES: [(&str, &str); 10] = [
 ];
 
 /// What parameters are called that have no place in a URL that people see.
-const SECRET_WORDS: [&str; 8] =
-    ["secret", "password", "token", "sas", "credential", "access_key", "account_key", "key_id"];
+const SECRET_WORDS: [&str; 8] = ["secret", "pass", "token", "sas", "credential", "key", "sig", "auth"];
 
 /// The URL of a remote, with a scheme that is one of [`SCHEMES`] and without credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteUrl(Url);
+
+/// Who said where something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedBy {
+    /// By a flag or a variable.
+    User,
+    /// A spec, and nobody else. It may have come with somebody else's checkout.
+    Spec,
+}
 
 /// Why a text is no URL of a remote. Repeats nothing of it that may be a credential.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +72,25 @@ impl RemoteUrl {
         self.0.port()
     }
 
+    /// The port, or the one that is usual for its scheme, if one is.
+    pub fn port_or_usual(&self) -> Option<u16> {
+        self.port().or_else(|| match self.scheme() {
+            "webdav" | "grpc" => Some(80),
+            "webdavs" | "grpcs" => Some(443),
+            "redis" | "rediss" => Some(6379),
+            _ => None,
+        })
+    }
+
+    /// The URL without its parameters, for messages about those: what stands among them may be a secret by
+    /// a name that nobody knows.
+    pub fn place(&self) -> String {
+        let mut place = self.0.clone();
+        place.set_query(None);
+        place.set_fragment(None);
+        place.into()
+    }
+
     /// The path without slashes at its ends, decoded.
     pub fn path(&self) -> String {
         let path = self.0.path().trim_matches('/');
@@ -85,13 +112,13 @@ impl FromStr for RemoteUrl {
         let Some((_, example)) = SCHEMES.into_iter().find(|(known, _)| *known == scheme) else {
             return Err(UrlError::Scheme { scheme: scheme.to_owned() });
         };
-        let is_secret = |name: &str| {
+        let is_secret = |name: &str, value: &str| {
             let name = name.to_lowercase();
-            SECRET_WORDS.iter().any(|word| name.contains(word))
+            SECRET_WORDS.iter().any(|word| name.contains(word)) || has_user(&name, value)
         };
         if !url.username().is_empty()
             || url.password().is_some()
-            || url.query_pairs().any(|(name, _)| is_secret(&name))
+            || url.query_pairs().any(|(name, value)| is_secret(&name, &value))
         {
             return Err(UrlError::Credentials);
         }
@@ -101,6 +128,11 @@ impl FromStr for RemoteUrl {
         };
         if names_a_place { Ok(RemoteUrl(url)) } else { Err(UrlError::Nowhere(example)) }
     }
+}
+
+/// Whether a parameter is a URL, or meant to be one, with a user and perhaps a password in it.
+fn has_user(name: &str, value: &str) -> bool {
+    (name == "endpoint" || value.contains("://")) && value.contains('@')
 }
 
 impl fmt::Display for RemoteUrl {
@@ -140,6 +172,11 @@ mod tests {
             "s3://bucket/?secret_access_key=hunter2",
             "s3://bucket/?access_key_id=hunter2",
             "azblob://container/?account=a&SAS_token=hunter2",
+            "azblob://container/?account=a&sig=hunter2",
+            "s3://bucket/?pass=hunter2",
+            "s3://bucket/?key=hunter2",
+            "s3://bucket/?region=x&endpoint=http://ann:hunter2@host",
+            "s3://bucket/?region=x&endpoint=ann:hunter2%40host",
         ] {
             let error = text.parse::<RemoteUrl>().unwrap_err();
             assert_eq!(error, UrlError::Credentials, "{text}");

@@ -1,7 +1,9 @@
 //! Decides when to go on without a remote: after a few failures in a row, and for good. A remote that
 //! comes back is asked again by the next build.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::cache::remote::{RemoteError, RemoteFault};
 
@@ -10,8 +12,16 @@ const MOST_FAILURES: u32 = 5;
 
 #[derive(Default)]
 pub(super) struct Breaker {
-    failures: AtomicU32,
+    row: Mutex<Row>,
     open: AtomicBool,
+}
+
+/// Failures in a row.
+#[derive(Default)]
+struct Row {
+    failures: u32,
+    /// When the last one that counted was known.
+    last: Option<Instant>,
 }
 
 impl Breaker {
@@ -21,15 +31,26 @@ impl Breaker {
     }
 
     pub(super) fn succeeded(&self) {
-        self.failures.store(0, Ordering::Relaxed);
+        self.row.lock().unwrap_or_else(PoisonError::into_inner).failures = 0;
     }
 
-    /// Counts a failure. True for the one that ends it: that is to be told, once.
-    pub(super) fn failed(&self, error: &RemoteError) -> bool {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+    /// Counts a failure of an attempt that began then. True for the one that ends it: that is to be told,
+    /// once.
+    pub(super) fn failed(&self, error: &RemoteError, began: Instant) -> bool {
         // Who has no credentials, or asks where nothing is, need not ask again.
         let is_final = matches!(error.fault, RemoteFault::Denied | RemoteFault::Refused | RemoteFault::Full);
-        (is_final || failures >= MOST_FAILURES) && !self.open.swap(true, Ordering::Relaxed)
+        (is_final || self.counts(began) >= MOST_FAILURES) && !self.open.swap(true, Ordering::Relaxed)
+    }
+
+    /// How many there are with this one. Attempts side by side fail of one and the same thing, and tell no
+    /// more together than the first of them.
+    fn counts(&self, began: Instant) -> u32 {
+        let mut row = self.row.lock().unwrap_or_else(PoisonError::into_inner);
+        if row.last.is_none_or(|last| began >= last) {
+            row.failures += 1;
+            row.last = Some(Instant::now());
+        }
+        row.failures
     }
 }
 
@@ -44,23 +65,37 @@ mod tests {
     #[test]
     fn it_opens_once_after_failures_in_a_row() {
         let breaker = Breaker::default();
+        let failed = |fault| breaker.failed(&error(fault), Instant::now());
         for _ in 1..MOST_FAILURES {
-            assert!(!breaker.failed(&error(RemoteFault::Passing)));
+            assert!(!failed(RemoteFault::Passing));
         }
         breaker.succeeded();
         for _ in 1..MOST_FAILURES {
-            assert!(!breaker.failed(&error(RemoteFault::Nonsense)));
+            assert!(!failed(RemoteFault::Nonsense));
         }
         assert!(!breaker.is_open());
-        assert!(breaker.failed(&error(RemoteFault::Passing)));
+        assert!(failed(RemoteFault::Passing));
         assert!(breaker.is_open());
-        assert!(!breaker.failed(&error(RemoteFault::Passing)), "it is told once");
+        assert!(!failed(RemoteFault::Passing), "it is told once");
+    }
+
+    #[test]
+    fn attempts_side_by_side_fail_once() {
+        let breaker = Breaker::default();
+        let began = Instant::now();
+        for _ in 0..10 * MOST_FAILURES {
+            assert!(!breaker.failed(&error(RemoteFault::Passing), began));
+        }
+        for _ in 2..MOST_FAILURES {
+            assert!(!breaker.failed(&error(RemoteFault::Passing), Instant::now()));
+        }
+        assert!(breaker.failed(&error(RemoteFault::Passing), Instant::now()));
     }
 
     #[test]
     fn what_will_not_pass_opens_it_at_once() {
         for fault in [RemoteFault::Denied, RemoteFault::Refused, RemoteFault::Full] {
-            assert!(Breaker::default().failed(&error(fault)));
+            assert!(Breaker::default().failed(&error(fault), Instant::now()));
         }
     }
 }

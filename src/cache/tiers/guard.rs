@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
@@ -30,7 +30,7 @@ const ENTRY_BYTES: u64 = 2 << 10;
 const BLOB_QUESTION: u64 = 256;
 
 /// The results of a call that names several things.
-type Each<T> = Vec<Result<T, RemoteError>>;
+pub(super) type Each<T> = Vec<Result<T, RemoteError>>;
 
 pub(super) struct Guard {
     remote: Arc<dyn Remote>,
@@ -90,10 +90,10 @@ impl Guard {
         fetched.collect()
     }
 
-    /// Those of `blobs` that are not there; `None` where nobody says.
-    pub(super) async fn missing(&self, blobs: &[BlobRef]) -> Option<Vec<BlobRef>> {
-        let ask = |()| self.remote.missing(blobs);
-        self.one(Way::Read, blobs.len() as u64 * BLOB_QUESTION, ask).await.ok()
+    /// Whether each blob is there, or that nobody says.
+    pub(super) async fn has(&self, blobs: &[BlobRef]) -> Each<bool> {
+        let ask = |blobs: Vec<BlobRef>| async move { self.remote.has(&blobs).await };
+        self.each(Way::Read, blobs, blobs.len() as u64 * BLOB_QUESTION, ask).await
     }
 
     /// Whether each blob is there now.
@@ -158,7 +158,9 @@ impl Guard {
                 break;
             }
             let asked = pending.iter().map(|&at| items[at].clone()).collect();
-            let within = self.patience + Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST);
+            let more = Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST);
+            let within = self.patience.saturating_add(more);
+            let began = Instant::now();
             let answer = timeout(within, call(asked));
             let answer = match select(std::pin::pin!(answer), std::pin::pin!(self.given_up(way))).await {
                 Either::Left((answer, _)) => answer,
@@ -175,7 +177,7 @@ impl Guard {
             for (at, answer) in pending.into_iter().zip(answers) {
                 results[at] = Some(answer);
             }
-            self.weigh(way, &results, attempt == ATTEMPTS);
+            self.weigh(way, &results, began, attempt == ATTEMPTS);
         }
         // A call that was not made did not fail.
         if !self.cancelled.load(Ordering::Relaxed)
@@ -195,23 +197,27 @@ impl Guard {
     }
 
     /// Has the breaker see what came of an attempt, which counts as one, however many things it was about.
-    fn weigh<T>(&self, way: Way, results: &[Option<Result<T, RemoteError>>], is_last: bool) {
+    fn weigh<T>(&self, way: Way, results: &[Option<Result<T, RemoteError>>], began: Instant, is_last: bool) {
         let breaker = if way == Way::Read { &self.reads } else { &self.writes };
-        let Some(error) = results.iter().flatten().find_map(|result| result.as_ref().err()) else {
+        // Who does not take the one thing has answered well.
+        let trouble = |result: &Result<T, RemoteError>| {
+            result.as_ref().is_err_and(|error| error.fault != RemoteFault::Unfit)
+        };
+        let Some(Err(error)) = results.iter().flatten().find(|result| trouble(result)) else {
             breaker.succeeded();
             return;
         };
-        let all_failed = results.iter().flatten().all(Result::is_err);
+        let all_failed = results.iter().flatten().all(trouble);
         let counts = match error.fault {
             // Where some things went well, at whatever attempt, somebody is there.
             RemoteFault::Passing => all_failed,
             // A thing that is wrong there stays so, and is one thing however often it is asked for.
             RemoteFault::Nonsense => all_failed && is_last,
-            // One thing may be too large for it.
+            RemoteFault::Unfit => false,
             RemoteFault::Refused => all_failed,
             RemoteFault::Denied | RemoteFault::Full => true,
         };
-        if !counts || !breaker.failed(error) {
+        if !counts || !breaker.failed(error, began) {
             return;
         }
         let is_news = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(error.fault);

@@ -10,6 +10,7 @@ mod carry;
 mod counts;
 mod groups;
 mod guard;
+mod threads;
 mod upload;
 
 use std::collections::{HashMap, HashSet};
@@ -20,15 +21,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
-use tokio::runtime::{Builder, Runtime};
 
 pub use carry::Carried;
 use counts::Counts;
 pub use counts::RemoteReport;
-use guard::{Fetched, Guard};
+use guard::{Each, Fetched, Guard};
+use rayon::prelude::*;
+use threads::Threads;
 use upload::Uploader;
 
-use super::remote::{self, Remote, RemoteError, RemoteUrl};
+use super::remote::{self, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
 use super::trust::Trust;
 use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest, LocalCache};
 
@@ -38,6 +40,10 @@ const SIDE_BY_SIDE: usize = 4;
 /// How a remote is used.
 pub struct RemoteOptions {
     pub url: RemoteUrl,
+    pub named_by: NamedBy,
+    /// Who chose the local folder. What lies in one that came with a spec may be anybody's, and is not
+    /// signed.
+    pub folder_named_by: NamedBy,
     pub trust: Trust,
     /// Whether nothing shall be stored there. Without a key to sign with nothing is, either, but for
     /// those who trust everybody: others would not believe it.
@@ -65,7 +71,7 @@ struct Far {
     said: Mutex<HashMap<ActionKey, Option<ActionEntry>>>,
     /// Blobs that it has with wrong bytes.
     corrupt: Mutex<HashSet<Digest>>,
-    runtime: Runtime,
+    threads: Threads,
 }
 
 impl From<Arc<LocalCache>> for Tiers {
@@ -90,28 +96,29 @@ impl Tiers {
 
     /// `local` with a remote behind it. Whether anybody answers there shows when it is first asked.
     pub fn with_remote(local: Arc<LocalCache>, options: RemoteOptions) -> Result<Tiers, RemoteError> {
-        let runtime =
-            Builder::new_multi_thread().worker_threads(2).thread_name("remote").enable_all().build();
-        let runtime = runtime.map_err(|error| {
-            RemoteError::new(remote::RemoteFault::Passing, format!("cannot start its threads: {error}"))
+        let threads = Threads::start().map_err(|error| {
+            RemoteError::new(RemoteFault::Passing, format!("cannot start its threads: {error}"))
         })?;
         let remote = {
-            let _within = runtime.enter();
-            remote::open(&options.url, options.patience)?
+            let _within = threads.enter();
+            remote::open(&options.url, options.named_by, options.patience)?
         };
-        Ok(Tiers::over(local, remote, options, runtime))
+        Ok(Tiers::over(local, remote, options, threads))
     }
 
     fn over(
         local: Arc<LocalCache>,
         remote: Arc<dyn Remote>,
         options: RemoteOptions,
-        runtime: Runtime,
+        threads: Threads,
     ) -> Tiers {
         let trust = Arc::new(options.trust);
         let counts = Arc::new(Counts::default());
         let read_only = match () {
             () if options.read_only => Some("it was asked for"),
+            () if options.folder_named_by == NamedBy::Spec => {
+                Some("the spec chose the cache folder; --cache-dir makes it your choice")
+            }
             () if trust.is_insecure() => None,
             () if trust.signer().is_none() => {
                 Some("there is no key to sign with; `rivet cache keygen` makes one")
@@ -128,10 +135,10 @@ impl Tiers {
         }
         let guard = Arc::new(Guard::new(remote, options.patience, options.cancelled, counts));
         let uploader = read_only.is_none().then(|| {
-            Uploader::start(runtime.handle(), Arc::clone(&guard), Arc::clone(&trust), Arc::clone(&local))
+            Uploader::start(threads.handle(), Arc::clone(&guard), Arc::clone(&trust), Arc::clone(&local))
         });
         let (said, corrupt) = (Mutex::default(), Mutex::default());
-        let far = Far { guard, trust, uploader, said, corrupt, runtime };
+        let far = Far { guard, trust, uploader, said, corrupt, threads };
         Tiers { local, far: Some(far), offline: false }
     }
 
@@ -149,42 +156,45 @@ impl Tiers {
     /// one costs no round trip each.
     pub fn look_ahead(&self, keys: &[ActionKey]) -> Result<(), CacheError> {
         let Some(far) = &self.far else { return Ok(()) };
-        let mut unknown = Vec::new();
-        for key in keys {
-            if !far.said().contains_key(key) && self.local.action(key)?.is_none() {
-                unknown.push(*key);
-            }
-        }
+        let unsaid: Vec<ActionKey> = {
+            let said = far.said();
+            keys.iter().filter(|key| !said.contains_key(key)).copied().collect()
+        };
+        let is_unknown = |key: &ActionKey| Ok(self.local.action(key)?.is_none().then_some(*key));
+        let unknown: Vec<Option<ActionKey>> =
+            unsaid.par_iter().map(is_unknown).collect::<Result<_, CacheError>>()?;
+        let unknown: Vec<ActionKey> = unknown.into_iter().flatten().collect();
         self.ask(far, &unknown)
     }
 
     /// Brings those of `blobs` here that are not, a few calls at a time. What cannot be had is passed over.
     pub fn fetch(&self, blobs: &[BlobRef]) -> Result<(), CacheError> {
         let Some(far) = self.far.as_ref().filter(|far| far.guard.can_read()) else { return Ok(()) };
-        let mut wanted: Vec<BlobRef> = Vec::new();
-        for blob in blobs {
-            if !self.local.has_blob(blob)? {
-                wanted.push(*blob);
-            }
-        }
-        far.runtime.block_on(async {
+        let mut seen = HashSet::new();
+        let each_once: Vec<BlobRef> = blobs.iter().copied().filter(|blob| seen.insert(*blob)).collect();
+        let is_wanted = |blob: &BlobRef| Ok((!self.local.has_blob(blob)?).then_some(*blob));
+        let wanted: Vec<Option<BlobRef>> =
+            each_once.par_iter().map(is_wanted).collect::<Result<_, CacheError>>()?;
+        let wanted: Vec<BlobRef> = wanted.into_iter().flatten().collect();
+        far.threads.block_on(async {
             // On the remote's own threads, so that bytes come in while others are written.
             let groups = stream::iter(groups::of(&wanted)).map(|group| {
                 let (guard, group) = (Arc::clone(&far.guard), group.to_vec());
                 tokio::spawn(async move {
                     let fetched = guard.blobs(&group).await;
-                    (group, fetched)
+                    let verify = move || group.into_iter().zip(fetched).map(verified).collect::<Vec<_>>();
+                    tokio::task::spawn_blocking(verify).await.unwrap_or_default()
                 })
             });
             let mut groups = groups.buffer_unordered(SIDE_BY_SIDE);
             while let Some(group) = groups.next().await {
                 // It does not panic, and nobody aborts it.
-                let Ok((group, fetched)) = group else { continue };
-                for (blob, fetched) in group.iter().zip(fetched) {
-                    if let Some(bytes) = far.believe(blob, fetched).await {
-                        self.local.put_blob(&bytes)?;
-                    }
+                let Ok(group) = group else { continue };
+                let mut right: Vec<(BlobRef, Bytes)> = Vec::with_capacity(group.len());
+                for (blob, fetched) in group {
+                    right.extend(far.believe(&blob, fetched).await.map(|bytes| (blob, bytes)));
                 }
+                right.par_iter().try_for_each(|(blob, bytes)| self.local.put_known(blob, bytes))?;
             }
             Ok(())
         })
@@ -204,15 +214,13 @@ impl Tiers {
         else {
             return;
         };
-        far.runtime.block_on(async {
+        far.threads.block_on(async {
             while uploader.left() > 0 && !cancelled() {
                 observe(uploader.left());
                 // Also now and then, to notice that it is cancelled.
                 let _ = tokio::time::timeout(Duration::from_millis(200), uploader.progress()).await;
             }
         });
-        let left = uploader.left() as u64;
-        far.guard.counts.report().not_stored += left;
     }
 
     /// What there is to tell a person since the last call.
@@ -220,9 +228,13 @@ impl Tiers {
         self.far.as_ref().map(|far| far.guard.counts.take_notices()).unwrap_or_default()
     }
 
-    /// What came of the remote, if there is one.
+    /// What came of the remote, if there is one. Entries that are still to be stored count as not stored.
     pub fn report(&self) -> Option<RemoteReport> {
-        self.far.as_ref().map(|far| far.guard.counts.report().clone())
+        self.far.as_ref().map(|far| {
+            let counts = far.guard.counts.report();
+            let left = far.uploader.as_ref().map_or(0, Uploader::left) as u64;
+            RemoteReport { not_stored: counts.not_stored + left, ..counts.clone() }
+        })
     }
 
     /// Asks the remote for entries of which nothing is known yet, and files what it has here.
@@ -230,17 +242,25 @@ impl Tiers {
         if keys.is_empty() || !far.guard.can_read() {
             return Ok(());
         }
-        let answers = far.runtime.block_on(far.entries(keys));
-        // Where it gave up meanwhile, what it left unsaid is not known to be missing.
-        let is_known = far.guard.can_read();
-        for (key, answer) in keys.iter().zip(answers) {
-            if let Some(entry) = answer.as_ref().filter(|_| self.local.keeps()) {
-                self.local.put_action(key, entry)?;
-            }
-            if answer.is_some() || is_known {
-                far.said().insert(*key, answer);
-            }
+        let answers = far.threads.block_on(far.entries(keys));
+        // What it left unsaid is not known to be missing.
+        let said: Vec<(ActionKey, Option<ActionEntry>)> = keys
+            .iter()
+            .zip(answers)
+            .filter_map(|(key, answer)| match answer {
+                Ok(answer) => Some((*key, answer)),
+                // What is wrong there stays so, and is nothing to ask for again.
+                Err(error) if is_of_one(&error) => Some((*key, None)),
+                Err(_) => None,
+            })
+            .collect();
+        if self.local.keeps() {
+            said.par_iter().try_for_each(|(key, answer)| match answer {
+                Some(entry) => self.local.put_action(key, entry),
+                None => Ok(()),
+            })?;
         }
+        far.said().extend(said);
         Ok(())
     }
 }
@@ -279,12 +299,13 @@ impl Cache for Tiers {
             return Ok(Some(bytes));
         }
         let Some(far) = self.far.as_ref().filter(|far| far.guard.can_read()) else { return Ok(None) };
-        let bytes = far.runtime.block_on(async {
+        let bytes = far.threads.block_on(async {
             let fetched = far.guard.blobs(&[*blob]).await.pop().unwrap_or(Fetched::Nothing);
+            let (_, fetched) = verified((*blob, fetched));
             far.believe(blob, fetched).await
         });
         if let Some(bytes) = bytes.as_ref().filter(|_| self.local.keeps()) {
-            self.local.put_blob(bytes)?;
+            self.local.put_known(blob, bytes)?;
         }
         Ok(bytes.map(Vec::from))
     }
@@ -298,6 +319,27 @@ impl Cache for Tiers {
     }
 }
 
+/// Whether an error tells of the one thing that was asked for, rather than of the remote.
+fn is_of_one(error: &RemoteError) -> bool {
+    matches!(error.fault, RemoteFault::Nonsense | RemoteFault::Unfit)
+}
+
+/// What was fetched, with bytes only where they are the blob's own.
+fn verified((blob, fetched): (BlobRef, Fetched)) -> (BlobRef, Fetched) {
+    match fetched {
+        Fetched::Bytes(bytes) if Digest::of(&bytes) != blob.digest => (blob, Fetched::Wrong),
+        fetched => (blob, fetched),
+    }
+}
+
+/// Blobs of entries, each once.
+fn blobs_of<'e>(entries: impl Iterator<Item = &'e ActionEntry>) -> Vec<BlobRef> {
+    let mut blobs: Vec<BlobRef> = entries.flat_map(|entry| entry.result.blobs.iter().copied()).collect();
+    blobs.sort_unstable_by_key(|blob| (blob.digest, blob.size));
+    blobs.dedup();
+    blobs
+}
+
 impl Far {
     fn said(&self) -> MutexGuard<'_, HashMap<ActionKey, Option<ActionEntry>>> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
@@ -307,64 +349,74 @@ impl Far {
         self.corrupt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the remote has under `keys` and can be believed, with all of its blobs there.
-    async fn entries(&self, keys: &[ActionKey]) -> Vec<Option<ActionEntry>> {
+    /// What the remote has under `keys` and can be believed, with all of its blobs there; an error where
+    /// nobody says.
+    async fn entries(&self, keys: &[ActionKey]) -> Each<Option<ActionEntry>> {
         let answers = self.guard.entries(keys).await;
-        let mut entries: Vec<Option<ActionEntry>> = Vec::with_capacity(keys.len());
-        {
-            let mut report = self.guard.counts.report();
-            for (key, answer) in keys.iter().zip(answers) {
-                entries.push(match answer {
-                    Ok(Some(bytes)) => match self.trust.open(key, &bytes) {
-                        Ok(entry) => Some(entry),
-                        Err(distrust) => {
-                            tracing::info!("an entry of the remote cache is not believed: {key}: {distrust}");
-                            *report.distrusted.entry(distrust.reason()).or_default() += 1;
-                            None
-                        }
-                    },
-                    Ok(None) => {
-                        report.misses += 1;
-                        None
-                    }
-                    // The call is counted as an error.
-                    Err(_) => None,
-                });
-            }
-        }
-        let mut blobs: Vec<BlobRef> =
-            entries.iter().flatten().flat_map(|entry| entry.result.blobs.iter().copied()).collect();
-        blobs.sort_unstable_by_key(|blob| (blob.digest, blob.size));
-        blobs.dedup();
-        let missing = if blobs.is_empty() { Some(Vec::new()) } else { self.guard.missing(&blobs).await };
-        // Nobody said; that counts as an error, too.
-        let Some(missing) = missing else { return keys.iter().map(|_| None).collect() };
-        let missing: HashSet<BlobRef> = missing.into_iter().collect();
-        let is_there = |blob: &BlobRef| !missing.contains(blob) && !self.corrupt().contains(&blob.digest);
+        let believed = keys.iter().zip(answers).map(|(key, answer)| Ok(self.believe_entry(key, answer?)));
+        let mut found: Each<Option<ActionEntry>> = believed.collect();
+        let blobs = blobs_of(found.iter().flatten().flatten());
+        let answers = if blobs.is_empty() { Vec::new() } else { self.guard.has(&blobs).await };
+        let there: HashMap<BlobRef, Result<bool, RemoteError>> = blobs.into_iter().zip(answers).collect();
         let mut report = self.guard.counts.report();
-        for found in &mut entries {
-            let Some(entry) = found else { continue };
-            if entry.result.blobs.iter().all(is_there) {
-                report.hits += 1;
-            } else {
-                report.incomplete += 1;
-                *found = None;
+        for found in &mut found {
+            let Ok(Some(entry)) = &*found else { continue };
+            match self.is_whole(entry, &there) {
+                Ok(true) => report.hits += 1,
+                Ok(false) => {
+                    report.incomplete += 1;
+                    *found = Ok(None);
+                }
+                // The call is counted as an error.
+                Err(error) => *found = Err(error),
             }
         }
-        entries
+        found
     }
 
-    /// The bytes of a blob if they are its own. Wrong ones are thrown away, there too.
+    /// The entry that the bytes under a key hold, if somebody says so who is trusted.
+    fn believe_entry(&self, key: &ActionKey, bytes: Option<Bytes>) -> Option<ActionEntry> {
+        let opened = bytes.map(|bytes| self.trust.open(key, &bytes));
+        let mut report = self.guard.counts.report();
+        match opened {
+            Some(Ok(entry)) => return Some(entry),
+            Some(Err(distrust)) => {
+                tracing::info!("an entry of the remote cache is not believed: {key}: {distrust}");
+                *report.distrusted.entry(distrust.reason()).or_default() += 1;
+            }
+            None => report.misses += 1,
+        }
+        None
+    }
+
+    /// Whether all blobs of an entry are there.
+    fn is_whole(
+        &self,
+        entry: &ActionEntry,
+        there: &HashMap<BlobRef, Result<bool, RemoteError>>,
+    ) -> Result<bool, RemoteError> {
+        let mut unsaid = None;
+        for blob in &entry.result.blobs {
+            match there.get(blob) {
+                Some(Ok(true)) if !self.corrupt().contains(&blob.digest) => {}
+                Some(Err(error)) if !is_of_one(error) => unsaid = Some(error),
+                _ => return Ok(false),
+            }
+        }
+        unsaid.map_or(Ok(true), |error| Err(error.clone()))
+    }
+
+    /// The bytes of a blob that was [`verified`]. Wrong ones are thrown away, there too.
     async fn believe(&self, blob: &BlobRef, fetched: Fetched) -> Option<Bytes> {
         match fetched {
-            Fetched::Bytes(bytes) if Digest::of(&bytes) == blob.digest => {
+            Fetched::Bytes(bytes) => {
                 let mut report = self.guard.counts.report();
                 report.fetched_blobs += 1;
                 report.fetched_bytes += bytes.len() as u64;
                 return Some(bytes);
             }
             Fetched::Nothing => return None,
-            Fetched::Bytes(_) | Fetched::Wrong => {}
+            Fetched::Wrong => {}
         }
         let (is_new, is_first) = {
             let mut corrupt = self.corrupt();
@@ -386,3 +438,6 @@ impl Far {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

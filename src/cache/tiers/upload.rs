@@ -10,8 +10,8 @@ use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use super::groups;
 use super::guard::Guard;
+use super::{blobs_of, groups};
 use crate::cache::trust::Trust;
 use crate::cache::{ActionEntry, ActionKey, BlobRef, Cache, LocalCache};
 
@@ -79,16 +79,30 @@ async fn run(shared: Arc<Shared>, mut waiting: mpsc::UnboundedReceiver<Result>) 
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let (shared, batch) = (Arc::clone(&shared), std::mem::take(&mut batch));
         tokio::spawn(async move {
-            let entries = batch.len();
-            let stored = if shared.guard.can_write() { shared.store(batch).await } else { 0 };
-            {
-                let mut report = shared.guard.counts.report();
-                report.stored_entries += stored as u64;
-                report.not_stored += (entries - stored) as u64;
+            let mut tally = Batch { shared: &shared, entries: batch.len(), stored: 0 };
+            if shared.guard.can_write() {
+                tally.stored = shared.store(batch).await;
             }
-            shared.done(entries);
+            drop(tally);
             drop(slot);
         });
+    }
+}
+
+/// Entries that are on their way together. However that ends, they are left no longer, and counted once.
+struct Batch<'s> {
+    shared: &'s Shared,
+    entries: usize,
+    stored: usize,
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        let mut report = self.shared.guard.counts.report();
+        report.stored_entries += self.stored as u64;
+        report.not_stored += (self.entries - self.stored) as u64;
+        // While nobody can look at the report, in which those that are left count, too.
+        self.shared.done(self.entries);
     }
 }
 
@@ -101,13 +115,18 @@ impl Shared {
 
     /// Stores entries with their blobs. Returns how many are stored.
     async fn store(&self, batch: Vec<Result>) -> usize {
-        let mut blobs: Vec<BlobRef> =
-            batch.iter().flat_map(|(_, entry)| entry.result.blobs.iter().copied()).collect();
-        blobs.sort_unstable_by_key(|blob| (blob.digest, blob.size));
-        blobs.dedup();
-        let Some(missing) = self.guard.missing(&blobs).await else { return 0 };
-        let mut there: HashMap<BlobRef, bool> = blobs.into_iter().map(|blob| (blob, true)).collect();
-        there.extend(missing.iter().map(|blob| (*blob, false)));
+        let blobs = blobs_of(batch.iter().map(|(_, entry)| entry));
+        let answers = self.guard.has(&blobs).await;
+        // Of what nobody says whether it is there, nothing is known that an entry could name.
+        let mut there: HashMap<BlobRef, bool> = HashMap::new();
+        let mut missing = Vec::new();
+        for (blob, answer) in blobs.into_iter().zip(answers) {
+            match answer {
+                Ok(true) => drop(there.insert(blob, true)),
+                Ok(false) => missing.push(blob),
+                Err(_) => {}
+            }
+        }
         for group in groups::of(&missing) {
             for (blob, is_there) in self.store_blobs(group).await {
                 there.insert(blob, is_there);

@@ -106,14 +106,7 @@ pub fn pull(args: &PullArgs) -> Result<Exit, Exit> {
     let is_cancelled = || cancelled.load(Ordering::Relaxed);
     for title in &titles {
         if cache.action(&title.key).map_err(|error| cache_failed(&error))?.is_none() {
-            for notice in cache.take_notices() {
-                complain(notice, None);
-            }
-            complain(
-                format_args!("{}: the remote cache has nothing of it as it is now", title.name),
-                Some("it is there after a build, by somebody whose key you trust, that stores there"),
-            );
-            return Err(Exit::Failed);
+            return Err(nothing_of(title, &cache, is_cancelled()));
         }
     }
     let roots: Vec<_> = titles.iter().map(|title| title.key).collect();
@@ -126,6 +119,28 @@ pub fn pull(args: &PullArgs) -> Result<Exit, Exit> {
     args.carry.tell("here from", &cache, carried.map_err(|error| cache_failed(&error))?, is_cancelled())
 }
 
+/// Tells why a title cannot be pulled.
+fn nothing_of(title: &TitleKey, cache: &Tiers, interrupted: bool) -> Exit {
+    for notice in cache.take_notices() {
+        complain(notice, None);
+    }
+    if interrupted {
+        return Exit::Interrupted;
+    }
+    if cache.report().is_some_and(|report| report.errors > 0) {
+        complain(
+            format_args!("{}: the remote cache did not say whether it has anything of it", title.name),
+            Some("`rivet -vv cache pull` tells more of what failed"),
+        );
+    } else {
+        complain(
+            format_args!("{}: the remote cache has nothing of it as it is now", title.name),
+            Some("it is there after a build, by somebody whose key you trust, that stores there"),
+        );
+    }
+    Exit::Failed
+}
+
 impl CarryArgs {
     /// Says what came of it.
     fn tell(&self, what: &str, cache: &Tiers, carried: Carried, interrupted: bool) -> Result<Exit, Exit> {
@@ -136,12 +151,14 @@ impl CarryArgs {
         if self.json {
             print_json(&serde_json::json!({ "carried": carried, "remote": report }));
         } else {
-            print(format_args!(
-                "{} ({}) {what} {}",
-                count(carried.entries, "result"),
-                bytes(carried.bytes),
-                report.remote
-            ));
+            // What did not arrive was not carried.
+            let all = count(carried.entries, "result");
+            match carried.entries.saturating_sub(report.not_stored) {
+                arrived if arrived < carried.entries => {
+                    print(format_args!("{arrived} of {all} {what} {}", report.remote));
+                }
+                _ => print(format_args!("{all} ({}) {what} {}", bytes(carried.bytes), report.remote)),
+            }
             if carried.missing > 0 {
                 print(format_args!("{} not there, or not whole", count(carried.missing, "result")));
             }

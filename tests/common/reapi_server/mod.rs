@@ -49,8 +49,6 @@ impl ReapiServer {
     }
 
     pub fn start_tls(behaviour: Behaviour, tls: ServerTlsConfig) -> ReapiServer {
-        // Which of the libraries that are linked does it is for each process to say, once.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         ReapiServer::start_with(behaviour, Server::builder().tls_config(tls).unwrap())
     }
 

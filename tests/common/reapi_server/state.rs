@@ -32,6 +32,8 @@ pub struct Behaviour {
     pub update_enabled: bool,
     /// Lets calls through only with this token.
     pub token: Option<String>,
+    /// Repeats the token that it does not like.
+    pub echoes: bool,
     /// Answers this to every call of these methods, for so many times.
     pub failing: HashMap<&'static str, (Code, usize)>,
     /// What happens to the blobs of these lengths, in batches.
@@ -59,6 +61,7 @@ impl Default for Behaviour {
             max_batch: 0,
             update_enabled: true,
             token: None,
+            echoes: false,
             failing: HashMap::new(),
             failing_blobs: HashMap::new(),
             reverse: false,
@@ -119,7 +122,8 @@ impl State {
         if let Some(token) = &self.behaviour.token {
             let given = headers.get("authorization").and_then(|value| value.to_str().ok());
             if given != Some(format!("Bearer {token}").as_str()) {
-                return Err(Status::unauthenticated("no token, or a wrong one"));
+                let echo = given.filter(|_| self.behaviour.echoes).unwrap_or_default();
+                return Err(Status::unauthenticated(format!("no token, or a wrong one: {echo}")));
             }
         }
         match self.behaviour.failing.get_mut(method) {

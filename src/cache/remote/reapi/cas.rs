@@ -40,6 +40,12 @@ impl Server {
         Ok(missing)
     }
 
+    /// Those of `names` that are there.
+    pub(super) async fn there(&self, names: &[Name]) -> Result<HashSet<Name>, RemoteError> {
+        let missing = self.missing(names).await?;
+        Ok(names.iter().copied().filter(|name| !missing.contains(name)).collect())
+    }
+
     /// The bytes of each of `names`, of its length; `None` of one that is not there.
     pub(super) async fn read(&self, names: &[Name]) -> Outcomes<Option<Bytes>> {
         let asked: HashSet<Name> = self.without_empty(names).collect();

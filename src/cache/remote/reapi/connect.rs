@@ -2,7 +2,6 @@
 //! Connects when first used. Sends no token where anybody on the way could read it.
 
 use std::error::Error;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2::{RequestMetadata, ToolDetails};
@@ -14,7 +13,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use super::{credentials, uuid};
-use crate::cache::remote::{RemoteError, RemoteFault, RemoteUrl};
+use crate::cache::remote::secrets::{is_loopback, may_go_to};
+use crate::cache::remote::{NamedBy, RemoteError, RemoteFault, RemoteUrl};
 
 /// How often a connection on which calls wait is asked whether it still is one, so that a peer that
 /// vanished is noticed before TCP does. Servers of gRPC close connections that ask a few times in
@@ -50,13 +50,20 @@ impl Interceptor for Headers {
 
 /// The channel to the server at `url`, and the instance that its path names. `patience` is how long
 /// connecting may take, and TLS after it.
-pub(super) fn connect(url: &RemoteUrl, patience: Duration) -> Result<(Line, String), RemoteError> {
-    let refused = |message: &str| RemoteError::new(RemoteFault::Refused, format!("{url}: {message}"));
+pub(super) fn connect(
+    url: &RemoteUrl,
+    named_by: NamedBy,
+    patience: Duration,
+) -> Result<(Line, String), RemoteError> {
+    let refused =
+        |message: &str| RemoteError::new(RemoteFault::Refused, format!("{}: {message}", url.place()));
     if !url.parameters().is_empty() {
         return Err(refused("no parameters are known for this kind of remote"));
     }
     let host = url.host().unwrap_or_default();
     let encrypted = url.scheme() == "grpcs";
+    let secrets = if encrypted { &credentials::SECRETS[..] } else { &credentials::SECRETS[..1] };
+    may_go_to(url, named_by, secrets)?;
     let authorization = credentials::authorization()?;
     if authorization.is_some() && !encrypted && !is_loopback(host) {
         return Err(refused(
@@ -91,12 +98,6 @@ fn metadata() -> Result<MetadataValue<Binary>, RemoteError> {
     Ok(MetadataValue::from_bytes(&metadata.encode_to_vec()))
 }
 
-/// Whether a URL's host is this machine (RFC 6761 6.3 for the name).
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
-}
-
 /// An error and what is behind it.
 pub(super) fn chain(error: &dyn Error) -> String {
     let mut told = error.to_string();
@@ -109,19 +110,4 @@ pub(super) fn chain(error: &dyn Error) -> String {
         source = error.source();
     }
     told
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_counts_as_this_machine() {
-        for host in ["localhost", "LOCALHOST", "127.0.0.1", "127.8.9.10", "[::1]"] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in ["localhost.example", "10.0.0.1", "[::]", "0.0.0.0", "cache", ""] {
-            assert!(!is_loopback(host), "{host}");
-        }
-    }
 }

@@ -16,9 +16,17 @@ const CA: &str = "RIVET_REMOTE_CA";
 const CERT: &str = "RIVET_REMOTE_CERT";
 const KEY: &str = "RIVET_REMOTE_KEY";
 
+/// What shows who we are: the token, which goes over any line, and those that TLS needs.
+pub(super) const SECRETS: [&str; 3] = [TOKEN, CERT, KEY];
+
 /// The value of an environment variable; one that is set to nothing counts as not set.
 fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The token, to be kept out of messages.
+pub(super) fn token() -> Option<String> {
+    variable(TOKEN)?.to_str().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
 /// `Bearer …`, out of `RIVET_REMOTE_TOKEN`. It is marked so that no log of headers shows it.

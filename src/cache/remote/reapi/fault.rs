@@ -41,8 +41,9 @@ impl Doing {
         RemoteError::new(RemoteFault::Nonsense, format!("{}: {told}", self.told()))
     }
 
-    pub(super) fn refused(self, told: &str) -> RemoteError {
-        RemoteError::new(RemoteFault::Refused, format!("{}: {told}", self.told()))
+    /// This one thing will not be taken.
+    pub(super) fn unfit(self, told: &str) -> RemoteError {
+        RemoteError::new(RemoteFault::Unfit, format!("{}: {told}", self.told()))
     }
 
     pub(super) fn denied(self, told: &str) -> RemoteError {
@@ -84,6 +85,10 @@ impl Doing {
             // The first is what our own side says of a message above the limit that it was given; a
             // server says it of an offset behind a blob's end, and none but 0 is read from.
             Code::OutOfRange | Code::DataLoss => RemoteFault::Nonsense,
+            // What a server has against one result or blob, and not against all.
+            Code::InvalidArgument | Code::FailedPrecondition | Code::NotFound if self.stores() => {
+                RemoteFault::Unfit
+            }
             Code::Ok
             | Code::AlreadyExists
             | Code::NotFound
@@ -112,6 +117,8 @@ mod tests {
             assert_eq!(fault(doing, Code::Unimplemented), RemoteFault::Refused);
             assert_eq!(fault(doing, Code::OutOfRange), RemoteFault::Nonsense);
         }
+        assert_eq!(fault(Doing::FilingEntry, Code::FailedPrecondition), RemoteFault::Unfit);
+        assert_eq!(fault(Doing::AskingAbilities, Code::InvalidArgument), RemoteFault::Refused);
         assert_eq!(fault(Doing::StoringBlobs, Code::ResourceExhausted), RemoteFault::Full);
         assert_eq!(fault(Doing::ReadingBlobs, Code::ResourceExhausted), RemoteFault::Passing);
     }

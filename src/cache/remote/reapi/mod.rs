@@ -27,12 +27,12 @@ mod connect;
 mod credentials;
 mod digest;
 mod fault;
+mod redact;
 mod results;
 mod server;
-
 mod uuid;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,10 +43,11 @@ use futures_util::{StreamExt, stream};
 use alias::Aliases;
 use digest::{Function, Name};
 use fault::Doing;
+use redact::Redaction;
 use results::EntryBytes;
 use server::{Introduction, Server};
 
-use super::{MOST_BLOB, Remote, RemoteError, RemoteFault, RemoteUrl};
+use super::{MOST_BLOB, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
 use crate::cache::{ActionKey, BlobRef, Digest};
 
 /// Questions under way at once. ActionCache has no batches.
@@ -55,13 +56,19 @@ const SIDE_BY_SIDE: usize = 64;
 struct Reapi {
     introduction: Introduction,
     aliases: Aliases,
+    redaction: Redaction,
 }
 
 /// Opens the server at `url`; see [`super::open`].
-pub(super) fn open(url: &RemoteUrl, patience: Duration) -> Result<Arc<dyn Remote>, RemoteError> {
-    let (line, instance) = connect::connect(url, patience)?;
+pub(super) fn open(
+    url: &RemoteUrl,
+    named_by: NamedBy,
+    patience: Duration,
+) -> Result<Arc<dyn Remote>, RemoteError> {
+    let (line, instance) = connect::connect(url, named_by, patience)?;
     let introduction = Introduction::new(line, instance);
-    Ok(Arc::new(Reapi { introduction, aliases: Aliases::default() }))
+    let redaction = Redaction::of(credentials::token());
+    Ok(Arc::new(Reapi { introduction, aliases: Aliases::default(), redaction }))
 }
 
 impl Remote for Reapi {
@@ -69,7 +76,7 @@ impl Remote for Reapi {
         &'a self,
         keys: &'a [ActionKey],
     ) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
-        Box::pin(async move { each(keys.len(), self.read_entries(keys).await) })
+        Box::pin(async move { self.each(keys.len(), self.read_entries(keys).await) })
     }
 
     fn put_entry<'a>(
@@ -78,15 +85,18 @@ impl Remote for Reapi {
         bytes: Bytes,
         blobs: &'a [BlobRef],
     ) -> BoxFuture<'a, Result<(), RemoteError>> {
-        Box::pin(self.file_entry(key, bytes, blobs))
+        Box::pin(async move {
+            let filed = self.file_entry(key, bytes, blobs).await;
+            filed.map_err(|error| self.redaction.error(error))
+        })
     }
 
-    fn missing<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Result<Vec<BlobRef>, RemoteError>> {
-        Box::pin(self.find_missing(blobs))
+    fn has<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<bool, RemoteError>>> {
+        Box::pin(async move { self.each(blobs.len(), self.look_for(blobs).await) })
     }
 
     fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
-        Box::pin(async move { each(blobs.len(), self.read_blobs(blobs).await) })
+        Box::pin(async move { self.each(blobs.len(), self.read_blobs(blobs).await) })
     }
 
     /// A server looks after the bytes that its own digest names; an alias that leads to others is replaced
@@ -97,19 +107,21 @@ impl Remote for Reapi {
     }
 
     fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
-        Box::pin(async move { each(blobs.len(), self.store_blobs(blobs).await) })
+        Box::pin(async move { self.each(blobs.len(), self.store_blobs(blobs).await) })
     }
 }
 
-/// What came of each of `count` things, where it may be that one failure is everybody's.
-fn each<T>(
-    count: usize,
-    outcomes: Result<Vec<Result<T, RemoteError>>, RemoteError>,
-) -> Vec<Result<T, RemoteError>> {
-    outcomes.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
-}
-
 impl Reapi {
+    /// What came of each of `count` things, where it may be that one failure is everybody's.
+    fn each<T>(
+        &self,
+        count: usize,
+        outcomes: Result<Vec<Result<T, RemoteError>>, RemoteError>,
+    ) -> Vec<Result<T, RemoteError>> {
+        let outcomes = outcomes.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect());
+        self.redaction.each(outcomes)
+    }
+
     async fn read_entries(
         &self,
         keys: &[ActionKey],
@@ -145,23 +157,21 @@ impl Reapi {
         server.file(&filing, result, Doing::FilingEntry).await
     }
 
-    async fn find_missing(&self, blobs: &[BlobRef]) -> Result<Vec<BlobRef>, RemoteError> {
+    async fn look_for(&self, blobs: &[BlobRef]) -> Result<Vec<Result<bool, RemoteError>>, RemoteError> {
         let server = self.introduction.server().await?;
-        let mut names = Vec::new();
-        for (blob, located) in blobs.iter().zip(self.locate_all(&server, blobs).await) {
-            match located {
-                Ok(_) if self.aliases.is_disbelieved(blob) => names.push(None),
-                Ok(name) => names.push(name),
+        let located = blobs.iter().zip(self.locate_all(&server, blobs).await);
+        let names: Vec<Result<Option<Name>, RemoteError>> = located
+            .map(|(blob, located)| match located {
+                Ok(_) if self.aliases.is_disbelieved(blob) => Ok(None),
                 // An alias that says what cannot be is as good as none: a new one takes its place.
-                Err(error) if error.fault == RemoteFault::Nonsense => names.push(None),
-                Err(error) => return Err(error),
-            }
-        }
-        let asked: Vec<Name> = names.iter().flatten().copied().collect();
+                Err(error) if error.fault == RemoteFault::Nonsense => Ok(None),
+                located => located,
+            })
+            .collect();
+        let asked: Vec<Name> = names.iter().flatten().flatten().copied().collect();
         let missing = server.missing(&asked).await?;
-        let is_missing = |name: &Option<Name>| name.is_none_or(|name| missing.contains(&name));
-        let pairs = blobs.iter().zip(&names);
-        Ok(pairs.filter(|(_, name)| is_missing(name)).map(|(blob, _)| *blob).collect())
+        let is_there = |name: Option<Name>| name.is_some_and(|name| !missing.contains(&name));
+        Ok(names.into_iter().map(|name| name.map(is_there)).collect())
     }
 
     async fn read_blobs(
@@ -192,11 +202,13 @@ impl Reapi {
         let server = self.introduction.server().await?;
         let function = server.abilities.function;
         let names = names(function, blobs).await?;
-        let missing = server.missing(&names).await?;
+        // Whoever calls has asked for what is called the same; what has another name here may be there.
+        let is_asked = function == Function::Blake3;
+        let there = if is_asked { HashSet::new() } else { server.there(&names).await? };
         let mut uploads = HashMap::new();
         let mut filings = Vec::new();
         for ((blob, bytes), name) in blobs.iter().zip(&names) {
-            if missing.contains(name) && name.size <= server.abilities.most_blob {
+            if !there.contains(name) && name.size <= server.abilities.most_blob {
                 uploads.insert(*name, bytes.clone());
             }
             let filing = match name_without_alias(function, blob) {
@@ -215,7 +227,7 @@ impl Reapi {
         let outcomes = pairs.map(|(((blob, _), name), filing)| async move {
             if name.size > server.abilities.most_blob {
                 let told = format!("the server takes no blob of {} bytes", name.size);
-                return Err(Doing::StoringBlobs.refused(&told));
+                return Err(Doing::StoringBlobs.unfit(&told));
             }
             stored.get(&name).cloned().unwrap_or(Ok(()))?;
             let Some(filing) = filing else {

@@ -109,11 +109,11 @@ impl Server {
     ) -> Result<(api::ActionResult, Option<(Name, Bytes)>), RemoteError> {
         if bytes.is_empty() || bytes.len() as u64 > MOST_ENTRY {
             let told = format!("an entry of {} bytes is none", bytes.len());
-            return Err(Doing::FilingEntry.refused(&told));
+            return Err(Doing::FilingEntry.unfit(&told));
         }
         if blobs.len() > MOST_OUTPUTS {
             let told = format!("an entry names {} blobs, more than {MOST_OUTPUTS}", blobs.len());
-            return Err(Doing::FilingEntry.refused(&told));
+            return Err(Doing::FilingEntry.unfit(&told));
         }
         let mut result = api::ActionResult {
             output_files: blobs.iter().map(|(blob, name)| output(&blob.digest, name)).collect(),

@@ -1,9 +1,12 @@
 //! Credentials of services that have no environment variables of their own. They are never shown: the
 //! type has no `Debug`, and no message repeats a value.
 
-use std::env::{self, VarError};
+use super::{NamedBy, RemoteError, RemoteUrl};
+use crate::cache::remote::secrets::{may_go_to, variable};
 
-use super::{RemoteError, RemoteFault};
+const USER: &str = "RIVET_REMOTE_USER";
+const PASSWORD: &str = "RIVET_REMOTE_PASSWORD";
+const TOKEN: &str = "RIVET_REMOTE_TOKEN";
 
 #[derive(Default)]
 pub(super) struct Credentials {
@@ -14,23 +17,14 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    pub fn from_environment() -> Result<Credentials, RemoteError> {
-        Ok(Credentials {
-            user: variable("RIVET_REMOTE_USER")?,
-            password: variable("RIVET_REMOTE_PASSWORD")?,
-            token: variable("RIVET_REMOTE_TOKEN")?,
-        })
+    /// Those for the server at `url`, if they may go there.
+    pub fn from_environment(url: &RemoteUrl, named_by: NamedBy) -> Result<Credentials, RemoteError> {
+        may_go_to(url, named_by, &[USER, PASSWORD, TOKEN])?;
+        Ok(Credentials { user: variable(USER)?, password: variable(PASSWORD)?, token: variable(TOKEN)? })
     }
-}
 
-/// What a variable of the environment says; an empty one says nothing.
-pub(super) fn variable(name: &str) -> Result<Option<String>, RemoteError> {
-    match env::var(name) {
-        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
-        Err(VarError::NotPresent) => Ok(None),
-        Err(VarError::NotUnicode(_)) => Err(RemoteError::new(
-            RemoteFault::Denied,
-            format!("the environment variable {name} is not UTF-8"),
-        )),
+    /// Whether there is something that lets its holder in.
+    pub fn has_secret(&self) -> bool {
+        self.password.is_some() || self.token.is_some()
     }
 }

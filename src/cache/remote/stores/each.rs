@@ -24,7 +24,7 @@ pub(super) trait Keeper: Send + Sync {
     /// Stores a thing in place of what may be there.
     fn put(&self, thing: &Thing, bytes: Bytes) -> impl Future<Output = Result<(), RemoteError>> + Send;
 
-    /// Stores a blob, unless it is there.
+    /// Stores a blob that was not there, and leaves it if somebody else has meanwhile, where that shows.
     fn put_blob(&self, blob: &BlobRef, bytes: Bytes) -> impl Future<Output = Result<(), RemoteError>> + Send;
 
     /// Removes a thing, if it is there.
@@ -65,9 +65,8 @@ impl<K: Keeper> Remote for Each<K> {
         async move { self.0.put(&Thing::entry(key), bytes).await }.boxed()
     }
 
-    fn missing<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Result<Vec<BlobRef>, RemoteError>> {
-        let looks = blobs.iter().map(|blob| async { Ok((!self.0.has(blob).await?).then_some(*blob)) });
-        future::try_join_all(looks).map(|found| Ok(found?.into_iter().flatten().collect())).boxed()
+    fn has<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<bool, RemoteError>>> {
+        future::join_all(blobs.iter().map(|blob| self.0.has(blob))).boxed()
     }
 
     fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {

@@ -97,6 +97,7 @@ fn of_status(refusal: &Refusal) -> RemoteFault {
         | StatusCode::TOO_MANY_REQUESTS => RemoteFault::Passing,
         // Cloudflare R2 says 499 where a connection broke.
         status if status.is_server_error() || status.as_u16() == 499 => RemoteFault::Passing,
+        StatusCode::PAYLOAD_TOO_LARGE => RemoteFault::Unfit,
         _ => RemoteFault::Refused,
     }
 }
@@ -117,7 +118,8 @@ pub(super) fn of_io(error: &io::Error) -> RemoteFault {
         | io::ErrorKind::InvalidFilename
         // A certificate that nobody here trusts.
         | io::ErrorKind::InvalidData
-        | io::ErrorKind::FileTooLarge => RemoteFault::Refused,
+            => RemoteFault::Refused,
+        io::ErrorKind::FileTooLarge => RemoteFault::Unfit,
         _ => RemoteFault::Passing,
     }
 }
@@ -160,7 +162,7 @@ mod tests {
             (400, "ExpiredToken", RemoteFault::Denied),
             (400, "", RemoteFault::Refused),
             (404, "NoSuchBucket", RemoteFault::Refused),
-            (413, "", RemoteFault::Refused),
+            (413, "", RemoteFault::Unfit),
             (429, "", RemoteFault::Passing),
             (500, "", RemoteFault::Passing),
             (501, "", RemoteFault::Refused),

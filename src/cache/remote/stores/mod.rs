@@ -23,7 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ActionKey, BlobRef, Remote, RemoteError, RemoteFault, RemoteUrl};
+use super::{ActionKey, BlobRef, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
 use crate::cache::{Digest, LAYOUT};
 use credentials::Credentials;
 use each::Each;
@@ -32,14 +32,19 @@ use redis::Redis;
 use store::{Place, Store};
 
 /// Opens the store at `url`, whose scheme is one of those that are dispatched here.
-pub(super) fn open(url: &RemoteUrl, patience: Duration) -> Result<Arc<dyn Remote>, RemoteError> {
+pub(super) fn open(
+    url: &RemoteUrl,
+    named_by: NamedBy,
+    patience: Duration,
+) -> Result<Arc<dyn Remote>, RemoteError> {
     match url.scheme() {
         "redis" | "rediss" => {
-            Ok(Arc::new(Each(Redis::open(url, patience, &Credentials::from_environment()?)?)))
+            let credentials = Credentials::from_environment(url, named_by)?;
+            Ok(Arc::new(Each(Redis::open(url, patience, &credentials)?)))
         }
-        "fs" => Ok(Arc::new(Each(Store::new(url, Place::Folder(Folder::at(url)?))))),
+        "fs" => Ok(Arc::new(Each(Store::new(url, Place::Folder(Box::new(Folder::at(url)?)))))),
         _ => {
-            let operator = services::operator(url, patience, Credentials::from_environment)?;
+            let operator = services::operator(url, named_by, patience)?;
             Ok(Arc::new(Each(Store::new(url, Place::Service(operator)))))
         }
     }
@@ -86,7 +91,7 @@ impl fmt::Display for Thing {
 }
 
 fn refused(url: &RemoteUrl, why: impl fmt::Display) -> RemoteError {
-    RemoteError::new(RemoteFault::Refused, format!("{url}: {why}"))
+    RemoteError::new(RemoteFault::Refused, format!("{}: {why}", url.place()))
 }
 
 fn nonsense(url: &RemoteUrl, what: impl fmt::Display) -> RemoteError {

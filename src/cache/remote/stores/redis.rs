@@ -1,5 +1,9 @@
-//! Redis by its own client. One connection serves all: what is asked side by side goes out together and
-//! its answers come in order. OpenDAL would wait 500 ms for an answer and no longer, whatever its size.
+//! Redis by its own client. What is asked side by side goes out together over one connection, and its
+//! answers come in order; what is stored has another, so that nobody waits behind it. OpenDAL would wait
+//! 500 ms for an answer and no longer, whatever its size.
+//!
+//! An answer's length is asked for, and a server that keeps to the protocol keeps to that. The client has
+//! no limit of its own: one that sends more is only ended by the caller's patience.
 
 use std::time::Duration;
 
@@ -10,6 +14,7 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo,
     RedisConnectionInfo, RedisError, ServerErrorKind,
 };
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Mutex;
 
 use super::credentials::Credentials;
@@ -26,8 +31,31 @@ pub(super) struct Redis {
     root: String,
     client: Client,
     patience: Duration,
+    looks: Line,
+    writes: Line,
+}
+
+/// A connection that all requests of a kind share.
+#[derive(Default)]
+struct Line {
     /// `None` before the first request, and after one that broke.
     connection: Mutex<Option<MultiplexedConnection>>,
+    /// Whether somebody has given up waiting for an answer: those behind it may not come either.
+    is_silent: AtomicBool,
+}
+
+/// A request under way. One that is dropped without an answer leaves its line to nobody else.
+struct Waiting<'l> {
+    line: &'l Line,
+    is_answered: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.line.is_silent.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Redis {
@@ -63,11 +91,15 @@ impl Redis {
             .map(|info| info.set_redis_settings(settings))
             .and_then(Client::open)
             .map_err(|error| refused(url, error.category()))?;
-        Ok(Redis { url: url.clone(), root: root(url)?, client, patience, connection: Mutex::new(None) })
+        let (looks, writes) = Default::default();
+        Ok(Redis { url: url.clone(), root: root(url)?, client, patience, looks, writes })
     }
 
-    async fn connection(&self) -> Result<MultiplexedConnection, RedisError> {
-        let mut connection = self.connection.lock().await;
+    async fn connection(&self, line: &Line) -> Result<MultiplexedConnection, RedisError> {
+        let mut connection = line.connection.lock().await;
+        if line.is_silent.swap(false, Ordering::Relaxed) {
+            *connection = None;
+        }
         if let Some(connection) = connection.as_ref() {
             return Ok(connection.clone());
         }
@@ -82,17 +114,24 @@ impl Redis {
     /// Runs a command. `doing` is for a message: "reading".
     async fn run<T: FromRedisValue>(
         &self,
+        line: &Line,
         doing: &str,
         thing: &Thing,
         command: Cmd,
     ) -> Result<T, RemoteError> {
-        let answer = async { command.query_async(&mut self.connection().await?).await };
+        let answer = async {
+            let mut connection = self.connection(line).await?;
+            let mut waiting = Waiting { line, is_answered: false };
+            let answer = command.query_async(&mut connection).await;
+            waiting.is_answered = true;
+            answer
+        };
         let error: RedisError = match answer.await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
         if error.is_io_error() || error.is_unrecoverable_error() {
-            *self.connection.lock().await = None;
+            *line.connection.lock().await = None;
         }
         let (fault, why) = judge(&error);
         Err(RemoteError::new(fault, format!("{}: {doing} {thing}: {why}", self.url)))
@@ -145,10 +184,11 @@ impl Keeper for Redis {
     async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
         let key = self.key(thing);
         // The last byte that is asked for is one too many, and its coming tells that there are more.
-        let exists = self.run::<bool>("reading", thing, Cmd::exists(&key));
+        let exists = self.run::<bool>(&self.looks, "reading", thing, Cmd::exists(&key));
         let last = isize::try_from(most).unwrap_or(isize::MAX);
-        let bytes = self.run::<Bytes>("reading", thing, Cmd::getrange(&key, 0, last));
-        let (exists, bytes) = future::try_join(exists, bytes).await?;
+        let bytes = self.run::<Bytes>(&self.looks, "reading", thing, Cmd::getrange(&key, 0, last));
+        let (exists, bytes) = future::join(exists, bytes).await;
+        let (exists, bytes) = (exists?, bytes?);
         if bytes.len() as u64 > most {
             return Err(nonsense(&self.url, format_args!("{thing} has more than {most} bytes")));
         }
@@ -158,10 +198,11 @@ impl Keeper for Redis {
     async fn has(&self, blob: &BlobRef) -> Result<bool, RemoteError> {
         let thing = Thing::blob(blob);
         let key = self.key(&thing);
-        let exists = self.run::<bool>("looking for", &thing, Cmd::exists(&key));
-        let length = self.run::<u64>("looking for", &thing, Cmd::strlen(&key));
-        match future::try_join(exists, length).await {
-            Ok((exists, length)) => Ok(exists && length == blob.size),
+        let exists = self.run::<bool>(&self.looks, "looking for", &thing, Cmd::exists(&key));
+        let length = self.run::<u64>(&self.looks, "looking for", &thing, Cmd::strlen(&key));
+        let (exists, length) = future::join(exists, length).await;
+        match length {
+            Ok(length) => Ok(exists? && length == blob.size),
             // Something else has its name, and is replaced when the blob is put.
             Err(error) if error.fault == RemoteFault::Nonsense => Ok(false),
             Err(error) => Err(error),
@@ -170,20 +211,18 @@ impl Keeper for Redis {
 
     async fn put(&self, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
         if bytes.len() as u64 > MOST_VALUE {
-            let told = format_args!("storing {thing}: Redis takes no more than {MOST_VALUE} bytes at once");
-            return Err(refused(&self.url, told));
+            let told =
+                format!("{}: storing {thing}: Redis takes no more than {MOST_VALUE} bytes at once", self.url);
+            return Err(RemoteError::new(RemoteFault::Unfit, told));
         }
-        self.run("storing", thing, Cmd::set(self.key(thing), &bytes[..])).await
+        self.run(&self.writes, "storing", thing, Cmd::set(self.key(thing), &bytes[..])).await
     }
 
     async fn put_blob(&self, blob: &BlobRef, bytes: Bytes) -> Result<(), RemoteError> {
-        if self.has(blob).await? {
-            return Ok(());
-        }
         self.put(&Thing::blob(blob), bytes).await
     }
 
     async fn remove(&self, thing: &Thing) -> Result<(), RemoteError> {
-        self.run("removing", thing, Cmd::del(self.key(thing))).await
+        self.run(&self.writes, "removing", thing, Cmd::del(self.key(thing))).await
     }
 }

@@ -6,23 +6,24 @@ use std::time::Duration;
 use opendal::services::{Azblob, Gcs, S3, Webdav};
 use opendal::{HttpTransporter, OperationContext, Operator};
 
-use super::credentials::{Credentials, variable};
+use super::credentials::Credentials;
 use super::fault::remote_error;
 use super::parameters::Parameters;
 use super::transport::Transport;
-use super::{RemoteError, RemoteUrl, refused, root};
+use super::{NamedBy, RemoteError, RemoteUrl, refused, root};
+use crate::cache::remote::secrets::{is_loopback, variable};
 
 /// The operator on the service at `url`, not yet asked for anything.
 pub(super) fn operator(
     url: &RemoteUrl,
+    named_by: NamedBy,
     patience: Duration,
-    credentials: impl FnOnce() -> Result<Credentials, RemoteError>,
 ) -> Result<Operator, RemoteError> {
     let operator = match url.scheme() {
         "s3" => s3(url),
-        "gs" => gcs(url),
-        "azblob" => azblob(url),
-        _ => webdav(url, credentials()?),
+        "gs" => gcs(url, named_by),
+        "azblob" => azblob(url, named_by),
+        _ => webdav(url, &Credentials::from_environment(url, named_by)?),
     }?;
     let transport = Transport::new(patience)
         .map_err(|error| refused(url, format_args!("HTTP cannot be set up: {error}")))?;
@@ -66,16 +67,20 @@ fn s3(url: &RemoteUrl) -> Result<Operator, RemoteError> {
 }
 
 /// Google Cloud Storage.
-fn gcs(url: &RemoteUrl) -> Result<Operator, RemoteError> {
+fn gcs(url: &RemoteUrl, named_by: NamedBy) -> Result<Operator, RemoteError> {
     let parameters = Parameters::of(url, &["endpoint", "storage_class", "anonymous"])?;
+    let is_anonymous = parameters.flag("anonymous")?;
     let mut service = Gcs::default().bucket(container(url)?).root(&root(url)?);
-    if let Some(endpoint) = endpoint(url, &parameters)? {
+    if let Some(endpoint) = users_endpoint(url, named_by, &parameters)? {
+        if !is_anonymous {
+            not_in_clear(url, endpoint, "a token")?;
+        }
         service = service.endpoint(endpoint);
     }
     if let Some(class) = parameters.get("storage_class") {
         service = service.default_storage_class(class);
     }
-    if parameters.flag("anonymous")? {
+    if is_anonymous {
         service = service.skip_signature();
     }
     made(url, Operator::new(service))
@@ -83,11 +88,19 @@ fn gcs(url: &RemoteUrl) -> Result<Operator, RemoteError> {
 
 /// Azure Blob Storage. Its own tools say AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY, other programs
 /// AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY.
-fn azblob(url: &RemoteUrl) -> Result<Operator, RemoteError> {
+fn azblob(url: &RemoteUrl, named_by: NamedBy) -> Result<Operator, RemoteError> {
     let parameters = Parameters::of(url, &["account", "endpoint"])?;
+    let endpoint = users_endpoint(url, named_by, &parameters)?;
+    // Of the account's key only signatures are sent; anything else lets in whoever reads it.
+    let mut only_signs = false;
+    let mut users_own = None;
     let mut service = match variable("AZURE_STORAGE_CONNECTION_STRING")? {
-        Some(text) => Azblob::from_connection_string(&text)
-            .map_err(|_| refused(url, "AZURE_STORAGE_CONNECTION_STRING is not a connection string"))?,
+        Some(text) => {
+            users_own = endpoint_in(&text);
+            only_signs = text.contains("AccountKey=") && !text.contains("SharedAccessSignature=");
+            Azblob::from_connection_string(&text)
+                .map_err(|_| refused(url, "AZURE_STORAGE_CONNECTION_STRING is not a connection string"))?
+        }
         None => {
             let account = match parameters.get("account") {
                 Some(account) => Some(account.to_owned()),
@@ -99,30 +112,59 @@ fn azblob(url: &RemoteUrl) -> Result<Operator, RemoteError> {
                     "the account is missing: add `?account=…`, or set AZURE_STORAGE_ACCOUNT",
                 ));
             };
+            if !is_account(&account) {
+                return Err(refused(url, "an account has 3 to 24 small letters and digits"));
+            }
             let mut service = Azblob::default()
                 .endpoint(&format!("https://{account}.blob.core.windows.net"))
                 .account_name(&account);
             if let Some(key) = variable("AZURE_STORAGE_KEY")?.or(variable("AZURE_STORAGE_ACCOUNT_KEY")?) {
+                only_signs = true;
                 service = service.account_key(&key);
             }
             if let Some(token) = variable("AZURE_STORAGE_SAS_TOKEN")? {
+                only_signs = false;
                 service = service.sas_token(token.trim_start_matches('?'));
             }
             service
         }
     };
-    if let Some(endpoint) = endpoint(url, &parameters)? {
+    if let Some(endpoint) = endpoint.or(users_own.as_deref())
+        && !only_signs
+    {
+        not_in_clear(url, endpoint, "a token")?;
+    }
+    if let Some(endpoint) = endpoint {
         service = service.endpoint(endpoint);
     }
     made(url, Operator::new(service.container(container(url)?).root(&root(url)?)))
 }
 
-fn webdav(url: &RemoteUrl, credentials: Credentials) -> Result<Operator, RemoteError> {
+/// Where a connection string leads, as far as it says so.
+fn endpoint_in(text: &str) -> Option<String> {
+    let value = |name: &str| text.split(';').find_map(|part| part.trim().strip_prefix(name));
+    let protocol = || value("DefaultEndpointsProtocol=");
+    value("BlobEndpoint=")
+        .map(str::to_owned)
+        .or_else(|| Some(format!("{}://blob.core.windows.net", protocol()?)))
+}
+
+/// Microsoft's rule. Anything else could make another host of the account's.
+fn is_account(name: &str) -> bool {
+    (3..=24).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+}
+
+fn webdav(url: &RemoteUrl, credentials: &Credentials) -> Result<Operator, RemoteError> {
     Parameters::of(url, &[])?;
     let scheme = if url.scheme() == "webdavs" { "https" } else { "http" };
     let host = url.host().unwrap_or_default();
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    let mut service = Webdav::default().endpoint(&format!("{scheme}://{host}{port}")).root(&root(url)?);
+    let endpoint = format!("{scheme}://{host}{port}");
+    if credentials.has_secret() {
+        not_in_clear(url, &endpoint, "RIVET_REMOTE_PASSWORD or RIVET_REMOTE_TOKEN")?;
+    }
+    let mut service = Webdav::default().endpoint(&endpoint).root(&root(url)?);
     if let Some(user) = &credentials.user {
         service = service.username(user);
     }
@@ -157,6 +199,49 @@ fn endpoint<'p>(url: &RemoteUrl, parameters: &'p Parameters) -> Result<Option<&'
     if is_plain { Ok(Some(endpoint.trim_end_matches('/'))) } else { Err(odd()) }
 }
 
+/// The endpoint of a service that is sent tokens, which the user alone may name.
+fn users_endpoint<'p>(
+    url: &RemoteUrl,
+    named_by: NamedBy,
+    parameters: &'p Parameters,
+) -> Result<Option<&'p str>, RemoteError> {
+    match (endpoint(url, parameters)?, named_by) {
+        (Some(_), NamedBy::Spec) => Err(refused(
+            url,
+            "its endpoint would be sent your credentials, and only the spec names it: \
+             name it by --remote-cache or RIVET_REMOTE_CACHE",
+        )),
+        (endpoint, _) => Ok(endpoint),
+    }
+}
+
+/// An error where `secret` would go to another machine for everybody on the way to read.
+fn not_in_clear(url: &RemoteUrl, endpoint: &str, secret: &str) -> Result<(), RemoteError> {
+    let parsed = url::Url::parse(endpoint);
+    let is_safe =
+        parsed.is_ok_and(|parsed| parsed.scheme() == "https" || parsed.host_str().is_some_and(is_loopback));
+    let told = || refused(url, format_args!("{secret} would go unencrypted to another machine: use TLS"));
+    if is_safe { Ok(()) } else { Err(told()) }
+}
+
 fn made(url: &RemoteUrl, operator: opendal::Result<Operator>) -> Result<Operator, RemoteError> {
     operator.map_err(|error| remote_error(url, "setting it up", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_string_says_where_it_leads() {
+        let at = |text: &str| endpoint_in(text);
+        let signed = "BlobEndpoint=http://cache.example:1/;SharedAccessSignature=sig=x";
+        assert_eq!(at(signed).as_deref(), Some("http://cache.example:1/"));
+        let usual = "DefaultEndpointsProtocol=http;AccountName=ann;AccountKey=eA==";
+        assert_eq!(at(usual).as_deref(), Some("http://blob.core.windows.net"));
+        assert_eq!(at("AccountName=ann"), None);
+        let url = "azblob://films".parse().unwrap();
+        assert!(not_in_clear(&url, "http://cache.example:1/", "a token").is_err());
+        assert!(not_in_clear(&url, "http://[::1]:1/", "a token").is_ok());
+    }
 }

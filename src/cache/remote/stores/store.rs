@@ -13,7 +13,8 @@ use super::fault::{is_unimplemented, remote_error};
 use super::folder::Folder;
 use super::{BlobRef, RemoteError, RemoteFault, RemoteUrl, Thing, nonsense};
 
-/// Requests at once.
+/// Requests at once, of those that look and of those that store each: what goes up behind a build's back
+/// keeps nobody waiting who looks something up.
 const AT_ONCE: usize = 32;
 /// Bytes that are set aside for an answer before any has come.
 const FIRST_BYTES: u64 = 64 << 10;
@@ -21,13 +22,14 @@ const FIRST_BYTES: u64 = 64 << 10;
 /// What lies behind an operator.
 pub(super) enum Place {
     Service(Operator),
-    Folder(Folder),
+    Folder(Box<Folder>),
 }
 
 pub(super) struct Store {
     url: RemoteUrl,
     place: Place,
-    requests: Semaphore,
+    looks: Semaphore,
+    writes: Semaphore,
     /// Whether "write it if it is not there" has been understood so far.
     writes_conditionally: AtomicBool,
 }
@@ -41,18 +43,28 @@ impl Store {
         Store {
             url: url.clone(),
             place,
-            requests: Semaphore::new(AT_ONCE),
+            looks: Semaphore::new(AT_ONCE),
+            writes: Semaphore::new(AT_ONCE),
             writes_conditionally: AtomicBool::new(writes_conditionally),
         }
     }
 
-    /// Waits until one more request may run.
-    async fn turn(&self) -> Result<(SemaphorePermit<'_>, &Operator), RemoteError> {
-        let turn = self.requests.acquire().await;
-        let turn = turn.map_err(|closed| RemoteError::new(RemoteFault::Refused, closed.to_string()))?;
+    /// Waits until one more request may look something up. `None` where nothing was stored yet.
+    async fn turn_to_look(&self) -> Result<Option<(SemaphorePermit<'_>, &Operator)>, RemoteError> {
+        let turn = turn(&self.looks).await?;
+        let operator = match &self.place {
+            Place::Service(operator) => Some(operator),
+            Place::Folder(folder) => folder.reader().await?,
+        };
+        Ok(operator.map(|operator| (turn, operator)))
+    }
+
+    /// Waits until one more request may store something.
+    async fn turn_to_write(&self) -> Result<(SemaphorePermit<'_>, &Operator), RemoteError> {
+        let turn = turn(&self.writes).await?;
         let operator = match &self.place {
             Place::Service(operator) => operator,
-            Place::Folder(folder) => folder.operator().await?,
+            Place::Folder(folder) => folder.writer().await?,
         };
         Ok((turn, operator))
     }
@@ -92,7 +104,7 @@ impl Store {
         match operator.stat(&thing.name).await {
             Ok(there) => Ok(there.is_file() && there.content_length() == blob.size),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(self.failed("looking for", &thing, &error)),
+            Err(error) => Err(self.failed_to_look("looking for", &thing, &error)),
         }
     }
 
@@ -105,6 +117,20 @@ impl Store {
     fn failed(&self, doing: &str, thing: &Thing, error: &opendal::Error) -> RemoteError {
         remote_error(&self.url, format_args!("{doing} {thing}"), error)
     }
+
+    /// A file that may not be read is one file of a folder that was opened.
+    fn failed_to_look(&self, doing: &str, thing: &Thing, error: &opendal::Error) -> RemoteError {
+        let failed = self.failed(doing, thing, error);
+        match (&self.place, failed.fault) {
+            (Place::Folder(_), RemoteFault::Denied) => RemoteError { fault: RemoteFault::Unfit, ..failed },
+            _ => failed,
+        }
+    }
+}
+
+async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, RemoteError> {
+    let turn = turns.acquire().await;
+    turn.map_err(|closed| RemoteError::new(RemoteFault::Refused, closed.to_string()))
 }
 
 impl Keeper for Store {
@@ -113,32 +139,39 @@ impl Keeper for Store {
     }
 
     async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
-        let (_turn, operator) = self.turn().await?;
+        let Some((_turn, operator)) = self.turn_to_look().await? else { return Ok(None) };
         match self.try_read(operator, &thing.name, most).await {
             Ok(Some(bytes)) => Ok(Some(bytes)),
             Ok(None) => Err(nonsense(&self.url, format_args!("{thing} has more than {most} bytes"))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed("reading", thing, &error)),
+            Err(error) => Err(self.failed_to_look("reading", thing, &error)),
         }
     }
 
     async fn has(&self, blob: &BlobRef) -> Result<bool, RemoteError> {
-        let (_turn, operator) = self.turn().await?;
-        self.is_there(operator, blob).await
+        match self.turn_to_look().await? {
+            Some((_turn, operator)) => self.is_there(operator, blob).await,
+            None => Ok(false),
+        }
     }
 
     async fn put(&self, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
-        let (_turn, operator) = self.turn().await?;
+        let (_turn, operator) = self.turn_to_write().await?;
         self.write(operator, thing, bytes).await
     }
 
     async fn put_blob(&self, blob: &BlobRef, bytes: Bytes) -> Result<(), RemoteError> {
         let thing = Thing::blob(blob);
-        let (_turn, operator) = self.turn().await?;
+        let (_turn, operator) = self.turn_to_write().await?;
         if self.writes_conditionally.load(Ordering::Relaxed) {
             match operator.write_with(&thing.name, bytes.clone()).if_not_exists(true).await {
                 Ok(_) => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::ConditionNotMatch => {}
+                // What has another length was cut short or put there to annoy: it is replaced.
+                Err(error) if error.kind() == ErrorKind::ConditionNotMatch => {
+                    if self.is_there(operator, blob).await? {
+                        return Ok(());
+                    }
+                }
                 // Some that call themselves compatible do not know conditions.
                 Err(error) if is_unimplemented(&error) => {
                     self.writes_conditionally.store(false, Ordering::Relaxed);
@@ -146,15 +179,11 @@ impl Keeper for Store {
                 Err(error) => return Err(self.failed("storing", &thing, &error)),
             }
         }
-        // What has another length was cut short or put there to annoy: it is replaced.
-        if self.is_there(operator, blob).await? {
-            return Ok(());
-        }
         self.write(operator, &thing, bytes).await
     }
 
     async fn remove(&self, thing: &Thing) -> Result<(), RemoteError> {
-        let (_turn, operator) = self.turn().await?;
+        let (_turn, operator) = self.turn_to_write().await?;
         operator.delete(&thing.name).await.map_err(|error| self.failed("removing", thing, &error))
     }
 }

@@ -72,8 +72,8 @@ impl<F: Fn(usize, usize) -> Answer + Send + Sync + 'static> Remote for Faulty<F>
         self.each(1, || ()).map(|mut answers| answers.remove(0)).boxed()
     }
 
-    fn missing<'a>(&'a self, _blobs: &'a [BlobRef]) -> BoxFuture<'a, Result<Vec<BlobRef>, RemoteError>> {
-        self.each(1, Vec::new).map(|mut answers| answers.remove(0)).boxed()
+    fn has<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<bool, RemoteError>>> {
+        self.each(blobs.len(), || true)
     }
 
     fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
@@ -138,16 +138,27 @@ fn what_is_not_allowed_is_not_tried_again() {
     }
 }
 
+/// Eight calls at once.
+async fn side_by_side(guard: &Guard) -> Vec<Each<Option<Bytes>>> {
+    join_all((0..8).map(|number| async move { guard.entries(&[key(number)]).await })).await
+}
+
+#[test]
+fn a_blip_under_calls_side_by_side_is_no_outage() {
+    let remote = Faulty::new(|before, _| if before < 16 { None } else { Some(Ok(())) });
+    let guard = remote.guard(SHORT);
+    assert!(run(side_by_side(&guard)).iter().all(|answer| answer[0].is_ok()));
+    assert!(guard.can_read() && guard.counts.take_notices().is_empty());
+    assert_eq!(guard.counts.report().errors, 0);
+}
+
 #[test]
 fn calls_side_by_side_that_get_no_answer_end_it_once() {
     let remote = Faulty::new(|_, _| None);
     let guard = remote.guard(SHORT);
-    run(join_all((0..8).map(|number| {
-        let guard = &guard;
-        async move { guard.entries(&[key(number)]).await }
-    })));
-    assert_eq!(remote.calls(), [1; 8], "none is made again once it has ended");
-    assert!(!guard.can_read());
+    let rounds = std::iter::from_fn(|| guard.can_read().then(|| run(side_by_side(&guard)))).count();
+    assert_eq!(rounds, 2, "three attempts of the first one, and two of the second");
+    assert!(remote.calls().len() <= 5 * 8);
     assert_eq!(guard.counts.take_notices().len(), 1);
     assert!(guard.counts.report().went_on_without.as_ref().unwrap().contains("no answer within"));
 }
@@ -161,6 +172,37 @@ fn a_call_on_its_way_ends_when_others_give_up() {
         run(async { futures_util::future::join(guard.entries(&[key(0)]), guard.entries(&[key(1)])).await });
     assert!(waits[0].is_err() && denied[0].is_err());
     assert_eq!(guard.counts.report().errors, 1);
+}
+
+/// However often, and whether or not there are others besides.
+#[test]
+fn one_thing_that_is_not_taken_ends_nothing() {
+    let remote = Faulty::new(|_, thing| if thing == 0 { fails(RemoteFault::Unfit) } else { Some(Ok(())) });
+    let guard = remote.guard(LONG);
+    run(async {
+        for number in 0..10 {
+            assert!(!guard.put_entry(&key(number), Bytes::new(), &[]).await);
+            assert_eq!(guard.put_blobs(&[(blob(number), Bytes::new())]).await, [false]);
+        }
+        assert_eq!(guard.put_blobs(&[(blob(0), Bytes::new()), (blob(1), Bytes::new())]).await, [false, true]);
+        assert!(guard.entries(&[key(0)]).await[0].is_err());
+    });
+    assert_eq!(remote.calls().len(), 22, "none was tried again");
+    assert!(guard.can_write() && guard.can_read() && guard.counts.take_notices().is_empty());
+}
+
+#[test]
+fn one_answer_that_is_missing_leaves_the_others() {
+    let remote = Faulty::new(|_, thing| if thing == 1 { fails(RemoteFault::Denied) } else { Some(Ok(())) });
+    let guard = remote.guard(LONG);
+    let there = run(guard.has(&[blob(0), blob(1), blob(2)]));
+    assert!(matches!(there[..], [Ok(true), Err(_), Ok(true)]));
+}
+
+#[test]
+fn no_patience_is_too_long() {
+    let guard = Faulty::new(|_, _| Some(Ok(()))).guard(Duration::MAX);
+    assert!(run(guard.entries(&[key(0)]))[0].is_ok());
 }
 
 #[test]

@@ -1,0 +1,156 @@
+//! Tiers over a remote that says what a test has it say.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::{BoxFuture, FutureExt, pending};
+
+use super::*;
+use crate::cache::ActionResult;
+use crate::cache::trust::SigningKey;
+
+/// Has the entries and blobs that it was given.
+#[derive(Default)]
+struct Told {
+    entries: HashMap<ActionKey, Bytes>,
+    blobs: HashMap<BlobRef, Bytes>,
+    /// Nobody says whether it is there.
+    unsaid: Option<BlobRef>,
+    /// Puts never end.
+    hangs: bool,
+    /// Entries that were asked for, and blobs.
+    asked: AtomicUsize,
+    fetched: AtomicUsize,
+}
+
+fn no() -> RemoteError {
+    RemoteError::new(RemoteFault::Passing, "no")
+}
+
+impl Remote for Told {
+    fn entries<'a>(
+        &'a self,
+        keys: &'a [ActionKey],
+    ) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
+        self.asked.fetch_add(keys.len(), Ordering::SeqCst);
+        std::future::ready(keys.iter().map(|key| Ok(self.entries.get(key).cloned())).collect()).boxed()
+    }
+
+    fn put_entry<'a>(
+        &'a self,
+        _key: &'a ActionKey,
+        _bytes: Bytes,
+        _blobs: &'a [BlobRef],
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        if self.hangs { pending().boxed() } else { std::future::ready(Ok(())).boxed() }
+    }
+
+    fn has<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<bool, RemoteError>>> {
+        let is_there = |blob: &BlobRef| match self.unsaid {
+            Some(unsaid) if unsaid == *blob => Err(no()),
+            _ => Ok(self.blobs.contains_key(blob)),
+        };
+        std::future::ready(blobs.iter().map(is_there).collect()).boxed()
+    }
+
+    fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
+        self.fetched.fetch_add(blobs.len(), Ordering::SeqCst);
+        std::future::ready(blobs.iter().map(|blob| Ok(self.blobs.get(blob).cloned())).collect()).boxed()
+    }
+
+    fn forget<'a>(&'a self, _blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
+        std::future::ready(Ok(())).boxed()
+    }
+
+    fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
+        std::future::ready(blobs.iter().map(|_| Ok(())).collect()).boxed()
+    }
+}
+
+fn key(number: u8) -> ActionKey {
+    ActionKey(Digest::of(&[number]))
+}
+
+fn blob(number: u8) -> (BlobRef, Bytes) {
+    let bytes = Bytes::from(vec![number; 10]);
+    (BlobRef { digest: Digest::of(&bytes), size: 10 }, bytes)
+}
+
+fn entry(blobs: &[BlobRef]) -> ActionEntry {
+    let result = ActionResult { blobs: blobs.to_vec(), ..ActionResult::default() };
+    ActionEntry { result, ..ActionEntry::default() }
+}
+
+struct Place {
+    _folder: tempfile::TempDir,
+    tiers: Tiers,
+    far: Arc<Told>,
+    cancelled: Arc<AtomicBool>,
+}
+
+/// Tiers whose remote has an entry under each of keys 0 to 2, with a blob of its own.
+fn place(change: impl FnOnce(&mut Told)) -> Place {
+    let folder = tempfile::tempdir().unwrap();
+    let trust = Trust::new(Some(SigningKey::generate().unwrap()));
+    let mut far = Told::default();
+    for number in 0..3 {
+        let (name, bytes) = blob(number);
+        far.entries.insert(key(number), trust.seal(&key(number), &entry(&[name])).unwrap().into());
+        far.blobs.insert(name, bytes);
+    }
+    change(&mut far);
+    let (far, cancelled) = (Arc::new(far), Arc::new(AtomicBool::new(false)));
+    let options = RemoteOptions {
+        url: "fs:///nowhere/at/all".parse().unwrap(),
+        named_by: NamedBy::User,
+        folder_named_by: NamedBy::User,
+        trust,
+        read_only: false,
+        patience: Duration::from_secs(3600),
+        cancelled: Arc::clone(&cancelled),
+    };
+    let local = Arc::new(LocalCache::open(folder.path()).unwrap());
+    let tiers = Tiers::over(local, far.clone(), options, Threads::start().unwrap());
+    Place { _folder: folder, tiers, far, cancelled }
+}
+
+#[test]
+fn what_nobody_said_is_asked_again_and_spoils_no_other_answer() {
+    let place = place(|far| far.unsaid = Some(blob(1).0));
+    place.tiers.look_ahead(&[key(0), key(1), key(2), key(3)]).unwrap();
+    assert_eq!(place.far.asked.swap(0, Ordering::SeqCst), 4);
+    for (number, is_found) in [(0, true), (2, true), (3, false)] {
+        assert_eq!(place.tiers.action(&key(number)).unwrap().is_some(), is_found, "{number}");
+    }
+    assert_eq!(place.far.asked.load(Ordering::SeqCst), 0, "what was said is known");
+    assert!(place.tiers.action(&key(1)).unwrap().is_none());
+    assert_eq!(place.far.asked.load(Ordering::SeqCst), 1);
+    let report = place.tiers.report().unwrap();
+    assert_eq!((report.hits, report.misses, report.incomplete), (2, 1, 0), "{report:?}");
+    assert!(report.errors > 0);
+}
+
+#[test]
+fn a_blob_is_fetched_once_however_often_it_is_wanted() {
+    let place = place(|_| ());
+    let wanted = [blob(0).0, blob(1).0, blob(0).0, blob(1).0];
+    place.tiers.fetch(&wanted).unwrap();
+    assert_eq!(place.far.fetched.load(Ordering::SeqCst), 2);
+    for number in 0..2 {
+        let (name, bytes) = blob(number);
+        assert_eq!(place.tiers.local().blob(&name).unwrap().unwrap(), bytes);
+    }
+}
+
+#[test]
+fn what_was_not_stored_in_time_counts_once() {
+    let place = place(|far| far.hangs = true);
+    for number in 0..3 {
+        place.tiers.push(key(number), entry(&[blob(number).0]));
+    }
+    place.tiers.finish(&|| true, &|_| ());
+    assert_eq!(place.tiers.report().unwrap().not_stored, 3);
+    place.cancelled.store(true, Ordering::Relaxed);
+    // Until what was on its way has ended.
+    place.tiers.finish(&|| false, &|_| ());
+    assert_eq!(place.tiers.report().unwrap().not_stored, 3);
+}
