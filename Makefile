@@ -26,7 +26,7 @@ demo: ## build rivet, then an AV1 + Opus stream from the clip in examples/media
 test: ## run all tests, in a real browser too
 	scripts/setup.sh test
 	@$(MAKE) --no-print-directory $(PLAYER)
-	$(CARGO) test --locked
+	$(CARGO) test --locked --no-fail-fast
 
 # Separate from `test`, so that it is weighed after setup.sh has brought npm, and costs
 # nothing and needs no network while the lock file stands as it did.

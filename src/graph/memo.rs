@@ -28,19 +28,22 @@ pub struct TitleMemo {
 }
 
 impl TitleMemo {
-    pub fn new(nodes: Vec<(Kind, u64)>, files: &FileList, summary: TitleSummary) -> TitleMemo {
+    /// Where the title lies and what this build encoded of it are no one else's: whoever makes the same
+    /// title leaves the same memo.
+    pub fn new(nodes: Vec<(Kind, u64)>, files: &FileList, mut summary: TitleSummary) -> TitleMemo {
+        summary.entry = String::new();
+        for track in summary.rungs.iter_mut().chain(&mut summary.audio) {
+            track.encoded = 0;
+        }
         TitleMemo { nodes, list: files.digest().into(), summary }
     }
 
-    /// The summary as of a build that encodes nothing. Names and places are the title's own:
-    /// another one may have left the memo.
+    /// The summary as of a build that encodes nothing. Name and place are the title's own: another one
+    /// may have left the memo.
     pub fn summary_for(&self, title: &Title) -> TitleSummary {
         let mut summary = self.summary.clone();
         summary.name = title.name.clone();
         summary.entry = title.output.join(ENTRY).display().to_string();
-        for track in summary.rungs.iter_mut().chain(&mut summary.audio) {
-            track.encoded = 0;
-        }
         summary
     }
 }
