@@ -1,5 +1,6 @@
 //! One decoded picture: what it holds, and its digest.
 
+use std::ops::{AddAssign, Range};
 use std::sync::Arc;
 
 use ffmpeg::frame::Video;
@@ -126,21 +127,37 @@ impl Plane<'_> {
         ffi::row(self.video, self.number, row, self.row_bytes)
     }
 
-    /// The sum of the samples `left..right` of a row.
-    pub(super) fn sum(&self, row: usize, left: usize, right: usize) -> u64 {
-        let size = self.bytes_per_sample();
-        let Some(bytes) = self.row(row).get(left * size..right * size) else {
-            return 0;
-        };
-        if size == 1 {
-            // Sums of 32 bits are added several at a time, and hold those of 2^24 samples.
-            let sums = bytes.chunks(1 << 24).map(|part| part.iter().map(|&sample| u32::from(sample)).sum());
-            return sums.map(|sum: u32| u64::from(sum)).sum();
+    /// The sums of the samples of some rows, column by column.
+    pub(super) fn column_sums(&self, rows: Range<usize>) -> Vec<u64> {
+        /// Rows of which sums of twice a sample's bits hold the samples: those are added many at a time.
+        const STRIP: usize = 256;
+        let columns = self.samples_per_row();
+        let mut sums = vec![0; columns];
+        for first in rows.clone().step_by(STRIP) {
+            let strip = first..rows.end.min(first + STRIP);
+            if self.bytes_per_sample() == 1 {
+                let mut of_strip = vec![0u16; columns];
+                for row in strip {
+                    add(&mut of_strip, self.row(row).iter().map(|&sample| u16::from(sample)));
+                }
+                add(&mut sums, of_strip.iter().map(|&sum| u64::from(sum)));
+            } else {
+                let mut of_strip = vec![0u32; columns];
+                for row in strip {
+                    let pairs = self.row(row).as_chunks().0.iter();
+                    if self.swapped {
+                        add(&mut of_strip, pairs.map(|&pair| u32::from(u16::from_be_bytes(pair))));
+                    } else {
+                        add(&mut of_strip, pairs.map(|&pair| u32::from(u16::from_le_bytes(pair))));
+                    }
+                }
+                add(&mut sums, of_strip.iter().map(|&sum| u64::from(sum)));
+            }
         }
-        let value = |pair: &[u8]| {
-            let pair = [pair[0], pair[1]];
-            u64::from(if self.swapped { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) })
-        };
-        bytes.chunks_exact(2).map(value).sum()
+        sums
     }
+}
+
+fn add<T: AddAssign>(sums: &mut [T], samples: impl Iterator<Item = T>) {
+    sums.iter_mut().zip(samples).for_each(|(sum, sample)| *sum += sample);
 }

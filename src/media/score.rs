@@ -53,15 +53,10 @@ fn grid(plane: &super::frame::Plane<'_>, columns: usize, rows: usize) -> Vec<u16
     let mut cells = Vec::with_capacity(columns * rows);
     for row in 0..rows {
         let (top, bottom) = band(height, rows, row);
-        let mut sums = vec![0u64; columns];
-        for y in top..bottom {
-            for (column, sum) in sums.iter_mut().enumerate() {
-                let (left, right) = band(width, columns, column);
-                *sum += plane.sum(y, left, right);
-            }
-        }
-        for (column, sum) in sums.iter().enumerate() {
+        let sums = plane.column_sums(top..bottom);
+        for column in 0..columns {
             let (left, right) = band(width, columns, column);
+            let sum: u64 = sums[left..right].iter().sum();
             let samples = ((right - left) * (bottom - top)).max(1) as u64;
             cells.push(((sum * 256 / samples) >> (plane.bit_depth() - 8)).min(u64::from(u16::MAX)) as u16);
         }
@@ -106,6 +101,50 @@ mod tests {
                 } else {
                     assert!(covered.iter().all(|&sample| sample < length));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn means_are_those_of_the_samples() {
+        use ffmpeg_next::format::Pixel;
+        use ffmpeg_next::frame::Video;
+        // The last has more rows than are added up in one go, and samples as large as they can be.
+        for (format, width, height) in [
+            (Pixel::YUV420P, 333, 77),
+            (Pixel::YUV422P10LE, 64, 40),
+            (Pixel::YUV420P10BE, 30, 20),
+            (Pixel::GRAY8, 3, 2),
+            (Pixel::YUV444P16LE, 33, 1300),
+            (Pixel::YUV444P, 33, 1300),
+        ] {
+            let mut video = Video::new(format, width, height);
+            for plane in 0..video.planes() {
+                for (place, byte) in video.data_mut(plane).iter_mut().enumerate() {
+                    *byte = if height > 1000 { 255 } else { (place * place) as u8 };
+                }
+            }
+            let frame = Frame::new(video);
+            let plane = frame.plane(0).unwrap();
+            let shift = plane.bit_depth() - 8;
+            let sample = |row: usize, column: usize| match (shift, format) {
+                (0, _) => u64::from(plane.row(row)[column]),
+                (_, Pixel::YUV420P10BE) => {
+                    u64::from(u16::from_be_bytes(plane.row(row)[2 * column..][..2].try_into().unwrap()))
+                }
+                _ => u64::from(u16::from_le_bytes(plane.row(row)[2 * column..][..2].try_into().unwrap())),
+            };
+            for (columns, rows) in [(COLUMNS, ROWS), (1, 1)] {
+                let mut means = Vec::new();
+                for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
+                    let (top, bottom) = band(height as usize, rows, row);
+                    let (left, right) = band(width as usize, columns, column);
+                    let samples: Vec<u64> =
+                        (top..bottom).flat_map(|y| (left..right).map(move |x| sample(y, x))).collect();
+                    let mean = samples.iter().sum::<u64>() * 256 / samples.len().max(1) as u64;
+                    means.push((mean >> shift).min(0xFFFF) as u16);
+                }
+                assert_eq!(grid(&plane, columns, rows), means, "{format:?} {columns} x {rows}");
             }
         }
     }
