@@ -36,6 +36,11 @@ pub trait Pictures: Sync {
 
     /// All of them in presentation order, from the first. An error ends them.
     fn open(&self) -> Box<dyn Iterator<Item = Result<Arc<Frame>, Failure>> + '_>;
+
+    /// Whether each stays in memory for as long as this is here, rather than only until it is dropped.
+    fn stay(&self) -> bool {
+        false
+    }
 }
 
 /// One chunk for one rung.

@@ -290,6 +290,10 @@ impl Pictures for Supply<'_> {
         self.frames.chunk.frames as usize
     }
 
+    fn stay(&self) -> bool {
+        self.here.is_some()
+    }
+
     fn open(&self) -> Box<dyn Iterator<Item = Result<Arc<Frame>, Failure>> + '_> {
         if let Some(here) = &self.here {
             return Box::new(here.iter().map(|frame| Ok(Arc::clone(frame))));

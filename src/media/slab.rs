@@ -1,15 +1,17 @@
 //! Memory for decoded pictures that several processes see: the one that decodes writes each
-//! picture there once, and those that encode read it where it lies.
+//! picture there once, and those that encode read it where it lies. A slab whose pictures nobody
+//! sees any more goes back to its writer and is filled again: memory that the kernel has to clear
+//! and map first costs many times what writing a picture to it does.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ffmpeg::format::Pixel;
 use ffmpeg_next as ffmpeg;
 use memmap2::{Mmap, MmapMut, MmapOptions};
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
 use super::ffi::carry::{self, PlanePlace};
@@ -17,6 +19,8 @@ use super::{Frame, ffi};
 
 /// Rows and planes begin at multiples of this many bytes, as vector instructions like it.
 const ALIGN: usize = 64;
+/// Slabs that keep their memory while they wait to go back to their writer.
+const WAITING: usize = 4;
 
 /// A picture's format and size, by which both sides know how it lies in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +45,11 @@ impl Shape {
         let video = frame.video();
         let format = video.format().descriptor().map_or("none", |descriptor| descriptor.name());
         Shape { format: format.to_owned(), width: video.width(), height: video.height() }
+    }
+
+    #[cfg(test)]
+    pub fn named(format: &str, width: u32, height: u32) -> Shape {
+        Shape { format: format.to_owned(), width, height }
     }
 
     /// Bytes that a picture of this shape takes in a slab; `None` for a shape that nothing has.
@@ -75,6 +84,44 @@ impl Shape {
 pub struct Slab {
     file: File,
     map: Mmap,
+    /// What its writer calls it.
+    number: u32,
+    /// Where its number goes once nobody sees its pictures any more.
+    returns: Option<Returns>,
+}
+
+/// The numbers of slabs on their way back to the process that fills them.
+#[derive(Clone, Default)]
+pub struct Returns(Arc<Mutex<Vec<u32>>>);
+
+impl Returns {
+    /// Those that have come since the last call.
+    pub fn take(&self) -> Vec<u32> {
+        std::mem::take(&mut self.waiting())
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        let Some(returns) = &self.returns else { return };
+        if returns.waiting().len() >= WAITING {
+            // Its writer may be busy elsewhere for long. What is punched out reads as zeroes, and is memory
+            // again when it is written to; failing to only means that it is kept.
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            // Up to a multiple of any page's size: only whole pages go.
+            let _ = rustix::fs::fallocate(
+                &self.file,
+                flags,
+                0,
+                (self.map.len() as u64).next_multiple_of(1 << 16),
+            );
+        }
+        returns.waiting().push(self.number);
+    }
 }
 
 impl AsRef<[u8]> for Slab {
@@ -92,15 +139,34 @@ impl AsFd for Slab {
 impl Slab {
     /// A slab that another process has made.
     pub fn open(handle: OwnedFd) -> io::Result<Arc<Slab>> {
-        let seals = rustix::fs::fcntl_get_seals(&handle)?;
+        Slab::map(handle.into(), 0, None)
+    }
+
+    /// A slab of which another process shall be told, by its `number`, when it can be filled again.
+    pub fn lent(handle: OwnedFd, number: u32, returns: &Returns) -> io::Result<Arc<Slab>> {
+        Slab::map(handle.into(), number, Some(returns.clone()))
+    }
+
+    fn map(file: File, number: u32, returns: Option<Returns>) -> io::Result<Arc<Slab>> {
+        let seals = rustix::fs::fcntl_get_seals(&file)?;
         if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "memory that may be taken away again"));
         }
-        let file = File::from(handle);
         // SAFETY: the seals keep the mapped bytes there; whoever has written a picture tells of it
-        // only afterwards and never writes to it again.
+        // only afterwards, and writes there again only when told that nobody sees it any more.
         let map = unsafe { Mmap::map(&file)? };
-        Ok(Arc::new(Slab { file, map }))
+        Ok(Arc::new(Slab { file, map, number, returns }))
+    }
+
+    /// What its writer calls it.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Whether it is to be filled again once it is dropped here. No other process may then see it longer than
+    /// this one does.
+    pub fn is_lent(&self) -> bool {
+        self.returns.is_some()
     }
 
     /// The picture at `offset`; `None` if there can be none.
@@ -113,7 +179,7 @@ impl Slab {
             plane.offset += offset;
         }
         // SAFETY: the layout was made for this format and size, and all of it lies within the
-        // slab, in which no picture is written twice.
+        // slab, in which nothing is written over a picture that somebody sees.
         let size = (shape.width, shape.height);
         let video = unsafe { carry::frame_over(self, layout.format, size, &layout.planes)? };
         Some(Frame::in_slab(video, Arc::clone(self), offset))
@@ -128,8 +194,8 @@ pub struct SlabWriter {
 }
 
 impl SlabWriter {
-    /// Room for as many bytes.
-    pub fn new(bytes: usize) -> io::Result<SlabWriter> {
+    /// Room for as many bytes, in a slab of this number.
+    pub fn new(bytes: usize, number: u32) -> io::Result<SlabWriter> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = File::from(rustix::fs::memfd_create("rivet pictures", flags)?);
         file.set_len(bytes as u64)?;
@@ -137,13 +203,30 @@ impl SlabWriter {
         // All of it will be written: to have its pages put in at once takes less time than one by one.
         // SAFETY: nobody else has the file yet, and the seals keep its bytes there.
         let room = unsafe { MmapOptions::new().populate().map_mut(&file)? };
-        let slab = Slab::open(file.try_clone()?.into())?;
-        Ok(SlabWriter { slab, room, used: 0 })
+        Ok(SlabWriter { slab: Slab::map(file, number, None)?, room, used: 0 })
+    }
+
+    /// Room for as many bytes as it has, whatever was there before. False, and no change, while this
+    /// process has a picture of it.
+    ///
+    /// # Safety
+    ///
+    /// No other process may see a picture of it.
+    pub unsafe fn reuse(&mut self) -> bool {
+        let is_alone = Arc::get_mut(&mut self.slab).is_some();
+        if is_alone {
+            self.used = 0;
+        }
+        is_alone
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.room.len()
     }
 
     /// A slab with these bytes.
     pub fn holding(bytes: &[u8]) -> io::Result<Arc<Slab>> {
-        let mut writer = SlabWriter::new(bytes.len())?;
+        let mut writer = SlabWriter::new(bytes.len(), 0)?;
         writer.room.copy_from_slice(bytes);
         Ok(writer.slab)
     }
@@ -195,7 +278,7 @@ mod tests {
             [Pixel::YUV420P, Pixel::YUV422P10LE, Pixel::NV12, Pixel::RGB24, Pixel::GRAY8, Pixel::PAL8];
         let frames: Vec<Frame> = formats.iter().map(|&format| picture(format, 333, 77)).collect();
         let bytes = frames.iter().map(|frame| Shape::of(frame).bytes().unwrap() + ALIGN).sum();
-        let mut writer = SlabWriter::new(bytes).unwrap();
+        let mut writer = SlabWriter::new(bytes, 0).unwrap();
         let places: Vec<usize> = frames.iter().map(|frame| writer.place(frame).unwrap()).collect();
         assert_eq!(writer.place(&frames[0]), None, "it is full");
         let handle = writer.slab().as_fd().try_clone_to_owned().unwrap();
@@ -210,10 +293,64 @@ mod tests {
     }
 
     #[test]
+    fn a_slab_that_nobody_sees_is_filled_again() {
+        let (first, second) = (picture(Pixel::YUV420P, 64, 64), picture(Pixel::YUV420P, 62, 64));
+        let mut writer = SlabWriter::new(Shape::of(&first).bytes().unwrap(), 7).unwrap();
+        let returns = Returns::default();
+        let lend = |writer: &SlabWriter| {
+            let handle = writer.slab().as_fd().try_clone_to_owned().unwrap();
+            Slab::lent(handle, writer.slab().number(), &returns).unwrap()
+        };
+        for picture in [&first, &second, &first] {
+            let offset = writer.place(picture).unwrap();
+            let slab = lend(&writer);
+            let seen = slab.frame(offset, &Shape::of(picture)).unwrap();
+            drop(slab);
+            assert_eq!(seen.digest(), picture.digest());
+            assert!(returns.take().is_empty(), "somebody sees it");
+            drop(seen);
+            assert_eq!(returns.take(), [7]);
+            // SAFETY: nobody does.
+            assert!(unsafe { writer.reuse() });
+        }
+        let own = writer.slab().frame(0, &Shape::of(&first)).unwrap();
+        // SAFETY: no other process has it.
+        assert!(!unsafe { writer.reuse() });
+        drop(own);
+        // SAFETY: no other process has it.
+        assert!(unsafe { writer.reuse() });
+    }
+
+    #[test]
+    fn slabs_that_wait_long_hold_no_memory() {
+        let frame = picture(Pixel::YUV420P, 640, 480);
+        let returns = Returns::default();
+        let mut writers: Vec<SlabWriter> = (0..6)
+            .map(|number| SlabWriter::new(Shape::of(&frame).bytes().unwrap(), number).unwrap())
+            .collect();
+        for writer in &mut writers {
+            writer.place(&frame).unwrap();
+            let handle = writer.slab().as_fd().try_clone_to_owned().unwrap();
+            drop(Slab::lent(handle, writer.slab().number(), &returns).unwrap());
+        }
+        let has_memory =
+            |writer: &SlabWriter| rustix::fs::fstat(writer.slab().as_fd()).unwrap().st_blocks > 0;
+        let held: Vec<bool> = writers.iter().map(has_memory).collect();
+        assert_eq!(held, [true, true, true, true, false, false]);
+        assert_eq!(returns.take(), [0, 1, 2, 3, 4, 5]);
+        // They are as good as new.
+        let last = &mut writers[5];
+        // SAFETY: no other process has it.
+        assert!(unsafe { last.reuse() });
+        let offset = last.place(&frame).unwrap();
+        assert_eq!(last.slab().frame(offset, &Shape::of(&frame)).unwrap().digest(), frame.digest());
+    }
+
+    #[test]
     fn what_lies_outside_is_no_picture() {
         let frame = picture(Pixel::YUV420P, 64, 64);
         let shape = Shape::of(&frame);
-        let mut writer = SlabWriter::new(shape.bytes().unwrap()).unwrap();
+        let mut writer = SlabWriter::new(shape.bytes().unwrap(), 0).unwrap();
         writer.place(&frame).unwrap();
         let slab = writer.slab();
         assert!(slab.frame(1, &shape).is_none());

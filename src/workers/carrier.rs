@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::media::{Frame, Shape, Slab, SlabWriter};
+use crate::media::{Frame, Returns, Shape, Slab, SlabWriter};
 
 use super::protocol::{Carried, Samples};
 
@@ -12,6 +12,8 @@ use super::protocol::{Carried, Samples};
 #[derive(Default)]
 pub(super) struct Parcel {
     pub pictures: Vec<Carried>,
+    /// Bytes that all pictures take that were added.
+    pub bytes: usize,
     slabs: Vec<Arc<Slab>>,
 }
 
@@ -24,14 +26,17 @@ impl Parcel {
 /// Sends the pictures of one job.
 pub(super) struct Sender {
     shares: bool,
+    /// Whether the pictures stay here for as long as the other side may see them.
+    stay: bool,
     /// Where the last picture lay.
     last: Option<Arc<Slab>>,
 }
 
 impl Sender {
-    /// `shares`: whether the other side sees this side's memory.
-    pub(super) fn new(shares: bool) -> Sender {
-        Sender { shares, last: None }
+    /// `shares`: whether the other side sees this side's memory. `stay`: whether the pictures are kept
+    /// here until the job has ended.
+    pub(super) fn new(shares: bool, stay: bool) -> Sender {
+        Sender { shares, stay, last: None }
     }
 
     /// Adds a picture to a parcel; `None` where there is no memory for it.
@@ -42,27 +47,30 @@ impl Sender {
             Some(Samples::Here(bytes.get(offset..offset + shape.bytes()?)?.to_vec()))
         };
         let copied;
-        let (slab, offset) = match frame.place() {
+        // A slab that goes back to its writer with the picture must not be seen any more then.
+        let place = frame.place().filter(|(slab, _)| self.stay || !self.shares || !slab.is_lent());
+        let (slab, offset) = match place {
             Some((slab, offset)) => (slab, offset),
             None => {
-                let mut writer = SlabWriter::new(shape.bytes()?).ok()?;
+                let mut writer = SlabWriter::new(shape.bytes()?, 0).ok()?;
                 let offset = writer.place(frame)?;
                 copied = Arc::clone(writer.slab());
                 (&copied, offset)
             }
         };
         let samples = if self.shares { self.shared(slab, offset, parcel) } else { here(slab, offset)? };
+        parcel.bytes += shape.bytes()?;
         parcel.pictures.push(Carried { shape, samples });
         Some(())
     }
 
     fn shared(&mut self, slab: &Arc<Slab>, offset: usize, parcel: &mut Parcel) -> Samples {
-        let next = !self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, slab));
-        if next {
-            self.last = Some(Arc::clone(slab));
-            parcel.slabs.push(Arc::clone(slab));
+        if self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, slab)) {
+            return Samples::Shared { next: None, offset };
         }
-        Samples::Shared { next, offset }
+        self.last = Some(Arc::clone(slab));
+        parcel.slabs.push(Arc::clone(slab));
+        Samples::Shared { next: Some(slab.number()), offset }
     }
 }
 
@@ -70,9 +78,16 @@ impl Sender {
 #[derive(Default)]
 pub(super) struct Receiver {
     last: Option<Arc<Slab>>,
+    /// Where slabs go that are to be filled again.
+    returns: Option<Returns>,
 }
 
 impl Receiver {
+    /// Of pictures whose slabs go back by `returns`.
+    pub(super) fn returning(returns: Returns) -> Receiver {
+        Receiver { last: None, returns: Some(returns) }
+    }
+
     /// A picture; `handles` are those that came with its message, and have not been used yet. `None`
     /// where it cannot be what was sent.
     pub(super) fn frame(
@@ -82,12 +97,52 @@ impl Receiver {
     ) -> Option<Frame> {
         match &carried.samples {
             Samples::Shared { next, offset } => {
-                if *next {
-                    self.last = Some(Slab::open(handles.next()?).ok()?);
+                if let Some(number) = next {
+                    let handle = handles.next()?;
+                    let slab = match &self.returns {
+                        Some(returns) => Slab::lent(handle, *number, returns),
+                        None => Slab::open(handle),
+                    };
+                    self.last = Some(slab.ok()?);
                 }
                 self.last.as_ref()?.frame(*offset, &carried.shape)
             }
             Samples::Here(bytes) => SlabWriter::holding(bytes).ok()?.frame(0, &carried.shape),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The picture as the other side gets it, and whether it lies where it did.
+    fn across(stay: bool, frame: &Frame) -> (Frame, bool) {
+        let (mut sender, mut parcel) = (Sender::new(true, stay), Parcel::default());
+        sender.add(frame, &mut parcel).unwrap();
+        let place = |slab: BorrowedFd<'_>| rustix::fs::fstat(slab).unwrap().st_ino;
+        let (slab, _) = frame.place().unwrap();
+        let is_there = place(parcel.handles()[0]) == place(slab.as_fd());
+        let handles: Vec<OwnedFd> =
+            parcel.handles().iter().map(|handle| handle.try_clone_to_owned().unwrap()).collect();
+        let received = Receiver::default().frame(&parcel.pictures[0], &mut handles.into_iter());
+        (received.unwrap(), is_there)
+    }
+
+    #[test]
+    fn what_may_be_written_over_is_not_shown_for_longer() {
+        let shape = Shape::named("yuv420p", 64, 48);
+        let bytes: Vec<u8> = (0..shape.bytes().unwrap()).map(|place| (place * 7) as u8).collect();
+        let slab = SlabWriter::holding(&bytes).unwrap();
+        let returns = Returns::default();
+        let lent = Slab::lent(slab.as_fd().try_clone_to_owned().unwrap(), 3, &returns).unwrap();
+        let (own, lent) = (slab.frame(0, &shape).unwrap(), lent.frame(0, &shape).unwrap());
+        for (stay, frame, is_there) in
+            [(true, &own, true), (false, &own, true), (true, &lent, true), (false, &lent, false)]
+        {
+            let (received, where_it_lay) = across(stay, frame);
+            assert_eq!(received.digest(), frame.digest());
+            assert_eq!(where_it_lay, is_there);
         }
     }
 }

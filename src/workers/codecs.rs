@@ -238,8 +238,10 @@ impl WorkerDecoding {
                     frames: self.options.frames,
                     gpu: self.options.gpu.clone(),
                 };
+                process.return_slabs(patience)?;
                 process.send(&Request::Decode(Box::new(request)), &[], patience)?;
-                let (receiver, pictures) = (Receiver::default(), VecDeque::new());
+                let receiver = Receiver::returning(process.returns().clone());
+                let pictures = VecDeque::new();
                 empty.insert(Session { process, receiver, due: 0, to_pass: self.told, pictures })
             }
         };
@@ -252,7 +254,10 @@ impl WorkerDecoding {
                 session.process.send(&Request::More(session.due), &[], patience)?;
             }
             match session.process.answer(patience)? {
-                (Reply::Decoded(pictures), handles) => session.take(pictures, handles)?,
+                (Reply::Decoded(pictures), handles) => {
+                    session.take(pictures, handles)?;
+                    session.process.return_slabs(patience)?;
+                }
                 (Reply::DecodeEnded(result, gpu), _) => return Ok(Next::End(result, gpu)),
                 _ => return Err(unexpected()),
             }

@@ -20,8 +20,8 @@ pub struct WorkerExecutor {
 }
 
 impl WorkerExecutor {
-    /// Those of the wanted encoders that are here, each with as many slots. A device is looked for by a worker, so that a driver that hangs or crashes is none of
-    /// the build's.
+    /// Those of the wanted encoders that are here, each with as many slots. A device is looked for by a
+    /// worker, so that a driver that hangs or crashes is none of the build's.
     pub fn find(pool: &Arc<WorkerPool>, slots: usize, wanted: &BTreeSet<&str>) -> Result<Found, Failure> {
         let (devices, others): (BTreeSet<&str>, BTreeSet<&str>) =
             wanted.iter().partition(|encoder| executors::is_on_device(encoder));
@@ -83,7 +83,7 @@ impl WorkerExecutor {
         }));
         process.send(&request, &[], patience).map_err(|loss| self.failure(loss))?;
         let mut pictures = job.pictures.open();
-        let mut sender = Sender::new(process.shares());
+        let mut sender = Sender::new(process.shares(), job.pictures.stay());
         loop {
             match process.answer(patience).map_err(|loss| self.failure(loss))?.0 {
                 Reply::Want(count) => {

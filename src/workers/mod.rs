@@ -13,6 +13,7 @@ mod encode;
 mod pool;
 mod process;
 mod protocol;
+mod room;
 mod serve;
 
 pub use codecs::WorkerCodecs;

@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal};
 
 use super::channel::{Channel, Wait};
 use super::protocol::{Greeting, Reply, Request};
+use crate::media::Returns;
 
 /// How a worker is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub(super) struct WorkerProcess {
     /// What it says on its standard error.
     words: File,
     cancelled: Arc<AtomicBool>,
+    /// Its slabs that nobody sees any more.
+    returns: Returns,
 }
 
 impl WorkerProcess {
@@ -90,7 +93,8 @@ impl WorkerProcess {
             }
             (child, Channel::new(input, output, false))
         };
-        Ok(WorkerProcess { child, channel, words, cancelled: Arc::clone(cancelled) })
+        let (cancelled, returns) = (Arc::clone(cancelled), Returns::default());
+        Ok(WorkerProcess { child, channel, words, cancelled, returns })
     }
 
     /// Whether pictures can be left in memory that both sides see.
@@ -108,6 +112,17 @@ impl WorkerProcess {
         let wait = self.waiting(patience);
         let sent = self.channel.send(request, handles, &wait);
         sent.map_err(|error| self.lost(&error, patience))
+    }
+
+    /// Where its slabs go once nobody sees them any more.
+    pub(super) fn returns(&self) -> &Returns {
+        &self.returns
+    }
+
+    /// Tells it of slabs that it can fill again.
+    pub(super) fn return_slabs(&mut self, patience: Duration) -> Result<(), Loss> {
+        let slabs = self.returns.take();
+        if slabs.is_empty() { Ok(()) } else { self.send(&Request::Returned(slabs), &[], patience) }
     }
 
     /// `patience`: how long it may say nothing.

@@ -22,7 +22,7 @@ pub(super) struct Greeting {
 }
 
 /// Changes with any change of what is said.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 impl Greeting {
     pub(super) fn here() -> Greeting {
@@ -42,6 +42,8 @@ pub(super) enum Request {
     Decode(Box<DecodeRequest>),
     /// So many more pictures are wanted of the span that is being decoded.
     More(u32),
+    /// Slabs of decoded pictures that nobody sees any more, by their numbers. Comes at any time.
+    Returned(Vec<u32>),
     /// Which GPUs there are that decode.
     Gpus,
     /// Which of these encoders there are, with so many slots.
@@ -117,9 +119,9 @@ pub(super) struct Carried {
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum Samples {
-    /// In shared memory, at this offset: in the next of the slabs that came with the message, or in
-    /// that of the picture before it.
-    Shared { next: bool, offset: usize },
+    /// In shared memory, at this offset: in the next of the slabs that came with the message, which has
+    /// this number, or in that of the picture before it.
+    Shared { next: Option<u32>, offset: usize },
     /// In the message itself, as they lie in a slab.
     Here(#[serde(with = "serde_bytes")] Vec<u8>),
 }

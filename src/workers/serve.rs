@@ -11,18 +11,16 @@ use rustix::event::{PollFd, PollFlags};
 use crate::executors::{self, About, EncodeJob, EncodedChunk, Executor, Failure, Found, Pictures, Wanted};
 use crate::media::{
     self, Codecs, CodecsHere, DecodedPicture, Decoding, DecodingHere, Frame, GpuDecoder, MediaError, OnGpu,
-    Shape, SlabWriter, SoundSource, SpanDecoder, TrackParameters,
+    SoundSource, SpanDecoder, TrackParameters,
 };
 
 use super::carrier::{Parcel, Receiver, Sender};
 use super::channel::{Blocks, Channel};
 use super::protocol::{CarriedPicture, DecodeRequest, EncodeRequest, Greeting, Reply, Request};
+use super::room::{Room, SLAB, no_room};
 
-/// Pictures in one message.
+/// Pictures in one message, at most; few enough to fill one slab.
 const BATCH: u32 = 16;
-/// Bytes of a slab, but for pictures that are larger: few enough that its memory is soon free again,
-/// which it is when its last picture has been encoded, and enough that open files do not run out.
-const SLAB: usize = 32 << 20;
 /// Samples of sound in one message, about.
 const SAMPLES: usize = 1 << 18;
 /// How often a long job says that it is alive.
@@ -63,6 +61,7 @@ pub fn serve(shares_memory: bool) -> io::Result<()> {
     media::init();
     let mut server = Server {
         channel: Channel::new(input, output, shares_memory),
+        room: Room::new(shares_memory),
         executors: Vec::new(),
         parameters: None,
         gpu: None,
@@ -71,6 +70,7 @@ pub fn serve(shares_memory: bool) -> io::Result<()> {
     while let Some((request, _)) = server.channel.receive(&Blocks)? {
         match request {
             Request::Encode(request) => {
+                server.room.clear();
                 let outcome = server.encode(&request);
                 server.reply(&Reply::Encoded(outcome), &Parcel::default())?;
             }
@@ -105,6 +105,7 @@ pub fn serve(shares_memory: bool) -> io::Result<()> {
                 let packets = CodecsHere.encode_sound(*window);
                 server.reply(&Reply::SoundEncoded(packets), &Parcel::default())?;
             }
+            Request::Returned(slabs) => server.room.take_back(&slabs),
             Request::Pictures(_) | Request::More(_) => return Err(out_of_turn()),
         }
     }
@@ -132,6 +133,7 @@ fn out_of_turn() -> io::Error {
 
 struct Server {
     channel: Channel,
+    room: Room,
     /// Those that it has opened.
     executors: Vec<Arc<dyn Executor>>,
     /// Of the track that was decoded last.
@@ -219,83 +221,86 @@ impl Server {
             Ok(decoder) => DecodingHere { decoder, frames, given_to_gpu: gpu.is_some() },
             Err(error) => return Ok((Err(error), failure)),
         };
-        let mut sender = Sender::new(self.channel.shares());
-        let mut room = Room { left: count, writer: None };
+        let end = self.send_pictures(&mut decoding, count)?;
+        self.room.close();
+        Ok((end, failure.or_else(|| decoding.on_gpu())))
+    }
+
+    /// Sends a span's pictures, of which there are `count` at most, as they are wanted.
+    fn send_pictures(
+        &mut self,
+        decoding: &mut DecodingHere,
+        count: usize,
+    ) -> io::Result<Result<(), MediaError>> {
+        // The build keeps none of these slabs from being filled again for longer than it sees them.
+        let mut sender = Sender::new(self.channel.shares(), true);
+        let mut to_come = count;
         loop {
-            let Some((Request::More(wanted), _)) = self.channel.receive(&Blocks)? else {
-                return Err(out_of_turn());
+            let mut wanted = match self.channel.receive(&Blocks)? {
+                Some((Request::More(wanted), _)) => wanted,
+                Some((Request::Returned(slabs), _)) => {
+                    self.room.take_back(&slabs);
+                    continue;
+                }
+                _ => return Err(out_of_turn()),
             };
-            let mut left = wanted;
-            while left > 0 {
+            while wanted > 0 {
                 let mut parcel = Parcel::default();
                 let mut pictures = Vec::new();
                 let mut end = None;
-                while pictures.len() < left.min(BATCH) as usize {
+                while pictures.len() < wanted.min(BATCH) as usize && parcel.bytes < SLAB && end.is_none() {
                     match decoding.next_picture() {
-                        Ok(Some(picture)) => pictures.push(room.carry(picture, &mut sender, &mut parcel)?),
+                        Ok(Some(picture)) => {
+                            pictures.push(carry(&mut self.room, picture, to_come, &mut sender, &mut parcel)?);
+                            to_come = to_come.saturating_sub(1);
+                        }
                         Ok(None) => end = Some(Ok(())),
                         Err(error) => end = Some(Err(error)),
                     }
-                    if end.is_some() {
-                        break;
-                    }
                 }
-                left -= pictures.len() as u32;
+                wanted -= pictures.len() as u32;
                 self.reply(&Reply::Decoded(pictures), &parcel)?;
                 if let Some(end) = end {
-                    return Ok((end, failure.or_else(|| decoding.on_gpu())));
+                    return Ok(end);
+                }
+                // After the last it may be told to go on already.
+                if wanted > 0 {
+                    self.take_returned()?;
                 }
             }
         }
     }
-}
 
-/// Memory for the pictures of a span, a slab at a time.
-struct Room {
-    /// Pictures that are still to come, at most.
-    left: usize,
-    writer: Option<SlabWriter>,
-}
-
-impl Room {
-    fn carry(
-        &mut self,
-        picture: DecodedPicture,
-        sender: &mut Sender,
-        parcel: &mut Parcel,
-    ) -> io::Result<CarriedPicture> {
-        let DecodedPicture { rank, digest, signature, frame } = picture;
-        let carried = match frame {
-            Some(frame) => {
-                let frame = self.place(&frame)?;
-                sender.add(&frame, parcel).ok_or_else(no_room)?;
-                parcel.pictures.pop()
+    /// Takes the slabs back that the build has returned meanwhile.
+    fn take_returned(&mut self) -> io::Result<()> {
+        while self.channel.has_input()? {
+            match self.channel.receive(&Blocks)? {
+                Some((Request::Returned(slabs), _)) => self.room.take_back(&slabs),
+                _ => return Err(out_of_turn()),
             }
-            None => None,
-        };
-        self.left = self.left.saturating_sub(1);
-        Ok(CarriedPicture { rank, digest, signature, frame: carried })
-    }
-
-    /// The one copy of a decoded picture.
-    fn place(&mut self, frame: &Frame) -> io::Result<Frame> {
-        let shape = Shape::of(frame);
-        if let Some(writer) = &mut self.writer
-            && let Some(offset) = writer.place(frame)
-        {
-            return writer.slab().frame(offset, &shape).ok_or_else(no_room);
         }
-        let each = shape.bytes().ok_or_else(no_room)?.next_multiple_of(64);
-        let pictures = (SLAB / each).clamp(1, self.left.max(1));
-        let writer = SlabWriter::new(each.saturating_mul(pictures))?;
-        let writer = self.writer.insert(writer);
-        let offset = writer.place(frame).ok_or_else(no_room)?;
-        writer.slab().frame(offset, &shape).ok_or_else(no_room)
+        Ok(())
     }
 }
 
-fn no_room() -> io::Error {
-    io::Error::new(io::ErrorKind::OutOfMemory, "no memory for a picture")
+/// A picture as it goes into a message; `left` are still to come with it.
+fn carry(
+    room: &mut Room,
+    picture: DecodedPicture,
+    left: usize,
+    sender: &mut Sender,
+    parcel: &mut Parcel,
+) -> io::Result<CarriedPicture> {
+    let DecodedPicture { rank, digest, signature, frame } = picture;
+    let frame = match frame {
+        Some(frame) => {
+            let frame = room.place(&frame, left)?;
+            sender.add(&frame, parcel).ok_or_else(no_room)?;
+            parcel.pictures.pop()
+        }
+        None => None,
+    };
+    Ok(CarriedPicture { rank, digest, signature, frame })
 }
 
 /// The pictures of an encode, asked for as they are wanted.

@@ -1,10 +1,12 @@
-//! How fast a GPU decodes for rivet, against a bare loop that has the GPU decode the same packets and
-//! looks at none of its pictures: with 1 decoder, 2, and so on to as many as there are engines, and with
-//! twice as many. All are measured in one run, and quoted as ratios: what reaches the host, what is
-//! digested there besides, and what a build gets, from processes of their own, of which it has one for
-//! each engine.
+//! How fast a build gets its pictures, from processes of their own in which each picture is digested and
+//! looked at for cuts. All of a film is measured in one run, and quoted as ratios.
 //!
-//! `cargo bench --bench nvdec -- FILM…` with H.264 or HEVC in MP4, Matroska or MPEG-TS. `RIVET` names the
+//! Of software, on one thread and on two side by side, to what the bare decoder makes. Of a GPU to a bare
+//! loop that has it decode the same packets and looks at none of its pictures: with 1 decoder, 2, and so on
+//! to as many as there are engines, and with twice as many; besides, what reaches the host, and what is
+//! digested there.
+//!
+//! `cargo bench --bench decode -- FILM…` with H.264 or HEVC in MP4, Matroska or MPEG-TS. `RIVET` names the
 //! program that is to be the processes, where the one that was built with this is elsewhere.
 
 use std::path::{Path, PathBuf};
@@ -12,7 +14,9 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use ffmpeg_next as ffmpeg;
-use rivet::media::{self, Codecs, DecodeOptions, GpuDecoder, OnGpu, PacketReader, SpanDecoder, VideoTrack};
+use rivet::media::{
+    self, Codecs, CodecsHere, DecodeOptions, GpuDecoder, OnGpu, PacketReader, SpanDecoder, VideoTrack,
+};
 use rivet::nvidia::{self, Codec, Nvdec, NvidiaError, Picture, PictureSink, VideoDecoder, VideoFormat};
 use rivet::workers::{WorkerCodecs, WorkerCommand, WorkerOptions, WorkerPool};
 
@@ -27,31 +31,54 @@ fn main() {
         films.push(DEFAULT.into());
     }
     let (gpus, _) = media::gpu_decoders();
-    let Some(gpu) = gpus.first() else {
-        println!("skipped: there is no GPU that decodes on this machine");
-        return;
-    };
-    println!("{}, {} engines", gpu.name, gpu.engines);
     for film in films {
-        measure(&film, gpu);
+        let track = Arc::new(media::scan(&film, &|| false).expect("a film").video);
+        println!("{}: {} {}x{}, frames a second", film.display(), track.codec, track.width, track.height);
+        software(&film, &track);
+        match gpus.first() {
+            Some(gpu) => hardware(&film, &track, gpu),
+            None => println!("there is no GPU that decodes on this machine"),
+        }
     }
 }
 
-fn measure(film: &Path, gpu: &GpuDecoder) {
-    let track = Arc::new(media::scan(film, &|| false).expect("a film").video);
-    let stream = Stream::read(film, &track);
+fn software(film: &Path, track: &Arc<VideoTrack>) {
+    println!("software      bare   and looked at  of bare   in a build  of bare");
+    let rounds = FRAMES.div_ceil(track.packets as usize);
+    let frames = rounds * track.packets as usize;
+    let (here, apart) = (CodecsHere, workers());
+    let bare = || spans(film, track, None, false, rounds);
+    let looked_at = || spans_of_a_build(film, track, None, &here, rounds);
+    let built = || spans_of_a_build(film, track, None, &apart, rounds);
+    rate(frames, 1, &bare);
+    for decoders in 1..=2 {
+        let (bare, looked_at) = (rate(frames, decoders, &bare), rate(frames, decoders, &looked_at));
+        // Processes start with their first span, and are kept.
+        rate(frames, decoders, &built);
+        let built = rate(frames, decoders, &built);
+        let percent = |rate: f64| 100.0 * rate / bare;
+        println!(
+            "{decoders:>8} {bare:>9.0} {looked_at:>15.0} {:>7.0}% {built:>12.0} {:>7.0}%",
+            percent(looked_at),
+            percent(built)
+        );
+    }
+}
+
+fn hardware(film: &Path, track: &Arc<VideoTrack>, gpu: &GpuDecoder) {
+    println!("{}, {} engines", gpu.name, gpu.engines);
+    let stream = Stream::read(film, track);
     let nvdec = nvidia::gpus()
         .and_then(|gpus| Nvdec::open(gpus.iter().find(|other| other.uuid == gpu.uuid).unwrap_or(&gpus[0])))
         .expect("the GPU");
     let rounds = FRAMES.div_ceil(track.packets as usize);
     let frames = rounds * track.packets as usize;
-    println!("{}: {} {}x{}, frames a second", film.display(), track.codec, track.width, track.height);
     println!("decoders      bare   on the host  of bare   and digested  of bare   in a build  of bare");
     let codecs = workers();
     let bare = || -> Work<'_> { Box::new(|| (0..rounds).for_each(|_| stream.decode(&nvdec))) };
-    let fetched = || spans(film, &track, Some(gpu), false, rounds);
-    let digested = || spans(film, &track, Some(gpu), true, rounds);
-    let built = || spans_of_a_build(film, &track, gpu, &codecs, rounds);
+    let fetched = || spans(film, track, Some(gpu), false, rounds);
+    let digested = || spans(film, track, Some(gpu), true, rounds);
+    let built = || spans_of_a_build(film, track, Some(gpu), &codecs, rounds);
     // Decoders are made the first time, and kept.
     rate(frames, 1, &bare);
     let engines = gpu.engines as usize;
@@ -69,8 +96,6 @@ fn measure(film: &Path, gpu: &GpuDecoder) {
             percent(built)
         );
     }
-    let software = rate(track.packets as usize, 1, &|| spans(film, &track, None, false, 1));
-    println!("software, one thread: {software:.0}");
 }
 
 /// What is measured, readied.
@@ -137,23 +162,24 @@ fn workers() -> WorkerCodecs {
     WorkerCodecs::new(Arc::new(WorkerPool::new(options, Arc::default())))
 }
 
-/// What a build does: each picture is digested, looked at for cuts, and handed over in shared memory.
+/// What a build does: each picture is digested, looked at for cuts, and handed over.
 fn spans_of_a_build<'a>(
     film: &Path,
     track: &'a Arc<VideoTrack>,
-    gpu: &'a GpuDecoder,
-    codecs: &'a WorkerCodecs,
+    gpu: Option<&'a GpuDecoder>,
+    codecs: &'a dyn Codecs,
     rounds: usize,
 ) -> Work<'a> {
     let mut reader = PacketReader::open(film, Arc::clone(track)).expect("the film");
     let numbers = (0..rounds).flat_map(|_| 0..track.spans.len());
-    let options = DecodeOptions { threads: 1, frames: true, at_once: true, gpu: Some(gpu.uuid.clone()) };
+    let options =
+        DecodeOptions { threads: 1, frames: true, at_once: true, gpu: gpu.map(|gpu| gpu.uuid.clone()) };
     Box::new(move || {
         for number in numbers {
             let span = reader.read_span(number).expect("a span");
             let mut decoding = codecs.open(span, &options).expect("a worker");
             while decoding.next_picture().expect("a picture").is_some() {}
-            assert_eq!(decoding.on_gpu(), Some(OnGpu::Did));
+            assert_eq!(decoding.on_gpu(), gpu.map(|_| OnGpu::Did));
         }
     })
 }
