@@ -416,6 +416,22 @@ pub(super) fn is_discarded(packet: &mut Packet) -> bool {
     packet_flags(packet) & ffi::AV_PKT_FLAG_DISCARD != 0
 }
 
+/// All rows of a plane, where one begins right after the other.
+pub(super) fn rows(frame: &frame::Video, plane: usize) -> Option<&[u8]> {
+    let (row_bytes, rows) = plane_shape(frame.format(), frame.width(), frame.height(), plane)?;
+    if plane >= 4 || rows == 0 {
+        return None;
+    }
+    // SAFETY: as for `row` below; the rows that a decoded frame holds are one piece if their distance is
+    // their length.
+    unsafe {
+        let raw = &*frame.as_ptr();
+        let is_one = raw.linesize[plane] > 0 && raw.linesize[plane] as usize == row_bytes;
+        let is_one = is_one && !raw.data[plane].is_null();
+        is_one.then(|| std::slice::from_raw_parts(raw.data[plane], row_bytes * rows))
+    }
+}
+
 /// The first `bytes` bytes of a row of a plane. Rows may be stored bottom up, with a negative
 /// stride, as uncompressed AVI has them. Empty where the frame has no such row.
 pub(super) fn row(frame: &frame::Video, plane: usize, row: usize, bytes: usize) -> &[u8] {

@@ -82,13 +82,19 @@ impl Frame {
         hasher.update(name.as_bytes()).update(&[0]);
         hasher.update(&self.video.width().to_le_bytes());
         hasher.update(&self.video.height().to_le_bytes());
-        /// BLAKE3 is many times as fast on much at once as on a row.
+        /// BLAKE3 is many times as fast on much at once as on a row, and faster where nothing is copied.
         const AT_ONCE: usize = 64 * 1024;
         let mut rows = Vec::with_capacity(2 * AT_ONCE);
         for number in 0..4 {
             let Some(plane) = self.plane(number) else {
                 continue;
             };
+            if let Some(all) = ffi::rows(&self.video, number) {
+                hasher.update(&rows);
+                rows.clear();
+                hasher.update(all);
+                continue;
+            }
             for row in 0..plane.rows {
                 rows.extend_from_slice(plane.row(row));
                 if rows.len() >= AT_ONCE {
@@ -160,4 +166,29 @@ impl Plane<'_> {
 
 fn add<T: AddAssign>(sums: &mut [T], samples: impl Iterator<Item = T>) {
     sums.iter_mut().zip(samples).for_each(|(sum, sample)| *sum += sample);
+}
+
+#[cfg(test)]
+mod tests {
+    use ffmpeg::format::Pixel;
+
+    use super::*;
+
+    /// Whether or not a row begins where the one before it ends.
+    #[test]
+    fn a_digest_is_that_of_the_visible_samples() {
+        for (width, is_one) in [(320, true), (333, false)] {
+            let mut video = Video::new(Pixel::GRAY8, width, 400);
+            assert_eq!(video.stride(0) == width as usize, is_one);
+            for (place, byte) in video.data_mut(0).iter_mut().enumerate() {
+                *byte = (place * 7 / 3) as u8;
+            }
+            let mut expected = blake3::Hasher::new_derive_key("rivet frame v1");
+            expected.update(b"gray\0").update(&width.to_le_bytes()).update(&400u32.to_le_bytes());
+            for row in video.data(0).chunks(video.stride(0)) {
+                expected.update(&row[..width as usize]);
+            }
+            assert_eq!(Frame::new(video).digest().0, *expected.finalize().as_bytes());
+        }
+    }
 }
