@@ -70,7 +70,7 @@ struct LadderArgs {
     cache: CacheDirArg,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct CacheDirArg {
     /// Where results are cached [default: the spec's `cache.dir`, else $XDG_CACHE_HOME/rivet, else
     /// ~/.cache/rivet]

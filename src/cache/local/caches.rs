@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::{Collected, GcRules, LocalCache, Tally, Verified};
+use super::{Collected, GcRules, LocalCache, Pin, Tally, Verified};
 use crate::cache::{CacheError, all_apart};
 
 pub struct Caches(Vec<Arc<LocalCache>>);
@@ -30,6 +30,23 @@ impl Caches {
     /// Where they lie, the one that others lie apart from first.
     pub fn folders(&self) -> impl Iterator<Item = &Path> {
         self.0.iter().map(|cache| cache.folder())
+    }
+
+    /// All pins, in order of their names. See [`LocalCache::pins`].
+    pub fn pins(&self) -> Result<Vec<Pin>, CacheError> {
+        let pins = self.0.iter().map(|cache| cache.pins()).collect::<Result<Vec<_>, _>>()?;
+        let mut pins: Vec<Pin> = pins.into_iter().flatten().collect();
+        pins.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(pins)
+    }
+
+    /// Takes a pin away, wherever it is; `false` if there was none.
+    pub fn unpin(&self, name: &str) -> Result<bool, CacheError> {
+        let mut was_there = false;
+        for cache in &self.0 {
+            was_there |= cache.unpin(name)?;
+        }
+        Ok(was_there)
     }
 
     /// Cleans them, and returns the sums. What may stay is for all together: where it is not enough each
@@ -147,7 +164,8 @@ mod tests {
     fn what_lies_apart_is_cleaned_verified_and_cleared_too() {
         let go = AtomicBool::new(false);
         let (dir, [one, other]) = two(10_000);
-        let all = || Caches::in_folder(dir.path(), LocalCache::open).unwrap();
+        let all_of = |dir: &tempfile::TempDir| Caches::in_folder(dir.path(), LocalCache::open).unwrap();
+        let all = || all_of(&dir);
         assert_eq!(all().folders().collect::<Vec<_>>(), [one.folder(), other.folder()]);
         assert_eq!(all().verify(false, &go, &|_, _| {}).unwrap().read.files, 4);
         let rules = |max_bytes| GcRules { max_bytes: Some(max_bytes), ..GcRules::default() };
@@ -158,8 +176,19 @@ mod tests {
         assert!(!too_much.is_over() && too_much.removed.total().files > 0, "{too_much:?}");
 
         let (dir, [one, other]) = two(10);
+        let pin = |name: &str| {
+            let name = name.to_owned();
+            Pin { name, spec: "ladder.toml".into(), pinned_at: 1, titles: Vec::new() }
+        };
+        one.pin(&pin("b")).unwrap();
+        other.pin(&pin("a")).unwrap();
+        assert_eq!(all_of(&dir).pins().unwrap(), [pin("a"), pin("b")]);
+        assert!(all_of(&dir).unpin("a").unwrap() && !all_of(&dir).unpin("a").unwrap());
+        assert_eq!(all_of(&dir).pins().unwrap(), [pin("b")]);
+        assert!(one.unpin("b").unwrap());
+
         let build = other.announce().unwrap();
-        let all = || Caches::in_folder(dir.path(), LocalCache::open).unwrap();
+        let all = || all_of(&dir);
         assert!(matches!(all().clear(&go), Err(CacheError::Busy { builds: 1 })));
         assert_eq!(one.stats(&|_, _| None).unwrap().blobs, 1, "nothing goes before it is refused");
         drop(build);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use rivet::cache::{Pin, PinnedTitle, Tiers};
+use rivet::cache::{LocalCache, Pin, PinnedTitle, Tiers};
 use rivet::graph;
 
 use super::{WhichArgs, check_built};
@@ -86,10 +86,10 @@ pub fn pin(args: &PinArgs) -> Result<Exit, Exit> {
 pub fn unpin(args: &UnpinArgs) -> Result<Exit, Exit> {
     // Where the name is a spec's, its cache is meant.
     let path = Path::new(&args.name);
-    let ladder = if path.is_file() { Some(load(path)?) } else { None };
-    let cache = open_cache(&args.cache, ladder.as_ref())?;
+    let ladder = path.is_file().then(|| path.to_owned());
+    let caches = WhichArgs { ladder, cache: args.cache.clone() }.all(LocalCache::open)?;
     for name in [args.name.clone(), default_name(path)] {
-        if cache.unpin(&name).map_err(|error| cache_failed(&error))? {
+        if caches.unpin(&name).map_err(|error| cache_failed(&error))? {
             print(format_args!("{name} is no longer pinned"));
             return Ok(Exit::Done);
         }
@@ -99,8 +99,8 @@ pub fn unpin(args: &UnpinArgs) -> Result<Exit, Exit> {
 }
 
 pub fn list(args: &PinsArgs) -> Result<Exit, Exit> {
-    let cache = args.which.look()?;
-    let pins = cache.pins().map_err(|error| cache_failed(&error))?;
+    let caches = args.which.all(LocalCache::open_to_look)?;
+    let pins = caches.pins().map_err(|error| cache_failed(&error))?;
     if args.json {
         let pins: Vec<_> = pins.iter().map(json).collect();
         print_json(&pins);
