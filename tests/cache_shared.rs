@@ -96,6 +96,34 @@ fn eight_builds_at_once_run_each_action_once() {
     }
 }
 
+/// Damage of which nobody knows until the bytes are read: whoever finds it has it repaired, once for all.
+#[test]
+fn builds_at_once_repair_each_loss_once() {
+    let project = Project::new();
+    film(&project);
+    end(&project, "first", command(&project, "first", RUNGS).spawn().unwrap());
+    let expected = common::published(&project.path("first"));
+    let blobs = project.path("cache/rivet/v2/blobs");
+    let flipped = common::files_under(&blobs).into_iter().filter(|(_, bytes)| !bytes.is_empty());
+    for (name, mut bytes) in flipped {
+        // The name of a blob that others are linked to stays as it is.
+        fs::remove_file(blobs.join(&name)).unwrap();
+        *bytes.last_mut().unwrap() ^= 0x10;
+        fs::write(blobs.join(&name), bytes).unwrap();
+    }
+    let names = ["second", "third", "fourth"];
+    let children = names.map(|name| command(&project, name, RUNGS).spawn().unwrap());
+    let builds: Vec<Build> =
+        names.iter().zip(children).map(|(name, child)| end(&project, name, child)).collect();
+    let again = ran(&builds);
+    assert!(again.keys().any(|node| node.starts_with("encode")), "{again:?}");
+    let twice: Vec<_> = again.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    for name in names {
+        assert_eq!(common::published(&project.path(name)), expected, "{name}");
+    }
+}
+
 /// Specs with a rung in common, of a film that they have in common.
 #[test]
 fn two_specs_share_what_they_have_in_common() {

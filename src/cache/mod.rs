@@ -58,6 +58,12 @@ pub trait Cache: Send + Sync {
     /// The bytes of a blob, verified. `None` when it is missing or its bytes are wrong.
     fn blob(&self, blob: &BlobRef) -> Result<Option<Vec<u8>>, CacheError>;
 
+    /// Whether all blobs of an entry can be had and are right. What is damaged is not found any more after
+    /// that.
+    fn is_intact(&self, entry: &ActionEntry) -> bool {
+        entry.result.blobs.iter().all(|blob| matches!(self.blob(blob), Ok(Some(_))))
+    }
+
     /// Stores `bytes` and returns their name. Storing what is there already costs no write.
     fn put_blob(&self, bytes: &[u8]) -> Result<BlobRef, CacheError>;
 

@@ -109,7 +109,7 @@ pub struct Node {
     pub repairs: u8,
     /// Of an encode, which of its rung's choices it tries.
     pub choice: usize,
-    /// Whether something is filed under its key that is not believed.
+    /// Whether something is filed under its key that is not believed, or of no use.
     pub disbelieved: bool,
 }
 

@@ -298,7 +298,8 @@ impl Cache for Tiers {
         if let Some(bytes) = self.local.blob(blob)? {
             return Ok(Some(bytes));
         }
-        let Some(far) = self.far.as_ref().filter(|far| far.guard.can_read()) else { return Ok(None) };
+        let is_of_use = |far: &&Far| far.guard.can_read() && !far.corrupt().contains(&blob.digest);
+        let Some(far) = self.far.as_ref().filter(is_of_use) else { return Ok(None) };
         let bytes = far.threads.block_on(async {
             let fetched = far.guard.blobs(&[*blob]).await.pop().unwrap_or(Fetched::Nothing);
             let (_, fetched) = verified((*blob, fetched));

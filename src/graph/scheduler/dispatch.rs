@@ -70,7 +70,7 @@ impl Scheduler<'_> {
                 id,
                 kind: self.graph[id].step.kind(),
                 key: self.graph[id].key,
-                anew: self.graph[id].repairs > 0 || self.graph[id].disbelieved,
+                anew: self.graph[id].disbelieved,
                 inputs: self.keys_of_inputs(id),
             });
             self.workers.give(Task { nodes: nodes.collect(), work, slot });

@@ -212,9 +212,9 @@ impl Scheduler<'_> {
         }
         self.looked_up += u64::from(repairs == 0);
         let found = found?;
-        self.graph[id].disbelieved = matches!(found, Filed::Disbelieved);
+        self.graph[id].disbelieved |= matches!(found, Filed::Disbelieved);
         if let Filed::Result(made) = found {
-            self.found += 1;
+            self.found += u64::from(repairs == 0);
             self.complete(id, made, Origin::Cached, no_run());
             return Ok(());
         }
@@ -314,10 +314,9 @@ impl View<'_> {
         !unseen && node.is_fresh() && !matches!(node.step, Step::Source | Step::Publish)
     }
 
-    /// What was lost once is not looked for again, as its entry may still be there; but for what another
-    /// process was at meanwhile.
+    /// What is there and of no use is not looked for again, but for what another process was at meanwhile.
     fn is_wanted(&self, prospect: &Prospect) -> bool {
-        self.graph[prospect.id].repairs == 0 || self.elsewhere.is_waiting(prospect.id)
+        !self.graph[prospect.id].disbelieved || self.elsewhere.is_waiting(prospect.id)
     }
 
     /// A prospect with what is filed under its keys: what any of a rung's encoders has made will do.
@@ -362,7 +361,8 @@ impl View<'_> {
         Ok(Inspected { prepared, key, choice, found: found.map(|(filed, _)| filed) })
     }
 
-    /// What is filed under a key. Of a step that was lost once, only if all of it is there.
+    /// What is filed under a key. Of a step that was lost once, only if another has made it again: if all of
+    /// it is there.
     fn find(
         &self,
         title: &Title,
@@ -371,12 +371,12 @@ impl View<'_> {
         cache: &dyn Cache,
     ) -> Result<Filed, StepError> {
         let Some(entry) = cache.action(key)? else { return Ok(Filed::Nothing) };
-        let is_there = |blob: &BlobRef| matches!(cache.blob(blob), Ok(Some(_)));
-        if node.repairs > 0 && !entry.result.blobs.iter().all(is_there) {
+        if node.repairs > 0 && !cache.is_intact(&entry) {
             return Ok(Filed::Nothing);
         }
         let Some(payload) = self.accept(title, node.step, &entry.result)? else {
-            return Ok(Filed::Disbelieved);
+            // What cannot be read is as good as gone, and may be made again by another.
+            return Ok(if cache.is_intact(&entry) { Filed::Disbelieved } else { Filed::Nothing });
         };
         Ok(Filed::Result(Made { result: entry.result, payload }))
     }

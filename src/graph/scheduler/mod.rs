@@ -311,7 +311,7 @@ impl<'a> Scheduler<'a> {
                 self.complete(id, made, Origin::Ran, run);
                 // They find the result in the cache.
                 for &follower in self.followers.get(&id).into_iter().flatten() {
-                    self.graph[follower].repairs = 0;
+                    self.graph[follower].disbelieved = false;
                 }
             }
             Err(StepError::Media(MediaError::Incomplete { .. } | MediaError::Damaged { .. }))

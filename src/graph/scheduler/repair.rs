@@ -117,6 +117,7 @@ impl Scheduler<'_> {
     pub(super) fn look_again(&mut self, id: NodeIndex) {
         self.forget_key(id);
         self.graph[id].state = State::Waiting;
+        self.graph[id].disbelieved = false;
         self.fresh.push(id);
     }
 
@@ -142,7 +143,8 @@ impl Scheduler<'_> {
         }
     }
 
-    /// Has the step that made a lost blob run again, and then the step that wanted it.
+    /// Has a lost blob made again, by the step that made it or by another build, and then the step run that
+    /// wanted it.
     pub(super) fn repair(&mut self, id: NodeIndex, blob: BlobRef) {
         let makers: Vec<NodeIndex> = self
             .graph
@@ -166,7 +168,10 @@ impl Scheduler<'_> {
             self.titles[title].label(step)
         );
         self.graph[id].state = State::Waiting;
+        // Bytes that are there, and right, and yet not what they should be.
+        let is_nonsense = matches!(self.worker.cache.blob(&blob), Ok(Some(_)));
         for maker in makers {
+            self.graph[maker].disbelieved |= is_nonsense;
             self.make_again(id, maker);
         }
         if is_publish {
@@ -210,7 +215,7 @@ impl Scheduler<'_> {
         }
     }
 
-    /// `maker` runs again; `wanted_by` and all others that wait have counted it as done.
+    /// `maker` is looked for again; `wanted_by` and all others that wait have counted it as done.
     fn make_again(&mut self, wanted_by: NodeIndex, maker: NodeIndex) {
         let State::Done { origin, .. } = self.graph[maker].state else {
             // Another step has noticed the loss before.

@@ -22,7 +22,7 @@ pub(super) struct TaskNode {
     pub kind: Kind,
     /// What its result is filed under.
     pub key: Option<ActionKey>,
-    /// Whether it runs whatever is filed under the key, as that is lost or not believed.
+    /// Whether it runs whatever is filed under the key, as that is not believed.
     pub anew: bool,
     /// The keys of what it is made from.
     pub inputs: Vec<ActionKey>,
@@ -187,8 +187,10 @@ impl Filer {
         if let Some(key) = &node.key {
             lease = self.worker.cache.local().lease(key);
             // Another may have come to its end since the step was looked up.
-            let is_made = || !node.anew && matches!(self.worker.cache.action(key), Ok(Some(_)));
-            if lease.is_none() || is_made() {
+            // It may also be there still, with what was found to be lost.
+            let cache = &self.worker.cache;
+            let is_made = || matches!(cache.action(key), Ok(Some(entry)) if cache.is_intact(&entry));
+            if lease.is_none() || (!node.anew && is_made()) {
                 return Turn::Elsewhere;
             }
         }
