@@ -5,9 +5,12 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use common::{BUNNY_5S, Build, Project, ladder};
+use common::{BUNNY_5S, Build, FLOWER, Project, ladder};
+use rivet::media::{self, Codecs, DecodeOptions, MediaError, PacketReader};
+use rivet::workers::{WorkerCodecs, WorkerCommand, WorkerOptions, WorkerPool};
 
 const RUNGS: &str =
     "[[rung]]\nname = \"a\"\nheight = 72\n[[rung]]\nname = \"b\"\nheight = 54\nbit_depth = 10\n";
@@ -115,6 +118,10 @@ fn a_worker_that_never_works_fails_the_build_with_its_last_words() {
     let missing = project.try_build(&["--worker", "/nowhere/rivet worker", "--cache-dir", "other"]);
     assert_eq!(missing.status, 1);
     assert!(missing.stderr.contains("could not be started (/nowhere/rivet)"), "{}", missing.stderr);
+    let silent =
+        project.try_build(&["--worker", "sleep 1000", "--worker-timeout", "100ms", "--cache-dir", "other"]);
+    assert_eq!(silent.status, 1);
+    assert!(silent.stderr.contains("did not answer for 100ms"), "{}", silent.stderr);
     let other = project.try_build(&[
         "--worker",
         "echo hello, and nothing that a worker says",
@@ -123,6 +130,34 @@ fn a_worker_that_never_works_fails_the_build_with_its_last_words() {
     ]);
     assert_eq!(other.status, 1);
     assert!(other.stderr.contains("its worker process cannot be understood"), "{}", other.stderr);
+}
+
+/// Its next job is not for another: a worker has lost no word of the one that it could not do.
+#[test]
+fn a_worker_outlives_a_span_that_cannot_be_opened() {
+    let project = project();
+    let started = project.path("started");
+    let path = project.write(
+        "worker.sh",
+        format!("#!/bin/sh\necho one >> '{}'\nexec '{RIVET}' worker \"$@\"\n", started.display()),
+    );
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let command =
+        WorkerCommand { program: path, arguments: vec!["--shared-memory".into()], shares_memory: true };
+    let options = WorkerOptions { command, patience: Duration::from_secs(60) };
+    let codecs = WorkerCodecs::new(Arc::new(WorkerPool::new(options, Arc::default())));
+    let film = project.path("clip.mp4");
+    let track = Arc::new(media::scan(&film, &|| false).unwrap().video);
+    let span = || PacketReader::open(&film, Arc::clone(&track)).unwrap().read_span(0).unwrap();
+    let (good, bad) = (span(), span());
+    let options = DecodeOptions { threads: 1, at_once: true, ..DecodeOptions::default() };
+    let first = |span| codecs.open(span, &options).unwrap().next_picture();
+    let kept = fs::read(&film).unwrap();
+    project.copy_clip(FLOWER, "clip.mp4");
+    assert!(matches!(first(bad), Err(MediaError::Changed { .. })));
+    fs::write(&film, kept).unwrap();
+    assert!(first(good).unwrap().is_some());
+    assert_eq!(fs::read_to_string(&started).unwrap(), "one\n");
 }
 
 /// Workers of this project that run.

@@ -9,7 +9,7 @@ use ffmpeg_next as ffmpeg;
 use super::{Slab, ffi};
 
 /// A decoded picture in the decoder's own pixel format. Cheap to send between threads; the
-/// samples are shared with the decoder's pool and never changed.
+/// samples are in memory of a pool, and do not change as long as this is there.
 pub struct Frame {
     video: Video,
     /// Where it lies in memory that other processes see, too, if it does.

@@ -20,7 +20,7 @@ use super::{Frame, ffi};
 /// Rows and planes begin at multiples of this many bytes, as vector instructions like it.
 const ALIGN: usize = 64;
 /// Slabs that keep their memory while they wait to go back to their writer.
-const WAITING: usize = 4;
+const WAITING: usize = 2;
 
 /// A picture's format and size, by which both sides know how it lies in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -336,7 +336,7 @@ mod tests {
         let has_memory =
             |writer: &SlabWriter| rustix::fs::fstat(writer.slab().as_fd()).unwrap().st_blocks > 0;
         let held: Vec<bool> = writers.iter().map(has_memory).collect();
-        assert_eq!(held, [true, true, true, true, false, false]);
+        assert_eq!(held, [true, true, false, false, false, false]);
         assert_eq!(returns.take(), [0, 1, 2, 3, 4, 5]);
         // They are as good as new.
         let last = &mut writers[5];

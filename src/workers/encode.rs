@@ -81,6 +81,8 @@ impl WorkerExecutor {
             contract: job.contract.clone(),
             count: job.pictures.count(),
         }));
+        // It may have decoded before, and now needs no memory for pictures.
+        process.return_slabs(patience).map_err(|loss| self.failure(loss))?;
         process.send(&request, &[], patience).map_err(|loss| self.failure(loss))?;
         let mut pictures = job.pictures.open();
         let mut sender = Sender::new(process.shares(), job.pictures.stay());

@@ -58,8 +58,12 @@ impl WorkerPool {
         drop(idle);
         match taken {
             Some((_, process)) => Ok(process),
-            None => WorkerProcess::start(&self.options.command, &self.cancelled),
+            None => self.start(),
         }
+    }
+
+    fn start(&self) -> Result<WorkerProcess, Loss> {
+        WorkerProcess::start(&self.options.command, self.options.patience, &self.cancelled)
     }
 
     /// One that has done its job.
@@ -89,7 +93,7 @@ impl WorkerPool {
     fn ask(&self, request: &Request) -> Result<Reply, String> {
         let patience = self.options.patience.min(ON_A_DEVICE);
         let ask = || {
-            let mut process = WorkerProcess::start(&self.options.command, &self.cancelled)?;
+            let mut process = self.start()?;
             process.send(request, &[], patience)?;
             process.answer(patience)
         };

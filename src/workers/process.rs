@@ -55,7 +55,12 @@ pub(super) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    pub(super) fn start(command: &WorkerCommand, cancelled: &Arc<AtomicBool>) -> Result<WorkerProcess, Loss> {
+    /// `patience`: how long it may say nothing.
+    pub(super) fn start(
+        command: &WorkerCommand,
+        patience: Duration,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Result<WorkerProcess, Loss> {
         let started = WorkerProcess::spawn(command, cancelled).map_err(|error| {
             Loss::Gone(format!(
                 "a worker process could not be started ({}): {error}",
@@ -63,7 +68,7 @@ impl WorkerProcess {
             ))
         });
         let mut process = started?;
-        match process.receive(FIRST_WORD)? {
+        match process.receive(patience.min(FIRST_WORD))? {
             (Reply::Greeting(greeting), _) if greeting == Greeting::here() => Ok(process),
             (Reply::Greeting(greeting), _) => {
                 Err(Loss::Gone(format!("a worker process is another rivet: {greeting:?}")))
@@ -203,7 +208,7 @@ impl Drop for WorkerProcess {
     }
 }
 
-/// Until a worker has started: libraries are loaded and greeted.
+/// Until a worker has started, at most: it loads libraries and greets.
 const FIRST_WORD: Duration = Duration::from_secs(60);
 /// A reply that does not belong to what was asked.
 pub(super) const UNEXPECTED: &str = "its worker process said something unexpected";

@@ -42,7 +42,8 @@ pub(super) enum Request {
     Decode(Box<DecodeRequest>),
     /// So many more pictures are wanted of the span that is being decoded.
     More(u32),
-    /// Slabs of decoded pictures that nobody sees any more, by their numbers. Comes at any time.
+    /// Slabs of decoded pictures that nobody sees any more, by their numbers. Comes between jobs and in the
+    /// middle of a decode.
     Returned(Vec<u32>),
     /// Which GPUs there are that decode.
     Gpus,

@@ -10,7 +10,7 @@ use crate::media::{Frame, Shape, SlabWriter};
 /// which it is when its last picture has been encoded, and enough that open files do not run out.
 pub(super) const SLAB: usize = 32 << 20;
 /// Slabs that are kept to be filled again.
-const MOST_FREE: usize = 4;
+const MOST_FREE: usize = 2;
 /// Slabs that are awaited. Each is an open file.
 const MOST_LENT: usize = 64;
 

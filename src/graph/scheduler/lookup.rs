@@ -254,8 +254,9 @@ struct Prospect {
 }
 
 impl Prospect {
+    /// Whether nothing was found that will do.
     fn is_absent(&self) -> bool {
-        matches!(self.found, Ok((Filed::Nothing, _)))
+        matches!(self.found, Ok((Filed::Nothing | Filed::Disbelieved, _)))
     }
 }
 

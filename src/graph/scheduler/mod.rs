@@ -395,6 +395,8 @@ impl<'a> Scheduler<'a> {
         let step = self.graph[id].step;
         self.graph[id].state = State::Failed;
         self.outcome.counts.entry(step.kind()).or_default().failed += 1;
+        self.forget_key(id);
+        self.release_followers(id);
         self.fail_dependents(id, error);
     }
 
