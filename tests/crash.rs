@@ -134,6 +134,35 @@ fn a_damaged_cache_heals() {
 }
 
 /// Spans are wound on a reel; what of it is lost is decoded again, and no other.
+/// However much is damaged, a person is told once of each way in which it showed.
+#[test]
+fn damage_is_told_once_and_a_plan_leaves_it() {
+    let project = project();
+    project.build();
+    let flip = || {
+        fs::remove_dir_all(project.path("out")).unwrap();
+        for blob in cached(&project, "blobs") {
+            let mut bytes = fs::read(&blob).unwrap();
+            if let Some(last) = bytes.last_mut() {
+                *last ^= 1;
+            }
+            fs::remove_file(&blob).unwrap();
+            fs::write(&blob, bytes).unwrap();
+        }
+    };
+    let told = |stderr: &str| stderr.lines().filter(|line| line.contains("WARN")).count();
+    flip();
+    let before = cached(&project, "blobs");
+    let plan = project.rivet().arg("plan").output().unwrap();
+    assert!(plan.status.success() && told(&String::from_utf8(plan.stderr).unwrap()) <= 1);
+    assert_eq!(cached(&project, "blobs"), before, "who only looks removes nothing");
+    let build = project.build();
+    assert!(build.ran("encode") > 3);
+    assert_eq!(told(&build.stderr), 2, "{}", build.stderr);
+    flip();
+    assert_eq!(told(&project.build_with(&["--quiet"]).stderr), 0);
+}
+
 #[test]
 fn a_damaged_reel_of_spans_is_mended_alone() {
     let project = Project::new();

@@ -111,6 +111,10 @@ fn a_worker_that_never_works_fails_the_build_with_its_last_words() {
     let message = "reading the source failed: its worker process ended with status 7: out of luck";
     assert!(build.stderr.contains(message), "{}", build.stderr);
     assert!(!project.path("out/master.m3u8").exists());
+    // The log has it, too.
+    let log = project.rivet().args(["log", "last"]).output().unwrap();
+    let log = String::from_utf8(log.stdout).unwrap();
+    assert!(log.contains(message) && log.contains("failed"), "{log}");
     // Nothing of it was kept.
     project.build();
     assert_eq!(project.output(), expected());

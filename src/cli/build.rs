@@ -51,6 +51,12 @@ pub struct BuildArgs {
     quiet: bool,
 }
 
+impl BuildArgs {
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+}
+
 pub fn run(args: &BuildArgs) -> Exit {
     match try_run(args) {
         Ok(exit) | Err(exit) => exit,

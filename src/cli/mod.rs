@@ -168,7 +168,13 @@ impl From<Exit> for ExitCode {
 
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let level = ["warn", "info", "debug"][usize::from(cli.verbose.min(2))];
+    let quiet = matches!(&cli.command, Command::Build(args) if args.is_quiet());
+    let level = match cli.verbose {
+        0 if quiet => "error",
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
     let filter =
         EnvFilter::try_from_env("RIVET_LOG").unwrap_or_else(|_| EnvFilter::new(format!("rivet={level}")));
     tracing_subscriber::fmt()

@@ -161,10 +161,11 @@ fn names(survey: &Scheduler<'_>) -> HashMap<(String, String), NodeIndex> {
 
 fn select(survey: &Scheduler<'_>, selector: &str) -> Result<Vec<NodeIndex>, StepError> {
     let names = names(survey);
-    let (title, name) = match selector.split_once(':') {
-        Some((title, name)) if survey.titles.iter().any(|known| known.name == title) => (Some(title), name),
-        _ => (None, selector),
-    };
+    // A title's name may hold colons, too.
+    let after = |title: &'_ str| selector.strip_prefix(title).and_then(|rest| rest.strip_prefix(':'));
+    let titles = survey.titles.iter().map(|title| title.name.as_str());
+    let named = titles.filter_map(|title| Some((title, after(title)?))).max_by_key(|(title, _)| title.len());
+    let (title, name) = named.map_or((None, selector), |(title, name)| (Some(title), name));
     let of_title = |of: &str| title.is_none_or(|title| title == of);
     let mut exact: Vec<NodeIndex> =
         names.iter().filter(|((of, node), _)| of_title(of) && node == name).map(|(_, &id)| id).collect();

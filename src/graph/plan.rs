@@ -142,7 +142,7 @@ fn why(
     tools: Option<&super::prepare::Tools>,
 ) -> Vec<String> {
     let (Some(old), Some(tools)) = (old, tools) else {
-        return vec!["the build log knows no earlier build of it".to_owned()];
+        return vec!["the build log knows no earlier build of it that got to its end".to_owned()];
     };
     let named = |title: &Title| title.tracks.iter().position(|track| track.name == name);
     let (Some(track), Some(old_track)) = (named(title), named(old)) else {
@@ -170,6 +170,11 @@ fn why(
             "{new} of {} segments hold {what} that the last build did not have",
             title.pieces(track).len()
         ));
+    }
+    let choices = old.tracks[old_track].rung().map_or(&[][..], |rung| &rung.choices);
+    if reasons.is_empty() && choices.len() > 1 {
+        let names: Vec<&str> = choices.iter().map(|choice| choice.settings.encoder.name()).collect();
+        reasons.push(format!("the last build had any of {} encode it", names.join(", ")));
     }
     if reasons.is_empty() {
         reasons.push("results of the last build are no longer in the cache".to_owned());

@@ -13,7 +13,7 @@ use crate::cache::{Digest, LocalCache};
 use crate::spec::Ladder;
 
 use super::error::StepError;
-use super::event::{Counts, Kind, Run, Summary};
+use super::event::{Counts, FailureReport, Kind, Run, Summary};
 use super::prepare::Tools;
 use super::scheduler::Scheduler;
 use super::step::Step;
@@ -37,6 +37,9 @@ pub struct BuildRecord {
     pub ending: Ending,
     pub titles: Vec<TitleRecord>,
     pub nodes: BTreeMap<Kind, Counts>,
+    /// What went wrong.
+    #[serde(default)]
+    pub failures: Vec<FailureReport>,
     /// What ran, runs of neighbours as one.
     pub ran: Vec<RanRecord>,
     /// The steps, from first to last, that the build could not have been shorter than: each needed
@@ -120,6 +123,7 @@ pub(super) fn keep(
         },
         titles: titles.collect(),
         nodes: summary.nodes.clone(),
+        failures: summary.failures.clone(),
         ran: ran(&scheduler.graph, &scheduler.titles, runs),
         longest_path: longest_path(&scheduler.graph, &scheduler.titles, runs),
         tools: scheduler.tools.clone(),

@@ -37,7 +37,10 @@ pub fn explanation(step: &Explanation, several_titles: bool) -> String {
     }
     match &step.last {
         None => {
-            let _ = writeln!(text, "  last    the build log knows no earlier build of this spec");
+            let _ = writeln!(
+                text,
+                "  last    the build log knows no earlier build of this spec that got to its end"
+            );
         }
         Some(last) => {
             let when = format!("{} ({})", last.build, time(last.started));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use rivet::graph::{BuildRecord, Kind};
+use rivet::graph::{BuildRecord, Ending, Kind};
 
 use super::explanation::time;
 use super::text::{count, duration};
@@ -15,7 +15,8 @@ pub fn history(records: &[BuildRecord]) -> String {
         let ran: u64 = record.nodes.values().map(|counts| counts.ran).sum();
         let encodes = counts(Kind::Encode);
         let what = match ran {
-            0 => "nothing to do".to_owned(),
+            0 if record.ending == Ending::Done => "nothing to do".to_owned(),
+            0 => "nothing ran".to_owned(),
             _ => format!(
                 "{} ran, {} of {}",
                 count(ran, "step"),
@@ -54,6 +55,9 @@ pub fn build(record: &BuildRecord) -> String {
     }
     let several = record.titles.len() > 1;
     let name = |title: &str, node: &str| if several { format!("{title}:{node}") } else { node.to_owned() };
+    for failure in &record.failures {
+        let _ = writeln!(text, "failed  {}: {}", name(&failure.title, &failure.node), failure.message);
+    }
     let mut rows: Vec<(String, String, String)> = Vec::new();
     for ran in &record.ran {
         let time = duration(ran.wall_ms as f64 / 1000.0);

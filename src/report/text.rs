@@ -115,7 +115,7 @@ pub fn plan(plan: &Plan) -> String {
             }
             TitlePlan { exact: true, .. } => writeln!(text, "{}  {}", title.name, duration(title.seconds)),
             _ => {
-                writeln!(text, "{}  not seen before: what to encode is known once it is decoded", title.name)
+                writeln!(text, "{}  what to encode is known once it is decoded", title.name)
             }
         };
         if title.up_to_date || !title.exact {

@@ -22,6 +22,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest, LAYOUT};
@@ -65,6 +66,8 @@ pub struct LocalCache {
     used: Arc<Used>,
     stats: StatCache,
     log: Log,
+    /// Whether it was told that something in it is of no use.
+    told: AtomicBool,
 }
 
 impl LocalCache {
@@ -97,7 +100,8 @@ impl LocalCache {
         let used = Arc::new(Used::default());
         let stats = StatCache::new(root.join("stats"), writes_in.clone(), Arc::clone(&used));
         let log = Log::new(root.join("log"), writes_in.clone());
-        LocalCache { folder: folder.to_owned(), root, tmp, writes_in, leases, used, stats, log }
+        let (folder, told) = (folder.to_owned(), AtomicBool::new(false));
+        LocalCache { folder, root, tmp, writes_in, leases, used, stats, log, told }
     }
 
     pub fn folder(&self) -> &Path {
@@ -175,8 +179,8 @@ impl LocalCache {
             Found::TooLong => "it is too long".to_owned(),
             Found::Unusable(why) => why,
         };
-        tracing::warn!("the action entry {} is of no use: {why}; its step runs again", path.display());
-        drop_file(&path);
+        self.is_of_no_use("action entry", &path, &why);
+        self.drop_file(&path);
         Ok(None)
     }
 
@@ -220,6 +224,24 @@ impl LocalCache {
         &self.writes_in
     }
 
+    /// Tells of something that counts as missing. One is seldom alone: the others are notes.
+    fn is_of_no_use(&self, what: &str, path: &Path, why: &str) {
+        let told =
+            format!("the {what} {} in the cache is of no use, and counts as missing: {why}", path.display());
+        if self.told.swap(true, Ordering::Relaxed) {
+            tracing::info!("{told}");
+        } else {
+            tracing::warn!("{told}");
+        }
+    }
+
+    /// Removes what is of no use. Who only looks leaves it.
+    fn drop_file(&self, path: &Path) {
+        if self.keeps() {
+            drop_file(path);
+        }
+    }
+
     fn path_of(&self, part: &str, digest: &Digest) -> PathBuf {
         let name = digest.to_string();
         self.root.join(part).join(&name[..2]).join(name)
@@ -238,19 +260,13 @@ impl Cache for LocalCache {
                 Ok(_) => {
                     // Either may be at fault. The entry goes: a blob that is not what its name says is
                     // replaced when it is put again.
-                    tracing::warn!(
-                        "the blob {} has the wrong length; its step runs again",
-                        blob_path.display()
-                    );
-                    drop_file(&self.path_of("actions", &key.0));
+                    self.is_of_no_use("blob", &blob_path, "it has another length than it should");
+                    self.drop_file(&self.path_of("actions", &key.0));
                     return Ok(None);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => {
-                    tracing::warn!(
-                        "cannot look at the blob {}: {error}; its step runs again",
-                        blob_path.display()
-                    );
+                    self.is_of_no_use("blob", &blob_path, &error.to_string());
                     return Ok(None);
                 }
             }
@@ -272,8 +288,8 @@ impl Cache for LocalCache {
             Found::Bytes(..) | Found::TooLong => return Ok(None),
             Found::Unusable(why) => why,
         };
-        tracing::warn!("the blob {} is of no use: {why}; it is made again", path.display());
-        drop_file(&path);
+        self.is_of_no_use("blob", &path, &why);
+        self.drop_file(&path);
         Ok(None)
     }
 

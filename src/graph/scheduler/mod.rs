@@ -98,6 +98,8 @@ pub struct Scheduler<'a> {
     elsewhere: Elsewhere,
     /// Whether GPUs that decode have been looked for.
     gpus_sought: bool,
+    /// Whether it was told that a result was lost.
+    loss_told: bool,
     stopping: bool,
     looked_up: u64,
     found: u64,
@@ -136,6 +138,7 @@ impl<'a> Scheduler<'a> {
             followers: HashMap::new(),
             elsewhere: Elsewhere::default(),
             gpus_sought: false,
+            loss_told: false,
             stopping: false,
             looked_up: 0,
             found: 0,

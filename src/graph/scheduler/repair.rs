@@ -163,10 +163,17 @@ impl Scheduler<'_> {
             self.fail(id, StepError::Lost(blob));
             return;
         }
-        tracing::warn!(
-            "{}: a cached result is gone or damaged; it is made again",
+        let told = format!(
+            "{}: {}: a result that was in the cache cannot be had any more, and is made again",
+            self.titles[title].name,
             self.titles[title].label(step)
         );
+        // One is seldom lost alone: the others are notes.
+        if std::mem::replace(&mut self.loss_told, true) {
+            tracing::info!("{told}");
+        } else {
+            tracing::warn!("{told}");
+        }
         self.graph[id].state = State::Waiting;
         // Bytes that are there, and right, and yet not what they should be.
         let is_nonsense = matches!(self.worker.cache.blob(&blob), Ok(Some(_)));

@@ -4,8 +4,8 @@
 //! [`publish`] holds a lock and goes through these steps. An error in the first three leaves the
 //! folder as it was; a kill in any of them is made good by the next call.
 //!
-//! 1. **Look.** Refuse what rivet must not touch: a folder or file that it did not write, a
-//!    symbolic link on the way. Decide which files are there already, and whether the others fit.
+//! 1. **Look.** Refuse what rivet must not touch: a folder or file that it did not write, unless it has
+//!    the very content that it would write, and a symbolic link on the way. Decide which files are there already, and whether the others fit.
 //! 2. **Stage.** Write every missing file, playlists too, into `.rivet-tmp/`, verify its BLAKE3
 //!    digest and sync it. Nothing of it can be seen yet.
 //! 3. **Intend.** Add the new files to the record, `.rivet-published.json`, so that whatever
@@ -82,7 +82,7 @@ pub struct PublishReport {
 pub fn publish(folder: &Path, files: &FileList, open: &Open<'_>) -> Result<PublishReport, PublishError> {
     disk::create_folder(folder)?;
     // Before the lock, which is a file that would already be a change.
-    refuse_foreign_folder(folder)?;
+    refuse_foreign_folder(folder, files)?;
     let _lock = lock(folder)?;
     let mut record = Record::load(folder)?;
     let Look { unsure, stale } = look(folder, files, &record)?;
@@ -129,8 +129,9 @@ impl PublishFile {
     }
 }
 
-/// Refuses a folder that holds files, but no record that rivet wrote them.
-fn refuse_foreign_folder(folder: &Path) -> Result<(), PublishError> {
+/// Refuses a folder that holds files, but no record that rivet wrote them; unless each is a file of the
+/// package, with its content: then only the record was lost.
+fn refuse_foreign_folder(folder: &Path, files: &FileList) -> Result<(), PublishError> {
     let list = || PublishError::io("list", folder);
     let mut foreign = false;
     for entry in fs::read_dir(folder).map_err(list())? {
@@ -138,10 +139,35 @@ fn refuse_foreign_folder(folder: &Path) -> Result<(), PublishError> {
         foreign |= !name.to_string_lossy().starts_with(OWN_PREFIX);
     }
     // Looked for last: another process that publishes here writes its record before its files.
-    if foreign && folder.join(RECORD_NAME).symlink_metadata().is_err() {
+    if foreign && folder.join(RECORD_NAME).symlink_metadata().is_err() && !is_part_of(folder, files)? {
         return Err(PublishError::ForeignFolder { folder: folder.to_owned() });
     }
     Ok(())
+}
+
+/// Whether a folder holds nothing but files of a package, rivet's own aside.
+fn is_part_of(folder: &Path, files: &FileList) -> Result<bool, PublishError> {
+    let files: BTreeMap<PathBuf, &PublishFile> =
+        files.files().iter().map(|file| (file.path.under(folder), file)).collect();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        let list = || PublishError::io("list", &next);
+        for entry in fs::read_dir(&next).map_err(list())? {
+            let entry = entry.map_err(list())?;
+            let (path, kind) = (entry.path(), entry.file_type().map_err(list())?);
+            if next == folder && entry.file_name().to_string_lossy().starts_with(OWN_PREFIX) {
+                continue;
+            }
+            if kind.is_dir() {
+                folders.push(path);
+            } else if !kind.is_file()
+                || !files.get(&path).is_some_and(|file| stage::has_digest(&path, file.digest))
+            {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// Waits for the output folder's lock. It is released when the file is closed, also by a kill.
@@ -259,7 +285,10 @@ fn look_at<'a>(folder: &Path, pair: Pair<'a>) -> Result<Found<'a>, PublishError>
     let path = file.path.under(folder);
     let stamp = match path.symlink_metadata() {
         Ok(found) if found.is_symlink() => return Err(PublishError::SymbolicLink { path }),
-        Ok(found) if !found.is_file() || entry.is_none() => return Err(PublishError::ForeignFile { path }),
+        Ok(found) if !found.is_file() => return Err(PublishError::ForeignFile { path }),
+        Ok(_) if entry.is_none() && !stage::has_digest(&path, file.digest) => {
+            return Err(PublishError::ForeignFile { path });
+        }
         Ok(found) => Stamp::in_metadata(&found, file.size),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(PublishError::io("look at", &path)(error)),

@@ -45,6 +45,35 @@ fn only_what_changed_is_written_and_what_is_stale_goes() {
     assert!(is_current(folder, next.list().digest()));
 }
 
+/// Who lost the record, as by a copy without hidden files, goes on where it was.
+#[test]
+fn a_lost_record_is_written_again() {
+    let folder = scratch();
+    let folder = folder.path();
+    let package = Package::new(&[("720p", &[1, 2])]);
+    package.publish(folder).unwrap();
+    let files = visible(folder);
+    fs::remove_file(folder.join(RECORD_NAME)).unwrap();
+    let report = package.publish(folder).unwrap();
+    assert_eq!((report.written, report.removed), (0, 0));
+    assert!(is_current(folder, package.list().digest()));
+    assert_eq!(visible(folder), files);
+
+    // A part of it will do, but nothing besides, and no other content.
+    fs::remove_file(folder.join(RECORD_NAME)).unwrap();
+    let one = folder.join(files.keys().next().unwrap());
+    fs::remove_file(&one).unwrap();
+    assert_eq!(package.publish(folder).unwrap().written, 1);
+    for (path, content) in [(folder.join("720p/notes.txt"), "mine"), (one, "another's")] {
+        fs::remove_file(folder.join(RECORD_NAME)).unwrap();
+        fs::write(&path, content).unwrap();
+        let error = package.publish(folder).unwrap_err();
+        assert!(matches!(error, PublishError::ForeignFolder { .. }), "{error}");
+        fs::remove_file(&path).unwrap();
+        package.publish(folder).unwrap();
+    }
+}
+
 #[test]
 fn a_folder_that_is_not_empty_loses_nothing_foreign() {
     let folder = scratch();
