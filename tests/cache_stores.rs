@@ -355,6 +355,7 @@ fn an_unknown_certificate_is_not_trusted() {
 fn a_folder_keeps_what_it_is_given() {
     let place = tempfile::tempdir().unwrap();
     let team = place.path().join("team");
+    fs::create_dir(&team).unwrap();
     let plant = |name: &str, bytes: &[u8]| plant_file(&team.join("v2").join(name), bytes);
     run(keeps_what_it_is_given(&format!("fs://{}", team.display()), plant));
     let left = fs::read_dir(team.join("v2/tmp")).unwrap().count();

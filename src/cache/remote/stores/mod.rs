@@ -64,6 +64,8 @@ fn root(url: &RemoteUrl) -> Result<String, RemoteError> {
 /// An entry or a blob. Shown as in messages: "the entry 17762fddd969".
 struct Thing {
     what: &'static str,
+    /// The folder that its kind lies in.
+    part: &'static str,
     digest: Digest,
     /// Where it is, under the root.
     name: String,
@@ -78,9 +80,14 @@ impl Thing {
         Thing::new("blob", "blobs", blob.digest)
     }
 
-    fn new(what: &'static str, part: &str, digest: Digest) -> Thing {
+    fn new(what: &'static str, part: &'static str, digest: Digest) -> Thing {
         let hex = digest.to_string();
-        Thing { what, digest, name: format!("{part}/{}/{hex}", &hex[..2]) }
+        Thing { what, part, digest, name: format!("{part}/{}/{hex}", &hex[..2]) }
+    }
+
+    /// The folder that it lies in, within that of its kind.
+    fn shard(&self) -> String {
+        self.digest.to_string()[..2].to_owned()
     }
 }
 

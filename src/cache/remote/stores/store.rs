@@ -50,21 +50,24 @@ impl Store {
     }
 
     /// Waits until one more request may look something up. `None` where nothing was stored yet.
-    async fn turn_to_look(&self) -> Result<Option<(SemaphorePermit<'_>, &Operator)>, RemoteError> {
+    async fn turn_to_look(
+        &self,
+        thing: &Thing,
+    ) -> Result<Option<(SemaphorePermit<'_>, &Operator)>, RemoteError> {
         let turn = turn(&self.looks).await?;
         let operator = match &self.place {
             Place::Service(operator) => Some(operator),
-            Place::Folder(folder) => folder.reader().await?,
+            Place::Folder(folder) => folder.reader(thing).await?,
         };
         Ok(operator.map(|operator| (turn, operator)))
     }
 
     /// Waits until one more request may store something.
-    async fn turn_to_write(&self) -> Result<(SemaphorePermit<'_>, &Operator), RemoteError> {
+    async fn turn_to_write(&self, thing: &Thing) -> Result<(SemaphorePermit<'_>, &Operator), RemoteError> {
         let turn = turn(&self.writes).await?;
         let operator = match &self.place {
             Place::Service(operator) => operator,
-            Place::Folder(folder) => folder.writer().await?,
+            Place::Folder(folder) => folder.writer(thing).await?,
         };
         Ok((turn, operator))
     }
@@ -139,7 +142,7 @@ impl Keeper for Store {
     }
 
     async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
-        let Some((_turn, operator)) = self.turn_to_look().await? else { return Ok(None) };
+        let Some((_turn, operator)) = self.turn_to_look(thing).await? else { return Ok(None) };
         match self.try_read(operator, &thing.name, most).await {
             Ok(Some(bytes)) => Ok(Some(bytes)),
             Ok(None) => Err(nonsense(&self.url, format_args!("{thing} has more than {most} bytes"))),
@@ -149,20 +152,20 @@ impl Keeper for Store {
     }
 
     async fn has(&self, blob: &BlobRef) -> Result<bool, RemoteError> {
-        match self.turn_to_look().await? {
+        match self.turn_to_look(&Thing::blob(blob)).await? {
             Some((_turn, operator)) => self.is_there(operator, blob).await,
             None => Ok(false),
         }
     }
 
     async fn put(&self, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
-        let (_turn, operator) = self.turn_to_write().await?;
+        let (_turn, operator) = self.turn_to_write(thing).await?;
         self.write(operator, thing, bytes).await
     }
 
     async fn put_blob(&self, blob: &BlobRef, bytes: Bytes) -> Result<(), RemoteError> {
         let thing = Thing::blob(blob);
-        let (_turn, operator) = self.turn_to_write().await?;
+        let (_turn, operator) = self.turn_to_write(&thing).await?;
         if self.writes_conditionally.load(Ordering::Relaxed) {
             match operator.write_with(&thing.name, bytes.clone()).if_not_exists(true).await {
                 Ok(_) => return Ok(()),
@@ -183,7 +186,7 @@ impl Keeper for Store {
     }
 
     async fn remove(&self, thing: &Thing) -> Result<(), RemoteError> {
-        let (_turn, operator) = self.turn_to_write().await?;
+        let (_turn, operator) = self.turn_to_write(thing).await?;
         operator.delete(&thing.name).await.map_err(|error| self.failed("removing", thing, &error))
     }
 }
