@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::each::Keeper;
 use super::fault::{is_unimplemented, remote_error};
 use super::folder::Folder;
-use super::{BlobRef, RemoteError, RemoteFault, RemoteUrl, Thing, nonsense};
+use super::{BlobRef, RemoteError, RemoteFault, Thing, nonsense};
 
 /// Requests at once, of those that look and of those that store each: what goes up behind a build's back
 /// keeps nobody waiting who looks something up.
@@ -26,7 +26,6 @@ pub(super) enum Place {
 }
 
 pub(super) struct Store {
-    url: RemoteUrl,
     place: Place,
     looks: Semaphore,
     writes: Semaphore,
@@ -35,13 +34,12 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub fn new(url: &RemoteUrl, place: Place) -> Store {
+    pub fn new(place: Place) -> Store {
         let writes_conditionally = match &place {
             Place::Service(operator) => operator.info().capability().write_with_if_not_exists,
             Place::Folder(_) => true,
         };
         Store {
-            url: url.clone(),
             place,
             looks: Semaphore::new(AT_ONCE),
             writes: Semaphore::new(AT_ONCE),
@@ -118,7 +116,7 @@ impl Store {
 
     /// `doing` is a word for a message: "reading".
     fn failed(&self, doing: &str, thing: &Thing, error: &opendal::Error) -> RemoteError {
-        remote_error(&self.url, format_args!("{doing} {thing}"), error)
+        remote_error(format_args!("{doing} {thing}"), error)
     }
 
     /// A file that may not be read is one file of a folder that was opened.
@@ -137,15 +135,11 @@ async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, RemoteError> {
 }
 
 impl Keeper for Store {
-    fn url(&self) -> &RemoteUrl {
-        &self.url
-    }
-
     async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
         let Some((_turn, operator)) = self.turn_to_look(thing).await? else { return Ok(None) };
         match self.try_read(operator, &thing.name, most).await {
             Ok(Some(bytes)) => Ok(Some(bytes)),
-            Ok(None) => Err(nonsense(&self.url, format_args!("{thing} has more than {most} bytes"))),
+            Ok(None) => Err(nonsense(format_args!("{thing} has more than {most} bytes"))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed_to_look("reading", thing, &error)),
         }

@@ -39,11 +39,9 @@ pub(super) struct Folder {
     writer: OnceCell<Opened>,
 }
 
-/// Where it is.
+/// The folder that the URL names, and that holds the layout's.
 #[derive(Clone)]
 struct At {
-    url: RemoteUrl,
-    /// The folder that the URL names, and that holds the layout's.
     path: PathBuf,
 }
 
@@ -58,8 +56,7 @@ impl Folder {
         Parameters::of(url, &[])?;
         let mut path = Path::new("/").join(super::root(url)?);
         path.pop();
-        let at = At { url: url.clone(), path };
-        Ok(Folder { at, reader: OnceCell::new(), writer: OnceCell::new() })
+        Ok(Folder { at: At { path }, reader: OnceCell::new(), writer: OnceCell::new() })
     }
 
     /// The operator to look for a thing with. `None` where nothing is stored yet that could be it: looking
@@ -91,9 +88,9 @@ impl Folder {
         look: impl FnOnce(&At) -> Result<T, RemoteError> + Send + 'static,
     ) -> Result<T, RemoteError> {
         let at = self.at.clone();
-        tokio::task::spawn_blocking(move || look(&at)).await.unwrap_or_else(|failed| {
-            Err(RemoteError::new(RemoteFault::Passing, format!("{}: {failed}", self.at.url)))
-        })
+        tokio::task::spawn_blocking(move || look(&at))
+            .await
+            .unwrap_or_else(|failed| Err(RemoteError::new(RemoteFault::Passing, failed.to_string())))
     }
 }
 
@@ -125,7 +122,7 @@ impl At {
 
     fn opened(&self, service: Fs, layout: OwnedFd) -> Result<Opened, RemoteError> {
         let operator = Operator::new(service);
-        let operator = operator.map_err(|error| remote_error(&self.url, "opening the folder", &error))?;
+        let operator = operator.map_err(|error| remote_error("opening the folder", &error))?;
         Ok(Opened { operator, layout: Arc::new(layout) })
     }
 
@@ -151,7 +148,7 @@ impl At {
         if is_at(layout, &path).map_err(|error| self.failed("looking at the folder", error))? {
             return Ok(());
         }
-        let told = format!("{}: the folder {} is gone", self.url, path.display());
+        let told = format!("the folder {} is gone", path.display());
         Err(RemoteError::new(RemoteFault::Passing, told))
     }
 
@@ -161,8 +158,7 @@ impl At {
 
     fn not_there(&self) -> RemoteError {
         let told = format!(
-            "{}: there is no folder {}: mount the share, and where this is to be a new cache, make the folder",
-            self.url,
+            "there is no folder {}: mount the share, and where this is to be a new cache, make the folder",
             self.path.display()
         );
         RemoteError::new(RemoteFault::Passing, told)
@@ -170,15 +166,12 @@ impl At {
 
     fn failed(&self, doing: &str, error: Errno) -> RemoteError {
         match error {
-            Errno::LOOP | Errno::NOTDIR => refused(
-                &self.url,
-                format_args!(
-                    "it, and `{LAYOUT}`, `{TMP}`, `entries` and `blobs` in it, must be folders and no links"
-                ),
-            ),
+            Errno::LOOP | Errno::NOTDIR => refused(format_args!(
+                "it, and `{LAYOUT}`, `{TMP}`, `entries` and `blobs` in it, must be folders and no links"
+            )),
             error => {
                 let error = io::Error::from(error);
-                RemoteError::new(of_io(&error), format!("{}: {doing}: {error}", self.url))
+                RemoteError::new(of_io(&error), format!("{doing}: {error}"))
             }
         }
     }
@@ -186,10 +179,9 @@ impl At {
     /// Of 256 folders one is not as it should be.
     fn shard_failed(&self, shard: &str, error: Errno) -> RemoteError {
         match error {
-            Errno::LOOP | Errno::NOTDIR => RemoteError::new(
-                RemoteFault::Unfit,
-                format!("{}: `{shard}` in it must be a folder and no link", self.url),
-            ),
+            Errno::LOOP | Errno::NOTDIR => {
+                RemoteError::new(RemoteFault::Unfit, format!("`{shard}` in it must be a folder and no link"))
+            }
             error => self.failed("looking into its folders", error),
         }
     }

@@ -17,16 +17,12 @@ fn blob() -> BlobRef {
     BlobRef { digest: Digest::of(CONTENT), size: CONTENT.len() as u64 }
 }
 
-fn url(path: &Path) -> RemoteUrl {
-    format!("fs://{}", path.display()).parse().unwrap()
-}
-
 fn folder(path: &Path) -> Folder {
-    Folder::at(&url(path)).unwrap()
+    Folder::at(&format!("fs://{}", path.display()).parse().unwrap()).unwrap()
 }
 
 fn store(path: &Path) -> Store {
-    Store::new(&url(path), Place::Folder(Box::new(folder(path))))
+    Store::new(Place::Folder(Box::new(folder(path))))
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
