@@ -419,6 +419,7 @@ fn within_bounds(command: &Command) -> Command {
 fn filled(film: &Path) -> (Machine, PathBuf) {
     let machine = Machine::new(film);
     let folder = machine.project.path("remote");
+    fs::create_dir(&folder).unwrap();
     let build = machine.build(&format!("fs://{}", folder.display()), &[]);
     assert_eq!(build.status, 0, "{}", build.stderr);
     assert_eq!(number(&build, "not_stored"), 0);

@@ -246,6 +246,17 @@ fn webdav_denies() {
 }
 
 #[test]
+fn webdav_says_which_credentials_it_wants() {
+    own_process("webdav_says_which_credentials_it_wants", &[], &[], || {
+        let mock = Mock::says("401 Unauthorized", "");
+        let remote = open(&format!("webdav://127.0.0.1:{}/team", mock.port));
+        let error = run(remote.entries(&[key("a")])).remove(0).unwrap_err();
+        assert!(error.message.contains("RIVET_REMOTE_PASSWORD, or RIVET_REMOTE_TOKEN"), "{error}");
+        assert!(!error.message.contains("webdav://"), "whoever shows it says where: {error}");
+    });
+}
+
+#[test]
 fn webdav_takes_a_token() {
     own_process(
         "webdav_takes_a_token",
@@ -269,6 +280,10 @@ fn redis_keeps_what_it_is_given() {
     own_process("redis_keeps_what_it_is_given", &variables, &[redis::PASSWORD], || {
         let server = Redis::start(&[]);
         run(keeps_what_it_is_given(&server.url("redis"), |name, bytes| server.plant(name, bytes)));
+        let error = run(open(&format!("{}?db=99", server.url("redis"))).entries(&[key("a")])).remove(0);
+        let error = error.unwrap_err();
+        assert_eq!(error.fault, RemoteFault::Refused, "{error}");
+        assert!(error.message.contains("no database of the number `db`"), "{error}");
     });
 }
 
@@ -355,6 +370,7 @@ fn an_unknown_certificate_is_not_trusted() {
 fn a_folder_keeps_what_it_is_given() {
     let place = tempfile::tempdir().unwrap();
     let team = place.path().join("team");
+    fs::create_dir(&team).unwrap();
     let plant = |name: &str, bytes: &[u8]| plant_file(&team.join("v2").join(name), bytes);
     run(keeps_what_it_is_given(&format!("fs://{}", team.display()), plant));
     let left = fs::read_dir(team.join("v2/tmp")).unwrap().count();
@@ -651,6 +667,9 @@ fn a_spec_is_told_no_secrets() {
             assert!(error.message.contains("RIVET_REMOTE_CACHE"), "{error}");
             open(url);
         }
+        let error = named_by_a_spec("redis://cache.example/").err().unwrap();
+        assert!(error.fault == RemoteFault::Refused && error.message.contains("unencrypted"), "{error}");
+        open("redis://cache.example/");
         named_by_a_spec("gs://bucket").unwrap_or_else(|error| panic!("{error}"));
     });
 }

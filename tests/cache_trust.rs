@@ -104,6 +104,8 @@ fn a_key_is_never_lost() {
     assert_eq!(mode(&old), 0o600);
     let trusted = folder(&project).trusted_keys().unwrap();
     assert_eq!(trusted.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [first, second]);
+    assert!(trusted[0].1.starts_with("own until 20"), "{trusted:?}");
+    assert_eq!(trusted[1].1, "own");
 
     let secret = secret_of(&project);
     assert_eq!(cache(&project, &["keygen", "--force"]).0, 0);
@@ -121,7 +123,7 @@ fn a_private_key_that_others_may_read_is_refused() {
     for readable in [0o644, 0o640, 0o604, 0o660] {
         set_mode(&path, readable);
         let Told(status, _, err) = cache(&project, &["keys"]);
-        assert_eq!(status, 1);
+        assert_eq!(status, 2);
         assert!(err.contains("others may read it") && err.contains("chmod 600"), "{err}");
     }
     set_mode(&path, 0o400);
@@ -129,7 +131,7 @@ fn a_private_key_that_others_may_read_is_refused() {
     fs::write(project.path("config/rivet/trusted-keys"), "").unwrap();
     set_mode(project.path("config/rivet/trusted-keys"), 0o666);
     let Told(status, _, err) = cache(&project, &["keys"]);
-    assert!(status == 1 && err.contains("everybody may write it"), "{err}");
+    assert!(status == 2 && err.contains("everybody may write it"), "{err}");
 }
 
 #[test]
@@ -147,7 +149,7 @@ fn a_key_in_the_environment_comes_first_and_is_not_repeated() {
 
     for wrong in [&text[..text.len() - 1], text.rsplit(':').next().unwrap(), &other.public().to_string()] {
         let Told(status, out, err) = cache_with(&project, &["keys"], &[("RIVET_SIGNING_KEY", wrong)]);
-        assert_eq!(status, 1, "{out}");
+        assert_eq!(status, 2, "{out}");
         assert!(err.contains("RIVET_SIGNING_KEY holds no private key"), "{err}");
         assert!(!err.contains(&text.rsplit(':').next().unwrap()[..8]), "{err}");
     }
@@ -164,17 +166,17 @@ fn a_wrong_line_is_named() {
     for wrong in ["ssh-ed25519 AAAA", "rivet-ed25519:12", &format!("rivet-ed25519:{}", "0".repeat(64))] {
         project.write("config/rivet/trusted-keys", format!("{good}{wrong} eve\n"));
         let Told(status, _, err) = cache(&project, &["keys"]);
-        assert_eq!(status, 1);
+        assert_eq!(status, 2);
         assert!(err.contains(&format!("{}:4: ", list.display())), "{err}");
         // A key is not made when it could not be trusted.
-        assert_eq!(cache(&project, &["keygen"]).0, 1);
+        assert_eq!(cache(&project, &["keygen"]).0, 2);
         assert!(!project.path("config/rivet/signing-key").exists());
     }
     project.write("config/rivet/trusted-keys", "");
     project.write("config/rivet/signing-key", "-----BEGIN OPENSSH PRIVATE KEY-----\n");
     set_mode(project.path("config/rivet/signing-key"), 0o600);
     let Told(status, _, err) = cache(&project, &["keys"]);
-    assert!(status == 1 && err.contains("holds no private key"), "{err}");
+    assert!(status == 2 && err.contains("holds no private key"), "{err}");
     assert!(!err.contains("BEGIN"), "{err}");
 }
 

@@ -28,7 +28,9 @@ impl CacheError {
             CacheError::Io { source, .. } => source,
             CacheError::Encode(_) => return None,
             CacheError::DamagedPin { .. } => {
-                return Some("pin it again, or let `rivet cache verify --repair` remove it");
+                return Some(
+                    "pin it again, or remove it: `rivet cache unpin NAME`, or `rivet cache verify --repair`",
+                );
             }
             CacheError::Busy { .. } => return Some("wait for them to end, or stop them"),
         };

@@ -23,10 +23,16 @@ pub fn apart(folder: &Path, name: &Digest) -> PathBuf {
     folder.join("apart").join(name.to_string())
 }
 
-/// The folders of that kind that are there beside `folder`, in order.
+/// The folders of that kind that are there beside `folder`, in order. No links: somebody with whom the
+/// folder is shared could have another's cache cleaned by one.
 pub fn all_apart(folder: &Path) -> Vec<PathBuf> {
-    let folders = std::fs::read_dir(folder.join("apart")).into_iter().flatten().flatten();
-    let is_one = |path: &PathBuf| path.is_dir() && path.file_name().and_then(Digest::of_name).is_some();
+    let is_folder = |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    let within = folder.join("apart");
+    if !is_folder(&within) {
+        return Vec::new();
+    }
+    let folders = std::fs::read_dir(within).into_iter().flatten().flatten();
+    let is_one = |path: &PathBuf| is_folder(path) && path.file_name().and_then(Digest::of_name).is_some();
     let mut folders: Vec<PathBuf> = folders.map(|entry| entry.path()).filter(is_one).collect();
     folders.sort();
     folders
@@ -51,5 +57,19 @@ mod tests {
         assert_eq!(choose(Some("x"), home.clone()), Some("/home/ann/.cache/rivet".into()));
         assert_eq!(choose(None, home), Some("/home/ann/.cache/rivet".into()));
         assert_eq!(choose(None, None), None);
+    }
+
+    #[test]
+    fn links_are_no_caches_that_lie_apart() {
+        let place = tempfile::tempdir().unwrap();
+        let [shared, private, linked] = ["shared", "private", "linked"].map(|name| place.path().join(name));
+        let [one, other] = [b"one", b"two"].map(|name| Digest::of(name));
+        std::fs::create_dir_all(apart(&shared, &one)).unwrap();
+        std::fs::create_dir(&private).unwrap();
+        std::os::unix::fs::symlink(&private, apart(&shared, &other)).unwrap();
+        assert_eq!(all_apart(&shared), [apart(&shared, &one)]);
+        std::fs::create_dir(&linked).unwrap();
+        std::os::unix::fs::symlink(shared.join("apart"), linked.join("apart")).unwrap();
+        assert_eq!(all_apart(&linked), [] as [PathBuf; 0]);
     }
 }

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand};
 use rivet::cache::remote::NamedBy;
-use rivet::cache::trust::Trust;
+use rivet::cache::trust::{Trust, TrustError};
 use rivet::cache::{CacheError, LocalCache};
 use rivet::graph::StepError;
 use rivet::spec::{self, Ladder, LoadError, SpecErrors};
@@ -295,10 +295,16 @@ fn trust(ladder: Option<&Ladder>) -> Result<Trust, Exit> {
 
 /// Whom the user believes, and a spec besides.
 fn whole_trust(ladder: &Ladder) -> Result<Trust, Exit> {
-    Trust::of_user(&ladder.cache.trusted_keys).map_err(|error| {
-        complain(&error, error.hint().as_deref());
-        Exit::Usage
-    })
+    Trust::of_user(&ladder.cache.trusted_keys).map_err(|error| trust_failed(&error))
+}
+
+/// Tells what is wrong with the user's keys.
+fn trust_failed(error: &TrustError) -> Exit {
+    complain(error, error.hint().as_deref());
+    match error {
+        TrustError::Io { .. } | TrustError::Exists(_) | TrustError::Randomness(_) => Exit::Failed,
+        _ => Exit::Usage,
+    }
 }
 
 /// Opens a cache's folder, to fill it or to look at it.
@@ -353,5 +359,16 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_shows_nobodys_variables() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments().filter(|argument| argument.get_env().is_some()) {
+                assert!(argument.is_hide_env_values_set(), "{} {argument}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
     }
 }

@@ -17,7 +17,13 @@ pub struct RemoteArgs {
     /// A cache that other machines share: s3, gs, azblob, webdav, redis, fs or grpc (Bazel's Remote
     /// Execution API), e.g. s3://bucket/prefix?region=eu-central-1 or grpcs://host:9092. Credentials come
     /// from the environment [default: the spec's `cache.remote`]
-    #[arg(long, value_name = "URL", env = "RIVET_REMOTE_CACHE", help_heading = "Remote cache")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "RIVET_REMOTE_CACHE",
+        hide_env_values = true,
+        help_heading = "Remote cache"
+    )]
     remote_cache: Option<String>,
     /// Store nothing in the remote cache
     #[arg(long, help_heading = "Remote cache")]
@@ -59,7 +65,8 @@ impl RemoteArgs {
         cancelled: &Arc<AtomicBool>,
     ) -> Result<Tiers, Exit> {
         let url = self.url(ladder)?;
-        let mut trust = if url.is_some() { whole_trust(ladder)? } else { trust(Some(ladder))? };
+        let mut trust =
+            if url.is_some() && !self.offline { whole_trust(ladder)? } else { trust(Some(ladder))? };
         trust.set_insecure_unsigned(self.insecure_unsigned);
         let local = open_cache_with(open, cache, Some(ladder), &trust)?;
         let Some(url) = url else { return Ok(Tiers::from(local)) };
@@ -104,6 +111,7 @@ fn complain_about_insecurity(url: &RemoteUrl) {
     use std::io::Write;
     let _ = writeln!(
         std::io::stderr().lock(),
-        "warning: --insecure-unsigned: whoever can write to {url} decides what is built here"
+        "warning: --insecure-unsigned: whoever can write to {} decides what is built here",
+        url.place()
     );
 }

@@ -80,7 +80,13 @@ mod tests {
             &["`remote` in `[cache]` cannot be used", "did you mean `redis`?", "remote = \"s3://"],
         );
         let text = invalid(&spec("remote = 'redis://:hunter2@host/'"));
-        has(&text, &["credentials have no place in it"]);
+        has(&text, &["credentials have no place in it", "redis://********@host/"]);
+        let text = invalid(&spec("remote = 's3://b#hunter2'"));
+        has(&text, &["behind `#` has no meaning", "s3://b#*******"]);
+        // Also where something else is wrong in that line.
+        let text = invalid(&spec("remote = ['s3://AKIA:hunter2@b']"));
+        has(&text, &["must be a string", "s3://************@b"]);
+        assert!(!invalid(&spec("remote = 's3://AKIA:hunter2@b")).contains("hunter2"));
         has(&invalid(&spec("remote = 3")), &["`remote` in `[cache]` must be a string"]);
     }
 
@@ -93,6 +99,9 @@ mod tests {
             has(&invalid(&spec(wrong)), &["`trusted-keys` in `[cache]` must have public keys"]);
         }
         has(&invalid(&spec("trusted-keys = 'x'")), &["must be a list"]);
+        let text = invalid(&spec(&format!("trusted-keys = ['rivet-ed25519-secret:{}']", "17".repeat(32))));
+        has(&text, &["this is a private key", "rivet-ed25519-secret:****"]);
+        assert!(!text.contains("1717"), "{text}");
     }
 
     #[test]

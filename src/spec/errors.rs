@@ -8,6 +8,7 @@ use std::path::Path;
 use annotate_snippets::renderer::{DecorStyle, Renderer};
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Snippet, normalize_untrusted_str};
 
+use super::mask::mask;
 use super::problems::{Diagnostic, Span};
 
 /// Everything that is wrong with a spec, in the order of the file. Never empty.
@@ -16,6 +17,7 @@ use super::problems::{Diagnostic, Span};
 pub struct SpecErrors {
     /// The spec as the caller named it.
     path: String,
+    /// Without secrets.
     text: String,
     problems: Vec<Diagnostic>,
     /// How many more there are than `problems` holds.
@@ -26,7 +28,7 @@ impl SpecErrors {
     pub(super) fn new(path: &Path, text: &str, problems: Vec<Diagnostic>, unkept: usize) -> SpecErrors {
         SpecErrors {
             path: normalize_untrusted_str(&path.display().to_string()),
-            text: text.to_owned(),
+            text: mask(text),
             problems,
             unkept,
         }

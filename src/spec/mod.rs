@@ -24,6 +24,7 @@ mod ffmpeg;
 mod fields;
 mod keys;
 mod ladder;
+mod mask;
 mod names;
 mod outputs;
 mod package;

@@ -145,6 +145,10 @@ fn tls_says_who_is_who() {
     assert_eq!(ask(&url(&server), &[known, certified, keyed]), ANSWERED);
     assert!(ask(&url(&server), &[known]).starts_with("Err"));
 
+    let server = ReapiServer::start(Behaviour::default());
+    let told = ask(&url(&server), &[known]);
+    assert!(told.contains("Refused") && told.contains("does not speak TLS there"), "{told}");
+
     // What is wrong with the files is told before anybody is asked.
     for variables in [
         &[known, certified][..],

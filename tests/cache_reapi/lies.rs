@@ -134,6 +134,21 @@ fn an_alias_to_other_bytes_is_replaced() {
     assert!(client.get_one(name).unwrap().unwrap() == bytes);
 }
 
+/// Where names are BLAKE3, too, what was uploaded anew counts as there: it is not sent with every batch.
+#[test]
+fn what_was_damaged_and_uploaded_anew_is_there() {
+    for behaviour in [Behaviour::default(), sha256()] {
+        let server = ReapiServer::start(behaviour);
+        let client = Client::of(&server);
+        let (name, bytes) = blob(1, 1000);
+        client.put_well(&[(name, bytes.clone())]);
+        client.forget(&name);
+        assert_eq!(client.missing(&[name]).unwrap(), [name]);
+        client.put_well(&[(name, bytes)]);
+        assert_eq!(client.missing(&[name]).unwrap(), []);
+    }
+}
+
 #[test]
 fn what_a_server_lost_is_missing() {
     for behaviour in [Behaviour::default(), sha256()] {

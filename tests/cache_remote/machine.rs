@@ -33,8 +33,9 @@ impl Place {
         Place { url, variables: variables.map(|(name, value)| (*name, (*value).to_owned())).collect() }
     }
 
-    /// A folder that all machines see.
+    /// A folder that all machines see, and that somebody made.
     pub fn folder(folder: &Path) -> Place {
+        fs::create_dir_all(folder).unwrap();
         Place::new(format!("fs://{}", folder.display()), &[])
     }
 

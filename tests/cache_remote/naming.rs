@@ -44,9 +44,30 @@ fn a_flag_comes_before_the_variable_and_that_before_the_spec() {
 
 #[test]
 fn parameters_that_may_be_secrets_are_not_repeated() {
-    let told = Machine::alone().tell(&["build", "--remote-cache", "s3://bucket/?region=x&pw=hunter3"]);
-    assert_eq!(told.status, 2, "{}", told.err);
-    assert!(told.err.contains("no parameter of s3 remotes") && !told.err.contains("hunter3"), "{}", told.err);
+    for flags in [&[][..], &["--insecure-unsigned"]] {
+        let url = "s3://bucket/?region=x&pw=hunter3";
+        let told = Machine::alone().tell(&[&["build", "--remote-cache", url], flags].concat());
+        assert_eq!(told.status, 2, "{}", told.err);
+        assert!(
+            told.err.contains("the remote cache s3://bucket/: `pw` is no parameter of s3"),
+            "{}",
+            told.err
+        );
+        assert!(!told.err.contains("hunter3"), "{}", told.err);
+    }
+}
+
+#[test]
+fn a_key_that_cannot_be_used_is_in_nobodys_way_offline() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut machine = Machine::at(&Place::folder(&folder.path().join("remote")));
+    machine.variables.push(("RIVET_SIGNING_KEY", "bad".to_owned()));
+    for command in [&["plan"][..], &["cache", "keys"]] {
+        let told = machine.tell(command);
+        assert_eq!(told.status, 2, "{}", told.err);
+        assert!(told.err.contains("RIVET_SIGNING_KEY holds no private key"), "{}", told.err);
+    }
+    machine.ok(&["plan", "--offline"]);
 }
 
 #[test]

@@ -48,6 +48,13 @@ pub(super) fn open(path: &Path, operation: &'static str) -> Result<Opened, Cache
     }
 }
 
+/// Opens a file that is there to be locked, and makes it where nothing is.
+pub(super) fn open_lock(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(path, flags, Mode::from_raw_mode(0o666))?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
 /// Why a file cannot be read, if that is the one file's fault and not the machine's or the folder's.
 fn unusable(error: io::Error, path: &Path, operation: &'static str) -> Result<String, CacheError> {
     match Errno::from_io_error(&error) {

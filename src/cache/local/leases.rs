@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use rustix::fs::{Mode, OFlags};
 
+use super::files::open_lock;
 use crate::cache::ActionKey;
 
 pub(super) struct Leases {
@@ -104,11 +104,7 @@ impl Drop for Lease {
 
 /// Opens the file, and sees that it can be locked.
 fn open(path: &Path) -> std::io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = File::from(rustix::fs::open(path, flags, Mode::from_raw_mode(0o666))?);
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other("it is not a regular file"));
-    }
+    let file = open_lock(path)?;
     let place = place(u64::MAX);
     match lock(&file, libc::F_WRLCK, place) {
         Ok(()) => lock(&file, libc::F_UNLCK, place)?,

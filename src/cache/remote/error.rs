@@ -22,7 +22,7 @@ pub enum RemoteFault {
 #[error("{message}")]
 pub struct RemoteError {
     pub fault: RemoteFault,
-    /// What happened, without any credential.
+    /// What happened, without any credential. It does not say at which remote: whoever shows it does.
     pub message: String,
 }
 

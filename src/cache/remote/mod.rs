@@ -17,6 +17,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 pub use error::{RemoteError, RemoteFault};
+pub(crate) use url::is_secret;
 pub use url::{NamedBy, RemoteUrl, UrlError};
 
 use super::{ActionKey, BlobRef};
@@ -80,7 +81,7 @@ pub fn open(url: &RemoteUrl, named_by: NamedBy, patience: Duration) -> Result<Ar
         }
         scheme => {
             let _ = (named_by, patience);
-            let told = format!("{}: this rivet was built without remotes of the kind {scheme}", url.place());
+            let told = format!("this rivet was built without remotes of the kind {scheme}");
             Err(RemoteError::new(RemoteFault::Refused, told))
         }
     }

@@ -46,8 +46,12 @@ pub enum UrlError {
     Scheme { scheme: String },
     #[error("credentials have no place in it: they come from the environment, see docs/cache.md")]
     Credentials,
+    #[error("what stands behind `#` has no meaning in it")]
+    Fragment,
     #[error("it does not say where; one is, e.g., {0}")]
     Nowhere(&'static str),
+    #[error("a folder's URL has three slashes, as {0} has")]
+    TwoSlashes(&'static str),
 }
 
 fn known(scheme: &str) -> String {
@@ -87,7 +91,6 @@ impl RemoteUrl {
     pub fn place(&self) -> String {
         let mut place = self.0.clone();
         place.set_query(None);
-        place.set_fragment(None);
         place.into()
     }
 
@@ -112,22 +115,30 @@ impl FromStr for RemoteUrl {
         let Some((_, example)) = SCHEMES.into_iter().find(|(known, _)| *known == scheme) else {
             return Err(UrlError::Scheme { scheme: scheme.to_owned() });
         };
-        let is_secret = |name: &str, value: &str| {
-            let name = name.to_lowercase();
-            SECRET_WORDS.iter().any(|word| name.contains(word)) || has_user(&name, value)
-        };
         if !url.username().is_empty()
             || url.password().is_some()
             || url.query_pairs().any(|(name, value)| is_secret(&name, &value))
         {
             return Err(UrlError::Credentials);
         }
+        if url.fragment().is_some() {
+            return Err(UrlError::Fragment);
+        }
+        if scheme == "fs" && url.host_str().is_some_and(|host| !host.is_empty()) {
+            return Err(UrlError::TwoSlashes(example));
+        }
         let names_a_place = match scheme {
-            "fs" => url.host_str().is_none_or(str::is_empty) && url.path().len() > 1,
+            "fs" => url.path().len() > 1,
             _ => url.host_str().is_some_and(|host| !host.is_empty()),
         };
         if names_a_place { Ok(RemoteUrl(url)) } else { Err(UrlError::Nowhere(example)) }
     }
+}
+
+/// Whether a parameter may be one that lets its holder in.
+pub(crate) fn is_secret(name: &str, value: &str) -> bool {
+    let name = name.to_lowercase();
+    SECRET_WORDS.iter().any(|word| name.contains(word)) || has_user(&name, value)
 }
 
 /// Whether a parameter is a URL, or meant to be one, with a user and perhaps a password in it.
@@ -190,7 +201,9 @@ mod tests {
         assert!(told("team-cache").contains("it is not a URL"));
         assert!(told("redi://host/").contains("did you mean `redis`?"));
         assert!(told("ftp://host/").contains("known are s3, gs,"));
-        assert!(told("fs://mnt/team").contains("fs:///mnt/team/rivet"));
+        assert!(told("fs://mnt/team").contains("three slashes, as fs:///mnt/team/rivet"));
+        let fragment = told("s3://bucket/p#hunter2");
+        assert!(fragment.contains("behind `#`") && !fragment.contains("hunter2"));
         assert!(told("fs:///").contains("fs:///mnt/team/rivet"));
     }
 }

@@ -151,6 +151,36 @@ impl KeyFolder {
         Ok(true)
     }
 
+    /// Gives keys that are trusted under one name another. All else in the list stays as it is.
+    pub fn rename(&self, name: &str, new_name: &str) -> Result<(), TrustError> {
+        if !self.trusted_keys()?.iter().any(|(_, known)| known == name) {
+            return Ok(());
+        }
+        let path = self.trusted_keys_path();
+        let text = std::fs::read_to_string(&path).map_err(TrustError::io("read", &path))?;
+        let renamed = text.split_inclusive('\n').map(|line| {
+            let words = line.trim().split_once(char::is_whitespace);
+            match words.filter(|(key, named)| !key.starts_with('#') && named.trim() == name) {
+                Some((key, _)) => format!("{key} {new_name}\n"),
+                None => line.to_owned(),
+            }
+        });
+        let renamed: String = renamed.collect();
+        // The file may be a link to where somebody keeps configuration: that stays one.
+        let file = std::fs::canonicalize(&path).map_err(TrustError::io("find", &path))?;
+        let folder = file.parent().unwrap_or(&self.0);
+        let meta = file.metadata().map_err(TrustError::io("look at", &file))?;
+        let mut new = tempfile::Builder::new()
+            .prefix(".trusted-keys-")
+            .permissions(meta.permissions())
+            .tempfile_in(folder)
+            .map_err(TrustError::io("create a file in", folder))?;
+        let written = new.write_all(renamed.as_bytes()).and_then(|()| new.as_file().sync_all());
+        written.map_err(TrustError::io("write", &file))?;
+        new.persist(&file).map_err(|error| TrustError::io("rename to", &file)(error.error))?;
+        Ok(())
+    }
+
     /// Keeps `key` as the user's private key. One that is there is an error, or with `replace` is kept
     /// beside it, under the path that is returned.
     pub fn keep(&self, key: &SigningKey, replace: bool) -> Result<Option<PathBuf>, TrustError> {

@@ -8,7 +8,8 @@ use ed25519_dalek::{Signature, Signer, VerifyingKey};
 use zeroize::Zeroizing;
 
 const PUBLIC: &str = "rivet-ed25519:";
-const SECRET: &str = "rivet-ed25519-secret:";
+/// What the text of a private key begins with.
+pub(crate) const SECRET: &str = "rivet-ed25519-secret:";
 const DIGITS: usize = 64;
 
 /// Whose signature is believed. Its text is `rivet-ed25519:` and 64 hexadecimal digits.

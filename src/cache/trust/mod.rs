@@ -20,10 +20,11 @@ use std::ffi::{OsStr, OsString};
 
 pub use distrust::Distrust;
 pub use folder::{KeyFolder, TrustError};
+pub(crate) use key::SECRET;
 pub use key::{KeyError, PublicKey, SigningKey};
 pub use sealed::{MOST_BLOBS, MOST_INPUTS, SealError, seal};
 
-use super::{ActionEntry, ActionKey, Digest};
+use super::{ActionEntry, ActionKey, Cost, Digest};
 
 /// The environment's variable with the text of a private key, for machines without a home.
 pub const SIGNING_KEY_VARIABLE: &str = "RIVET_SIGNING_KEY";
@@ -125,10 +126,11 @@ impl Trust {
     }
 
     /// The bytes of an entry for a remote, signed if there is a key to sign with, and nobody is believed
-    /// but whom the user trusts.
+    /// but whom the user trusts. Who made it is left out: the names of one's machines are nobody else's.
     pub fn seal(&self, key: &ActionKey, entry: &ActionEntry) -> Result<Vec<u8>, SealError> {
         let signer = self.signing.as_ref().filter(|_| self.beyond_user().is_none());
-        seal(key, entry, signer)
+        let cost = Cost { by: String::new(), ..entry.cost.clone() };
+        seal(key, &ActionEntry { cost, ..entry.clone() }, signer)
     }
 
     /// The entry that a remote has under `key`, if it is to be believed.

@@ -1,10 +1,12 @@
 //! `rivet cache keygen`.
 
+use std::time::SystemTime;
+
 use clap::Args;
 use rivet::cache::trust::{self, SIGNING_KEY_VARIABLE, SigningKey, TrustError};
 
-use super::super::{Exit, print};
-use super::keys::{failed, folder, note};
+use super::super::{Exit, print, trust_failed};
+use super::keys::{folder, note};
 
 /// Make a key that signs what your builds put into shared caches
 ///
@@ -24,10 +26,12 @@ pub fn run(args: &KeygenArgs) -> Result<Exit, Exit> {
         folder.trusted_keys()?;
         let key = SigningKey::generate()?;
         let old = folder.keep(&key, args.force)?;
+        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        folder.rename("own", &format!("own until {}", now.split('T').next().unwrap_or_default()))?;
         folder.trust(&key.public(), "own")?;
         Ok::<_, TrustError>((key.public(), old))
     };
-    let (public, old) = made().map_err(|error| failed(&error))?;
+    let (public, old) = made().map_err(|error| trust_failed(&error))?;
     print(public);
     let (signing, trusted) = (folder.signing_key_path(), folder.trusted_keys_path());
     note(format_args!(

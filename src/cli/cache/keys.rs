@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use clap::Args;
-use rivet::cache::trust::{self, KeyFolder, SIGNING_KEY_VARIABLE, Trust, TrustError};
+use rivet::cache::trust::{self, KeyFolder, SIGNING_KEY_VARIABLE, Trust};
 
-use super::super::{Exit, complain, print, print_json};
+use super::super::{Exit, complain, print, print_json, trust_failed};
 
 /// List the key that signs what you build, and those whose signatures you believe
 ///
@@ -19,7 +19,7 @@ pub struct KeysArgs {
 
 pub fn run(args: &KeysArgs) -> Result<Exit, Exit> {
     let folder = folder()?;
-    let trust = Trust::of_user(&[]).map_err(|error| failed(&error))?;
+    let trust = Trust::of_user(&[]).map_err(|error| trust_failed(&error))?;
     let signer = trust.signer();
     let from = match trust::variable() {
         Some(_) => SIGNING_KEY_VARIABLE.to_owned(),
@@ -49,12 +49,6 @@ pub(super) fn folder() -> Result<KeyFolder, Exit> {
         complain("there is no home folder to keep keys in", Some("set HOME, or XDG_CONFIG_HOME to a folder"));
         Exit::Failed
     })
-}
-
-/// Tells what is wrong with the user's keys.
-pub(super) fn failed(error: &TrustError) -> Exit {
-    complain(error, error.hint().as_deref());
-    Exit::Failed
 }
 
 /// Tells something that is no result.

@@ -3,8 +3,8 @@
 use clap::Args;
 use rivet::cache::trust::PublicKey;
 
-use super::super::{Exit, complain, print};
-use super::keys::{failed, folder};
+use super::super::{Exit, complain, print, trust_failed};
+use super::keys::folder;
 
 /// Believe what somebody else's builds put into shared caches
 ///
@@ -27,7 +27,7 @@ pub fn run(args: &TrustArgs) -> Result<Exit, Exit> {
         Exit::Usage
     })?;
     let folder = folder()?;
-    let is_new = folder.trust(&key, &args.name).map_err(|error| failed(&error))?;
+    let is_new = folder.trust(&key, &args.name).map_err(|error| trust_failed(&error))?;
     let list = folder.trusted_keys_path();
     let what = if is_new { "is trusted from now on" } else { "was trusted already" };
     print(format_args!("{key} {what}: see {}", list.display()));

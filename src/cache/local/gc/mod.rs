@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::files::open_lock;
 use super::marks::{self, Marks, Nanos, nanos};
 use super::shards::{self, disk_bytes};
 use super::{GC_LOCK, LocalCache, builds, used};
@@ -176,7 +177,7 @@ impl LocalCache {
     pub(super) fn only_one(&self, cancelled: &AtomicBool) -> Result<Option<(File, Nanos)>, CacheError> {
         let path = self.root.join(GC_LOCK);
         let failed = || CacheError::io("lock", &path);
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed())?;
+        let file = open_lock(&path).map_err(failed())?;
         loop {
             match file.try_lock() {
                 Ok(()) => break,

@@ -174,3 +174,21 @@ fn what_others_have_put_there_stays_and_is_in_nobodys_way() {
     assert_eq!((report.running_builds, report.removed.total().files), (0, 2), "{report:?}");
     assert!(foreign.iter().all(|path| path.exists()));
 }
+
+/// In a folder that a group shares anybody may have put it there.
+#[test]
+fn what_is_no_file_is_not_taken_for_the_lock() {
+    let Folder { dir, cache } = Folder::new();
+    let lock = dir.path().join("v2").join(GC_LOCK);
+    let theirs = dir.path().join("theirs");
+    let collect = || cache.collect(&GcRules::default(), &AtomicBool::new(false), &|_| {});
+    symlink(&theirs, &lock).unwrap();
+    assert!(matches!(collect(), Err(CacheError::Io { .. })));
+    assert!(!theirs.exists());
+    fs::remove_file(&lock).unwrap();
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &lock, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    assert!(matches!(collect(), Err(CacheError::Io { .. })));
+    fs::remove_file(&lock).unwrap();
+    collect().unwrap();
+}

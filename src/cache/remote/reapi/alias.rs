@@ -15,7 +15,7 @@ const MOST_REMEMBERED: usize = 1 << 16;
 #[derive(Default)]
 pub(super) struct Aliases {
     known: Mutex<HashMap<BlobRef, Name>>,
-    /// Blobs whose alias led to other bytes than theirs, until they are filed anew.
+    /// Blobs whose alias, or whose own name, led to other bytes than theirs, until they are uploaded anew.
     wrong: Mutex<HashSet<BlobRef>>,
 }
 
@@ -32,7 +32,7 @@ impl Aliases {
         known.insert(blob, name);
     }
 
-    /// Takes an alias as none until [`Aliases::filed`]: it led to other bytes.
+    /// Takes a blob as missing until it is uploaded: what its alias or name led to were other bytes.
     pub(super) fn disbelieve(&self, blob: BlobRef) {
         self.forget(&blob);
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner).insert(blob);
@@ -44,8 +44,13 @@ impl Aliases {
 
     /// Remembers an alias that was filed here just now.
     pub(super) fn filed(&self, blob: BlobRef, name: Name) {
-        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).remove(&blob);
+        self.uploaded(&blob);
         self.remember(blob, name);
+    }
+
+    /// What leads to a blob leads to its own bytes again, which were uploaded here just now.
+    pub(super) fn uploaded(&self, blob: &BlobRef) {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).remove(blob);
     }
 
     /// Forgets an alias that led nowhere, so that the next look asks the server.

@@ -55,8 +55,7 @@ pub(super) fn connect(
     named_by: NamedBy,
     patience: Duration,
 ) -> Result<(Line, String), RemoteError> {
-    let refused =
-        |message: &str| RemoteError::new(RemoteFault::Refused, format!("{}: {message}", url.place()));
+    let refused = |message: &str| RemoteError::new(RemoteFault::Refused, message);
     if !url.parameters().is_empty() {
         return Err(refused("no parameters are known for this kind of remote"));
     }

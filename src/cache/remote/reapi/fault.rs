@@ -58,6 +58,11 @@ impl Doing {
             Some(behind) if !message.contains(&behind) => format!("{message}: {behind}"),
             _ => message.to_owned(),
         };
+        // What our TLS says of an answer that is none of TLS's.
+        if told.contains("InvalidContentType") {
+            let told = "the server does not speak TLS there: grpcs:// is with TLS, grpc:// without";
+            return RemoteError::new(RemoteFault::Refused, format!("{}: {told}", self.told()));
+        }
         self.error(status.code(), &told)
     }
 

@@ -231,6 +231,7 @@ impl Reapi {
             }
             stored.get(&name).cloned().unwrap_or(Ok(()))?;
             let Some(filing) = filing else {
+                self.aliases.uploaded(blob);
                 return Ok(());
             };
             for (message, _) in &filing.messages {

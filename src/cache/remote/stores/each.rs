@@ -4,13 +4,11 @@
 use bytes::Bytes;
 use futures_util::future::{self, BoxFuture, FutureExt};
 
-use super::{ActionKey, BlobRef, Remote, RemoteError, RemoteUrl, Thing, nonsense};
+use super::{ActionKey, BlobRef, Remote, RemoteError, Thing, nonsense};
 use crate::cache::remote::MOST_ENTRY;
 
 /// Keeps bytes by name, one thing a call.
 pub(super) trait Keeper: Send + Sync {
-    fn url(&self) -> &RemoteUrl;
-
     /// The bytes of a thing; more than `most` are an error, and not all taken.
     fn read(
         &self,
@@ -40,7 +38,7 @@ impl<K: Keeper> Each<K> {
         match self.0.read(&thing, blob.size).await? {
             Some(bytes) if bytes.len() as u64 != blob.size => {
                 let (found, wanted) = (bytes.len(), blob.size);
-                Err(nonsense(self.0.url(), format_args!("{thing} has {found} bytes instead of {wanted}")))
+                Err(nonsense(format_args!("{thing} has {found} bytes instead of {wanted}")))
             }
             bytes => Ok(bytes),
         }

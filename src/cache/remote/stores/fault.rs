@@ -10,15 +10,15 @@ use http::StatusCode;
 use opendal::ErrorKind;
 
 use super::transport::Refusal;
-use super::{RemoteError, RemoteFault, RemoteUrl};
+use super::{RemoteError, RemoteFault};
 
 /// Where credentials are told of.
-const SEE: &str = "docs/cache.md tells where they are looked for";
+pub(super) const SEE: &str = "docs/cache.md tells where they are looked for";
 
-/// The error at `url`, where `doing` failed: "reading the entry ab12".
-pub(super) fn remote_error(url: &RemoteUrl, doing: impl Display, error: &opendal::Error) -> RemoteError {
+/// The error where `doing` failed: "reading the entry ab12".
+pub(super) fn remote_error(doing: impl Display, error: &opendal::Error) -> RemoteError {
     let (fault, why) = judge(error);
-    RemoteError::new(fault, format!("{url}: {doing}: {why}"))
+    RemoteError::new(fault, format!("{doing}: {why}"))
 }
 
 /// Whether the service does not know what it was asked to do.
@@ -143,13 +143,13 @@ mod tests {
     use super::*;
 
     fn told_of(error: opendal::Error) -> (RemoteFault, String) {
-        let error = remote_error(&"s3://bucket/p".parse().unwrap(), "reading", &error);
+        let error = remote_error("reading", &error);
         (error.fault, error.message)
     }
 
     fn fault_of(status: u16, code: &str) -> RemoteFault {
         let code = Some(code.to_owned()).filter(|code| !code.is_empty());
-        let refusal = Refusal { status: StatusCode::from_u16(status).unwrap(), code };
+        let refusal = Refusal { status: StatusCode::from_u16(status).unwrap(), code, credentials: SEE };
         told_of(opendal::Error::new(ErrorKind::Unexpected, "no").set_source(refusal)).0
     }
 
@@ -191,6 +191,6 @@ mod tests {
             .with_context("uri", "http://host/?sig=hunter2");
         let (fault, message) = told_of(error);
         assert_eq!(fault, RemoteFault::Denied);
-        assert_eq!(message, "s3://bucket/p: reading: this is not allowed");
+        assert_eq!(message, "reading: this is not allowed");
     }
 }

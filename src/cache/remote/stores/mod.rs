@@ -23,6 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::secrets::is_loopback;
 use super::{ActionKey, BlobRef, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
 use crate::cache::{Digest, LAYOUT};
 use credentials::Credentials;
@@ -40,12 +41,19 @@ pub(super) fn open(
     match url.scheme() {
         "redis" | "rediss" => {
             let credentials = Credentials::from_environment(url, named_by)?;
+            let is_safe = url.scheme() == "rediss" || is_loopback(url.host().unwrap_or_default());
+            if credentials.has_secret() && named_by == NamedBy::Spec && !is_safe {
+                return Err(refused(
+                    "RIVET_REMOTE_PASSWORD or RIVET_REMOTE_TOKEN would go unencrypted to another machine, and \
+                     only the spec names it: use rediss://, or name it by --remote-cache or RIVET_REMOTE_CACHE",
+                ));
+            }
             Ok(Arc::new(Each(Redis::open(url, patience, &credentials)?)))
         }
-        "fs" => Ok(Arc::new(Each(Store::new(url, Place::Folder(Box::new(Folder::at(url)?)))))),
+        "fs" => Ok(Arc::new(Each(Store::new(Place::Folder(Box::new(Folder::at(url)?)))))),
         _ => {
             let operator = services::operator(url, named_by, patience)?;
-            Ok(Arc::new(Each(Store::new(url, Place::Service(operator)))))
+            Ok(Arc::new(Each(Store::new(Place::Service(operator)))))
         }
     }
 }
@@ -56,7 +64,7 @@ fn root(url: &RemoteUrl) -> Result<String, RemoteError> {
     let is_odd = |part: &str| matches!(part, "." | "..") || part.contains(char::is_control);
     // What is no UTF-8 was replaced by U+FFFD, and would name another folder.
     if prefix.contains('\u{fffd}') || prefix.split('/').any(is_odd) {
-        return Err(refused(url, "its path must be UTF-8, without `.`, `..` and control characters"));
+        return Err(refused("its path must be UTF-8, without `.`, `..` and control characters"));
     }
     Ok(if prefix.is_empty() { LAYOUT.to_owned() } else { format!("{prefix}/{LAYOUT}") })
 }
@@ -64,6 +72,8 @@ fn root(url: &RemoteUrl) -> Result<String, RemoteError> {
 /// An entry or a blob. Shown as in messages: "the entry 17762fddd969".
 struct Thing {
     what: &'static str,
+    /// The folder that its kind lies in.
+    part: &'static str,
     digest: Digest,
     /// Where it is, under the root.
     name: String,
@@ -78,9 +88,14 @@ impl Thing {
         Thing::new("blob", "blobs", blob.digest)
     }
 
-    fn new(what: &'static str, part: &str, digest: Digest) -> Thing {
+    fn new(what: &'static str, part: &'static str, digest: Digest) -> Thing {
         let hex = digest.to_string();
-        Thing { what, digest, name: format!("{part}/{}/{hex}", &hex[..2]) }
+        Thing { what, part, digest, name: format!("{part}/{}/{hex}", &hex[..2]) }
+    }
+
+    /// The folder that it lies in, within that of its kind.
+    fn shard(&self) -> String {
+        self.digest.to_string()[..2].to_owned()
     }
 }
 
@@ -90,12 +105,12 @@ impl fmt::Display for Thing {
     }
 }
 
-fn refused(url: &RemoteUrl, why: impl fmt::Display) -> RemoteError {
-    RemoteError::new(RemoteFault::Refused, format!("{}: {why}", url.place()))
+fn refused(why: impl fmt::Display) -> RemoteError {
+    RemoteError::new(RemoteFault::Refused, why.to_string())
 }
 
-fn nonsense(url: &RemoteUrl, what: impl fmt::Display) -> RemoteError {
-    RemoteError::new(RemoteFault::Nonsense, format!("{url}: {what}"))
+fn nonsense(what: impl fmt::Display) -> RemoteError {
+    RemoteError::new(RemoteFault::Nonsense, what.to_string())
 }
 
 #[cfg(test)]

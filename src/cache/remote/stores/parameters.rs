@@ -6,27 +6,26 @@ use std::collections::BTreeMap;
 use super::{RemoteError, RemoteUrl, refused};
 use crate::suggest;
 
-pub(super) struct Parameters<'u> {
-    url: &'u RemoteUrl,
+pub(super) struct Parameters {
     values: BTreeMap<String, String>,
 }
 
-impl<'u> Parameters<'u> {
+impl Parameters {
     /// Reads the parameters of `url`, which may be those that are `known`.
-    pub fn of(url: &'u RemoteUrl, known: &[&'static str]) -> Result<Parameters<'u>, RemoteError> {
+    pub fn of(url: &RemoteUrl, known: &[&'static str]) -> Result<Parameters, RemoteError> {
         let mut values = BTreeMap::new();
         for (name, value) in url.parameters() {
             if !known.contains(&name.as_str()) {
-                return Err(refused(url, unknown(url.scheme(), &name, known)));
+                return Err(refused(unknown(url.scheme(), &name, known)));
             }
             if value.is_empty() {
-                return Err(refused(url, format_args!("its parameter `{name}` has no value")));
+                return Err(refused(format_args!("its parameter `{name}` has no value")));
             }
             if values.insert(name.clone(), value).is_some() {
-                return Err(refused(url, format_args!("its parameter `{name}` stands there twice")));
+                return Err(refused(format_args!("its parameter `{name}` stands there twice")));
             }
         }
-        Ok(Parameters { url, values })
+        Ok(Parameters { values })
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
@@ -38,9 +37,7 @@ impl<'u> Parameters<'u> {
         match self.get(name) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
-            Some(_) => {
-                Err(refused(self.url, format_args!("its parameter `{name}` must be `true` or `false`")))
-            }
+            Some(_) => Err(refused(format_args!("its parameter `{name}` must be `true` or `false`"))),
         }
     }
 }

@@ -27,7 +27,6 @@ const PORT: u16 = 6379;
 const MOST_VALUE: u64 = 512 << 20;
 
 pub(super) struct Redis {
-    url: RemoteUrl,
     root: String,
     client: Client,
     patience: Duration,
@@ -68,7 +67,7 @@ impl Redis {
         let database: i64 = match parameters.get("db").map(str::parse) {
             None => 0,
             Some(Ok(number)) if number >= 0 => number,
-            Some(_) => return Err(refused(url, "its parameter `db` must be a number from 0")),
+            Some(_) => return Err(refused("its parameter `db` must be a number from 0")),
         };
         let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = url.port().unwrap_or(PORT);
@@ -90,9 +89,9 @@ impl Redis {
             .into_connection_info()
             .map(|info| info.set_redis_settings(settings))
             .and_then(Client::open)
-            .map_err(|error| refused(url, error.category()))?;
+            .map_err(|error| refused(error.category()))?;
         let (looks, writes) = Default::default();
-        Ok(Redis { url: url.clone(), root: root(url)?, client, patience, looks, writes })
+        Ok(Redis { root: root(url)?, client, patience, looks, writes })
     }
 
     async fn connection(&self, line: &Line) -> Result<MultiplexedConnection, RedisError> {
@@ -134,7 +133,7 @@ impl Redis {
             *line.connection.lock().await = None;
         }
         let (fault, why) = judge(&error);
-        Err(RemoteError::new(fault, format!("{}: {doing} {thing}: {why}", self.url)))
+        Err(RemoteError::new(fault, format!("{doing} {thing}: {why}")))
     }
 
     fn key(&self, thing: &Thing) -> String {
@@ -166,6 +165,10 @@ fn judge(error: &RedisError) -> (RemoteFault, String) {
         (_, Some("NOPERM")) => "this is not allowed",
         (_, Some("OOM")) => "its memory is full",
         (_, Some("WRONGTYPE")) => "it is no string",
+        // What the client says when SELECT fails, whatever the reason.
+        _ if error.to_string().contains("refused to switch database") => {
+            "it has no database of the number `db`, or this user may not use it"
+        }
         (_, Some(code)) if is_word(code) => return (fault, format!("Redis says {code}")),
         _ => "the answer makes no sense",
     };
@@ -177,10 +180,6 @@ fn is_word(code: &str) -> bool {
 }
 
 impl Keeper for Redis {
-    fn url(&self) -> &RemoteUrl {
-        &self.url
-    }
-
     async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
         let key = self.key(thing);
         // The last byte that is asked for is one too many, and its coming tells that there are more.
@@ -190,7 +189,7 @@ impl Keeper for Redis {
         let (exists, bytes) = future::join(exists, bytes).await;
         let (exists, bytes) = (exists?, bytes?);
         if bytes.len() as u64 > most {
-            return Err(nonsense(&self.url, format_args!("{thing} has more than {most} bytes")));
+            return Err(nonsense(format_args!("{thing} has more than {most} bytes")));
         }
         Ok(exists.then_some(bytes))
     }
@@ -211,8 +210,7 @@ impl Keeper for Redis {
 
     async fn put(&self, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
         if bytes.len() as u64 > MOST_VALUE {
-            let told =
-                format!("{}: storing {thing}: Redis takes no more than {MOST_VALUE} bytes at once", self.url);
+            let told = format!("storing {thing}: Redis takes no more than {MOST_VALUE} bytes at once");
             return Err(RemoteError::new(RemoteFault::Unfit, told));
         }
         self.run(&self.writes, "storing", thing, Cmd::set(self.key(thing), &bytes[..])).await

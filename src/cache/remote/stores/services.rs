@@ -7,7 +7,7 @@ use opendal::services::{Azblob, Gcs, S3, Webdav};
 use opendal::{HttpTransporter, OperationContext, Operator};
 
 use super::credentials::Credentials;
-use super::fault::remote_error;
+use super::fault::{SEE, remote_error};
 use super::parameters::Parameters;
 use super::transport::Transport;
 use super::{NamedBy, RemoteError, RemoteUrl, refused, root};
@@ -25,8 +25,12 @@ pub(super) fn operator(
         "azblob" => azblob(url, named_by),
         _ => webdav(url, &Credentials::from_environment(url, named_by)?),
     }?;
-    let transport = Transport::new(patience)
-        .map_err(|error| refused(url, format_args!("HTTP cannot be set up: {error}")))?;
+    let credentials = match url.scheme() {
+        "webdav" | "webdavs" => "see RIVET_REMOTE_USER and RIVET_REMOTE_PASSWORD, or RIVET_REMOTE_TOKEN",
+        _ => SEE,
+    };
+    let transport = Transport::new(patience, credentials)
+        .map_err(|error| refused(format_args!("HTTP cannot be set up: {error}")))?;
     let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
     Ok(operator.with_context(context))
 }
@@ -42,10 +46,10 @@ fn s3(url: &RemoteUrl) -> Result<Operator, RemoteError> {
         // Servers of one's own seldom have regions, but signatures name one.
         (None, None) if parameters.get("endpoint").is_some() => service = service.region("us-east-1"),
         (None, None) => {
-            return Err(refused(url, "the region is missing: add `?region=…`, or set AWS_REGION"));
+            return Err(refused("the region is missing: add `?region=…`, or set AWS_REGION"));
         }
     }
-    if let Some(endpoint) = endpoint(url, &parameters)? {
+    if let Some(endpoint) = endpoint(&parameters)? {
         service = service.endpoint(endpoint);
     }
     if let Some(class) = parameters.get("storage_class") {
@@ -63,7 +67,7 @@ fn s3(url: &RemoteUrl) -> Result<Operator, RemoteError> {
     if parameters.flag("anonymous")? {
         service = service.skip_signature();
     }
-    made(url, Operator::new(service))
+    made(Operator::new(service))
 }
 
 /// Google Cloud Storage.
@@ -71,9 +75,9 @@ fn gcs(url: &RemoteUrl, named_by: NamedBy) -> Result<Operator, RemoteError> {
     let parameters = Parameters::of(url, &["endpoint", "storage_class", "anonymous"])?;
     let is_anonymous = parameters.flag("anonymous")?;
     let mut service = Gcs::default().bucket(container(url)?).root(&root(url)?);
-    if let Some(endpoint) = users_endpoint(url, named_by, &parameters)? {
+    if let Some(endpoint) = users_endpoint(named_by, &parameters)? {
         if !is_anonymous {
-            not_in_clear(url, endpoint, "a token")?;
+            not_in_clear(endpoint, "a token")?;
         }
         service = service.endpoint(endpoint);
     }
@@ -83,14 +87,14 @@ fn gcs(url: &RemoteUrl, named_by: NamedBy) -> Result<Operator, RemoteError> {
     if is_anonymous {
         service = service.skip_signature();
     }
-    made(url, Operator::new(service))
+    made(Operator::new(service))
 }
 
 /// Azure Blob Storage. Its own tools say AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY, other programs
 /// AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY.
 fn azblob(url: &RemoteUrl, named_by: NamedBy) -> Result<Operator, RemoteError> {
     let parameters = Parameters::of(url, &["account", "endpoint"])?;
-    let endpoint = users_endpoint(url, named_by, &parameters)?;
+    let endpoint = users_endpoint(named_by, &parameters)?;
     // Of the account's key only signatures are sent; anything else lets in whoever reads it.
     let mut only_signs = false;
     let mut users_own = None;
@@ -99,7 +103,7 @@ fn azblob(url: &RemoteUrl, named_by: NamedBy) -> Result<Operator, RemoteError> {
             users_own = endpoint_in(&text);
             only_signs = text.contains("AccountKey=") && !text.contains("SharedAccessSignature=");
             Azblob::from_connection_string(&text)
-                .map_err(|_| refused(url, "AZURE_STORAGE_CONNECTION_STRING is not a connection string"))?
+                .map_err(|_| refused("AZURE_STORAGE_CONNECTION_STRING is not a connection string"))?
         }
         None => {
             let account = match parameters.get("account") {
@@ -108,12 +112,11 @@ fn azblob(url: &RemoteUrl, named_by: NamedBy) -> Result<Operator, RemoteError> {
             };
             let Some(account) = account else {
                 return Err(refused(
-                    url,
                     "the account is missing: add `?account=…`, or set AZURE_STORAGE_ACCOUNT",
                 ));
             };
             if !is_account(&account) {
-                return Err(refused(url, "an account has 3 to 24 small letters and digits"));
+                return Err(refused("an account has 3 to 24 small letters and digits"));
             }
             let mut service = Azblob::default()
                 .endpoint(&format!("https://{account}.blob.core.windows.net"))
@@ -132,12 +135,12 @@ fn azblob(url: &RemoteUrl, named_by: NamedBy) -> Result<Operator, RemoteError> {
     if let Some(endpoint) = endpoint.or(users_own.as_deref())
         && !only_signs
     {
-        not_in_clear(url, endpoint, "a token")?;
+        not_in_clear(endpoint, "a token")?;
     }
     if let Some(endpoint) = endpoint {
         service = service.endpoint(endpoint);
     }
-    made(url, Operator::new(service.container(container(url)?).root(&root(url)?)))
+    made(Operator::new(service.container(container(url)?).root(&root(url)?)))
 }
 
 /// Where a connection string leads, as far as it says so.
@@ -162,7 +165,7 @@ fn webdav(url: &RemoteUrl, credentials: &Credentials) -> Result<Operator, Remote
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let endpoint = format!("{scheme}://{host}{port}");
     if credentials.has_secret() {
-        not_in_clear(url, &endpoint, "RIVET_REMOTE_PASSWORD or RIVET_REMOTE_TOKEN")?;
+        not_in_clear(&endpoint, "RIVET_REMOTE_PASSWORD or RIVET_REMOTE_TOKEN")?;
     }
     let mut service = Webdav::default().endpoint(&endpoint).root(&root(url)?);
     if let Some(user) = &credentials.user {
@@ -174,22 +177,22 @@ fn webdav(url: &RemoteUrl, credentials: &Credentials) -> Result<Operator, Remote
     if let Some(token) = &credentials.token {
         service = service.token(token);
     }
-    made(url, Operator::new(service))
+    made(Operator::new(service))
 }
 
 /// The bucket or container, which has no port.
 fn container(url: &RemoteUrl) -> Result<&str, RemoteError> {
     match (url.host(), url.port()) {
         (Some(name), None) => Ok(name),
-        _ => Err(refused(url, "a bucket has no port: a server of one's own is named by `?endpoint=…`")),
+        _ => Err(refused("a bucket has no port: a server of one's own is named by `?endpoint=…`")),
     }
 }
 
-fn endpoint<'p>(url: &RemoteUrl, parameters: &'p Parameters) -> Result<Option<&'p str>, RemoteError> {
+fn endpoint(parameters: &Parameters) -> Result<Option<&str>, RemoteError> {
     let Some(endpoint) = parameters.get("endpoint") else {
         return Ok(None);
     };
-    let odd = || refused(url, "its endpoint must be like https://host:port, without credentials");
+    let odd = || refused("its endpoint must be like https://host:port, without credentials");
     let parsed = url::Url::parse(endpoint).map_err(|_| odd())?;
     let is_plain = matches!(parsed.scheme(), "http" | "https")
         && parsed.username().is_empty()
@@ -200,14 +203,9 @@ fn endpoint<'p>(url: &RemoteUrl, parameters: &'p Parameters) -> Result<Option<&'
 }
 
 /// The endpoint of a service that is sent tokens, which the user alone may name.
-fn users_endpoint<'p>(
-    url: &RemoteUrl,
-    named_by: NamedBy,
-    parameters: &'p Parameters,
-) -> Result<Option<&'p str>, RemoteError> {
-    match (endpoint(url, parameters)?, named_by) {
+fn users_endpoint(named_by: NamedBy, parameters: &Parameters) -> Result<Option<&str>, RemoteError> {
+    match (endpoint(parameters)?, named_by) {
         (Some(_), NamedBy::Spec) => Err(refused(
-            url,
             "its endpoint would be sent your credentials, and only the spec names it: \
              name it by --remote-cache or RIVET_REMOTE_CACHE",
         )),
@@ -216,16 +214,16 @@ fn users_endpoint<'p>(
 }
 
 /// An error where `secret` would go to another machine for everybody on the way to read.
-fn not_in_clear(url: &RemoteUrl, endpoint: &str, secret: &str) -> Result<(), RemoteError> {
+fn not_in_clear(endpoint: &str, secret: &str) -> Result<(), RemoteError> {
     let parsed = url::Url::parse(endpoint);
     let is_safe =
         parsed.is_ok_and(|parsed| parsed.scheme() == "https" || parsed.host_str().is_some_and(is_loopback));
-    let told = || refused(url, format_args!("{secret} would go unencrypted to another machine: use TLS"));
+    let told = || refused(format_args!("{secret} would go unencrypted to another machine: use TLS"));
     if is_safe { Ok(()) } else { Err(told()) }
 }
 
-fn made(url: &RemoteUrl, operator: opendal::Result<Operator>) -> Result<Operator, RemoteError> {
-    operator.map_err(|error| remote_error(url, "setting it up", &error))
+fn made(operator: opendal::Result<Operator>) -> Result<Operator, RemoteError> {
+    operator.map_err(|error| remote_error("setting it up", &error))
 }
 
 #[cfg(test)]
@@ -240,8 +238,7 @@ mod tests {
         let usual = "DefaultEndpointsProtocol=http;AccountName=ann;AccountKey=eA==";
         assert_eq!(at(usual).as_deref(), Some("http://blob.core.windows.net"));
         assert_eq!(at("AccountName=ann"), None);
-        let url = "azblob://films".parse().unwrap();
-        assert!(not_in_clear(&url, "http://cache.example:1/", "a token").is_err());
-        assert!(not_in_clear(&url, "http://[::1]:1/", "a token").is_ok());
+        assert!(not_in_clear("http://cache.example:1/", "a token").is_err());
+        assert!(not_in_clear("http://[::1]:1/", "a token").is_ok());
     }
 }

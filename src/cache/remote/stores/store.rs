@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::each::Keeper;
 use super::fault::{is_unimplemented, remote_error};
 use super::folder::Folder;
-use super::{BlobRef, RemoteError, RemoteFault, RemoteUrl, Thing, nonsense};
+use super::{BlobRef, RemoteError, RemoteFault, Thing, nonsense};
 
 /// Requests at once, of those that look and of those that store each: what goes up behind a build's back
 /// keeps nobody waiting who looks something up.
@@ -26,7 +26,6 @@ pub(super) enum Place {
 }
 
 pub(super) struct Store {
-    url: RemoteUrl,
     place: Place,
     looks: Semaphore,
     writes: Semaphore,
@@ -35,13 +34,12 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub fn new(url: &RemoteUrl, place: Place) -> Store {
+    pub fn new(place: Place) -> Store {
         let writes_conditionally = match &place {
             Place::Service(operator) => operator.info().capability().write_with_if_not_exists,
             Place::Folder(_) => true,
         };
         Store {
-            url: url.clone(),
             place,
             looks: Semaphore::new(AT_ONCE),
             writes: Semaphore::new(AT_ONCE),
@@ -50,21 +48,24 @@ impl Store {
     }
 
     /// Waits until one more request may look something up. `None` where nothing was stored yet.
-    async fn turn_to_look(&self) -> Result<Option<(SemaphorePermit<'_>, &Operator)>, RemoteError> {
+    async fn turn_to_look(
+        &self,
+        thing: &Thing,
+    ) -> Result<Option<(SemaphorePermit<'_>, &Operator)>, RemoteError> {
         let turn = turn(&self.looks).await?;
         let operator = match &self.place {
             Place::Service(operator) => Some(operator),
-            Place::Folder(folder) => folder.reader().await?,
+            Place::Folder(folder) => folder.reader(thing).await?,
         };
         Ok(operator.map(|operator| (turn, operator)))
     }
 
     /// Waits until one more request may store something.
-    async fn turn_to_write(&self) -> Result<(SemaphorePermit<'_>, &Operator), RemoteError> {
+    async fn turn_to_write(&self, thing: &Thing) -> Result<(SemaphorePermit<'_>, &Operator), RemoteError> {
         let turn = turn(&self.writes).await?;
         let operator = match &self.place {
             Place::Service(operator) => operator,
-            Place::Folder(folder) => folder.writer().await?,
+            Place::Folder(folder) => folder.writer(thing).await?,
         };
         Ok((turn, operator))
     }
@@ -115,7 +116,7 @@ impl Store {
 
     /// `doing` is a word for a message: "reading".
     fn failed(&self, doing: &str, thing: &Thing, error: &opendal::Error) -> RemoteError {
-        remote_error(&self.url, format_args!("{doing} {thing}"), error)
+        remote_error(format_args!("{doing} {thing}"), error)
     }
 
     /// A file that may not be read is one file of a folder that was opened.
@@ -134,35 +135,31 @@ async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, RemoteError> {
 }
 
 impl Keeper for Store {
-    fn url(&self) -> &RemoteUrl {
-        &self.url
-    }
-
     async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
-        let Some((_turn, operator)) = self.turn_to_look().await? else { return Ok(None) };
+        let Some((_turn, operator)) = self.turn_to_look(thing).await? else { return Ok(None) };
         match self.try_read(operator, &thing.name, most).await {
             Ok(Some(bytes)) => Ok(Some(bytes)),
-            Ok(None) => Err(nonsense(&self.url, format_args!("{thing} has more than {most} bytes"))),
+            Ok(None) => Err(nonsense(format_args!("{thing} has more than {most} bytes"))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed_to_look("reading", thing, &error)),
         }
     }
 
     async fn has(&self, blob: &BlobRef) -> Result<bool, RemoteError> {
-        match self.turn_to_look().await? {
+        match self.turn_to_look(&Thing::blob(blob)).await? {
             Some((_turn, operator)) => self.is_there(operator, blob).await,
             None => Ok(false),
         }
     }
 
     async fn put(&self, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
-        let (_turn, operator) = self.turn_to_write().await?;
+        let (_turn, operator) = self.turn_to_write(thing).await?;
         self.write(operator, thing, bytes).await
     }
 
     async fn put_blob(&self, blob: &BlobRef, bytes: Bytes) -> Result<(), RemoteError> {
         let thing = Thing::blob(blob);
-        let (_turn, operator) = self.turn_to_write().await?;
+        let (_turn, operator) = self.turn_to_write(&thing).await?;
         if self.writes_conditionally.load(Ordering::Relaxed) {
             match operator.write_with(&thing.name, bytes.clone()).if_not_exists(true).await {
                 Ok(_) => return Ok(()),
@@ -183,7 +180,7 @@ impl Keeper for Store {
     }
 
     async fn remove(&self, thing: &Thing) -> Result<(), RemoteError> {
-        let (_turn, operator) = self.turn_to_write().await?;
+        let (_turn, operator) = self.turn_to_write(thing).await?;
         operator.delete(&thing.name).await.map_err(|error| self.failed("removing", thing, &error))
     }
 }

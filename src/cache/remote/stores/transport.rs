@@ -29,6 +29,8 @@ pub(super) struct Refusal {
     pub status: StatusCode,
     /// The service's own word for it, where it has one: `SignatureDoesNotMatch`. Letters and digits.
     pub code: Option<String>,
+    /// What the user should look at where credentials are not right.
+    pub credentials: &'static str,
 }
 
 impl fmt::Display for Refusal {
@@ -36,6 +38,9 @@ impl fmt::Display for Refusal {
         write!(f, "HTTP {}", self.status)?;
         if let Some(code) = &self.code {
             write!(f, ", {code}")?;
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            write!(f, ": wrong or missing credentials; {}", self.credentials)?;
         }
         Ok(())
     }
@@ -45,17 +50,18 @@ impl Error for Refusal {}
 
 pub(super) struct Transport {
     inner: ReqwestTransport,
+    credentials: &'static str,
     /// Whether the metadata service answered when it was first asked. Credentials are looked for by one
     /// request after the other, and not each shall wait for nobody.
     has_metadata: OnceLock<bool>,
 }
 
 impl Transport {
-    /// `patience` is how long connecting may take.
-    pub fn new(patience: Duration) -> Result<Transport, reqwest::Error> {
+    /// `patience` is how long connecting may take; `credentials` tells where they are looked for.
+    pub fn new(patience: Duration, credentials: &'static str) -> Result<Transport, reqwest::Error> {
         let agent = concat!("rivet/", env!("CARGO_PKG_VERSION"));
         let client = reqwest::Client::builder().connect_timeout(patience).user_agent(agent).build()?;
-        Ok(Transport { inner: ReqwestTransport::new(client), has_metadata: OnceLock::new() })
+        Ok(Transport { inner: ReqwestTransport::new(client), credentials, has_metadata: OnceLock::new() })
     }
 
     async fn ask_metadata(&self, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
@@ -103,7 +109,7 @@ impl HttpTransport for Transport {
             let body = HttpBody::new(stream::iter([Ok(text)]), Some(length));
             return Ok(Response::from_parts(parts, body));
         }
-        let refusal = Refusal { status: parts.status, code };
+        let refusal = Refusal { status: parts.status, code, credentials: self.credentials };
         Err(opendal::Error::new(ErrorKind::Unexpected, "the service said no").set_source(refusal))
     }
 }

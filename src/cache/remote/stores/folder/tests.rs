@@ -1,0 +1,187 @@
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use super::super::each::Keeper;
+use super::super::store::{Place, Store};
+use super::super::{BlobRef, Thing};
+use super::sweep::ABANDONED_AFTER;
+use super::*;
+use crate::cache::Digest;
+
+const CONTENT: &[u8] = b"content";
+
+fn blob() -> BlobRef {
+    BlobRef { digest: Digest::of(CONTENT), size: CONTENT.len() as u64 }
+}
+
+fn folder(path: &Path) -> Folder {
+    Folder::at(&format!("fs://{}", path.display()).parse().unwrap()).unwrap()
+}
+
+fn store(path: &Path) -> Store {
+    Store::new(Place::Folder(Box::new(folder(path))))
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn read(path: &Path) -> Result<bool, RemoteError> {
+    run(async { folder(path).reader(&Thing::blob(&blob())).await.map(|operator| operator.is_some()) })
+}
+
+fn write(path: &Path) -> Result<(), RemoteError> {
+    run(async { folder(path).writer(&Thing::blob(&blob())).await.map(drop) })
+}
+
+/// What OpenDAL itself calls a file while it writes it.
+fn temporary(name: &str) -> String {
+    opendal::raw::build_tmp_path_of(&format!("blobs/ab/{}", blake3::hash(name.as_bytes())))
+}
+
+fn old_file(path: &Path) {
+    let file = fs::File::create(path).unwrap();
+    file.set_modified(SystemTime::now() - 2 * ABANDONED_AFTER).unwrap();
+}
+
+#[test]
+fn a_share_that_is_not_mounted_is_not_made() {
+    let place = tempfile::tempdir().unwrap();
+    // The empty mount point is there, and what lies within the share is not.
+    let team = place.path().join("team");
+    for error in [read(&team).unwrap_err(), write(&team).unwrap_err()] {
+        assert_eq!(error.fault, RemoteFault::Passing);
+        assert!(error.message.contains("there is no folder") && error.message.contains("mount"), "{error}");
+    }
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    fs::create_dir(&team).unwrap();
+    write(&team).unwrap();
+    assert!(team.join("v2/tmp").is_dir());
+}
+
+#[test]
+fn a_share_that_goes_away_in_mid_build_is_not_made_anew() {
+    let place = tempfile::tempdir().unwrap();
+    let (team, away) = (place.path().join("team"), place.path().join("away"));
+    fs::create_dir(&team).unwrap();
+    let store = store(&team);
+    run(async {
+        store.put_blob(&blob(), Bytes::from_static(CONTENT)).await.unwrap();
+        assert!(store.has(&blob()).await.unwrap());
+        fs::rename(&team, &away).unwrap();
+        for below in [false, true] {
+            // What lies below a mount point may be a folder of the same layout.
+            if below {
+                fs::create_dir_all(team.join("v2/blobs")).unwrap();
+            }
+            let thing = Thing::blob(&blob());
+            let told = [
+                store.put_blob(&blob(), Bytes::from_static(CONTENT)).await.unwrap_err(),
+                store.put(&thing, Bytes::from_static(CONTENT)).await.unwrap_err(),
+                store.remove(&thing).await.unwrap_err(),
+                store.has(&blob()).await.unwrap_err(),
+                store.read(&thing, 100).await.unwrap_err(),
+            ];
+            for error in told {
+                assert_eq!(error.fault, RemoteFault::Passing);
+                assert!(error.message.contains("is gone"), "{error}");
+            }
+            assert_eq!(team.exists(), below);
+            assert_eq!(team.join("v2/blobs").read_dir().map_or(0, Iterator::count), 0);
+        }
+        fs::remove_dir_all(&team).unwrap();
+        fs::rename(&away, &team).unwrap();
+        assert!(store.has(&blob()).await.unwrap(), "the share is back");
+    });
+}
+
+#[test]
+fn a_link_in_a_shards_place_is_not_followed() {
+    let place = tempfile::tempdir().unwrap();
+    let (team, elsewhere) = (place.path().join("team"), place.path().join("elsewhere"));
+    let thing = Thing::blob(&blob());
+    fs::create_dir_all(team.join("v2/blobs")).unwrap();
+    fs::create_dir(&elsewhere).unwrap();
+    let theirs = elsewhere.join(blob().digest.to_string());
+    fs::write(&theirs, "theirs").unwrap();
+    symlink(&elsewhere, team.join("v2/blobs").join(thing.shard())).unwrap();
+    let store = store(&team);
+    run(async {
+        let told = [
+            store.put_blob(&blob(), Bytes::from_static(CONTENT)).await.unwrap_err(),
+            store.put(&thing, Bytes::from_static(CONTENT)).await.unwrap_err(),
+            store.remove(&thing).await.unwrap_err(),
+            store.has(&blob()).await.unwrap_err(),
+            store.read(&thing, 100).await.unwrap_err(),
+        ];
+        for error in told {
+            assert_eq!(error.fault, RemoteFault::Unfit);
+            assert!(error.message.contains("no link"), "{error}");
+        }
+    });
+    assert_eq!(fs::read(theirs).unwrap(), b"theirs");
+}
+
+#[test]
+fn looking_makes_nothing_and_removes_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let team = place.path().join("team");
+    fs::create_dir(&team).unwrap();
+    assert!(!read(&team).unwrap());
+    assert_eq!(fs::read_dir(&team).unwrap().count(), 0);
+    fs::create_dir_all(team.join("v2/blobs").join(Thing::blob(&blob()).shard())).unwrap();
+    let read_only = fs::Permissions::from_mode(0o555);
+    fs::set_permissions(team.join("v2"), read_only).unwrap();
+    assert!(read(&team).unwrap());
+    assert!(!team.join("v2/tmp").exists());
+    fs::set_permissions(team.join("v2"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(team.join("v2/tmp")).unwrap();
+    let old = team.join("v2/tmp").join(temporary("old"));
+    old_file(&old);
+    assert!(read(&team).unwrap() && old.exists());
+}
+
+#[test]
+fn what_was_left_long_ago_is_swept() {
+    let place = tempfile::tempdir().unwrap();
+    write(place.path()).unwrap();
+    let tmp = place.path().join("v2/tmp");
+    let (old, new) = (tmp.join(temporary("old")), tmp.join(temporary("new")));
+    fs::write(&new, "").unwrap();
+    old_file(&old);
+    // Nobody else's files.
+    let others = ["thesis.tex", &temporary("x")[..64]].map(|name| tmp.join(name));
+    others.iter().for_each(|other| old_file(other));
+    let link = tmp.join(temporary("link"));
+    symlink("/nowhere", &link).unwrap();
+    write(place.path()).unwrap();
+    assert!(new.exists() && !old.exists());
+    assert!(others.iter().all(|other| other.exists()) && link.is_symlink());
+}
+
+#[test]
+fn a_link_in_a_folders_place_is_refused() {
+    for part in ["", "v2", "v2/tmp", "v2/entries", "v2/blobs"] {
+        let place = tempfile::tempdir().unwrap();
+        let (team, elsewhere) = (place.path().join("team"), place.path().join("elsewhere"));
+        for folder in ["", "v2/tmp", "tmp"] {
+            fs::create_dir_all(elsewhere.join(folder)).unwrap();
+        }
+        // Wherever `tmp` would lead.
+        let swept = ["", "tmp", "v2/tmp"].map(|at| elsewhere.join(at).join(temporary("old")));
+        swept.iter().for_each(|file| old_file(file));
+        let link = team.join(part);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        symlink(&elsewhere, if part.is_empty() { &team } else { &link }).unwrap();
+        let told = write(&team).unwrap_err();
+        assert_eq!(told.fault, RemoteFault::Refused, "{part}");
+        assert!(told.message.contains("no links"), "{part}: {told}");
+        if part != "v2/tmp" {
+            assert_eq!(read(&team).unwrap_err().fault, RemoteFault::Refused, "{part}");
+        }
+        assert!(swept.iter().all(|file| file.exists()), "{part}");
+    }
+}
