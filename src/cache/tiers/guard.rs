@@ -184,7 +184,9 @@ impl Guard {
             && let Some(error) = results.iter().flatten().find_map(|result| result.as_ref().err())
         {
             tracing::debug!("remote cache: {error}");
-            self.counts.report().errors += 1;
+            let mut report = self.counts.report();
+            report.errors += 1;
+            report.last_error = Some(error.message.clone());
         }
         results.into_iter().map(|result| result.unwrap_or_else(|| Err(unanswered()))).collect()
     }

@@ -8,12 +8,13 @@
 mod breaker;
 mod carry;
 mod counts;
+mod filed;
 mod groups;
 mod guard;
 mod threads;
 mod upload;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,16 +23,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 
-pub use carry::Carried;
+pub use carry::{Carried, Missing};
 use counts::Counts;
 pub use counts::RemoteReport;
 use guard::{Each, Fetched, Guard};
 use rayon::prelude::*;
 use threads::Threads;
-use upload::Uploader;
+use upload::{Made, Uploader};
 
 use super::remote::{self, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
-use super::trust::Trust;
+use super::trust::{Distrust, PublicKey, Trust};
 use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest, LocalCache};
 
 /// Groups of blobs that are fetched at a time.
@@ -128,10 +129,15 @@ impl Tiers {
             }
             () => None,
         };
+        if let Some(why) = read_only {
+            tracing::info!("nothing is stored in the remote cache: {why}");
+        }
         {
             let mut report = counts.report();
             report.remote = options.url.to_string();
             report.read_only = read_only.map(str::to_owned);
+            report.is_reader =
+                !options.read_only && trust.signer().is_none() && trust.trusted().next().is_some();
         }
         let guard = Arc::new(Guard::new(remote, options.patience, options.cancelled, counts));
         let uploader = read_only.is_none().then(|| {
@@ -200,10 +206,11 @@ impl Tiers {
         })
     }
 
-    /// Has an entry stored in the remote that is here already.
-    pub fn push(&self, key: ActionKey, entry: ActionEntry) {
+    /// Has an entry stored in the remote that is here already. `replaces` also puts it in the place of what
+    /// somebody signed who is not believed here.
+    fn push(&self, key: ActionKey, entry: ActionEntry, replaces: bool) {
         if let Some(uploader) = self.far.as_ref().and_then(|far| far.uploader.as_ref()) {
-            uploader.add(key, entry);
+            uploader.add(Made { key, entry, replaces });
         }
     }
 
@@ -221,6 +228,7 @@ impl Tiers {
                 let _ = tokio::time::timeout(Duration::from_millis(200), uploader.progress()).await;
             }
         });
+        far.tell_of_others(&uploader.take_theirs());
     }
 
     /// What there is to tell a person since the last call.
@@ -235,6 +243,22 @@ impl Tiers {
             let left = far.uploader.as_ref().map_or(0, Uploader::left) as u64;
             RemoteReport { not_stored: counts.not_stored + left, ..counts.clone() }
         })
+    }
+
+    /// Counts an entry that was to be stored, and need not be.
+    fn count_as_there(&self) {
+        if let Some(far) = &self.far {
+            far.guard.counts.report().already_there += 1;
+        }
+    }
+
+    /// Whether the remote says that it has each of `blobs`.
+    fn has_there(&self, blobs: &[BlobRef]) -> Vec<bool> {
+        let Some(far) = self.far.as_ref().filter(|far| !blobs.is_empty() && far.guard.can_read()) else {
+            return vec![false; blobs.len()];
+        };
+        let answers = far.threads.block_on(far.guard.has(blobs));
+        answers.into_iter().map(|answer| answer.unwrap_or(false)).collect()
     }
 
     /// Asks the remote for entries of which nothing is known yet, and files what it has here.
@@ -290,7 +314,7 @@ impl Cache for Tiers {
         if let Some(far) = &self.far {
             far.said().remove(key);
         }
-        self.push(*key, entry.clone());
+        self.push(*key, entry.clone(), false);
         Ok(())
     }
 
@@ -384,10 +408,28 @@ impl Far {
             Some(Err(distrust)) => {
                 tracing::info!("an entry of the remote cache is not believed: {key}: {distrust}");
                 *report.distrusted.entry(distrust.reason()).or_default() += 1;
+                if let Distrust::UnknownKey(signer) = distrust {
+                    report.unknown_key.get_or_insert_with(|| signer.to_string());
+                }
             }
             None => report.misses += 1,
         }
         None
+    }
+
+    /// Tells of entries that were left as they are, by who signed them.
+    fn tell_of_others(&self, theirs: &BTreeMap<PublicKey, u64>) {
+        let Some((signer, _)) = theirs.iter().max_by_key(|(_, number)| **number) else { return };
+        let number: u64 = theirs.values().sum();
+        let and_others = if theirs.len() > 1 { " and others" } else { "" };
+        let mut report = self.guard.counts.report();
+        report.unknown_key.get_or_insert_with(|| signer.to_string());
+        let remote = report.remote.clone();
+        self.guard.counts.notice(format!(
+            "{number} results were not stored in the remote cache {remote}: they are there, signed by \
+             {signer}{and_others}, which is not trusted here. If that is your team's key, `rivet cache trust \
+             {signer}`; `rivet cache push --replace` puts yours in their place"
+        ));
     }
 
     /// Whether all blobs of an entry are there.
