@@ -63,30 +63,40 @@ fn root(url: &RemoteUrl) -> Result<String, RemoteError> {
 
 /// An entry or a blob. Shown as in messages: "the entry 17762fddd969".
 struct Thing {
-    what: &'static str,
+    kind: Kind,
     digest: Digest,
     /// Where it is, under the root.
     name: String,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Entry,
+    Blob,
+}
+
 impl Thing {
     fn entry(key: &ActionKey) -> Thing {
-        Thing::new("entry", "entries", key.0)
+        Thing::new(Kind::Entry, "entries", key.0)
     }
 
     fn blob(blob: &BlobRef) -> Thing {
-        Thing::new("blob", "blobs", blob.digest)
+        Thing::new(Kind::Blob, "blobs", blob.digest)
     }
 
-    fn new(what: &'static str, part: &str, digest: Digest) -> Thing {
+    fn new(kind: Kind, part: &str, digest: Digest) -> Thing {
         let hex = digest.to_string();
-        Thing { what, digest, name: format!("{part}/{}/{hex}", &hex[..2]) }
+        Thing { kind, digest, name: format!("{part}/{}/{hex}", &hex[..2]) }
     }
 }
 
 impl fmt::Display for Thing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the {} {}", self.what, self.digest.short())
+        let what = match self.kind {
+            Kind::Entry => "entry",
+            Kind::Blob => "blob",
+        };
+        write!(f, "the {what} {}", self.digest.short())
     }
 }
 

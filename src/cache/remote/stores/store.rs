@@ -11,10 +11,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::each::Keeper;
 use super::fault::{is_unimplemented, remote_error};
 use super::folder::Folder;
-use super::{BlobRef, RemoteError, RemoteFault, RemoteUrl, Thing, nonsense};
+use super::{BlobRef, Kind, RemoteError, RemoteFault, RemoteUrl, Thing, nonsense};
 
-/// Requests at once, of those that look and of those that store each: what goes up behind a build's back
-/// keeps nobody waiting who looks something up.
+/// Requests at once, of each sort: what goes up behind a build's back keeps nobody waiting who looks
+/// something up, and what is small does not wait behind blobs for longer than its caller has patience.
 const AT_ONCE: usize = 32;
 /// Bytes that are set aside for an answer before any has come.
 const FIRST_BYTES: u64 = 64 << 10;
@@ -28,8 +28,13 @@ pub(super) enum Place {
 pub(super) struct Store {
     url: RemoteUrl,
     place: Place,
+    /// For entries that are read, and for asking whether a blob is there.
     looks: Semaphore,
-    writes: Semaphore,
+    /// For blobs that are read.
+    reads: Semaphore,
+    /// For entries that are stored, and for blobs.
+    entry_writes: Semaphore,
+    blob_writes: Semaphore,
     /// Whether "write it if it is not there" has been understood so far.
     writes_conditionally: AtomicBool,
 }
@@ -44,14 +49,29 @@ impl Store {
             url: url.clone(),
             place,
             looks: Semaphore::new(AT_ONCE),
-            writes: Semaphore::new(AT_ONCE),
+            reads: Semaphore::new(AT_ONCE),
+            entry_writes: Semaphore::new(AT_ONCE),
+            blob_writes: Semaphore::new(AT_ONCE),
             writes_conditionally: AtomicBool::new(writes_conditionally),
         }
     }
 
-    /// Waits until one more request may look something up. `None` where nothing was stored yet.
-    async fn turn_to_look(&self) -> Result<Option<(SemaphorePermit<'_>, &Operator)>, RemoteError> {
-        let turn = turn(&self.looks).await?;
+    /// Waits until one more request may read something of a kind. `None` where nothing was stored yet.
+    async fn turn_to_read(
+        &self,
+        kind: Kind,
+    ) -> Result<Option<(SemaphorePermit<'_>, &Operator)>, RemoteError> {
+        match kind {
+            Kind::Entry => self.turn_to_look(&self.looks).await,
+            Kind::Blob => self.turn_to_look(&self.reads).await,
+        }
+    }
+
+    async fn turn_to_look<'s>(
+        &'s self,
+        turns: &'s Semaphore,
+    ) -> Result<Option<(SemaphorePermit<'s>, &'s Operator)>, RemoteError> {
+        let turn = turn(turns).await?;
         let operator = match &self.place {
             Place::Service(operator) => Some(operator),
             Place::Folder(folder) => folder.reader().await?,
@@ -59,9 +79,13 @@ impl Store {
         Ok(operator.map(|operator| (turn, operator)))
     }
 
-    /// Waits until one more request may store something.
-    async fn turn_to_write(&self) -> Result<(SemaphorePermit<'_>, &Operator), RemoteError> {
-        let turn = turn(&self.writes).await?;
+    /// Waits until one more request may store, or remove, something of a kind.
+    async fn turn_to_write(&self, kind: Kind) -> Result<(SemaphorePermit<'_>, &Operator), RemoteError> {
+        let turns = match kind {
+            Kind::Entry => &self.entry_writes,
+            Kind::Blob => &self.blob_writes,
+        };
+        let turn = turn(turns).await?;
         let operator = match &self.place {
             Place::Service(operator) => operator,
             Place::Folder(folder) => folder.writer().await?,
@@ -139,7 +163,7 @@ impl Keeper for Store {
     }
 
     async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
-        let Some((_turn, operator)) = self.turn_to_look().await? else { return Ok(None) };
+        let Some((_turn, operator)) = self.turn_to_read(thing.kind).await? else { return Ok(None) };
         match self.try_read(operator, &thing.name, most).await {
             Ok(Some(bytes)) => Ok(Some(bytes)),
             Ok(None) => Err(nonsense(&self.url, format_args!("{thing} has more than {most} bytes"))),
@@ -149,20 +173,20 @@ impl Keeper for Store {
     }
 
     async fn has(&self, blob: &BlobRef) -> Result<bool, RemoteError> {
-        match self.turn_to_look().await? {
+        match self.turn_to_look(&self.looks).await? {
             Some((_turn, operator)) => self.is_there(operator, blob).await,
             None => Ok(false),
         }
     }
 
     async fn put(&self, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
-        let (_turn, operator) = self.turn_to_write().await?;
+        let (_turn, operator) = self.turn_to_write(thing.kind).await?;
         self.write(operator, thing, bytes).await
     }
 
     async fn put_blob(&self, blob: &BlobRef, bytes: Bytes) -> Result<(), RemoteError> {
         let thing = Thing::blob(blob);
-        let (_turn, operator) = self.turn_to_write().await?;
+        let (_turn, operator) = self.turn_to_write(thing.kind).await?;
         if self.writes_conditionally.load(Ordering::Relaxed) {
             match operator.write_with(&thing.name, bytes.clone()).if_not_exists(true).await {
                 Ok(_) => return Ok(()),
@@ -183,7 +207,36 @@ impl Keeper for Store {
     }
 
     async fn remove(&self, thing: &Thing) -> Result<(), RemoteError> {
-        let (_turn, operator) = self.turn_to_write().await?;
+        let (_turn, operator) = self.turn_to_write(thing.kind).await?;
         operator.delete(&thing.name).await.map_err(|error| self.failed("removing", thing, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cache::{ActionKey, Digest};
+
+    #[test]
+    fn what_is_small_does_not_wait_behind_blobs() {
+        let folder = tempfile::tempdir().unwrap();
+        let url: RemoteUrl = format!("fs://{}/remote", folder.path().display()).parse().unwrap();
+        let store = Store::new(&url, Place::Folder(Box::new(Folder::at(&url).unwrap())));
+        let entry = Thing::entry(&ActionKey(Digest::of(b"key")));
+        let blob = BlobRef { digest: Digest::of(b"x"), size: 1 };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let work = async {
+            store.put_blob(&blob, Bytes::from_static(b"x")).await.unwrap();
+            let all = AT_ONCE as u32;
+            let _blobs_come = store.reads.acquire_many(all).await.unwrap();
+            let _blobs_go = store.blob_writes.acquire_many(all).await.unwrap();
+            store.put(&entry, Bytes::from_static(b"entry")).await.unwrap();
+            assert!(store.read(&entry, 10).await.unwrap().is_some());
+            assert!(store.has(&blob).await.unwrap());
+        };
+        // Only who waits for ever is not done by then.
+        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), work).await }).unwrap();
     }
 }
