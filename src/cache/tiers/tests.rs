@@ -1,5 +1,7 @@
 //! Tiers over a remote that says what a test has it say.
 
+use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::{BoxFuture, FutureExt, pending};
@@ -17,6 +19,8 @@ struct Told {
     unsaid: Option<BlobRef>,
     /// Puts never end.
     hangs: bool,
+    /// Nobody says what is filed.
+    silent: bool,
     /// What was put: keys of entries, and blobs.
     put: Mutex<(Vec<ActionKey>, Vec<BlobRef>)>,
     /// Entries that were asked for, and blobs.
@@ -34,6 +38,9 @@ impl Remote for Told {
         keys: &'a [ActionKey],
     ) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
         self.asked.fetch_add(keys.len(), Ordering::SeqCst);
+        if self.silent {
+            return pending().boxed();
+        }
         std::future::ready(keys.iter().map(|key| Ok(self.entries.get(key).cloned())).collect()).boxed()
     }
 
@@ -84,6 +91,8 @@ fn entry(blobs: &[BlobRef]) -> ActionEntry {
     ActionEntry { result, ..ActionEntry::default() }
 }
 
+const LONG: Duration = Duration::from_secs(3600);
+
 struct Place {
     _folder: tempfile::TempDir,
     tiers: Tiers,
@@ -93,10 +102,10 @@ struct Place {
 
 /// Tiers whose remote has an entry under each of keys 0 to 2, with a blob of its own.
 fn place(change: impl FnOnce(&mut Told)) -> Place {
-    place_of(Trust::new(Some(SigningKey::generate().unwrap())), change)
+    place_of(Trust::new(Some(SigningKey::generate().unwrap())), LONG, change)
 }
 
-fn place_of(trust: Trust, change: impl FnOnce(&mut Told)) -> Place {
+fn place_of(trust: Trust, patience: Duration, change: impl FnOnce(&mut Told)) -> Place {
     let folder = tempfile::tempdir().unwrap();
     let mut far = Told::default();
     for number in 0..3 {
@@ -112,7 +121,7 @@ fn place_of(trust: Trust, change: impl FnOnce(&mut Told)) -> Place {
         folder_named_by: NamedBy::User,
         trust,
         read_only: false,
-        patience: Duration::from_secs(3600),
+        patience,
         cancelled: Arc::clone(&cancelled),
     };
     let local = Arc::new(LocalCache::open(folder.path()).unwrap());
@@ -178,7 +187,7 @@ fn pushes(place: &Place, replaces: bool) -> Vec<ActionKey> {
 /// result; one of a stranger's under 3, one that nobody signed under 4, and nothing under 5.
 fn mixed(trust: Trust, stranger: &Trust) -> Place {
     let another = trust.seal(&key(2), &entry(&[blob(0).0])).unwrap();
-    place_of(trust, |far| {
+    place_of(trust, LONG, |far| {
         far.blobs.remove(&blob(1).0);
         far.entries.insert(key(2), another.into());
         far.entries.insert(key(3), stranger.seal(&key(3), &entry(&[blob(0).0])).unwrap().into());
@@ -236,4 +245,18 @@ fn what_only_looks_signed_is_replaced() {
     });
     assert_eq!(pushes(&place, false), [key(3), key(4), key(5)]);
     assert_eq!(place.tiers.report().unwrap().others, 0);
+}
+
+#[test]
+fn who_waits_is_told_once() {
+    let trust = Trust::new(Some(SigningKey::generate().unwrap()));
+    let place = place_of(trust, Duration::from_millis(20), |far| far.silent = true);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    place.tiers.on_wait(move |text| tell.lock().unwrap().push(text.to_owned()));
+    for number in 0..3 {
+        assert!(place.tiers.action(&key(number)).unwrap().is_none());
+    }
+    assert_eq!(*told.lock().unwrap(), ["waiting for the remote cache fs:///nowhere/at/all …"]);
+    assert_eq!(place.far.asked.load(Ordering::SeqCst), 2, "twice, and nobody again");
 }
