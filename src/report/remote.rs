@@ -106,4 +106,22 @@ mod tests {
         }
         assert!(told.ends_with("  went on without it: nobody answers\n"), "{told}");
     }
+
+    #[test]
+    fn what_helps_is_told() {
+        let report = RemoteReport {
+            stored_entries: 2,
+            already_there: 3,
+            not_stored: 1,
+            others: 1,
+            unknown_key: Some("rivet-ed25519:00".to_owned()),
+            ..RemoteReport::default()
+        };
+        let told = remote(&report);
+        assert!(told.contains("2 results stored (0 B), 3 already there, 1 not stored"), "{told}");
+        assert!(told.contains("unknown key rivet-ed25519:00: `rivet cache trust`"), "{told}");
+        assert!(!told.contains("cache push"), "{told}");
+        let told = remote(&RemoteReport { others: 0, ..report });
+        assert!(told.contains("`rivet cache push LADDER` stores the rest later"), "{told}");
+    }
 }
