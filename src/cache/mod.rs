@@ -41,7 +41,7 @@ pub use local::{
     LocalCache, Parts, Pin, PinnedTitle, RunningBuild, Tally, Verified,
 };
 pub use place::{all_apart, apart, default_folder};
-pub use tiers::{Carried, RemoteOptions, RemoteReport, Tiers};
+pub use tiers::{Carried, Missing, RemoteOptions, RemoteReport, Tiers};
 
 /// The version of the layout, here and in remotes: a newer one lies beside an older one.
 const LAYOUT: &str = "v2";

@@ -91,6 +91,7 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
     let cancelled = on_interrupt();
     let cache = Arc::new(args.remote.tiers(LocalCache::open, &args.ladder.cache, &ladder, &cancelled)?);
     let progress = RefCell::new(Progress::new(args.quiet, Arc::clone(&cancelled)));
+    cache.on_wait(progress.borrow().teller());
     let observe = |event: &Event| {
         if let Some(trace) = &trace {
             trace.borrow_mut().observe(event);

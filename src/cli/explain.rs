@@ -8,7 +8,7 @@ use clap::Args;
 use rivet::cache::LocalCache;
 use rivet::graph;
 
-use super::remote::RemoteArgs;
+use super::remote::{RemoteArgs, warn_of_doubts};
 use super::{CacheDirArg, Exit, failed, load, on_interrupt, print, print_json};
 use crate::report;
 
@@ -49,6 +49,7 @@ fn try_run(args: &ExplainArgs) -> Result<Exit, Exit> {
     let options = super::looking();
     let steps = graph::explain(&ladder, &cache, &options, &cancelled, &args.selector)
         .map_err(|error| failed(&error))?;
+    warn_of_doubts(&cache);
     if args.json {
         print_json(&steps);
     } else {

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use rivet::cache::LocalCache;
 use rivet::graph;
 
-use super::remote::RemoteArgs;
+use super::remote::{RemoteArgs, warn_of_doubts};
 use super::{Exit, LadderArgs, failed, load, on_interrupt, print, print_json};
 use crate::report::drawing;
 
@@ -53,6 +53,7 @@ fn try_run(args: &GraphArgs) -> Result<Exit, Exit> {
     let cache =
         Arc::new(args.remote.tiers(LocalCache::open_to_look, &args.ladder.cache, &ladder, &cancelled)?);
     let view = graph::view(&ladder, &cache, &super::looking(), &cancelled).map_err(|error| failed(&error))?;
+    warn_of_doubts(&cache);
     let group = args.grouped || (!args.all && view.nodes.len() > drawing::MANY);
     match args.format {
         Format::Json => print_json(&drawing::json(&view)),

@@ -6,7 +6,7 @@ use clap::Args;
 use rivet::cache::LocalCache;
 use rivet::graph;
 
-use super::remote::RemoteArgs;
+use super::remote::{RemoteArgs, warn_of_doubts};
 use super::{Exit, LadderArgs, complain, failed, load, on_interrupt, print, print_json};
 use crate::report;
 
@@ -41,6 +41,7 @@ fn try_run(args: &PlanArgs) -> Result<Exit, Exit> {
     let cache =
         Arc::new(args.remote.tiers(LocalCache::open_to_look, &args.ladder.cache, &ladder, &cancelled)?);
     let plan = graph::plan(&ladder, &cache, &super::looking(), cancelled).map_err(|error| failed(&error))?;
+    warn_of_doubts(&cache);
     for failure in &plan.failures {
         complain(
             format_args!("{}: {}: {}", failure.title, failure.node, failure.message),

@@ -1,15 +1,17 @@
 //! The remote cache's arguments, for all commands that ask one.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::Args;
 use rivet::cache::remote::{NamedBy, RemoteUrl};
-use rivet::cache::{RemoteOptions, Tiers};
+use rivet::cache::{RemoteOptions, RemoteReport, Tiers};
 use rivet::spec::Ladder;
 
 use super::{CacheDirArg, Exit, Open, complain, folder_named_by, open_cache_with, trust, whole_trust};
+use crate::report;
 
 /// Which remote cache, and how to use it.
 #[derive(Args)]
@@ -41,7 +43,8 @@ pub struct RemoteArgs {
     )]
     remote_timeout: Duration,
     /// Believe results of the remote cache that nobody signed, or somebody unknown. Whoever can write
-    /// there can then put anything into what is built here
+    /// there can then put anything into what is built here. What is made is stored unsigned, where
+    /// nothing is
     #[arg(long, help_heading = "Remote cache")]
     insecure_unsigned: bool,
 }
@@ -85,13 +88,17 @@ impl RemoteArgs {
             patience: self.remote_timeout,
             cancelled: Arc::clone(cancelled),
         };
-        Tiers::with_remote(local, options).map_err(|error| {
+        let tiers = Tiers::with_remote(local, options).map_err(|error| {
             complain(
                 format_args!("cannot use the remote cache {}: {error}", url.place()),
                 Some("`--offline` builds without it"),
             );
             Exit::Usage
-        })
+        })?;
+        tiers.on_wait(|told| {
+            let _ = writeln!(std::io::stderr().lock(), "{told}");
+        });
+        Ok(tiers)
     }
 
     /// An empty one, which CI services make of a variable that is not set, is none.
@@ -107,11 +114,35 @@ impl RemoteArgs {
     }
 }
 
+/// Warns, after a look at what a build would do, of why it may find more in the remote: so that one that
+/// is down can be told from work to do.
+pub fn warn_of_doubts(cache: &Tiers) {
+    for doubt in cache.report().iter().flat_map(doubts) {
+        let _ = writeln!(std::io::stderr().lock(), "warning: {doubt}");
+    }
+}
+
+fn doubts(report: &RemoteReport) -> Vec<String> {
+    let name = &report.remote;
+    let mut doubts = Vec::new();
+    if let Some(why) = &report.went_on_without {
+        doubts.push(format!("the remote cache {name} is not used any more: {why}"));
+    } else if report.errors > 0 {
+        let why = report.last_error.as_deref().unwrap_or_default();
+        doubts.push(format!("the remote cache {name} did not say all that it was asked: {why}"));
+    }
+    if let Some(why) = report::not_believed(report) {
+        let hint = report::unknown_key(report).map(|hint| format!("; {hint}")).unwrap_or_default();
+        doubts.push(format!("results of the remote cache {name} are not believed: {why}{hint}"));
+    }
+    doubts
+}
+
 fn complain_about_insecurity(url: &RemoteUrl) {
-    use std::io::Write;
     let _ = writeln!(
         std::io::stderr().lock(),
-        "warning: --insecure-unsigned: whoever can write to {} decides what is built here",
+        "warning: --insecure-unsigned: whoever can write to {} decides what is built here; what is made is stored \
+         there unsigned, where nothing is",
         url.place()
     );
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use crate::cache::{Digest, Tiers};
+use crate::cache::{Digest, RemoteReport, Tiers};
 use crate::spec::Ladder;
 
 use super::error::StepError;
@@ -24,6 +24,8 @@ pub struct Plan {
     /// Rungs that name several encoders, so that their bytes may differ from build to build.
     pub several_encoders: Vec<String>,
     pub failures: Vec<FailureReport>,
+    /// What came of the remote, if there is one.
+    pub remote: Option<RemoteReport>,
     pub interrupted: bool,
 }
 
@@ -103,6 +105,7 @@ pub fn plan(
         titles,
         several_encoders: several.map(|rung| rung.name.clone()).collect(),
         failures: outcome.failures,
+        remote: cache.report(),
         interrupted: outcome.interrupted,
     })
 }

@@ -15,6 +15,6 @@ pub use bar::Bar;
 pub use explanation::explanation;
 pub use history::{build, history};
 pub use progress::Progress;
-pub use remote::remote;
+pub use remote::{not_believed, remote, unknown_key};
 pub use text::{bytes, check, count, plan, summary};
 pub use tracer::Tracer;

@@ -127,6 +127,18 @@ impl Progress {
         }
     }
 
+    /// Prints lines above the bar, from any thread.
+    pub fn teller(&self) -> impl Fn(&str) + Send + Sync + use<> {
+        let (bar, quiet) = (self.bar.clone(), self.quiet);
+        move |line| {
+            if !quiet {
+                bar.suspend(|| {
+                    let _ = writeln!(std::io::stderr().lock(), "{line}");
+                });
+            }
+        }
+    }
+
     /// Prints a line above the bar.
     fn note(&self, line: String) {
         if !self.quiet {

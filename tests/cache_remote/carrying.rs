@@ -5,7 +5,7 @@ use std::fs;
 use super::common::files_under;
 use super::common::proxy::{self, Fault};
 use super::common::servers::free_port;
-use super::machine::{Machine, Place, codec_runs, encoded};
+use super::machine::{Machine, Place, codec_runs, encoded, remote};
 
 #[test]
 fn push_fills_a_remote_and_pull_leaves_nothing_to_ask_for() {
@@ -16,12 +16,14 @@ fn push_fills_a_remote_and_pull_leaves_nothing_to_ask_for() {
     let public = ann.keygen();
     let encodes = codec_runs(&ann.build(&[])).0;
     let pushed = ann.ok(&["cache", "push", "--remote-cache", &place.url]);
-    assert!(pushed.out.contains(&format!("stored in {}", place.url)), "{}", pushed.out);
+    assert!(pushed.out.contains(&format!(" in {}", place.url)), "{}", pushed.out);
     assert!(pushed.err.is_empty(), "{}", pushed.err);
     let full = files_under(folder.path());
     // Again, there is nothing to do.
     let again = ann.ok(&["cache", "push", "--json", "--remote-cache", &place.url]).json();
     assert_eq!((&again["remote"]["stored_blobs"], &again["carried"]["missing"]), (&0.into(), &0.into()));
+    assert_eq!(again["remote"]["stored_entries"], 0, "{again}");
+    assert_eq!(again["remote"]["already_there"], again["carried"]["entries"], "{again}");
     assert_eq!(files_under(folder.path()).len(), full.len());
 
     let bob = Machine::reader_at(&place, &public);
@@ -91,7 +93,7 @@ fn what_cannot_be_carried_is_told() {
     });
     let told = ann.tell(&["cache", "push", "--remote-cache", &format!("webdav://127.0.0.1:{}/", full.port)]);
     assert_eq!(told.status, 1, "{}{}", told.out, told.err);
-    assert!(told.out.starts_with("0 of ") && told.out.contains(" results stored in "), "{}", told.out);
+    assert!(told.out.starts_with("0 of ") && told.out.contains(" results in "), "{}", told.out);
 
     // What is not whole there is told of, and the rest comes.
     ann.forget();
@@ -103,4 +105,76 @@ fn what_cannot_be_carried_is_told() {
     assert_eq!(told.status, 1, "{}{}", told.out, told.err);
     assert!(told.out.contains("1 result not there, or not whole"), "{}", told.out);
     assert!(ann.blobs().len() > 10);
+}
+
+/// Entries are told apart by whose signature they bear.
+#[test]
+fn what_ci_has_signed_stays_ci_s() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::folder(&folder.path().join("remote"));
+    let entries = || files_under(&folder.path().join("remote/v2/entries"));
+    let (ci, public) = Machine::signer_at(&place);
+    ci.build(&[]);
+    let of_ci = entries();
+
+    // Somebody who trusts CI, and has a key, too, makes the entry of the title as a whole again.
+    let (friend, _) = Machine::signer_at(&place);
+    friend.ok(&["cache", "trust", &public, "CI"]);
+    let build = friend.build(&[]);
+    assert_eq!(codec_runs(&build), (0, 0));
+    assert_eq!(entries(), of_ci);
+    assert_eq!(remote(&build)["stored_entries"], 0, "{}", remote(&build));
+    assert!(remote(&build)["already_there"].as_u64() > Some(0), "{}", remote(&build));
+    // All of it is there, although little of it is here.
+    let pushed = friend.ok(&["cache", "push", "--json"]).json();
+    assert_eq!((&pushed["carried"]["missing"], &pushed["remote"]["not_stored"]), (&0.into(), &0.into()));
+    assert_eq!(entries(), of_ci);
+
+    // One who forgot to trust CI is told.
+    let (forgetful, own) = Machine::signer_at(&place);
+    let build = forgetful.build(&[]);
+    assert!(codec_runs(&build).0 > 0);
+    let kept = remote(&build)["others"].as_u64();
+    assert!(kept > Some(0) && remote(&build)["not_stored"].as_u64() == kept, "{}", remote(&build));
+    let hint = format!("rivet cache trust {public}");
+    assert_eq!(build.stderr.matches(&hint).count(), 1, "{}", build.stderr);
+    assert!(build.stdout.contains(&format!("unknown key {public}")), "{}", build.stdout);
+    let told = forgetful.tell(&["cache", "push"]);
+    assert_eq!(told.status, 1, "{}{}", told.out, told.err);
+    assert!(told.err.contains(&hint) && told.err.contains("push --replace"), "{}", told.err);
+    assert_eq!(entries(), of_ci);
+
+    let careless = Machine::at(&place);
+    careless.build(&["--insecure-unsigned"]);
+    assert_eq!(entries(), of_ci);
+    let pulled = Machine::reader_at(&place, &public).ok(&["cache", "pull"]);
+    assert!(pulled.out.contains("here from"), "{}", pulled.out);
+
+    // Unless somebody means it.
+    let told = forgetful.tell(&["cache", "push", "--replace", "--insecure-unsigned"]);
+    assert_eq!(told.status, 2, "{}{}", told.out, told.err);
+    forgetful.ok(&["cache", "push", "--replace"]);
+    assert!(entries().iter().all(|(name, bytes)| of_ci.get(name) != Some(bytes)));
+    let reader = Machine::reader_at(&place, &public).tell(&["cache", "pull", "--json"]);
+    assert_eq!(reader.status, 1, "{}", reader.err);
+    assert!(reader.err.contains("is not believed") && reader.err.contains(&own), "{}", reader.err);
+    assert!(reader.json()["remote"]["distrusted"]["unknown key"].as_u64() > Some(0), "{}", reader.out);
+}
+
+#[test]
+fn what_is_neither_here_nor_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::folder(&folder.path().join("remote"));
+    let (ann, _) = Machine::signer_at(&place);
+    ann.build(&["--offline"]);
+    let encode = ann.results()["encode"][0].clone();
+    fs::remove_file(ann.project.path(&format!("cache/rivet/v2/blobs/{}/{encode}", &encode[..2]))).unwrap();
+    let told = ann.tell(&["cache", "push"]);
+    assert_eq!(told.status, 1, "{}{}", told.out, told.err);
+    for part in ["1 result neither here nor there", ": encode ", "rivet cache pull"] {
+        assert!(told.out.contains(part), "{part}: {}", told.out);
+    }
+    let told = ann.tell(&["cache", "push", "--json"]).json();
+    assert_eq!((&told["missing"][0]["kind"], &told["carried"]["missing"]), (&"encode".into(), &1.into()));
+    assert!(told["missing"][0]["title"].is_string(), "{told}");
 }

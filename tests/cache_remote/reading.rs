@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::common::files_under;
+use super::common::servers::free_port;
 use super::machine::{Machine, Place, codec_runs, remote};
 
 #[test]
@@ -52,6 +53,39 @@ fn a_plan_knows_what_the_remote_has() {
     bob.add_rung();
     let planned = encodes(&bob);
     assert_eq!(bob.build(&[]).ran("encode"), planned);
+}
+
+#[test]
+fn a_plan_tells_that_nobody_answers() {
+    let ann = Machine::alone();
+    let nobody = format!("webdav://127.0.0.1:{}/", free_port());
+    let told = ann.ok(&["plan", "--json", "--remote-cache", &nobody]);
+    let plan = told.json();
+    assert!(plan["remote"]["errors"].as_u64() > Some(0), "{plan}");
+    assert!(plan["remote"]["last_error"].is_string(), "{plan}");
+    let warning = format!("warning: the remote cache {nobody}");
+    assert!(told.err.contains(&warning), "{}", told.err);
+    for command in [&["graph"][..], &["plan"]] {
+        let told = ann.ok(&[command, &["--remote-cache", &nobody]].concat());
+        assert!(told.err.contains(&warning), "{command:?}: {}", told.err);
+    }
+    assert!(ann.ok(&["plan", "--json"]).json()["remote"].is_null());
+}
+
+#[test]
+fn who_is_set_up_to_read_is_not_told_that_nothing_was_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::folder(&folder.path().join("remote"));
+    let (ann, public) = Machine::signer_at(&place);
+    ann.build(&[]);
+    let mut bob = Machine::reader_at(&place, &public);
+    bob.add_rung();
+    let build = bob.build(&[]);
+    assert!(codec_runs(&build).0 > 0 && !build.stdout.contains("nothing was stored"), "{}", build.stdout);
+    assert!(remote(&build)["read_only"].as_str().unwrap().contains("no key to sign with"));
+    // Who trusts nobody either has not been set up at all.
+    let build = Machine::at(&place).build(&[]);
+    assert!(build.stdout.contains("nothing was stored: there is no key"), "{}", build.stdout);
 }
 
 #[test]

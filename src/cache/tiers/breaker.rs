@@ -9,6 +9,8 @@ use crate::cache::remote::{RemoteError, RemoteFault};
 
 /// Failed attempts in a row, of whatever calls, after which a remote is not asked again.
 const MOST_FAILURES: u32 = 5;
+/// Those in a row that got no answer at all. Each costs all the patience there is.
+const MOST_SILENCES: u32 = 2;
 
 #[derive(Default)]
 pub(super) struct Breaker {
@@ -20,6 +22,10 @@ pub(super) struct Breaker {
 #[derive(Default)]
 struct Row {
     failures: u32,
+    /// Of the last ones, those without an answer.
+    silences: u32,
+    /// When the last success was known.
+    answered: Option<Instant>,
     /// When the last one that counted was known.
     last: Option<Instant>,
 }
@@ -31,26 +37,30 @@ impl Breaker {
     }
 
     pub(super) fn succeeded(&self) {
-        self.row.lock().unwrap_or_else(PoisonError::into_inner).failures = 0;
+        let mut row = self.row.lock().unwrap_or_else(PoisonError::into_inner);
+        *row = Row { answered: Some(Instant::now()), last: row.last, ..Row::default() };
     }
 
-    /// Counts a failure of an attempt that began then. True for the one that ends it: that is to be told,
+    /// Counts a failure of an attempt that began then, and whether it was for want of any answer. True for the one that ends it: that is to be told,
     /// once.
-    pub(super) fn failed(&self, error: &RemoteError, began: Instant) -> bool {
+    pub(super) fn failed(&self, error: &RemoteError, began: Instant, is_silent: bool) -> bool {
         // Who has no credentials, or asks where nothing is, need not ask again.
         let is_final = matches!(error.fault, RemoteFault::Denied | RemoteFault::Refused | RemoteFault::Full);
-        (is_final || self.counts(began) >= MOST_FAILURES) && !self.open.swap(true, Ordering::Relaxed)
+        (is_final || self.is_enough(began, is_silent)) && !self.open.swap(true, Ordering::Relaxed)
     }
 
-    /// How many there are with this one. Attempts side by side fail of one and the same thing, and tell no
-    /// more together than the first of them.
-    fn counts(&self, began: Instant) -> u32 {
+    /// Whether there are enough with this one. Attempts side by side fail of one and the same thing, and tell
+    /// no more together than the first of them.
+    fn is_enough(&self, began: Instant, is_silent: bool) -> bool {
         let mut row = self.row.lock().unwrap_or_else(PoisonError::into_inner);
         if row.last.is_none_or(|last| began >= last) {
+            // Somebody is there who answered others meanwhile.
+            let is_silent = is_silent && row.answered.is_none_or(|answered| answered < began);
             row.failures += 1;
+            row.silences = if is_silent { row.silences + 1 } else { 0 };
             row.last = Some(Instant::now());
         }
-        row.failures
+        row.failures >= MOST_FAILURES || row.silences >= MOST_SILENCES
     }
 }
 
@@ -65,7 +75,7 @@ mod tests {
     #[test]
     fn it_opens_once_after_failures_in_a_row() {
         let breaker = Breaker::default();
-        let failed = |fault| breaker.failed(&error(fault), Instant::now());
+        let failed = |fault| breaker.failed(&error(fault), Instant::now(), false);
         for _ in 1..MOST_FAILURES {
             assert!(!failed(RemoteFault::Passing));
         }
@@ -84,18 +94,37 @@ mod tests {
         let breaker = Breaker::default();
         let began = Instant::now();
         for _ in 0..10 * MOST_FAILURES {
-            assert!(!breaker.failed(&error(RemoteFault::Passing), began));
+            assert!(!breaker.failed(&error(RemoteFault::Passing), began, false));
         }
         for _ in 2..MOST_FAILURES {
-            assert!(!breaker.failed(&error(RemoteFault::Passing), Instant::now()));
+            assert!(!breaker.failed(&error(RemoteFault::Passing), Instant::now(), false));
         }
-        assert!(breaker.failed(&error(RemoteFault::Passing), Instant::now()));
+        assert!(breaker.failed(&error(RemoteFault::Passing), Instant::now(), false));
+    }
+
+    #[test]
+    fn two_without_any_answer_open_it() {
+        let breaker = Breaker::default();
+        let failed = |is_silent| breaker.failed(&error(RemoteFault::Passing), Instant::now(), is_silent);
+        assert!(!failed(true));
+        assert!(!failed(false), "an answer, if a bad one");
+        assert!(!failed(true));
+        breaker.succeeded();
+        assert!(!failed(true));
+        assert!(failed(true));
+
+        let breaker = Breaker::default();
+        for _ in 0..2 {
+            let began = Instant::now();
+            breaker.succeeded();
+            assert!(!breaker.failed(&error(RemoteFault::Passing), began, true), "others were answered");
+        }
     }
 
     #[test]
     fn what_will_not_pass_opens_it_at_once() {
         for fault in [RemoteFault::Denied, RemoteFault::Refused, RemoteFault::Full] {
-            assert!(Breaker::default().failed(&error(fault), Instant::now()));
+            assert!(Breaker::default().failed(&error(fault), Instant::now(), false));
         }
     }
 }

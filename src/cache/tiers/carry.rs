@@ -1,18 +1,20 @@
 //! Carrying all that belongs together to a remote, or from there: from an entry to those that it was
 //! made from, and so on, with all their blobs. What a step is, or a title, is not known here.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::Tiers;
+use super::{Tiers, blobs_of};
 use crate::cache::{ActionEntry, ActionKey, BlobRef, Cache, CacheError};
 
 /// Entries that are looked at together.
 const BATCH: usize = 256;
+/// Missing entries that are named.
+const MOST_NAMED: usize = 5;
 
 /// What was reached from the entries that were named.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Carried {
     /// Entries with all of their blobs.
     pub entries: u64,
@@ -20,7 +22,20 @@ pub struct Carried {
     pub bytes: u64,
     /// Entries that are not there, or not whole.
     pub missing: u64,
+    /// The first few of those.
+    #[serde(skip)]
+    pub named: Vec<Missing>,
     pub interrupted: bool,
+}
+
+/// An entry that is not there, or not whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    pub key: ActionKey,
+    /// Of the entries that were named, the one that led to it.
+    pub of: ActionKey,
+    /// Of what kind the step is, where at least its entry is here.
+    pub kind: Option<String>,
 }
 
 /// Tells what is under each key of a batch.
@@ -28,19 +43,57 @@ type Take<'a> = dyn FnMut(&[ActionKey]) -> Result<Vec<Option<ActionEntry>>, Cach
 
 impl Tiers {
     /// Has everything stored in the remote that `keys` lead to here. It is on its way when this returns:
-    /// see [`Tiers::finish`].
-    pub fn push_all(&self, keys: &[ActionKey], cancelled: &dyn Fn() -> bool) -> Result<Carried, CacheError> {
+    /// see [`Tiers::finish`]. What is whole there already need not be here. `replaces` also puts it in the
+    /// place of what somebody signed who is not believed here.
+    pub fn push_all(
+        &self,
+        keys: &[ActionKey],
+        replaces: bool,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Carried, CacheError> {
         self.walk(keys, cancelled, &mut |batch| {
+            self.look_ahead(batch)?;
             let mut found = Vec::with_capacity(batch.len());
-            for key in batch {
-                let entry = self.local().action(key)?;
-                if let Some(entry) = &entry {
-                    self.push(*key, entry.clone());
+            let mut partial = Vec::new();
+            for (at, key) in batch.iter().enumerate() {
+                let here = self.local().action(key)?;
+                if let Some(entry) = &here {
+                    self.push(*key, entry.clone(), replaces);
+                    found.push(here);
+                    continue;
                 }
-                found.push(entry);
+                let there = self.action(key)?;
+                if there.is_some() {
+                    self.count_as_there();
+                } else if let Some(entry) = self.local().entry(key)? {
+                    partial.push((at, *key, entry));
+                }
+                found.push(there);
+            }
+            for (at, key, entry) in self.whole_together(partial)? {
+                self.push(key, entry.clone(), replaces);
+                found[at] = Some(entry);
             }
             Ok(found)
         })
+    }
+
+    /// Those of entries that are here whose blobs are each here or in the remote.
+    fn whole_together(
+        &self,
+        mut entries: Vec<(usize, ActionKey, ActionEntry)>,
+    ) -> Result<Vec<(usize, ActionKey, ActionEntry)>, CacheError> {
+        let mut elsewhere = Vec::new();
+        for blob in blobs_of(entries.iter().map(|(.., entry)| entry)) {
+            if !self.local().has_blob(&blob)? {
+                elsewhere.push(blob);
+            }
+        }
+        let answers: Vec<bool> = self.has_there(&elsewhere);
+        let answers: HashMap<BlobRef, bool> = elsewhere.into_iter().zip(answers).collect();
+        let is_somewhere = |blob: &BlobRef| answers.get(blob).copied().unwrap_or(true);
+        entries.retain(|(.., entry)| entry.result.blobs.iter().all(is_somewhere));
+        Ok(entries)
     }
 
     /// Brings everything here that `keys` lead to in the remote, or here.
@@ -48,7 +101,7 @@ impl Tiers {
         &self,
         keys: &[ActionKey],
         cancelled: &dyn Fn() -> bool,
-        observe: &dyn Fn(Carried),
+        observe: &dyn Fn(&Carried),
     ) -> Result<Carried, CacheError> {
         let mut so_far = Carried::default();
         self.walk(keys, cancelled, &mut |batch| {
@@ -64,7 +117,7 @@ impl Tiers {
             }
             so_far.entries += whole.iter().flatten().count() as u64;
             so_far.bytes += blobs.iter().map(|blob| blob.size).sum::<u64>();
-            observe(so_far);
+            observe(&so_far);
             Ok(whole)
         })
     }
@@ -78,21 +131,28 @@ impl Tiers {
     ) -> Result<Carried, CacheError> {
         let mut carried = Carried::default();
         let mut seen: HashSet<ActionKey> = keys.iter().copied().collect();
-        let mut waiting: Vec<ActionKey> = seen.iter().copied().collect();
+        // Each with the one of `keys` that led to it.
+        let mut waiting: Vec<(ActionKey, ActionKey)> = seen.iter().map(|key| (*key, *key)).collect();
         while !waiting.is_empty() {
             if cancelled() {
                 carried.interrupted = true;
                 break;
             }
             let batch = waiting.split_off(waiting.len().saturating_sub(BATCH));
-            for entry in take(&batch)? {
+            let keys: Vec<ActionKey> = batch.iter().map(|(key, _)| *key).collect();
+            for (entry, (key, of)) in take(&keys)?.into_iter().zip(batch) {
                 let Some(entry) = entry else {
                     carried.missing += 1;
+                    if carried.named.len() < MOST_NAMED {
+                        let kind = self.local().entry(&key)?.map(|entry| entry.cost.kind);
+                        carried.named.push(Missing { key, of, kind });
+                    }
                     continue;
                 };
                 carried.entries += 1;
                 carried.bytes += entry.result.blobs.iter().map(|blob| blob.size).sum::<u64>();
-                waiting.extend(entry.inputs.into_iter().filter(|input| seen.insert(*input)));
+                let inputs = entry.inputs.into_iter().filter(|input| seen.insert(*input));
+                waiting.extend(inputs.map(|input| (input, of)));
             }
         }
         Ok(carried)

@@ -16,6 +16,10 @@ pub struct RemoteReport {
     pub misses: u64,
     /// Calls that failed for good, retries included.
     pub errors: u64,
+    /// What the last of them said.
+    pub last_error: Option<String>,
+    /// Things that it has or was given and that cannot be read or written: too large, or not allowed.
+    pub unfit: u64,
     /// Entries that were not believed, by why.
     pub distrusted: BTreeMap<&'static str, u64>,
     /// Entries whose blobs were not there.
@@ -27,12 +31,20 @@ pub struct RemoteReport {
     pub stored_entries: u64,
     pub stored_blobs: u64,
     pub stored_bytes: u64,
+    /// Entries that were to be stored and were there already: signed by somebody who is believed.
+    pub already_there: u64,
     /// Entries that were to be stored and are not.
     pub not_stored: u64,
+    /// Those of them in whose place somebody signed one who is not believed here. It was left.
+    pub others: u64,
+    /// The first public key that signed an entry and is not trusted here.
+    pub unknown_key: Option<String>,
     /// Why it was not asked any more, if so.
     pub went_on_without: Option<String>,
     /// Why nothing was stored there any more, or at all.
     pub read_only: Option<String>,
+    /// Whether that is for want of a key, with somebody else who is trusted: as it is to be with readers.
+    pub is_reader: bool,
 }
 
 /// A report that many threads add to, and what is to be told meanwhile.

@@ -1,10 +1,9 @@
 //! A remote, and patience with it: calls end in time, are tried again where that may help, and end
 //! altogether when nothing helps. What fails here is counted and told, and is never more than a miss.
 
-use std::collections::HashSet;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,6 +17,8 @@ use crate::cache::{ActionKey, BlobRef};
 
 /// Attempts at each thing.
 const ATTEMPTS: u32 = 3;
+/// Those of them that may go without any answer.
+const SILENT_ATTEMPTS: u32 = 2;
 /// The pause before the second attempt; each further one is three times as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is looked whether all is cancelled, or given up by another call.
@@ -39,8 +40,8 @@ pub(super) struct Guard {
     cancelled: Arc<AtomicBool>,
     reads: Breaker,
     writes: Breaker,
-    /// What trouble has been told of. The same ends reads and writes, one after the other.
-    told: Mutex<HashSet<RemoteFault>>,
+    /// Whether it has been told of a thing that cannot be read or written.
+    told_unfit: AtomicBool,
     pub(super) counts: Arc<Counts>,
 }
 
@@ -51,8 +52,8 @@ impl Guard {
         cancelled: Arc<AtomicBool>,
         counts: Arc<Counts>,
     ) -> Guard {
-        let (reads, writes, told) = Default::default();
-        Guard { remote, patience, cancelled, reads, writes, told, counts }
+        let (reads, writes, told_unfit) = Default::default();
+        Guard { remote, patience, cancelled, reads, writes, told_unfit, counts }
     }
 
     pub(super) fn can_read(&self) -> bool {
@@ -139,6 +140,7 @@ impl Guard {
     {
         let mut results: Vec<Option<Result<T, RemoteError>>> = items.iter().map(|_| None).collect();
         let mut pause = FIRST_PAUSE;
+        let mut silences = 0;
         for attempt in 1..=ATTEMPTS {
             let again = |result: &Option<Result<T, RemoteError>>| match result {
                 None => true,
@@ -146,7 +148,7 @@ impl Guard {
                 Some(Err(error)) => matches!(error.fault, RemoteFault::Passing | RemoteFault::Nonsense),
             };
             let pending: Vec<usize> = (0..items.len()).filter(|&at| again(&results[at])).collect();
-            if pending.is_empty() {
+            if pending.is_empty() || silences == SILENT_ATTEMPTS {
                 break;
             }
             if attempt > 1 && self.may(way) {
@@ -166,6 +168,9 @@ impl Guard {
                 Either::Left((answer, _)) => answer,
                 Either::Right(_) => break,
             };
+            // Who is late with many bytes may only be slow.
+            let is_silent = answer.is_err() && more <= self.patience;
+            silences += u32::from(is_silent);
             let answers = match answer {
                 Ok(answers) => answers,
                 Err(_) => {
@@ -177,14 +182,22 @@ impl Guard {
             for (at, answer) in pending.into_iter().zip(answers) {
                 results[at] = Some(answer);
             }
-            self.weigh(way, &results, began, attempt == ATTEMPTS);
+            let attempt = Attempt { began, is_silent, is_last: attempt == ATTEMPTS };
+            self.weigh(way, &results, &attempt);
         }
         // A call that was not made did not fail.
         if !self.cancelled.load(Ordering::Relaxed)
             && let Some(error) = results.iter().flatten().find_map(|result| result.as_ref().err())
         {
             tracing::debug!("remote cache: {error}");
-            self.counts.report().errors += 1;
+            let mut report = self.counts.report();
+            report.errors += 1;
+            report.last_error = Some(error.message.clone());
+        }
+        let unfit = results.iter().flatten().filter_map(|result| result.as_ref().err());
+        let unfit: Vec<&RemoteError> = unfit.filter(|error| error.fault == RemoteFault::Unfit).collect();
+        if let Some(first) = unfit.first() {
+            self.tell_unfit(first, unfit.len() as u64);
         }
         results.into_iter().map(|result| result.unwrap_or_else(|| Err(unanswered()))).collect()
     }
@@ -196,8 +209,21 @@ impl Guard {
         }
     }
 
+    /// Counts things that cannot be read or written by themselves, and tells of the first.
+    fn tell_unfit(&self, first: &RemoteError, number: u64) {
+        let mut report = self.counts.report();
+        report.unfit += number;
+        if !self.told_unfit.swap(true, Ordering::Relaxed) {
+            let name = &report.remote;
+            self.counts.notice(format!(
+                "the remote cache {name} has, or was given, what cannot be read or stored: {first}; more of that is \
+                 only counted"
+            ));
+        }
+    }
+
     /// Has the breaker see what came of an attempt, which counts as one, however many things it was about.
-    fn weigh<T>(&self, way: Way, results: &[Option<Result<T, RemoteError>>], began: Instant, is_last: bool) {
+    fn weigh<T>(&self, way: Way, results: &[Option<Result<T, RemoteError>>], attempt: &Attempt) {
         let breaker = if way == Way::Read { &self.reads } else { &self.writes };
         // Who does not take the one thing has answered well.
         let trouble = |result: &Result<T, RemoteError>| {
@@ -212,17 +238,18 @@ impl Guard {
             // Where some things went well, at whatever attempt, somebody is there.
             RemoteFault::Passing => all_failed,
             // A thing that is wrong there stays so, and is one thing however often it is asked for.
-            RemoteFault::Nonsense => all_failed && is_last,
+            RemoteFault::Nonsense => all_failed && attempt.is_last,
             RemoteFault::Unfit => false,
             RemoteFault::Refused => all_failed,
             RemoteFault::Denied | RemoteFault::Full => true,
         };
-        if !counts || !breaker.failed(error, began) {
+        if !counts || !breaker.failed(error, attempt.began, attempt.is_silent) {
             return;
         }
-        let is_news = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(error.fault);
         let mut report = self.counts.report();
         let name = report.remote.clone();
+        // Who is not used at all is not stored to, either.
+        let is_news = way == Way::Read || report.went_on_without.is_none();
         let notice = match way {
             Way::Read => {
                 report.went_on_without = Some(error.message.clone());
@@ -250,6 +277,14 @@ pub(super) enum Fetched {
     /// Other bytes than there should be.
     Wrong,
     Nothing,
+}
+
+/// How an attempt went as a whole.
+struct Attempt {
+    began: Instant,
+    /// There was no answer at all.
+    is_silent: bool,
+    is_last: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

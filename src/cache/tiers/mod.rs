@@ -8,27 +8,30 @@
 mod breaker;
 mod carry;
 mod counts;
+mod far;
+mod filed;
 mod groups;
 mod guard;
 mod threads;
 mod upload;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 
-pub use carry::Carried;
+pub use carry::{Carried, Missing};
 use counts::Counts;
 pub use counts::RemoteReport;
-use guard::{Each, Fetched, Guard};
+use far::{Far, TOLD_AFTER};
+use guard::{Fetched, Guard};
 use rayon::prelude::*;
 use threads::Threads;
-use upload::Uploader;
+use upload::{Made, Uploader};
 
 use super::remote::{self, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
 use super::trust::Trust;
@@ -60,18 +63,6 @@ pub struct Tiers {
     far: Option<Far>,
     /// Whether a remote is named but not to be asked: its entries then count without their blobs.
     offline: bool,
-}
-
-/// The remote and what is known of it.
-struct Far {
-    guard: Arc<Guard>,
-    trust: Arc<Trust>,
-    uploader: Option<Uploader>,
-    /// What it has said of keys.
-    said: Mutex<HashMap<ActionKey, Option<ActionEntry>>>,
-    /// Blobs that it has with wrong bytes.
-    corrupt: Mutex<HashSet<Digest>>,
-    threads: Threads,
 }
 
 impl From<Arc<LocalCache>> for Tiers {
@@ -128,18 +119,31 @@ impl Tiers {
             }
             () => None,
         };
+        if let Some(why) = read_only {
+            tracing::info!("nothing is stored in the remote cache: {why}");
+        }
         {
             let mut report = counts.report();
             report.remote = options.url.to_string();
             report.read_only = read_only.map(str::to_owned);
+            report.is_reader =
+                !options.read_only && trust.signer().is_none() && trust.trusted().next().is_some();
         }
+        let told_after = TOLD_AFTER.min(options.patience / 5);
         let guard = Arc::new(Guard::new(remote, options.patience, options.cancelled, counts));
         let uploader = read_only.is_none().then(|| {
             Uploader::start(threads.handle(), Arc::clone(&guard), Arc::clone(&trust), Arc::clone(&local))
         });
-        let (said, corrupt) = (Mutex::default(), Mutex::default());
-        let far = Far { guard, trust, uploader, said, corrupt, threads };
+        let (said, corrupt, on_wait) = Default::default();
+        let far = Far { guard, trust, uploader, said, corrupt, on_wait, told_after, threads };
         Tiers { local, far: Some(far), offline: false }
+    }
+
+    /// Has it said, once, on the thread that waits, when the remote lets somebody wait.
+    pub fn on_wait(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
+        if let Some(far) = &self.far {
+            *far.on_wait.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(tell));
+        }
     }
 
     /// The local folder.
@@ -176,7 +180,7 @@ impl Tiers {
         let wanted: Vec<Option<BlobRef>> =
             each_once.par_iter().map(is_wanted).collect::<Result<_, CacheError>>()?;
         let wanted: Vec<BlobRef> = wanted.into_iter().flatten().collect();
-        far.threads.block_on(async {
+        far.wait(async {
             // On the remote's own threads, so that bytes come in while others are written.
             let groups = stream::iter(groups::of(&wanted)).map(|group| {
                 let (guard, group) = (Arc::clone(&far.guard), group.to_vec());
@@ -200,10 +204,11 @@ impl Tiers {
         })
     }
 
-    /// Has an entry stored in the remote that is here already.
-    pub fn push(&self, key: ActionKey, entry: ActionEntry) {
+    /// Has an entry stored in the remote that is here already. `replaces` also puts it in the place of what
+    /// somebody signed who is not believed here.
+    fn push(&self, key: ActionKey, entry: ActionEntry, replaces: bool) {
         if let Some(uploader) = self.far.as_ref().and_then(|far| far.uploader.as_ref()) {
-            uploader.add(key, entry);
+            uploader.add(Made { key, entry, replaces });
         }
     }
 
@@ -221,6 +226,7 @@ impl Tiers {
                 let _ = tokio::time::timeout(Duration::from_millis(200), uploader.progress()).await;
             }
         });
+        far.tell_of_others(&uploader.take_theirs());
     }
 
     /// What there is to tell a person since the last call.
@@ -237,12 +243,28 @@ impl Tiers {
         })
     }
 
+    /// Counts an entry that was to be stored, and need not be.
+    fn count_as_there(&self) {
+        if let Some(far) = &self.far {
+            far.guard.counts.report().already_there += 1;
+        }
+    }
+
+    /// Whether the remote says that it has each of `blobs`.
+    fn has_there(&self, blobs: &[BlobRef]) -> Vec<bool> {
+        let Some(far) = self.far.as_ref().filter(|far| !blobs.is_empty() && far.guard.can_read()) else {
+            return vec![false; blobs.len()];
+        };
+        let answers = far.wait(far.guard.has(blobs));
+        answers.into_iter().map(|answer| answer.unwrap_or(false)).collect()
+    }
+
     /// Asks the remote for entries of which nothing is known yet, and files what it has here.
     fn ask(&self, far: &Far, keys: &[ActionKey]) -> Result<(), CacheError> {
         if keys.is_empty() || !far.guard.can_read() {
             return Ok(());
         }
-        let answers = far.threads.block_on(far.entries(keys));
+        let answers = far.wait(far.entries(keys));
         // What it left unsaid is not known to be missing.
         let said: Vec<(ActionKey, Option<ActionEntry>)> = keys
             .iter()
@@ -290,7 +312,7 @@ impl Cache for Tiers {
         if let Some(far) = &self.far {
             far.said().remove(key);
         }
-        self.push(*key, entry.clone());
+        self.push(*key, entry.clone(), false);
         Ok(())
     }
 
@@ -300,7 +322,7 @@ impl Cache for Tiers {
         }
         let is_of_use = |far: &&Far| far.guard.can_read() && !far.corrupt().contains(&blob.digest);
         let Some(far) = self.far.as_ref().filter(is_of_use) else { return Ok(None) };
-        let bytes = far.threads.block_on(async {
+        let bytes = far.wait(async {
             let fetched = far.guard.blobs(&[*blob]).await.pop().unwrap_or(Fetched::Nothing);
             let (_, fetched) = verified((*blob, fetched));
             far.believe(blob, fetched).await
@@ -339,105 +361,6 @@ fn blobs_of<'e>(entries: impl Iterator<Item = &'e ActionEntry>) -> Vec<BlobRef> 
     blobs.sort_unstable_by_key(|blob| (blob.digest, blob.size));
     blobs.dedup();
     blobs
-}
-
-impl Far {
-    fn said(&self) -> MutexGuard<'_, HashMap<ActionKey, Option<ActionEntry>>> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn corrupt(&self) -> MutexGuard<'_, HashSet<Digest>> {
-        self.corrupt.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the remote has under `keys` and can be believed, with all of its blobs there; an error where
-    /// nobody says.
-    async fn entries(&self, keys: &[ActionKey]) -> Each<Option<ActionEntry>> {
-        let answers = self.guard.entries(keys).await;
-        let believed = keys.iter().zip(answers).map(|(key, answer)| Ok(self.believe_entry(key, answer?)));
-        let mut found: Each<Option<ActionEntry>> = believed.collect();
-        let blobs = blobs_of(found.iter().flatten().flatten());
-        let answers = if blobs.is_empty() { Vec::new() } else { self.guard.has(&blobs).await };
-        let there: HashMap<BlobRef, Result<bool, RemoteError>> = blobs.into_iter().zip(answers).collect();
-        let mut report = self.guard.counts.report();
-        for found in &mut found {
-            let Ok(Some(entry)) = &*found else { continue };
-            match self.is_whole(entry, &there) {
-                Ok(true) => report.hits += 1,
-                Ok(false) => {
-                    report.incomplete += 1;
-                    *found = Ok(None);
-                }
-                // The call is counted as an error.
-                Err(error) => *found = Err(error),
-            }
-        }
-        found
-    }
-
-    /// The entry that the bytes under a key hold, if somebody says so who is trusted.
-    fn believe_entry(&self, key: &ActionKey, bytes: Option<Bytes>) -> Option<ActionEntry> {
-        let opened = bytes.map(|bytes| self.trust.open(key, &bytes));
-        let mut report = self.guard.counts.report();
-        match opened {
-            Some(Ok(entry)) => return Some(entry),
-            Some(Err(distrust)) => {
-                tracing::info!("an entry of the remote cache is not believed: {key}: {distrust}");
-                *report.distrusted.entry(distrust.reason()).or_default() += 1;
-            }
-            None => report.misses += 1,
-        }
-        None
-    }
-
-    /// Whether all blobs of an entry are there.
-    fn is_whole(
-        &self,
-        entry: &ActionEntry,
-        there: &HashMap<BlobRef, Result<bool, RemoteError>>,
-    ) -> Result<bool, RemoteError> {
-        let mut unsaid = None;
-        for blob in &entry.result.blobs {
-            match there.get(blob) {
-                Some(Ok(true)) if !self.corrupt().contains(&blob.digest) => {}
-                Some(Err(error)) if !is_of_one(error) => unsaid = Some(error),
-                _ => return Ok(false),
-            }
-        }
-        unsaid.map_or(Ok(true), |error| Err(error.clone()))
-    }
-
-    /// The bytes of a blob that was [`verified`]. Wrong ones are thrown away, there too.
-    async fn believe(&self, blob: &BlobRef, fetched: Fetched) -> Option<Bytes> {
-        match fetched {
-            Fetched::Bytes(bytes) => {
-                let mut report = self.guard.counts.report();
-                report.fetched_blobs += 1;
-                report.fetched_bytes += bytes.len() as u64;
-                return Some(bytes);
-            }
-            Fetched::Nothing => return None,
-            Fetched::Wrong => {}
-        }
-        let (is_new, is_first) = {
-            let mut corrupt = self.corrupt();
-            (corrupt.insert(blob.digest), corrupt.len() == 1)
-        };
-        if is_new {
-            self.guard.counts.report().corrupt += 1;
-        }
-        if is_new && is_first {
-            let remote = self.guard.counts.report().remote.clone();
-            self.guard.counts.notice(format!(
-                "the remote cache {remote} has damaged results, which are made here instead; the first is {}",
-                blob.digest
-            ));
-        }
-        if self.uploader.is_some() {
-            self.guard.forget(blob).await;
-        }
-        None
-    }
 }
 
 #[cfg(test)]

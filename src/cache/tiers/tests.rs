@@ -1,5 +1,7 @@
 //! Tiers over a remote that says what a test has it say.
 
+use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::{BoxFuture, FutureExt, pending};
@@ -17,6 +19,10 @@ struct Told {
     unsaid: Option<BlobRef>,
     /// Puts never end.
     hangs: bool,
+    /// Nobody says what is filed.
+    silent: bool,
+    /// What was put: keys of entries, and blobs.
+    put: Mutex<(Vec<ActionKey>, Vec<BlobRef>)>,
     /// Entries that were asked for, and blobs.
     asked: AtomicUsize,
     fetched: AtomicUsize,
@@ -32,15 +38,19 @@ impl Remote for Told {
         keys: &'a [ActionKey],
     ) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
         self.asked.fetch_add(keys.len(), Ordering::SeqCst);
+        if self.silent {
+            return pending().boxed();
+        }
         std::future::ready(keys.iter().map(|key| Ok(self.entries.get(key).cloned())).collect()).boxed()
     }
 
     fn put_entry<'a>(
         &'a self,
-        _key: &'a ActionKey,
+        key: &'a ActionKey,
         _bytes: Bytes,
         _blobs: &'a [BlobRef],
     ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        self.put.lock().unwrap().0.push(*key);
         if self.hangs { pending().boxed() } else { std::future::ready(Ok(())).boxed() }
     }
 
@@ -62,6 +72,7 @@ impl Remote for Told {
     }
 
     fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
+        self.put.lock().unwrap().1.extend(blobs.iter().map(|(blob, _)| *blob));
         std::future::ready(blobs.iter().map(|_| Ok(())).collect()).boxed()
     }
 }
@@ -80,6 +91,8 @@ fn entry(blobs: &[BlobRef]) -> ActionEntry {
     ActionEntry { result, ..ActionEntry::default() }
 }
 
+const LONG: Duration = Duration::from_secs(3600);
+
 struct Place {
     _folder: tempfile::TempDir,
     tiers: Tiers,
@@ -89,8 +102,11 @@ struct Place {
 
 /// Tiers whose remote has an entry under each of keys 0 to 2, with a blob of its own.
 fn place(change: impl FnOnce(&mut Told)) -> Place {
+    place_of(Trust::new(Some(SigningKey::generate().unwrap())), LONG, change)
+}
+
+fn place_of(trust: Trust, patience: Duration, change: impl FnOnce(&mut Told)) -> Place {
     let folder = tempfile::tempdir().unwrap();
-    let trust = Trust::new(Some(SigningKey::generate().unwrap()));
     let mut far = Told::default();
     for number in 0..3 {
         let (name, bytes) = blob(number);
@@ -105,7 +121,7 @@ fn place(change: impl FnOnce(&mut Told)) -> Place {
         folder_named_by: NamedBy::User,
         trust,
         read_only: false,
-        patience: Duration::from_secs(3600),
+        patience,
         cancelled: Arc::clone(&cancelled),
     };
     let local = Arc::new(LocalCache::open(folder.path()).unwrap());
@@ -145,7 +161,7 @@ fn a_blob_is_fetched_once_however_often_it_is_wanted() {
 fn what_was_not_stored_in_time_counts_once() {
     let place = place(|far| far.hangs = true);
     for number in 0..3 {
-        place.tiers.push(key(number), entry(&[blob(number).0]));
+        place.tiers.push(key(number), entry(&[blob(number).0]), false);
     }
     place.tiers.finish(&|| true, &|_| ());
     assert_eq!(place.tiers.report().unwrap().not_stored, 3);
@@ -153,4 +169,94 @@ fn what_was_not_stored_in_time_counts_once() {
     // Until what was on its way has ended.
     place.tiers.finish(&|| false, &|_| ());
     assert_eq!(place.tiers.report().unwrap().not_stored, 3);
+}
+
+/// What was put of entries 0 to 5, each with a blob of its own that is here.
+fn pushes(place: &Place, replaces: bool) -> Vec<ActionKey> {
+    for number in 0..6 {
+        place.tiers.put_blob(&blob(number).1).unwrap();
+        place.tiers.push(key(number), entry(&[blob(number).0]), replaces);
+    }
+    place.tiers.finish(&|| false, &|_| ());
+    let mut put = std::mem::take(&mut place.far.put.lock().unwrap().0);
+    put.sort_by_key(|key| (0..6).find(|number| *key == self::key(*number)));
+    put
+}
+
+/// A remote with an entry of this trust's under 0 to 2, the blob of 1 being gone and 2 being another
+/// result; one of a stranger's under 3, one that nobody signed under 4, and nothing under 5.
+fn mixed(trust: Trust, stranger: &Trust) -> Place {
+    let another = trust.seal(&key(2), &entry(&[blob(0).0])).unwrap();
+    place_of(trust, LONG, |far| {
+        far.blobs.remove(&blob(1).0);
+        far.entries.insert(key(2), another.into());
+        far.entries.insert(key(3), stranger.seal(&key(3), &entry(&[blob(0).0])).unwrap().into());
+        far.entries.insert(key(4), Trust::new(None).seal(&key(4), &entry(&[blob(4).0])).unwrap().into());
+    })
+}
+
+#[test]
+fn what_somebody_signed_keeps_its_place() {
+    let stranger = Trust::new(Some(SigningKey::generate().unwrap()));
+    let own = || Trust::new(Some(SigningKey::generate().unwrap()));
+    let place = mixed(own(), &stranger);
+    assert_eq!(pushes(&place, false), [key(4), key(5)]);
+    let blobs = place.far.put.lock().unwrap().1.clone();
+    assert!(blobs.contains(&blob(1).0), "the blob that was gone is there again");
+    assert!(!blobs.contains(&blob(2).0) && !blobs.contains(&blob(3).0), "nobody names those");
+    let report = place.tiers.report().unwrap();
+    let counts = (report.stored_entries, report.already_there, report.not_stored, report.others);
+    assert_eq!(counts, (2, 3, 1, 1), "{report:?}");
+    let notices = place.tiers.take_notices();
+    assert!(
+        notices.len() == 1 && notices[0].contains(&stranger.signer().unwrap().to_string()),
+        "{notices:?}"
+    );
+
+    let place = mixed(own(), &stranger);
+    assert_eq!(pushes(&place, true), [key(3), key(4), key(5)]);
+    assert!(place.tiers.take_notices().is_empty());
+
+    // Who believes everybody signs nothing, and would take everybody's signature away.
+    let mut insecure = own();
+    insecure.set_insecure_unsigned(true);
+    let place = mixed(insecure, &stranger);
+    assert_eq!(pushes(&place, false), [key(5)]);
+}
+
+/// It is of use to nobody, and would never be again.
+#[test]
+fn another_result_whose_blobs_are_gone_is_replaced() {
+    let theirs = Trust::new(Some(SigningKey::generate().unwrap()));
+    let place = place(|far| {
+        far.blobs.remove(&blob(9).0);
+        far.entries.insert(key(3), theirs.seal(&key(3), &entry(&[blob(9).0])).unwrap().into());
+    });
+    assert_eq!(pushes(&place, false), [key(3), key(4), key(5)]);
+}
+
+/// The signature must be right before anybody's word is respected.
+#[test]
+fn what_only_looks_signed_is_replaced() {
+    let theirs = Trust::new(Some(SigningKey::generate().unwrap()));
+    let place = place(|far| {
+        let elsewhere = theirs.seal(&key(4), &entry(&[blob(0).0])).unwrap();
+        far.entries.insert(key(3), elsewhere.into());
+    });
+    assert_eq!(pushes(&place, false), [key(3), key(4), key(5)]);
+    assert_eq!(place.tiers.report().unwrap().others, 0);
+}
+
+#[test]
+fn who_waits_is_told_once() {
+    let trust = Trust::new(Some(SigningKey::generate().unwrap()));
+    let place = place_of(trust, Duration::from_millis(20), |far| far.silent = true);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    place.tiers.on_wait(move |text| tell.lock().unwrap().push(text.to_owned()));
+    for number in 0..3 {
+        assert!(place.tiers.action(&key(number)).unwrap().is_none());
+    }
+    assert_eq!(*told.lock().unwrap(), ["waiting for the remote cache fs:///nowhere/at/all …"]);
+    assert_eq!(place.far.asked.load(Ordering::SeqCst), 2, "twice, and nobody again");
 }

@@ -1,18 +1,20 @@
-//! Stores results in the remote behind the build's back: blobs first, then the entry that names them.
-//! Whoever adds results never waits for the network; the build does, at its end.
+//! Stores results in the remote behind the build's back: blobs first, then the entry that names them,
+//! unless one is filed there that somebody believes. Whoever adds results never waits for the network; the
+//! build does, at its end.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use super::guard::Guard;
+use super::filed::{self, Filed};
+use super::guard::{Each, Guard};
 use super::{blobs_of, groups};
-use crate::cache::trust::Trust;
+use crate::cache::trust::{PublicKey, Trust};
 use crate::cache::{ActionEntry, ActionKey, BlobRef, Cache, LocalCache};
 
 /// Entries that are stored together.
@@ -20,10 +22,16 @@ const BATCH: usize = 64;
 /// Batches on their way at a time.
 const SIDE_BY_SIDE: usize = 4;
 
-type Result = (ActionKey, ActionEntry);
+/// What is to be stored.
+pub(super) struct Made {
+    pub key: ActionKey,
+    pub entry: ActionEntry,
+    /// Whether it takes the place of what somebody signed who is not believed here.
+    pub replaces: bool,
+}
 
 pub(super) struct Uploader {
-    queue: mpsc::UnboundedSender<Result>,
+    queue: mpsc::UnboundedSender<Made>,
     shared: Arc<Shared>,
 }
 
@@ -35,6 +43,8 @@ struct Shared {
     left: AtomicUsize,
     /// Told whenever there are fewer.
     fewer: Notify,
+    /// How many entries were left as they are of each who is not believed here.
+    theirs: Mutex<BTreeMap<PublicKey, u64>>,
 }
 
 impl Uploader {
@@ -46,16 +56,16 @@ impl Uploader {
         local: Arc<LocalCache>,
     ) -> Uploader {
         let (queue, waiting) = mpsc::unbounded_channel();
-        let shared =
-            Arc::new(Shared { guard, trust, local, left: AtomicUsize::new(0), fewer: Notify::new() });
+        let (left, fewer, theirs) = Default::default();
+        let shared = Arc::new(Shared { guard, trust, local, left, fewer, theirs });
         runtime.spawn(run(Arc::clone(&shared), waiting));
         Uploader { queue, shared }
     }
 
-    /// Has a result stored, of which everything is in the local cache.
-    pub(super) fn add(&self, key: ActionKey, entry: ActionEntry) {
+    /// Has a result stored, of which everything is in the local cache or there.
+    pub(super) fn add(&self, made: Made) {
         self.shared.left.fetch_add(1, Ordering::SeqCst);
-        if self.queue.send((key, entry)).is_err() {
+        if self.queue.send(made).is_err() {
             self.shared.done(1);
         }
     }
@@ -69,9 +79,14 @@ impl Uploader {
     pub(super) async fn progress(&self) {
         self.shared.fewer.notified().await;
     }
+
+    /// How many entries were left as they are of each who is not believed here, since the last call.
+    pub(super) fn take_theirs(&self) -> BTreeMap<PublicKey, u64> {
+        std::mem::take(&mut self.shared.theirs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
-async fn run(shared: Arc<Shared>, mut waiting: mpsc::UnboundedReceiver<Result>) {
+async fn run(shared: Arc<Shared>, mut waiting: mpsc::UnboundedReceiver<Made>) {
     let slots = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     let mut batch = Vec::with_capacity(BATCH);
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
@@ -79,9 +94,9 @@ async fn run(shared: Arc<Shared>, mut waiting: mpsc::UnboundedReceiver<Result>) 
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let (shared, batch) = (Arc::clone(&shared), std::mem::take(&mut batch));
         tokio::spawn(async move {
-            let mut tally = Batch { shared: &shared, entries: batch.len(), stored: 0 };
+            let mut tally = Batch { shared: &shared, entries: batch.len(), came: Came::default() };
             if shared.guard.can_write() {
-                tally.stored = shared.store(batch).await;
+                shared.store(batch, &mut tally.came).await;
             }
             drop(tally);
             drop(slot);
@@ -93,14 +108,25 @@ async fn run(shared: Arc<Shared>, mut waiting: mpsc::UnboundedReceiver<Result>) 
 struct Batch<'s> {
     shared: &'s Shared,
     entries: usize,
+    came: Came,
+}
+
+/// What came of entries.
+#[derive(Default)]
+struct Came {
     stored: usize,
+    already_there: usize,
+    /// Left as somebody signed them who is not believed here.
+    others: usize,
 }
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         let mut report = self.shared.guard.counts.report();
-        report.stored_entries += self.stored as u64;
-        report.not_stored += (self.entries - self.stored) as u64;
+        report.stored_entries += self.came.stored as u64;
+        report.already_there += self.came.already_there as u64;
+        report.others += self.came.others as u64;
+        report.not_stored += (self.entries - self.came.stored - self.came.already_there) as u64;
         // While nobody can look at the report, in which those that are left count, too.
         self.shared.done(self.entries);
     }
@@ -113,30 +139,59 @@ impl Shared {
         self.fewer.notify_one();
     }
 
-    /// Stores entries with their blobs. Returns how many are stored.
-    async fn store(&self, batch: Vec<Result>) -> usize {
-        let blobs = blobs_of(batch.iter().map(|(_, entry)| entry));
-        let answers = self.guard.has(&blobs).await;
+    /// Stores entries with their blobs, where nothing better is filed.
+    async fn store(&self, batch: Vec<Made>, came: &mut Came) {
+        let keys: Vec<ActionKey> = batch.iter().map(|made| made.key).collect();
+        let blobs = blobs_of(batch.iter().map(|made| &made.entry));
+        let (answers, found) = join(self.guard.has(&blobs), self.guard.entries(&keys)).await;
+        let filed = self.judge(&batch, found).await;
+        let mut wanted = Vec::with_capacity(batch.len());
+        for (made, filed) in batch.iter().zip(filed) {
+            match filed {
+                Filed::Nothing | Filed::Same => wanted.push((made, filed)),
+                Filed::Another(_) => came.already_there += 1,
+                Filed::Theirs(signer, _) => {
+                    came.others += 1;
+                    *self.theirs.lock().unwrap_or_else(PoisonError::into_inner).entry(signer).or_default() +=
+                        1;
+                }
+                Filed::Unsaid => {}
+            }
+        }
         // Of what nobody says whether it is there, nothing is known that an entry could name.
         let mut there: HashMap<BlobRef, bool> = HashMap::new();
-        let mut missing = Vec::new();
         for (blob, answer) in blobs.into_iter().zip(answers) {
-            match answer {
-                Ok(true) => drop(there.insert(blob, true)),
-                Ok(false) => missing.push(blob),
-                Err(_) => {}
+            if let Ok(answer) = answer {
+                there.insert(blob, answer);
             }
         }
+        let mut missing = blobs_of(wanted.iter().map(|(made, _)| &made.entry));
+        missing.retain(|blob| there.get(blob) == Some(&false));
         for group in groups::of(&missing) {
-            for (blob, is_there) in self.store_blobs(group).await {
-                there.insert(blob, is_there);
-            }
+            there.extend(self.store_blobs(group).await);
         }
-        let whole = batch.iter().filter(|(_, entry)| {
-            entry.result.blobs.iter().all(|blob| there.get(blob).is_some_and(|there| *there))
-        });
-        let stored = join_all(whole.map(|(key, entry)| self.store_entry(key, entry))).await;
-        stored.into_iter().filter(|stored| *stored).count()
+        let is_there = |blob: &BlobRef| there.get(blob) == Some(&true);
+        wanted.retain(|(made, _)| made.entry.result.blobs.iter().all(is_there));
+        let (same, new): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, filed)| *filed == Filed::Same);
+        came.already_there += same.len();
+        let stored = join_all(new.iter().map(|(made, _)| self.store_entry(&made.key, &made.entry))).await;
+        came.stored += stored.into_iter().filter(|stored| *stored).count();
+    }
+
+    /// What is filed under the keys of a batch.
+    async fn judge(&self, batch: &[Made], found: Each<Option<Bytes>>) -> Vec<Filed> {
+        let judge =
+            |(made, answer): (&Made, _)| match filed::judge(&self.trust, &made.key, &made.entry, answer) {
+                Filed::Theirs(..) if made.replaces => Filed::Nothing,
+                filed => filed,
+            };
+        let mut filed: Vec<Filed> = batch.iter().zip(found).map(judge).collect();
+        let blobs = filed::blobs_of_others(&filed);
+        if !blobs.is_empty() {
+            let answers = self.guard.has(&blobs).await;
+            filed::drop_incomplete(&mut filed, blobs, answers);
+        }
+        filed
     }
 
     async fn store_blobs(&self, group: &[BlobRef]) -> Vec<(BlobRef, bool)> {

@@ -142,6 +142,17 @@ impl Trust {
             Some(signer) => Err(Distrust::UnknownKey(*signer)),
         })
     }
+
+    /// The entry that a remote has under `key` and who signed it, whether that is somebody trusted or not;
+    /// `None` where the signature is none, or wrong. Nothing in it is to be believed for that.
+    pub fn signed_by_anybody(&self, key: &ActionKey, bytes: &[u8]) -> Option<(PublicKey, ActionEntry)> {
+        let mut by = None;
+        let entry = sealed::open(key, bytes, |signer| {
+            by = signer.copied();
+            by.map(drop).ok_or(Distrust::Unsigned)
+        });
+        Some((by?, entry.ok()?))
+    }
 }
 
 #[cfg(test)]

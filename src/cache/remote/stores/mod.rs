@@ -71,7 +71,7 @@ fn root(url: &RemoteUrl) -> Result<String, RemoteError> {
 
 /// An entry or a blob. Shown as in messages: "the entry 17762fddd969".
 struct Thing {
-    what: &'static str,
+    kind: Kind,
     /// The folder that its kind lies in.
     part: &'static str,
     digest: Digest,
@@ -79,18 +79,24 @@ struct Thing {
     name: String,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Entry,
+    Blob,
+}
+
 impl Thing {
     fn entry(key: &ActionKey) -> Thing {
-        Thing::new("entry", "entries", key.0)
+        Thing::new(Kind::Entry, "entries", key.0)
     }
 
     fn blob(blob: &BlobRef) -> Thing {
-        Thing::new("blob", "blobs", blob.digest)
+        Thing::new(Kind::Blob, "blobs", blob.digest)
     }
 
-    fn new(what: &'static str, part: &'static str, digest: Digest) -> Thing {
+    fn new(kind: Kind, part: &'static str, digest: Digest) -> Thing {
         let hex = digest.to_string();
-        Thing { what, part, digest, name: format!("{part}/{}/{hex}", &hex[..2]) }
+        Thing { kind, part, digest, name: format!("{part}/{}/{hex}", &hex[..2]) }
     }
 
     /// The folder that it lies in, within that of its kind.
@@ -101,7 +107,11 @@ impl Thing {
 
 impl fmt::Display for Thing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the {} {}", self.what, self.digest.short())
+        let what = match self.kind {
+            Kind::Entry => "entry",
+            Kind::Blob => "blob",
+        };
+        write!(f, "the {what} {}", self.digest.short())
     }
 }
 

@@ -1,5 +1,5 @@
 //! Redis by its own client. What is asked side by side goes out together over one connection, and its
-//! answers come in order; what is stored has another, so that nobody waits behind it. OpenDAL would wait
+//! answers come in order; what is stored has another, and so have blobs, so that nobody waits behind them. OpenDAL would wait
 //! 500 ms for an answer and no longer, whatever its size.
 //!
 //! An answer's length is asked for, and a server that keeps to the protocol keeps to that. The client has
@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 use super::credentials::Credentials;
 use super::each::Keeper;
 use super::parameters::Parameters;
-use super::{BlobRef, RemoteError, RemoteFault, RemoteUrl, Thing, nonsense, refused, root};
+use super::{BlobRef, Kind, RemoteError, RemoteFault, RemoteUrl, Thing, nonsense, refused, root};
 
 const PORT: u16 = 6379;
 /// Bytes of a value at most, as servers are set up.
@@ -30,8 +30,13 @@ pub(super) struct Redis {
     root: String,
     client: Client,
     patience: Duration,
+    /// For entries that are read, and for asking whether a blob is there.
     looks: Line,
-    writes: Line,
+    /// For blobs that are read.
+    reads: Line,
+    /// For entries that are stored, and for blobs.
+    entry_writes: Line,
+    blob_writes: Line,
 }
 
 /// A connection that all requests of a kind share.
@@ -90,8 +95,22 @@ impl Redis {
             .map(|info| info.set_redis_settings(settings))
             .and_then(Client::open)
             .map_err(|error| refused(error.category()))?;
-        let (looks, writes) = Default::default();
-        Ok(Redis { root: root(url)?, client, patience, looks, writes })
+        let (looks, reads, entry_writes, blob_writes) = Default::default();
+        Ok(Redis { root: root(url)?, client, patience, looks, reads, entry_writes, blob_writes })
+    }
+
+    fn line_to_read(&self, thing: &Thing) -> &Line {
+        match thing.kind {
+            Kind::Entry => &self.looks,
+            Kind::Blob => &self.reads,
+        }
+    }
+
+    fn line_to_write(&self, thing: &Thing) -> &Line {
+        match thing.kind {
+            Kind::Entry => &self.entry_writes,
+            Kind::Blob => &self.blob_writes,
+        }
     }
 
     async fn connection(&self, line: &Line) -> Result<MultiplexedConnection, RedisError> {
@@ -183,9 +202,10 @@ impl Keeper for Redis {
     async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
         let key = self.key(thing);
         // The last byte that is asked for is one too many, and its coming tells that there are more.
-        let exists = self.run::<bool>(&self.looks, "reading", thing, Cmd::exists(&key));
+        let line = self.line_to_read(thing);
+        let exists = self.run::<bool>(line, "reading", thing, Cmd::exists(&key));
         let last = isize::try_from(most).unwrap_or(isize::MAX);
-        let bytes = self.run::<Bytes>(&self.looks, "reading", thing, Cmd::getrange(&key, 0, last));
+        let bytes = self.run::<Bytes>(line, "reading", thing, Cmd::getrange(&key, 0, last));
         let (exists, bytes) = future::join(exists, bytes).await;
         let (exists, bytes) = (exists?, bytes?);
         if bytes.len() as u64 > most {
@@ -213,7 +233,7 @@ impl Keeper for Redis {
             let told = format!("storing {thing}: Redis takes no more than {MOST_VALUE} bytes at once");
             return Err(RemoteError::new(RemoteFault::Unfit, told));
         }
-        self.run(&self.writes, "storing", thing, Cmd::set(self.key(thing), &bytes[..])).await
+        self.run(self.line_to_write(thing), "storing", thing, Cmd::set(self.key(thing), &bytes[..])).await
     }
 
     async fn put_blob(&self, blob: &BlobRef, bytes: Bytes) -> Result<(), RemoteError> {
@@ -221,6 +241,22 @@ impl Keeper for Redis {
     }
 
     async fn remove(&self, thing: &Thing) -> Result<(), RemoteError> {
-        self.run(&self.writes, "removing", thing, Cmd::del(self.key(thing))).await
+        self.run(self.line_to_write(thing), "removing", thing, Cmd::del(self.key(thing))).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::{ActionKey, Digest};
+
+    #[test]
+    fn what_is_small_does_not_wait_behind_blobs() {
+        let url = "redis://localhost/".parse().unwrap();
+        let redis = Redis::open(&url, Duration::from_secs(1), &Credentials::default()).unwrap();
+        let entry = Thing::entry(&ActionKey(Digest::of(b"key")));
+        let blob = Thing::blob(&BlobRef { digest: Digest::of(b"x"), size: 1 });
+        assert!(!std::ptr::eq(redis.line_to_read(&entry), redis.line_to_read(&blob)));
+        assert!(!std::ptr::eq(redis.line_to_write(&entry), redis.line_to_write(&blob)));
     }
 }

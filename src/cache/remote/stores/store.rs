@@ -11,10 +11,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::each::Keeper;
 use super::fault::{is_unimplemented, remote_error};
 use super::folder::Folder;
-use super::{BlobRef, RemoteError, RemoteFault, Thing, nonsense};
+use super::{BlobRef, Kind, RemoteError, RemoteFault, Thing, nonsense};
 
-/// Requests at once, of those that look and of those that store each: what goes up behind a build's back
-/// keeps nobody waiting who looks something up.
+/// Requests at once, of each sort: what goes up behind a build's back keeps nobody waiting who looks
+/// something up, and what is small does not wait behind blobs for longer than its caller has patience.
 const AT_ONCE: usize = 32;
 /// Bytes that are set aside for an answer before any has come.
 const FIRST_BYTES: u64 = 64 << 10;
@@ -27,8 +27,13 @@ pub(super) enum Place {
 
 pub(super) struct Store {
     place: Place,
+    /// For entries that are read, and for asking whether a blob is there.
     looks: Semaphore,
-    writes: Semaphore,
+    /// For blobs that are read.
+    reads: Semaphore,
+    /// For entries that are stored, and for blobs.
+    entry_writes: Semaphore,
+    blob_writes: Semaphore,
     /// Whether "write it if it is not there" has been understood so far.
     writes_conditionally: AtomicBool,
 }
@@ -42,17 +47,30 @@ impl Store {
         Store {
             place,
             looks: Semaphore::new(AT_ONCE),
-            writes: Semaphore::new(AT_ONCE),
+            reads: Semaphore::new(AT_ONCE),
+            entry_writes: Semaphore::new(AT_ONCE),
+            blob_writes: Semaphore::new(AT_ONCE),
             writes_conditionally: AtomicBool::new(writes_conditionally),
         }
     }
 
-    /// Waits until one more request may look something up. `None` where nothing was stored yet.
-    async fn turn_to_look(
+    /// Waits until one more request may read something. `None` where nothing was stored yet.
+    async fn turn_to_read(
         &self,
         thing: &Thing,
     ) -> Result<Option<(SemaphorePermit<'_>, &Operator)>, RemoteError> {
-        let turn = turn(&self.looks).await?;
+        match thing.kind {
+            Kind::Entry => self.turn_to_look(thing, &self.looks).await,
+            Kind::Blob => self.turn_to_look(thing, &self.reads).await,
+        }
+    }
+
+    async fn turn_to_look<'s>(
+        &'s self,
+        thing: &Thing,
+        turns: &'s Semaphore,
+    ) -> Result<Option<(SemaphorePermit<'s>, &'s Operator)>, RemoteError> {
+        let turn = turn(turns).await?;
         let operator = match &self.place {
             Place::Service(operator) => Some(operator),
             Place::Folder(folder) => folder.reader(thing).await?,
@@ -60,9 +78,13 @@ impl Store {
         Ok(operator.map(|operator| (turn, operator)))
     }
 
-    /// Waits until one more request may store something.
+    /// Waits until one more request may store, or remove, something.
     async fn turn_to_write(&self, thing: &Thing) -> Result<(SemaphorePermit<'_>, &Operator), RemoteError> {
-        let turn = turn(&self.writes).await?;
+        let turns = match thing.kind {
+            Kind::Entry => &self.entry_writes,
+            Kind::Blob => &self.blob_writes,
+        };
+        let turn = turn(turns).await?;
         let operator = match &self.place {
             Place::Service(operator) => operator,
             Place::Folder(folder) => folder.writer(thing).await?,
@@ -136,7 +158,7 @@ async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, RemoteError> {
 
 impl Keeper for Store {
     async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
-        let Some((_turn, operator)) = self.turn_to_look(thing).await? else { return Ok(None) };
+        let Some((_turn, operator)) = self.turn_to_read(thing).await? else { return Ok(None) };
         match self.try_read(operator, &thing.name, most).await {
             Ok(Some(bytes)) => Ok(Some(bytes)),
             Ok(None) => Err(nonsense(format_args!("{thing} has more than {most} bytes"))),
@@ -146,7 +168,7 @@ impl Keeper for Store {
     }
 
     async fn has(&self, blob: &BlobRef) -> Result<bool, RemoteError> {
-        match self.turn_to_look(&Thing::blob(blob)).await? {
+        match self.turn_to_look(&Thing::blob(blob), &self.looks).await? {
             Some((_turn, operator)) => self.is_there(operator, blob).await,
             None => Ok(false),
         }
@@ -182,5 +204,36 @@ impl Keeper for Store {
     async fn remove(&self, thing: &Thing) -> Result<(), RemoteError> {
         let (_turn, operator) = self.turn_to_write(thing).await?;
         operator.delete(&thing.name).await.map_err(|error| self.failed("removing", thing, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cache::remote::RemoteUrl;
+    use crate::cache::{ActionKey, Digest};
+
+    #[test]
+    fn what_is_small_does_not_wait_behind_blobs() {
+        let folder = tempfile::tempdir().unwrap();
+        let url: crate::cache::remote::RemoteUrl =
+            format!("fs://{}/remote", folder.path().display()).parse().unwrap();
+        let store = Store::new(Place::Folder(Box::new(Folder::at(&url).unwrap())));
+        let entry = Thing::entry(&ActionKey(Digest::of(b"key")));
+        let blob = BlobRef { digest: Digest::of(b"x"), size: 1 };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let work = async {
+            store.put_blob(&blob, Bytes::from_static(b"x")).await.unwrap();
+            let all = AT_ONCE as u32;
+            let _blobs_come = store.reads.acquire_many(all).await.unwrap();
+            let _blobs_go = store.blob_writes.acquire_many(all).await.unwrap();
+            store.put(&entry, Bytes::from_static(b"entry")).await.unwrap();
+            assert!(store.read(&entry, 10).await.unwrap().is_some());
+            assert!(store.has(&blob).await.unwrap());
+        };
+        // Only who waits for ever is not done by then.
+        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), work).await }).unwrap();
     }
 }

@@ -1,0 +1,180 @@
+//! A remote and what is known of it: what it said of keys, whom to believe of that, and which of its blobs
+//! are wrong. It keeps nothing on a disk; what was found there the tiers file here.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::guard::{Each, Fetched, Guard};
+use super::threads::Threads;
+use super::upload::Uploader;
+use super::{blobs_of, is_of_one};
+use crate::cache::remote::RemoteError;
+use crate::cache::trust::{Distrust, PublicKey, Trust};
+use crate::cache::{ActionEntry, ActionKey, BlobRef, Digest};
+
+/// How long somebody waits for a remote before that is told; less where there is little patience.
+pub(super) const TOLD_AFTER: Duration = Duration::from_secs(2);
+
+/// Is told, once, that somebody waits for the remote.
+type OnWait = Box<dyn Fn(&str) + Send + Sync>;
+
+/// The remote and what is known of it.
+pub(super) struct Far {
+    pub(super) guard: Arc<Guard>,
+    pub(super) trust: Arc<Trust>,
+    pub(super) uploader: Option<Uploader>,
+    /// What it has said of keys.
+    pub(super) said: Mutex<HashMap<ActionKey, Option<ActionEntry>>>,
+    /// Blobs that it has with wrong bytes.
+    pub(super) corrupt: Mutex<HashSet<Digest>>,
+    /// Taken when it is called.
+    pub(super) on_wait: Mutex<Option<OnWait>>,
+    pub(super) told_after: Duration,
+    pub(super) threads: Threads,
+}
+
+impl Far {
+    pub(super) fn said(&self) -> MutexGuard<'_, HashMap<ActionKey, Option<ActionEntry>>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn corrupt(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.corrupt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_waiting(&self) {
+        let tell = self.on_wait.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(tell) = tell {
+            let remote = self.guard.counts.report().remote.clone();
+            tell(&format!("waiting for the remote cache {remote} …"));
+        }
+    }
+
+    /// Runs what somebody waits for, and says so when it takes long.
+    pub(super) fn wait<F: Future>(&self, call: F) -> F::Output {
+        self.threads.block_on(async {
+            let mut call = std::pin::pin!(call);
+            let fetched = || self.guard.counts.report().fetched_blobs;
+            let before = fetched();
+            if let Ok(answer) = tokio::time::timeout(self.told_after, call.as_mut()).await {
+                return answer;
+            }
+            // What comes in one by one only takes its time.
+            if fetched() == before {
+                self.tell_waiting();
+            }
+            call.await
+        })
+    }
+
+    /// What the remote has under `keys` and can be believed, with all of its blobs there; an error where
+    /// nobody says.
+    pub(super) async fn entries(&self, keys: &[ActionKey]) -> Each<Option<ActionEntry>> {
+        let answers = self.guard.entries(keys).await;
+        let believed = keys.iter().zip(answers).map(|(key, answer)| Ok(self.believe_entry(key, answer?)));
+        let mut found: Each<Option<ActionEntry>> = believed.collect();
+        let blobs = blobs_of(found.iter().flatten().flatten());
+        let answers = if blobs.is_empty() { Vec::new() } else { self.guard.has(&blobs).await };
+        let there: HashMap<BlobRef, Result<bool, RemoteError>> = blobs.into_iter().zip(answers).collect();
+        let mut report = self.guard.counts.report();
+        for found in &mut found {
+            let Ok(Some(entry)) = &*found else { continue };
+            match self.is_whole(entry, &there) {
+                Ok(true) => report.hits += 1,
+                Ok(false) => {
+                    report.incomplete += 1;
+                    *found = Ok(None);
+                }
+                // The call is counted as an error.
+                Err(error) => *found = Err(error),
+            }
+        }
+        found
+    }
+
+    /// The entry that the bytes under a key hold, if somebody says so who is trusted.
+    fn believe_entry(&self, key: &ActionKey, bytes: Option<Bytes>) -> Option<ActionEntry> {
+        let opened = bytes.map(|bytes| self.trust.open(key, &bytes));
+        let mut report = self.guard.counts.report();
+        match opened {
+            Some(Ok(entry)) => return Some(entry),
+            Some(Err(distrust)) => {
+                tracing::info!("an entry of the remote cache is not believed: {key}: {distrust}");
+                *report.distrusted.entry(distrust.reason()).or_default() += 1;
+                if let Distrust::UnknownKey(signer) = distrust {
+                    report.unknown_key.get_or_insert_with(|| signer.to_string());
+                }
+            }
+            None => report.misses += 1,
+        }
+        None
+    }
+
+    /// Tells of entries that were left as they are, by who signed them.
+    pub(super) fn tell_of_others(&self, theirs: &BTreeMap<PublicKey, u64>) {
+        let Some((signer, _)) = theirs.iter().max_by_key(|(_, number)| **number) else { return };
+        let number: u64 = theirs.values().sum();
+        let results = if number == 1 { "result" } else { "results" };
+        let and_others = if theirs.len() > 1 { " and others" } else { "" };
+        let mut report = self.guard.counts.report();
+        report.unknown_key.get_or_insert_with(|| signer.to_string());
+        let remote = report.remote.clone();
+        self.guard.counts.notice(format!(
+            "not stored in the remote cache {remote}, as they are there: {number} {results} signed by \
+             {signer}{and_others}, which is not trusted here. If that is your team's key, `rivet cache trust \
+             {signer}`; `rivet cache push --replace` puts yours in their place"
+        ));
+    }
+
+    /// Whether all blobs of an entry are there.
+    fn is_whole(
+        &self,
+        entry: &ActionEntry,
+        there: &HashMap<BlobRef, Result<bool, RemoteError>>,
+    ) -> Result<bool, RemoteError> {
+        let mut unsaid = None;
+        for blob in &entry.result.blobs {
+            match there.get(blob) {
+                Some(Ok(true)) if !self.corrupt().contains(&blob.digest) => {}
+                Some(Err(error)) if !is_of_one(error) => unsaid = Some(error),
+                _ => return Ok(false),
+            }
+        }
+        unsaid.map_or(Ok(true), |error| Err(error.clone()))
+    }
+
+    /// The bytes of a blob that was [`verified`]. Wrong ones are thrown away, there too.
+    pub(super) async fn believe(&self, blob: &BlobRef, fetched: Fetched) -> Option<Bytes> {
+        match fetched {
+            Fetched::Bytes(bytes) => {
+                let mut report = self.guard.counts.report();
+                report.fetched_blobs += 1;
+                report.fetched_bytes += bytes.len() as u64;
+                return Some(bytes);
+            }
+            Fetched::Nothing => return None,
+            Fetched::Wrong => {}
+        }
+        let (is_new, is_first) = {
+            let mut corrupt = self.corrupt();
+            (corrupt.insert(blob.digest), corrupt.len() == 1)
+        };
+        if is_new {
+            self.guard.counts.report().corrupt += 1;
+        }
+        if is_new && is_first {
+            let remote = self.guard.counts.report().remote.clone();
+            self.guard.counts.notice(format!(
+                "the remote cache {remote} has damaged results, which are made here instead; the first is {}",
+                blob.digest
+            ));
+        }
+        if self.uploader.is_some() {
+            self.guard.forget(blob).await;
+        }
+        None
+    }
+}
