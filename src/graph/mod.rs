@@ -127,6 +127,9 @@ pub fn build(
     let is_cancelled = Arc::clone(&cancelled);
     let settings = Settings { gauges: options.gauges, ..settings(options) };
     let mut scheduler = schedule(ladder, cache, settings, cancelled, observe)?;
+    for message in check_encoders(ladder, &scheduler)? {
+        observe(&Event::Warning { title: String::new(), message });
+    }
     scheduler.run();
     scheduler.end_workers();
     tiers.finish(&|| is_cancelled.load(Ordering::Relaxed), &|left| observe(&Event::Storing { left }));
@@ -156,6 +159,16 @@ pub fn build(
     }
     observe(&Event::Summary(Box::new(summary.clone())));
     Ok(summary)
+}
+
+/// Whether every rung has an encoder on this machine; warnings of those that are passed over.
+fn check_encoders(ladder: &Ladder, scheduler: &Scheduler<'_>) -> Result<Vec<String>, StepError> {
+    let worker = &scheduler.worker;
+    if worker.is_cancelled() {
+        // The search for them may have been cut short, too.
+        return Ok(Vec::new());
+    }
+    rung::check_encoders(ladder, &rung::who_is_here(&scheduler.tools.encoders, &worker.unusable))
 }
 
 fn settings(options: &Options) -> Settings {

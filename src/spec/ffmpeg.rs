@@ -11,6 +11,8 @@ use super::problems::{Diagnostic, Problems, Read, quoted};
 
 /// What FFmpeg's names of AV1 encoders begin with.
 const PREFIXES: [&str; 2] = ["lib", "av1_"];
+/// What all of them hold, and no name of an encoder of anything else.
+const HELD: &str = "av1";
 /// Bytes of the longest name of an encoder or an option.
 const LONGEST: usize = 64;
 
@@ -30,11 +32,12 @@ pub(super) const KNOWN: [&str; 9] = [
 /// Encoders that rivet knows better than by FFmpeg's name.
 const OWN_NAMES: [(&str, &str); 2] = [("libsvtav1", "svt-av1"), ("librav1e", "rav1e")];
 
-/// Whether this may be FFmpeg's name of an AV1 encoder.
+/// Whether this may be FFmpeg's name of an AV1 encoder, whichever FFmpeg is here.
 pub(super) fn is_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     let rest = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix));
-    rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(fits)) && name.len() <= LONGEST
+    let is_well_formed = rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(fits));
+    is_well_formed && name.contains(HELD) && name.len() <= LONGEST
 }
 
 /// rivet's name for an encoder that FFmpeg has another for.

@@ -23,6 +23,7 @@ mod disk;
 mod error;
 mod link;
 mod list;
+mod probe;
 mod record;
 mod stage;
 
@@ -36,6 +37,7 @@ use rayon::prelude::*;
 pub use error::PublishError;
 use list::folders_of;
 pub use list::{FileList, PublishFile, Role};
+pub use probe::check_folder;
 use record::{BATCH, Change, Entry, RECORD_NAME, Record, Stamp};
 pub use record::{is_current, published_list};
 use stage::{STAGE_NAME, Stage};
