@@ -33,6 +33,7 @@ pub(super) fn read(tree: &DeTable<'_>, place: &Place, problems: &mut Problems) -
     let cache = cache?;
     Ok(Ladder {
         path: place.spec.clone(),
+        named: place.spec.clone(),
         text: String::new(),
         titles: titles.into_iter().map(|claim| claim.map(Claim::into_title)).collect::<Read<_>>()?,
         segments: segments?,

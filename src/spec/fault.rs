@@ -34,7 +34,7 @@ pub fn no_faults(ladder: &Ladder, faults: Vec<Fault>) -> Result<(), SpecErrors> 
     }
     match problems.is_empty() {
         true => Ok(()),
-        false => Err(problems.into_errors(&ladder.path, &ladder.text)),
+        false => Err(problems.into_errors(&ladder.named, &ladder.text)),
     }
 }
 

@@ -22,6 +22,7 @@ mod errors;
 mod fault;
 mod ffmpeg;
 mod fields;
+mod idle;
 mod keys;
 mod ladder;
 mod names;
@@ -47,6 +48,7 @@ use std::path::{Path, PathBuf};
 
 pub use errors::SpecErrors;
 pub use fault::{Fault, no_faults};
+pub use idle::idle_keys;
 pub use ladder::{
     AudioCodec, AudioRendition, BitDepth, CacheSpec, Crf, Encoder, FfmpegOptions, Ladder, NvencOptions,
     Package, PackageFormat, Rav1eOptions, Rung, SegmentMode, SegmentPolicy, SvtAv1Options, Title,
@@ -101,7 +103,9 @@ pub fn parse(text: &str, path: &Path) -> Result<Ladder, SpecErrors> {
         )),
     };
     match read {
-        Ok(ladder) if problems.is_empty() => Ok(Ladder { text: text.to_owned(), ..ladder }),
+        Ok(ladder) if problems.is_empty() => {
+            Ok(Ladder { text: text.to_owned(), named: path.to_owned(), ..ladder })
+        }
         _ => Err(problems.into_errors(path, text)),
     }
 }
