@@ -257,7 +257,7 @@ fn show(errors: &SpecErrors) {
 }
 
 fn load(path: &Path) -> Result<Ladder, Exit> {
-    let ladder = spec::load(path).map_err(|error| {
+    let ladder = spec::load_with(path, &rivet::graph::option_faults).map_err(|error| {
         match error {
             LoadError::Invalid(errors) => show(&errors),
             LoadError::Io { ref source, .. } => complain(

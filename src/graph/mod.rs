@@ -61,6 +61,7 @@ pub use memo::title_of;
 pub use packaging::ENTRY;
 pub use plan::{KindPlan, Plan, TitlePlan, TrackPlan, plan};
 pub use record::{BuildRecord, Ending, PathRecord, RanRecord, TitleRecord};
+pub use rung::option_faults;
 pub use view::{GraphView, NodeState, NodeView, view};
 pub use whole::{TitleKey, title_keys};
 pub use work::hash_file;

@@ -51,14 +51,20 @@ pub fn check_options(ladder: &spec::Ladder) -> Result<(), StepError> {
         if !told.insert(encoder) {
             continue;
         }
-        faults.extend(executors::check_options(encoder, options).into_iter().map(|fault| spec::Fault {
-            keys: ["encoder", encoder, &fault.option].map(str::to_owned).to_vec(),
-            headline: format!("`{}` in `[encoder.{encoder}]` cannot be set", fault.option),
-            label: fault.message,
-            help: fault.hint,
-        }));
+        faults.extend(option_faults(encoder, options));
     }
     Ok(spec::no_faults(ladder, faults)?)
+}
+
+/// What is wrong with an encoder's own options, by FFmpeg's tables.
+pub fn option_faults(encoder: &str, options: &spec::FfmpegOptions) -> Vec<spec::Fault> {
+    let faults = executors::check_options(encoder, options).into_iter().map(|fault| spec::Fault {
+        keys: ["encoder", encoder, &fault.option].map(str::to_owned).to_vec(),
+        headline: format!("`{}` in `[encoder.{encoder}]` cannot be set", fault.option),
+        label: fault.message,
+        help: fault.hint,
+    });
+    faults.collect()
 }
 
 /// Holds each rung against the encoders of this machine before anything is done: the key of an encode

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::entry::Entry;
+use super::fault::OptionCheck;
 use super::fields::Fields;
 use super::ladder::{Encoder, FfmpegOptions};
 use super::problems::{Problems, Read, Reported, Span, alternatives};
@@ -71,7 +72,7 @@ fn encoder(entry: &Entry<'_>, problems: &mut Problems) -> Read<Encoder> {
 }
 
 /// `[encoder]`, which holds a table for each encoder.
-pub(super) fn tables(root: &mut Fields<'_>, problems: &mut Problems) -> Read<Tables> {
+pub(super) fn tables(root: &mut Fields<'_>, check: OptionCheck<'_>, problems: &mut Problems) -> Read<Tables> {
     let Some(mut fields) = root.table("encoder", &keys::ENCODER, problems)? else {
         return Ok(Tables::default());
     };
@@ -82,7 +83,7 @@ pub(super) fn tables(root: &mut Fields<'_>, problems: &mut Problems) -> Read<Tab
     fields.finish(problems);
     // All is read before the first `?`, so that all problems come to light.
     let ffmpeg: Vec<Read<(String, FfmpegOptions)>> =
-        others.into_iter().map(|table| ffmpeg::table(&table, problems)).collect();
+        others.into_iter().map(|table| ffmpeg::table(&table, check, problems)).collect();
     let rav1e = rav1e.map(|fields| {
         fields.map(|mut fields| {
             let speed = fields.optional("speed", |entry| entry.integer(SPEED, problems));

@@ -5,9 +5,10 @@
 use toml::de::DeValue;
 
 use super::entry::kind;
+use super::fault::OptionCheck;
 use super::fields::FreeKey;
 use super::ladder::FfmpegOptions;
-use super::problems::{Diagnostic, Problems, Read, quoted};
+use super::problems::{Diagnostic, Problems, Read, Reported, quoted};
 
 /// What FFmpeg's names of AV1 encoders begin with.
 const PREFIXES: [&str; 2] = ["lib", "av1_"];
@@ -122,7 +123,11 @@ fn set_by_rivet(option: &str) -> Option<&'static str> {
 }
 
 /// The table of one encoder, with the encoder's name.
-pub(super) fn table(table: &FreeKey<'_>, problems: &mut Problems) -> Read<(String, FfmpegOptions)> {
+pub(super) fn table(
+    table: &FreeKey<'_>,
+    check: OptionCheck<'_>,
+    problems: &mut Problems,
+) -> Read<(String, FfmpegOptions)> {
     if let Some(own) = own_name(table.name) {
         return Err(problems.report(
             Diagnostic::new(format!("`{}` in `[encoder]` names {own} as FFmpeg does", table.name))
@@ -149,7 +154,16 @@ pub(super) fn table(table: &FreeKey<'_>, problems: &mut Problems) -> Read<(Strin
             Ok((name(table.name, &option, problems)?, text(table.name, &option, problems)?))
         })
         .collect();
-    Ok((table.name.to_owned(), options.into_iter().collect::<Read<_>>()?))
+    let readable: FfmpegOptions = options.iter().flatten().cloned().collect();
+    let refused = check(table.name, &readable).into_iter().filter_map(|fault| {
+        let (key, _) = entries.get_key_value(fault.keys.last()?.as_str())?;
+        let problem = Diagnostic::new(fault.headline).at(key.span(), fault.label).help(fault.help);
+        Some(problems.report(problem))
+    });
+    match refused.collect::<Vec<Reported>>().first() {
+        Some(reported) => Err(*reported),
+        None => Ok((table.name.to_owned(), options.into_iter().collect::<Read<_>>()?)),
+    }
 }
 
 /// An option as a headline names it: "`cpu-used` in `[encoder.libaom-av1]`".
