@@ -9,9 +9,10 @@
 //! ```
 //!
 //! One file reads one table: `title`, `segments`, `video` (with the rungs), `encoder` (with `ffmpeg`
-//! for the tables of FFmpeg's encoders), `audio`, `package`, `cache`. What they share: `keys` says which keys there are, `fields` takes them from a table
-//! and `entry` checks their types, `problems` collects what is wrong, `names` and `outputs` hold the
-//! rules that span tables.
+//! for the tables of FFmpeg's encoders), `audio`, `package`, `cache`. What they share: `keys` says which
+//! keys there are, `fields` takes them from a table and `entry` checks their types, `problems` collects
+//! what is wrong, `names` and `outputs` hold the rules that span tables. `fault` is for what others find
+//! wrong, `idle` tells of what is right and changes nothing.
 
 mod audio;
 mod cache;
