@@ -208,6 +208,31 @@ fn an_output_folder_of_other_peoples_files() {
     project.write("out/holiday.jpg", "a picture");
     project.write("ladder.toml", ladder("clip.mp4", TINY_RUNG));
     refused(&project, 1, &["out", "did not write", "hint:"]);
+    assert_eq!(project.try_build(&[]).ran("decode"), 0);
+}
+
+/// Nobody, not even root, makes folders in /proc.
+#[test]
+fn an_output_that_cannot_be_written_is_found_before_anything_is_decoded() {
+    let project = Project::new();
+    project.copy_clip(FRIDAY, "clip.mp4");
+    let title = |name: &str, output: &str| {
+        format!("[[title]]\nname = \"{name}\"\nsource = \"clip.mp4\"\noutput = \"{output}\"\n")
+    };
+    let titles = title("bad", "/proc/rivet/bad") + &title("good", "good");
+    project.write("ladder.toml", format!("{titles}[encoder.rav1e]\nspeed = 10\n{TINY_RUNG}"));
+    let build = project.try_build(&[]);
+    assert_eq!(build.status, 1);
+    for words in
+        ["nothing can be written to the output folder /proc/rivet/bad: in /proc: ", "another `output`"]
+    {
+        assert!(build.stderr.contains(words), "no {words:?} in:\n{}", build.stderr);
+    }
+    assert_eq!(build.ran("decode"), 0);
+    let build = project.try_build(&["--keep-going"]);
+    assert_eq!(build.status, 1);
+    assert!(build.stderr.contains("output folder /proc/rivet/bad"), "{}", build.stderr);
+    assert!(project.path("good/master.m3u8").exists());
 }
 
 #[test]

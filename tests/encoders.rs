@@ -41,6 +41,57 @@ fn svt_av1_keeps_the_contract_by_others_eyes() {
     }
 }
 
+#[test]
+fn what_encodes_no_av1_is_an_error_of_the_spec() {
+    for encoder in ["\"libx264\"", "[\"svt-av1\", \"libx264\"]"] {
+        let project = project(BUNNY_5S, encoder);
+        for command in ["plan", "build"] {
+            let told = project.rivet().arg(command).output().unwrap();
+            let stderr = String::from_utf8_lossy(&told.stderr);
+            assert_eq!(told.status.code(), Some(2), "{command} {encoder}: {stderr}");
+            for words in ["ladder.toml:7:", "^ this is none that rivet knows", "encoders hold `av1`"] {
+                assert!(stderr.contains(words), "{words} is not in\n{stderr}");
+            }
+        }
+        assert!(!project.path("cache").exists());
+    }
+}
+
+#[test]
+fn a_rung_too_small_for_its_encoder_is_told_before_anything_is_decoded() {
+    let project = Project::new();
+    project.copy_clip(BUNNY_5S, "clip.mp4");
+    let spec = |encoder: &str| {
+        let rungs = format!("[video]\nencoder = {encoder}\n[[rung]]\nname = \"small\"\nheight = 36\n");
+        project.write("ladder.toml", ladder("clip.mp4", &rungs));
+    };
+    spec("\"svt-av1\"");
+    let build = project.try_build(&[]);
+    assert_eq!(build.status, 1);
+    let told = "rung small: its pictures would be 64x36, which none of its encoders makes: svt-av1 \
+                (its pictures are at least 64x64); make it larger, or let it have `encoder = \"rav1e\"`";
+    assert!(build.stderr.contains(told), "{}", build.stderr);
+    assert_eq!(build.ran("decode"), 0);
+    // One that makes it needs no attempt of one that does not.
+    spec("[\"svt-av1\", \"rav1e\"]");
+    let build = project.build();
+    assert!(build.ran("encode") > 0);
+    assert!(!build.stderr.contains("warning"), "{}", build.stderr);
+}
+
+#[test]
+fn a_key_that_no_encoder_of_a_rung_has_is_told_once() {
+    let project = Project::new();
+    project.copy_clip(BUNNY_5S, "clip.mp4");
+    let rungs =
+        "[video]\nencoder = \"svt-av1\"\npreset = 12\nspeed = 10\n[[rung]]\nname = \"a\"\nheight = 90\n";
+    project.write("ladder.toml", ladder("clip.mp4", rungs));
+    let build = project.build();
+    let told = "warning: `speed` in `[video]` changes nothing\n --> ladder.toml:9:1";
+    assert_eq!(build.stderr.matches(told).count(), 1, "{}", build.stderr);
+    assert_eq!(build.stderr.matches("warning").count(), 1, "{}", build.stderr);
+}
+
 /// Where few encodes are left each gets several cores, for its tiles.
 #[test]
 fn cores_that_share_an_encode_change_no_byte() {

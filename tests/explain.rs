@@ -31,6 +31,29 @@ fn json(project: &Project, arguments: &[&str]) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
+/// Events alone go to standard output where they are asked for there.
+#[test]
+fn events_can_be_piped() {
+    let project = project();
+    let output = project.rivet().args(["build", "--events", "-"]).output().unwrap();
+    assert!(output.status.success());
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let events: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.last().unwrap()["event"], "summary");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("out/master.m3u8"));
+    assert!(!project.path("-").exists());
+}
+
+/// CI services make an empty variable of one that is not set.
+#[test]
+fn an_empty_name_of_the_cache_folder_is_none() {
+    let project = project();
+    let output = project.rivet().arg("build").env("RIVET_CACHE_DIR", "").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(project.path("cache/rivet").exists());
+    assert_eq!(project.build().ran_at_all(), 0);
+}
+
 /// What a plan says would run, of each kind.
 fn would_run(plan: &Value) -> BTreeMap<String, u64> {
     let nodes = plan["nodes"].as_array().unwrap().iter();

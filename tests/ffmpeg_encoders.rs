@@ -122,7 +122,7 @@ fn options_that_the_encoder_does_not_take_are_shown_in_their_place() {
     let place = |option: &str| {
         let text = fs::read_to_string(project.path("ladder.toml")).unwrap();
         let line = text.lines().position(|line| line.starts_with(option)).unwrap() + 1;
-        format!("ladder.toml:{line}:1")
+        format!("--> ladder.toml:{line}:1")
     };
     for (option, why) in [
         ("cpu-usde", "libaom-av1 has no such option"),
@@ -134,6 +134,12 @@ fn options_that_the_encoder_does_not_take_are_shown_in_their_place() {
     }
     said(&build, &["help: did you mean `cpu-used`?", "`ffmpeg -h encoder=libaom-av1` lists its options"]);
     assert!(!project.path("out").exists());
+
+    // All mistakes at once, whoever finds them.
+    write(&project, "\"libaom-av1\"", "g = 9\ncpu-usde = 8\n[encoder.rav1d]\n[package]\nformats = [\"dash\"]");
+    let build = project.try_build(&[]);
+    said(&build, &["`g` in `[encoder.libaom-av1]` is set by rivet", "did you mean `cpu-used`?"]);
+    said(&build, &["`dash` is not available", "unknown table `rav1d`"]);
 }
 
 #[test]
@@ -147,22 +153,25 @@ fn what_libaom_refuses_together_is_told_with_the_options() {
 #[test]
 fn an_encoder_that_ffmpeg_lacks_is_told_and_passed_over_in_a_list() {
     let project = project(BUNNY_5S, FAST);
-    write(&project, "[\"libnosuch-av1\", \"libx264\"]", FAST);
+    write(&project, "[\"libnosuch-av1\", \"av1_nosuch\"]", FAST);
     let build = project.try_build(&[]);
     assert_eq!(build.status, 1);
-    said(
-        &build,
-        &[
-            "rung a: none of its encoders can be used on this machine: libnosuch-av1 (libavcodec ",
-            "has no such encoder), libx264 (in libavcodec",
-            "it is no encoder of AV1)",
-            "hint: `rivet devices` lists what can be used here",
-        ],
-    );
-    write(&project, "\"libaom\"", FAST);
-    said(&project.try_build(&[]), &["libaom (libavcodec ", "did you mean `libaom-av1`?"]);
+    let told = [
+        "rung a: none of its encoders can be used on this machine: libnosuch-av1 (libavcodec ",
+        "has no such encoder), av1_nosuch (libavcodec ",
+        "hint: `rivet devices` lists what can be used here",
+    ];
+    said(&build, &told);
+    assert!(build.events.is_empty(), "nothing was begun: {:?}", build.events);
+    let plan = project.rivet().arg("plan").output().unwrap();
+    assert_eq!(plan.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&plan.stderr).contains(told[0]));
+
     write(&project, "[\"libnosuch-av1\", \"libaom-av1\"]", FAST);
-    assert!(project.build().ran("encode") > 6);
+    let build = project.build();
+    assert!(build.ran("encode") > 6);
+    let warning = "warning: rungs that may use libnosuch-av1 are left to their other encoders: libavcodec";
+    assert_eq!(build.stderr.matches(warning).count(), 1, "{}", build.stderr);
     // What it made is found again by whoever names it, too.
     write(&project, "\"libaom-av1\"", FAST);
     assert_eq!(project.build().ran("encode"), 0);

@@ -33,7 +33,8 @@ pub struct BuildArgs {
     /// After a failure go on with what does not depend on it
     #[arg(short, long)]
     keep_going: bool,
-    /// Write what happens to FILE, as JSON lines; the last one is a summary
+    /// Write what happens to FILE, as JSON lines; the last one is a summary. `-` is standard output, and what
+    /// else is told there goes to standard error
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
     /// Write a trace to FILE, for ui.perfetto.dev or chrome://tracing: what ran when, on which slot
@@ -73,6 +74,29 @@ fn raise_open_files() {
     }
 }
 
+impl BuildArgs {
+    /// Whether standard output is for events alone.
+    fn events_on_stdout(&self) -> bool {
+        self.events.as_deref() == Some(Path::new("-"))
+    }
+
+    fn open_events(&self) -> Result<Option<Box<dyn Write>>, Exit> {
+        let Some(path) = &self.events else { return Ok(None) };
+        if self.events_on_stdout() {
+            return Ok(Some(Box::new(std::io::stdout())));
+        }
+        Ok(Some(Box::new(BufWriter::new(create(path, "events")?))))
+    }
+
+    /// Prints a report.
+    fn tell(&self, report: &str) {
+        match self.events_on_stdout() {
+            true => eprintln!("{report}"),
+            false => print(report),
+        }
+    }
+}
+
 /// A file that a build writes to while it goes on.
 fn create(path: &Path, what: &str) -> Result<File, Exit> {
     File::create(path).map_err(|error| {
@@ -83,8 +107,7 @@ fn create(path: &Path, what: &str) -> Result<File, Exit> {
 
 fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder.ladder)?;
-    let events = args.events.as_ref().map(|path| create(path, "events")).transpose()?;
-    let events = events.map(|file| RefCell::new(BufWriter::new(file)));
+    let events = args.open_events()?.map(RefCell::new);
     let trace = args.trace.as_ref().map(|path| create(path, "a trace")).transpose()?;
     let trace = trace.and_then(|file| Tracer::new(file).ok()).map(RefCell::new);
     raise_open_files();
@@ -121,7 +144,7 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
     let summary = graph::build(&ladder, Arc::clone(&cache), &options, Arc::clone(&cancelled), &observe);
     progress.borrow_mut().end();
     let summary = summary.map_err(|error| failed(&error))?;
-    print(report::summary(&summary).trim_end());
+    args.tell(report::summary(&summary).trim_end());
     if let Some(error) = trace.and_then(|trace| trace.into_inner().finish().err()) {
         complain(format_args!("the trace is not whole: {error}"), None);
         return Err(Exit::Failed);
@@ -154,7 +177,7 @@ fn check(
             failure.hint.as_deref(),
         );
     }
-    print(report::check(&check).trim_end());
+    args.tell(report::check(&check).trim_end());
     Ok(match (check.interrupted, check.failures.is_empty() && check.differences.is_empty()) {
         (true, _) => Exit::Interrupted,
         (false, true) => Exit::Done,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use rivet::executors::Wanted;
-use rivet::media::{self, VideoTrack};
+use rivet::media::{self, MediaError, VideoTrack};
 use rivet::spec::{Encoder, Proposal, propose};
 use rivet::{executors, graph};
 
@@ -33,7 +34,12 @@ pub fn run(args: &InitArgs) -> Exit {
 
 fn try_run(args: &InitArgs) -> Result<(), Exit> {
     let (video, audio) = media::probe(&args.source).map_err(|error| {
-        complain(&error, error.hint());
+        // There is no spec yet that could have it wrong.
+        let hint = match error {
+            MediaError::Open { .. } => Some("name a video file: rivet init SOURCE"),
+            _ => error.hint(),
+        };
+        complain(&error, hint);
         Exit::Failed
     })?;
     let svt_av1 = BTreeSet::from([Encoder::SvtAv1.name()]);
@@ -49,21 +55,42 @@ fn try_run(args: &InitArgs) -> Result<(), Exit> {
         width,
         height,
         sound: !audio.is_empty(),
-        svt_av1: !found.executors.is_empty(),
+        svt_av1_from: (!found.executors.is_empty()).then(|| executors::smallest_side(Encoder::SvtAv1.name())),
     });
     if args.output == Path::new("-") {
         print(text.trim_end());
         return Ok(());
     }
     let written = File::create_new(&args.output).and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|error| {
-        let there = error.kind() == std::io::ErrorKind::AlreadyExists;
-        let hint = there.then_some("it stays as it is; name another file with --output");
-        complain(format_args!("cannot write {}: {error}", args.output.display()), hint);
-        Exit::Failed
-    })?;
-    print(format_args!("wrote {}; `rivet build` makes the stream", args.output.display()));
+    written.map_err(|error| unwritten(&args.output, &error))?;
+    print(format_args!(
+        "wrote {}; `{}` makes the stream",
+        args.output.display(),
+        build_command(&args.output)
+    ));
     Ok(())
+}
+
+/// Tells why a spec cannot be written.
+fn unwritten(spec: &Path, error: &io::Error) -> Exit {
+    let hint = match error.kind() {
+        ErrorKind::AlreadyExists => Some("it stays as it is; name another file with --output"),
+        ErrorKind::NotFound => Some("make its folder first, or name another file with --output"),
+        _ => None,
+    };
+    complain(format_args!("cannot write {}: {error}", spec.display()), hint);
+    Exit::Failed
+}
+
+/// What builds a spec, as it is typed.
+fn build_command(spec: &Path) -> String {
+    let name = spec.display().to_string();
+    let is_plain = name.chars().all(|c| c.is_alphanumeric() || "._-/".contains(c));
+    match name.as_str() {
+        "ladder.toml" => "rivet build".to_owned(),
+        _ if is_plain => format!("rivet build {name}"),
+        _ => format!("rivet build '{}'", name.replace('\'', "'\\''")),
+    }
 }
 
 /// The picture's size as shown, in square samples.
@@ -73,18 +100,26 @@ fn shown(video: &VideoTrack) -> (u32, u32) {
     (u32::try_from(width).unwrap_or(u32::MAX), height)
 }
 
-/// The source's path from the spec's folder: relative where it lies in or below it.
+/// The source's path from the spec's folder: relative where they have more than the root folder in common.
 fn seen_from(spec: &Path, source: &Path) -> Result<String, Exit> {
-    let failed = |error: std::io::Error| {
-        complain(format_args!("cannot find {}: {error}", source.display()), None);
-        Exit::Failed
-    };
     let folder = match spec.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let (folder, file) = (folder.canonicalize().map_err(failed)?, source.canonicalize().map_err(failed)?);
-    let path = file.strip_prefix(&folder).unwrap_or(&file);
+    let folder = folder.canonicalize().map_err(|error| unwritten(spec, &error))?;
+    let file = source.canonicalize().map_err(|error| {
+        complain(format_args!("cannot find {}: {error}", source.display()), None);
+        Exit::Failed
+    })?;
+    let shared = folder.ancestors().find(|folder| file.starts_with(folder) && folder.parent().is_some());
+    let path = match shared {
+        Some(shared) => {
+            let up = folder.components().count() - shared.components().count();
+            let down = file.strip_prefix(shared).unwrap_or(&file);
+            iter::repeat_n(Path::new(".."), up).chain([down]).collect()
+        }
+        None => file,
+    };
     path.to_str().map(str::to_owned).ok_or_else(|| {
         complain(
             format_args!("the path of {} is not UTF-8, which a spec cannot name", source.display()),

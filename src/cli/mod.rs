@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use rivet::cache::remote::NamedBy;
 use rivet::cache::trust::{Trust, TrustError};
@@ -74,8 +75,22 @@ struct LadderArgs {
 struct CacheDirArg {
     /// Where results are cached [default: the spec's `cache.dir`, else $XDG_CACHE_HOME/rivet, else
     /// ~/.cache/rivet]
-    #[arg(long, value_name = "DIR", env = "RIVET_CACHE_DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "RIVET_CACHE_DIR",
+        hide_env_values = true,
+        value_parser = OsStringValueParser::new().map(PathBuf::from)
+    )]
     cache_dir: Option<PathBuf>,
+}
+
+impl CacheDirArg {
+    /// The folder that was named. An empty name, which CI services make of a variable that is not set, is
+    /// none.
+    fn named(&self) -> Option<&Path> {
+        self.cache_dir.as_deref().filter(|folder| !folder.as_os_str().is_empty())
+    }
 }
 
 /// How much of the machine to use.
@@ -248,7 +263,7 @@ fn show(errors: &SpecErrors) {
 }
 
 fn load(path: &Path) -> Result<Ladder, Exit> {
-    spec::load(path).map_err(|error| {
+    let ladder = spec::load_with(path, &rivet::graph::option_faults).map_err(|error| {
         match error {
             LoadError::Invalid(errors) => show(&errors),
             LoadError::Io { ref source, .. } => complain(
@@ -257,7 +272,11 @@ fn load(path: &Path) -> Result<Ladder, Exit> {
             ),
         }
         Exit::Usage
-    })
+    })?;
+    if let Some(warnings) = spec::idle_keys(&ladder) {
+        show(&warnings);
+    }
+    Ok(ladder)
 }
 
 /// Opens the cache for a build.
@@ -312,8 +331,8 @@ type Open = fn(&Path) -> Result<LocalCache, CacheError>;
 
 fn cache_folder(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<PathBuf, Exit> {
     let folder = arg
-        .cache_dir
-        .clone()
+        .named()
+        .map(Path::to_owned)
         .or_else(|| ladder.and_then(|ladder| ladder.cache.dir.clone()))
         .or_else(rivet::cache::default_folder);
     folder.ok_or_else(|| {
@@ -324,7 +343,7 @@ fn cache_folder(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<PathBuf, E
 
 /// Who chose the folder that [`cache_folder`] tells.
 fn folder_named_by(arg: &CacheDirArg, ladder: &Ladder) -> NamedBy {
-    match (&arg.cache_dir, &ladder.cache.dir) {
+    match (arg.named(), &ladder.cache.dir) {
         (None, Some(_)) => NamedBy::Spec,
         _ => NamedBy::User,
     }

@@ -122,6 +122,12 @@ pub fn open(name: &str) -> Result<Arc<dyn Executor>, Failure> {
     found.executors.into_iter().find(|executor| executor.name() == name).ok_or_else(missing)
 }
 
+/// How wide and how high an encoder's pictures are at least, in samples, as far as that is known without
+/// asking a device.
+pub fn smallest_side(encoder: &str) -> u32 {
+    if encoder == svt_av1::NAME { svt_av1::SMALLEST_SIDE } else { 1 }
+}
+
 /// Whether an encoder of this name opens a device, and so a driver, when it is looked for.
 pub fn is_on_device(encoder: &str) -> bool {
     encoder == NVENC || (!OWN.contains(&encoder) && ffmpeg::is_hardware(encoder))

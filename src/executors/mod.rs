@@ -24,7 +24,7 @@ use crate::media::{Frame, HdrMetadata, PictureFormat};
 
 pub use contract::{Contract, ContractError};
 pub use ffmpeg::Ffmpeg;
-pub use find::{Found, Unusable, Wanted, check_options, found_here, is_on_device, open};
+pub use find::{Found, Unusable, Wanted, check_options, found_here, is_on_device, open, smallest_side};
 #[cfg(feature = "nvidia")]
 pub use nvenc::{GpuEncoder, Nvenc, find_nvenc};
 pub use rav1e::Rav1e;

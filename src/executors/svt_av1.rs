@@ -12,6 +12,9 @@ pub const NAME: &str = "svt-av1";
 /// FFmpeg's name for it.
 const CODEC: &str = "libsvtav1";
 
+/// Its pictures are at least as wide and as high.
+pub const SMALLEST_SIDE: u32 = 64;
+
 /// It has options of its own for what others are told by FFmpeg's: no key frame but the first, no
 /// search for scenes, and one thread, as chunks run side by side.
 const PARAMETERS: (&str, &str) = ("svtav1-params", "keyint=-1:scd=0:lp=1");

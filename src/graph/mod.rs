@@ -61,6 +61,7 @@ pub use memo::title_of;
 pub use packaging::ENTRY;
 pub use plan::{KindPlan, Plan, TitlePlan, TrackPlan, plan};
 pub use record::{BuildRecord, Ending, PathRecord, RanRecord, TitleRecord};
+pub use rung::option_faults;
 pub use view::{GraphView, NodeState, NodeView, view};
 pub use whole::{TitleKey, title_keys};
 pub use work::hash_file;
@@ -127,6 +128,9 @@ pub fn build(
     let is_cancelled = Arc::clone(&cancelled);
     let settings = Settings { gauges: options.gauges, ..settings(options) };
     let mut scheduler = schedule(ladder, cache, settings, cancelled, observe)?;
+    for message in check_encoders(ladder, &scheduler)? {
+        observe(&Event::Warning { title: String::new(), message });
+    }
     scheduler.run();
     scheduler.end_workers();
     tiers.finish(&|| is_cancelled.load(Ordering::Relaxed), &|left| observe(&Event::Storing { left }));
@@ -156,6 +160,16 @@ pub fn build(
     }
     observe(&Event::Summary(Box::new(summary.clone())));
     Ok(summary)
+}
+
+/// Whether every rung has an encoder on this machine; warnings of those that are passed over.
+fn check_encoders(ladder: &Ladder, scheduler: &Scheduler<'_>) -> Result<Vec<String>, StepError> {
+    let worker = &scheduler.worker;
+    if worker.is_cancelled() {
+        // The search for them may have been cut short, too.
+        return Ok(Vec::new());
+    }
+    rung::check_encoders(ladder, &rung::who_is_here(&scheduler.tools.encoders, &worker.unusable))
 }
 
 fn settings(options: &Options) -> Settings {

@@ -14,7 +14,7 @@ use super::explain::{compare, ladder_of, survey_of};
 use super::record::BuildRecord;
 use super::scheduler::{Scheduler, Settings};
 use super::title::Title;
-use super::{Options, schedule, settings};
+use super::{Options, check_encoders, schedule, settings};
 
 /// What a build would do.
 #[derive(Clone, Debug, Serialize)]
@@ -83,6 +83,7 @@ pub fn plan(
 ) -> Result<Plan, StepError> {
     let settings = Settings { dry_run: true, ..settings(options) };
     let mut scheduler = schedule(ladder, Arc::clone(cache), settings, cancelled, &|_| {})?;
+    check_encoders(ladder, &scheduler)?;
     scheduler.run();
     let mut outcome = std::mem::take(&mut scheduler.outcome);
     let mut titles = std::mem::take(&mut outcome.titles);

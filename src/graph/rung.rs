@@ -1,8 +1,8 @@
 //! A rung of the spec, fitted to a source: its picture, its contract, its encode settings.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::executors::{self, Contract, EncodeSettings, EncoderSettings};
+use crate::executors::{self, Contract, EncodeSettings, EncoderSettings, Unusable};
 use crate::media::{PictureFormat, Rational, VideoTrack};
 use crate::spec;
 
@@ -30,6 +30,19 @@ pub struct Choice {
 /// Tells who of an encoder's name is on this machine, one or GPUs of several kinds; or why none is.
 pub type Here<'a> = &'a dyn Fn(&str) -> Result<Vec<String>, String>;
 
+/// `known` are the identities of encoders by the name that the spec has for them.
+pub fn who_is_here<'a>(
+    known: &'a BTreeMap<String, Vec<String>>,
+    unusable: &'a [Unusable],
+) -> impl Fn(&str) -> Result<Vec<String>, String> + 'a {
+    |encoder| {
+        known.get(encoder).cloned().ok_or_else(|| {
+            let reason = unusable.iter().find(|one| one.encoder == encoder);
+            reason.map_or("it was not found", |one| one.reason.as_str()).to_owned()
+        })
+    }
+}
+
 /// Holds the encoders' own options against FFmpeg's tables, before anything is done.
 pub fn check_options(ladder: &spec::Ladder) -> Result<(), StepError> {
     let mut told = BTreeSet::new();
@@ -38,14 +51,49 @@ pub fn check_options(ladder: &spec::Ladder) -> Result<(), StepError> {
         if !told.insert(encoder) {
             continue;
         }
-        faults.extend(executors::check_options(encoder, options).into_iter().map(|fault| spec::Fault {
-            keys: ["encoder", encoder, &fault.option].map(str::to_owned).to_vec(),
-            headline: format!("`{}` in `[encoder.{encoder}]` cannot be set", fault.option),
-            label: fault.message,
-            help: fault.hint,
-        }));
+        faults.extend(option_faults(encoder, options));
     }
     Ok(spec::no_faults(ladder, faults)?)
+}
+
+/// What is wrong with an encoder's own options, by FFmpeg's tables.
+pub fn option_faults(encoder: &str, options: &spec::FfmpegOptions) -> Vec<spec::Fault> {
+    let faults = executors::check_options(encoder, options).into_iter().map(|fault| spec::Fault {
+        keys: ["encoder", encoder, &fault.option].map(str::to_owned).to_vec(),
+        headline: format!("`{}` in `[encoder.{encoder}]` cannot be set", fault.option),
+        label: fault.message,
+        help: fault.hint,
+    });
+    faults.collect()
+}
+
+/// Holds each rung against the encoders of this machine before anything is done: the key of an encode
+/// says who made it, so without any of a rung's encoders its encodes cannot even be looked up. Tells of
+/// those that are passed over, each once.
+pub fn check_encoders(ladder: &spec::Ladder, here: Here<'_>) -> Result<Vec<String>, StepError> {
+    let mut told = BTreeSet::new();
+    let mut warnings = Vec::new();
+    for rung in &ladder.rungs {
+        if !rung.encoders.iter().any(|encoder| here(encoder.name()).is_ok()) {
+            return Err(no_encoder(rung, here));
+        }
+        for name in rung.encoders.iter().map(spec::Encoder::name) {
+            if let Err(reason) = here(name)
+                && told.insert(name)
+            {
+                warnings
+                    .push(format!("rungs that may use {name} are left to their other encoders: {reason}"));
+            }
+        }
+    }
+    Ok(warnings)
+}
+
+/// Why none of a rung's encoders will do.
+fn no_encoder(rung: &spec::Rung, here: Here<'_>) -> StepError {
+    let reasons = rung.encoders.iter().map(spec::Encoder::name);
+    let reasons = reasons.map(|name| format!("{name} ({})", here(name).err().unwrap_or_default()));
+    StepError::NoEncoder { rung: rung.name.clone(), encoders: reasons.collect::<Vec<_>>().join(", ") }
 }
 
 /// Luma samples of a tile: smaller tiles cost bytes, larger ones leave cores idle.
@@ -78,21 +126,46 @@ impl RungPlan {
                 EncoderSettings::Ffmpeg { encoder: encoder.clone(), options }
             }
         };
+        let fitting =
+            |name: &str| if takes(name, (width, height)) { here(name) } else { Err(too_small(name)) };
         let choices = rung.encoders.iter().flat_map(|encoder| {
             let settings =
                 EncodeSettings { picture, hdr: track.hdr, crf: rung.crf.get(), encoder: knobs(encoder) };
-            let identities = here(encoder.name()).unwrap_or_default().into_iter();
+            let identities = fitting(encoder.name()).unwrap_or_default().into_iter();
             identities.map(move |identity| Choice { settings: settings.clone(), identity })
         });
         let choices: Vec<Choice> = choices.collect();
         if choices.is_empty() {
-            let reasons = rung.encoders.iter().map(|encoder| encoder.name());
-            let reasons = reasons.map(|name| format!("{name} ({})", here(name).err().unwrap_or_default()));
-            let encoders = reasons.collect::<Vec<_>>().join(", ");
-            return Err(StepError::NoEncoder { rung: rung.name.clone(), encoders });
+            return Err(no_encoder(rung, &fitting));
         }
         Ok(RungPlan { name: rung.name.clone(), picture, contract, choices })
     }
+}
+
+/// Whether an encoder makes pictures of this size.
+fn takes(encoder: &str, (width, height): (u32, u32)) -> bool {
+    width.min(height) >= executors::smallest_side(encoder)
+}
+
+fn too_small(encoder: &str) -> String {
+    let side = executors::smallest_side(encoder);
+    format!("its pictures are at least {side}x{side}")
+}
+
+/// Holds a rung against the source's shape before anything is decoded: whether its pictures are of a size
+/// that one of its encoders makes.
+pub fn check_size(rung: &spec::Rung, track: &VideoTrack) -> Result<(), StepError> {
+    let (width, height) = size(rung, track)?;
+    let names = || rung.encoders.iter().map(spec::Encoder::name);
+    if names().any(|name| takes(name, (width, height))) {
+        return Ok(());
+    }
+    let reasons = names().map(|name| format!("{name} ({})", too_small(name))).collect::<Vec<_>>().join(", ");
+    Err(StepError::Spec(format!(
+        "rung {}: its pictures would be {width}x{height}, which none of its encoders makes: {reasons}; \
+         make it larger, or let it have `encoder = \"rav1e\"`",
+        rung.name
+    )))
 }
 
 /// The rung's size in square samples, both even. A side that the spec leaves open follows the

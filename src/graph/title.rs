@@ -20,7 +20,7 @@ use super::error::StepError;
 use super::event::Kind;
 use super::film::{DecodedSpan, Piece, Timing};
 use super::frames::FrameSource;
-use super::rung::{Here, RungPlan};
+use super::rung::{Here, RungPlan, check_size};
 use super::step::{Node, Step};
 use super::track::{Medium, PieceNodes, REEL, Reel, Rendition, SpanReel, Track};
 use super::work::{Readers, SoundFacts};
@@ -131,6 +131,11 @@ impl Title {
             Step::Multivariant => "manifest".to_owned(),
             Step::Publish => "publish".to_owned(),
         }
+    }
+
+    /// Whether the rungs go with the source's picture, as far as that is known before it is decoded.
+    pub fn check_rungs(&self, index: &Index) -> Result<(), StepError> {
+        self.spec_rungs.iter().try_for_each(|rung| check_size(rung, &index.video))
     }
 
     /// Once the tracks of the source are known, by step `told_by`: the reels of spans, and the

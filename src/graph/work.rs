@@ -131,7 +131,7 @@ const HASH_PIECE: u64 = 1 << 20;
 
 /// What `meta` of a source that cannot be opened says.
 fn unopened(path: &Path, error: std::io::Error) -> StepError {
-    MediaError::Open { path: path.to_owned(), reason: error.to_string() }.into()
+    MediaError::opening(path, &error).into()
 }
 
 /// The digest of a source file that was hashed before and has not been touched since.

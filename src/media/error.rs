@@ -2,7 +2,8 @@
 //! adds which title it is.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum MediaError {
     #[error("cannot open {}: {reason}", path.display())]
     Open { path: PathBuf, reason: String },
+    #[error("cannot open {}: {reason}", path.display())]
+    Denied { path: PathBuf, reason: String },
     #[error("{} is not a media file that FFmpeg's libraries can read: {reason}", path.display())]
     NotMedia { path: PathBuf, reason: String },
     #[error("{} has no video track", path.display())]
@@ -33,6 +36,15 @@ pub enum MediaError {
 }
 
 impl MediaError {
+    /// Why a source cannot be opened or looked at.
+    pub fn opening(path: &Path, error: &io::Error) -> MediaError {
+        let (path, reason) = (path.to_owned(), error.to_string());
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => MediaError::Denied { path, reason },
+            _ => MediaError::Open { path, reason },
+        }
+    }
+
     pub(super) fn library(operation: &'static str, error: ffmpeg_next::Error) -> MediaError {
         MediaError::Library { operation: operation.into(), reason: error.to_string() }
     }
@@ -43,6 +55,7 @@ impl MediaError {
             MediaError::Open { .. } => {
                 "check the title's `source` in the spec: it is relative to the spec's folder"
             }
+            MediaError::Denied { .. } => "let this user read the file, and enter the folders that it lies in",
             MediaError::NotMedia { .. } => {
                 "check that the file is complete and holds video; `ffprobe FILE` tells what it is"
             }
@@ -53,5 +66,21 @@ impl MediaError {
             MediaError::Changed { .. } => "run the build again once the file is complete",
             _ => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_told_from_one_that_is_not_there() {
+        let hint = |kind: io::ErrorKind| {
+            let error = MediaError::opening(Path::new("a.mp4"), &kind.into());
+            assert!(error.to_string().starts_with("cannot open a.mp4: "));
+            error.hint().unwrap()
+        };
+        assert!(hint(io::ErrorKind::PermissionDenied).contains("let this user read the file"));
+        assert!(hint(io::ErrorKind::NotFound).contains("the title's `source`"));
     }
 }

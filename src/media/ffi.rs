@@ -56,11 +56,11 @@ pub(super) fn scaler_library() -> String {
 pub(super) fn open(path: &Path) -> Result<Input, MediaError> {
     init();
     let unreadable = |reason: String| MediaError::Open { path: path.to_owned(), reason };
-    let meta = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+    let meta = std::fs::metadata(path).map_err(|error| MediaError::opening(path, &error))?;
     if !meta.is_file() {
         return Err(unreadable("it is not a regular file".to_owned()));
     }
-    std::fs::File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    std::fs::File::open(path).map_err(|error| MediaError::opening(path, &error))?;
     let not_media = |reason: String| MediaError::NotMedia { path: path.to_owned(), reason };
     if meta.len() == 0 {
         return Err(not_media("the file is empty".to_owned()));

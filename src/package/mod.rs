@@ -31,8 +31,8 @@ pub use hls::{
 pub use language::Language;
 pub use path::{RelPath, RelPathError};
 pub use publish::{
-    Content, FileList, Open, PublishError, PublishFile, PublishReport, Role, is_current, publish,
-    published_list,
+    Content, FileList, Open, PublishError, PublishFile, PublishReport, Role, check_folder, is_current,
+    publish, published_list,
 };
 
 #[cfg(test)]

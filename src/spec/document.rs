@@ -3,6 +3,7 @@
 
 use toml::de::DeTable;
 
+use super::fault::OptionCheck;
 use super::fields::Fields;
 use super::keys;
 use super::ladder::{CacheSpec, Ladder};
@@ -12,13 +13,18 @@ use super::paths::Place;
 use super::problems::{Problems, Read};
 use super::{audio, cache, package, segments, title, video};
 
-pub(super) fn read(tree: &DeTable<'_>, place: &Place, problems: &mut Problems) -> Read<Ladder> {
+pub(super) fn read(
+    tree: &DeTable<'_>,
+    place: &Place,
+    check: OptionCheck<'_>,
+    problems: &mut Problems,
+) -> Read<Ladder> {
     let mut root = Fields::new(&keys::ROOT, 0..0, tree);
     let mut names = Names::of_renditions();
     // Every table is read before the first `?`, so that all problems come to light.
     let titles = title::read(&mut root, place, problems);
     let segments = segments::read(&mut root, problems);
-    let rungs = video::read(&mut root, &mut names, problems);
+    let rungs = video::read(&mut root, &mut names, check, problems);
     let audio = audio::read(&mut root, &mut names, problems);
     let package = package::read(&mut root, problems);
     let cache = cache::read(&mut root, place, problems);
@@ -33,6 +39,7 @@ pub(super) fn read(tree: &DeTable<'_>, place: &Place, problems: &mut Problems) -
     let cache = cache?;
     Ok(Ladder {
         path: place.spec.clone(),
+        named: place.spec.clone(),
         text: String::new(),
         titles: titles.into_iter().map(|claim| claim.map(Claim::into_title)).collect::<Read<_>>()?,
         segments: segments?,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::entry::Entry;
+use super::fault::OptionCheck;
 use super::fields::Fields;
 use super::ladder::{Encoder, FfmpegOptions};
 use super::problems::{Problems, Read, Reported, Span, alternatives};
@@ -66,12 +67,12 @@ fn encoder(entry: &Entry<'_>, problems: &mut Problems) -> Read<Encoder> {
         Some(meant) => problem.help(format!("did you mean `\"{meant}\"`?")),
         None => problem
             .help(entry.example())
-            .help("FFmpeg's names of AV1 encoders begin with `lib` or `av1_`, e.g. `\"libaom-av1\"`"),
+            .help("FFmpeg's names of AV1 encoders hold `av1`: `\"libaom-av1\"`, `\"av1_qsv\"` and the like"),
     }))
 }
 
 /// `[encoder]`, which holds a table for each encoder.
-pub(super) fn tables(root: &mut Fields<'_>, problems: &mut Problems) -> Read<Tables> {
+pub(super) fn tables(root: &mut Fields<'_>, check: OptionCheck<'_>, problems: &mut Problems) -> Read<Tables> {
     let Some(mut fields) = root.table("encoder", &keys::ENCODER, problems)? else {
         return Ok(Tables::default());
     };
@@ -80,28 +81,34 @@ pub(super) fn tables(root: &mut Fields<'_>, problems: &mut Problems) -> Read<Tab
     let nvenc = fields.table("nvenc", &keys::NVENC, problems);
     let others = fields.free(ffmpeg::is_name);
     fields.finish(problems);
-    // Every table is read before the first `?`, so that all problems come to light.
+    // All is read before the first `?`, so that all problems come to light.
     let ffmpeg: Vec<Read<(String, FfmpegOptions)>> =
-        others.into_iter().map(|table| ffmpeg::table(&table, problems)).collect();
+        others.into_iter().map(|table| ffmpeg::table(&table, check, problems)).collect();
+    let rav1e = rav1e.map(|fields| {
+        fields.map(|mut fields| {
+            let speed = fields.optional("speed", |entry| entry.integer(SPEED, problems));
+            let tiles = fields.optional("tiles", |entry| entry.integer(TILES, problems));
+            fields.finish(problems);
+            (speed, tiles)
+        })
+    });
+    let svt_av1 = svt_av1.map(|fields| fields.map(|fields| preset(fields, SVT_AV1_PRESET, problems)));
+    let nvenc = nvenc.map(|fields| fields.map(|fields| preset(fields, NVENC_PRESET, problems)));
     let mut tables = Tables::default();
-    if let Some(mut fields) = rav1e? {
-        let speed = fields.optional("speed", |entry| entry.integer(SPEED, problems));
-        let tiles = fields.optional("tiles", |entry| entry.integer(TILES, problems));
-        fields.finish(problems);
+    if let Some((speed, tiles)) = rav1e? {
         (tables.speed, tables.tiles) = (speed?, tiles?);
     }
-    if let Some(mut fields) = svt_av1? {
-        let preset = fields.optional("preset", |entry| entry.integer(SVT_AV1_PRESET, problems));
-        fields.finish(problems);
-        tables.svt_av1_preset = preset?;
-    }
-    if let Some(mut fields) = nvenc? {
-        let preset = fields.optional("preset", |entry| entry.integer(NVENC_PRESET, problems));
-        fields.finish(problems);
-        tables.nvenc_preset = preset?;
-    }
+    tables.svt_av1_preset = svt_av1?.transpose()?.flatten();
+    tables.nvenc_preset = nvenc?.transpose()?.flatten();
     tables.ffmpeg = ffmpeg.into_iter().collect::<Read<_>>()?;
     Ok(tables)
+}
+
+/// The table of an encoder that has nothing but a preset.
+fn preset(mut fields: Fields<'_>, range: RangeInclusive<u8>, problems: &mut Problems) -> Read<Option<u8>> {
+    let preset = fields.optional("preset", |entry| entry.integer(range, problems));
+    fields.finish(problems);
+    preset
 }
 
 /// A `preset`, with its place: whose it is follows from the encoders of the rung that it comes to.
@@ -211,14 +218,17 @@ mod tests {
         ] {
             refused(&format!("encoder = '{written}'"), &[&format!("did you mean `\"{meant}\"`?")]);
         }
-        refused(
-            "encoder = 'x264'",
-            &[
-                "`encoder` in `[[rung]]` must be `rav1e`, `svt-av1` or `nvenc`, or FFmpeg's name of an AV1 encoder",
-                "for example: `encoder = \"rav1e\"`",
-                "begin with `lib` or `av1_`, e.g. `\"libaom-av1\"`",
-            ],
-        );
+        for other in ["'x264'", "'libx264'", "['svt-av1', 'libx264']", "'libvpx-vp9'"] {
+            refused(
+                &format!("encoder = {other}"),
+                &[
+                    "`encoder` in `[[rung]]` must be `rav1e`, `svt-av1` or `nvenc`, or FFmpeg's name of an AV1 encoder",
+                    "for example: `encoder = \"rav1e\"`",
+                    "FFmpeg's names of AV1 encoders hold `av1`: `\"libaom-av1\"`",
+                ],
+            );
+        }
+        refused("encoder = 'libaom'", &["did you mean `\"libaom-av1\"`?"]);
         refused("encoder = 'lib'", &["must be `rav1e`"]);
         refused("encoder = 'libAOM av1'", &["must be `rav1e`"]);
     }
@@ -241,6 +251,18 @@ mod tests {
             &["unknown table `x264` in `[encoder]`", "known here: `rav1e`, `svt-av1`, `nvenc`"],
         );
         has(&invalid(&spec("[encoder.nvnec]\npreset = 4\n", "")), &["did you mean `nvenc`?"]);
+    }
+
+    #[test]
+    fn mistakes_of_all_tables_are_told_together() {
+        let text = invalid(&spec(
+            "[encoder.rav1e]\nspeed = 11\ntiles = 0\n[encoder.svt-av1]\npreset = 14\n[encoder.nvenc]\npreset = 8\n\
+             [encoder.libaom-av1]\ng = 1.5\ncpu-used = 1.5\n",
+            "",
+        ));
+        let told = ["`speed`", "`tiles`", "`preset` in `[encoder.svt-av1]`", "`preset` in `[encoder.nvenc]`"];
+        has(&text, &told);
+        has(&text, &["`g` in `[encoder.libaom-av1]` is set", "`cpu-used` in `[encoder.libaom-av1]` must be"]);
     }
 
     #[test]

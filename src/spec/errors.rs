@@ -58,7 +58,8 @@ impl SpecErrors {
     /// Makes harmless whatever of the spec is quoted in messages, where the crate does not: it
     /// takes labels, paths and help for its caller's own words.
     fn report<'a>(&'a self, problem: &'a Diagnostic) -> Group<'a> {
-        let mut group = Group::with_title(Level::ERROR.primary_title(&problem.headline));
+        let level = if problem.is_warning { Level::WARNING } else { Level::ERROR };
+        let mut group = Group::with_title(level.primary_title(&problem.headline));
         group = match &problem.primary {
             Some((span, label)) => group.element(self.snippet(span, label, &problem.others)),
             None => group.element(Origin::path(&self.path)),

@@ -4,7 +4,7 @@
 use toml::de::{DeTable, DeValue};
 
 use super::errors::SpecErrors;
-use super::ladder::Ladder;
+use super::ladder::{FfmpegOptions, Ladder};
 use super::problems::{Diagnostic, Problems, Span};
 
 /// Something that is wrong with a value of the spec.
@@ -18,6 +18,9 @@ pub struct Fault {
     /// What to do.
     pub help: String,
 }
+
+/// Tells what is wrong with options of an encoder, by FFmpeg's name for it, as far as that is known.
+pub type OptionCheck<'a> = &'a dyn Fn(&str, &FfmpegOptions) -> Vec<Fault>;
 
 /// The faults as errors of the spec, each in its place in the spec's text; `Ok` if there are none.
 pub fn no_faults(ladder: &Ladder, faults: Vec<Fault>) -> Result<(), SpecErrors> {
@@ -34,7 +37,7 @@ pub fn no_faults(ladder: &Ladder, faults: Vec<Fault>) -> Result<(), SpecErrors> 
     }
     match problems.is_empty() {
         true => Ok(()),
-        false => Err(problems.into_errors(&ladder.path, &ladder.text)),
+        false => Err(problems.into_errors(&ladder.named, &ladder.text)),
     }
 }
 

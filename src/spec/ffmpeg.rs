@@ -5,12 +5,15 @@
 use toml::de::DeValue;
 
 use super::entry::kind;
+use super::fault::OptionCheck;
 use super::fields::FreeKey;
 use super::ladder::FfmpegOptions;
-use super::problems::{Diagnostic, Problems, Read, quoted};
+use super::problems::{Diagnostic, Problems, Read, Reported, quoted};
 
 /// What FFmpeg's names of AV1 encoders begin with.
 const PREFIXES: [&str; 2] = ["lib", "av1_"];
+/// What all of them hold, and no name of an encoder of anything else.
+const HELD: &str = "av1";
 /// Bytes of the longest name of an encoder or an option.
 const LONGEST: usize = 64;
 
@@ -30,11 +33,12 @@ pub(super) const KNOWN: [&str; 9] = [
 /// Encoders that rivet knows better than by FFmpeg's name.
 const OWN_NAMES: [(&str, &str); 2] = [("libsvtav1", "svt-av1"), ("librav1e", "rav1e")];
 
-/// Whether this may be FFmpeg's name of an AV1 encoder.
+/// Whether this may be FFmpeg's name of an AV1 encoder, whichever FFmpeg is here.
 pub(super) fn is_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     let rest = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix));
-    rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(fits)) && name.len() <= LONGEST
+    let is_well_formed = rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(fits));
+    is_well_formed && name.contains(HELD) && name.len() <= LONGEST
 }
 
 /// rivet's name for an encoder that FFmpeg has another for.
@@ -119,7 +123,11 @@ fn set_by_rivet(option: &str) -> Option<&'static str> {
 }
 
 /// The table of one encoder, with the encoder's name.
-pub(super) fn table(table: &FreeKey<'_>, problems: &mut Problems) -> Read<(String, FfmpegOptions)> {
+pub(super) fn table(
+    table: &FreeKey<'_>,
+    check: OptionCheck<'_>,
+    problems: &mut Problems,
+) -> Read<(String, FfmpegOptions)> {
     if let Some(own) = own_name(table.name) {
         return Err(problems.report(
             Diagnostic::new(format!("`{}` in `[encoder]` names {own} as FFmpeg does", table.name))
@@ -146,7 +154,16 @@ pub(super) fn table(table: &FreeKey<'_>, problems: &mut Problems) -> Read<(Strin
             Ok((name(table.name, &option, problems)?, text(table.name, &option, problems)?))
         })
         .collect();
-    Ok((table.name.to_owned(), options.into_iter().collect::<Read<_>>()?))
+    let readable: FfmpegOptions = options.iter().flatten().cloned().collect();
+    let refused = check(table.name, &readable).into_iter().filter_map(|fault| {
+        let (key, _) = entries.get_key_value(fault.keys.last()?.as_str())?;
+        let problem = Diagnostic::new(fault.headline).at(key.span(), fault.label).help(fault.help);
+        Some(problems.report(problem))
+    });
+    match refused.collect::<Vec<Reported>>().first() {
+        Some(reported) => Err(*reported),
+        None => Ok((table.name.to_owned(), options.into_iter().collect::<Read<_>>()?)),
+    }
 }
 
 /// An option as a headline names it: "`cpu-used` in `[encoder.libaom-av1]`".

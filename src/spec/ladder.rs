@@ -16,6 +16,8 @@ use super::units::{BitsPerSecond, Millis};
 pub struct Ladder {
     /// Where the spec stands: absolute, without `.` and `..`.
     pub path: PathBuf,
+    /// The same as messages name it: as the caller did.
+    pub named: PathBuf,
     /// The spec's own words.
     pub text: String,
     /// At least one.

@@ -9,9 +9,10 @@
 //! ```
 //!
 //! One file reads one table: `title`, `segments`, `video` (with the rungs), `encoder` (with `ffmpeg`
-//! for the tables of FFmpeg's encoders), `audio`, `package`, `cache`. What they share: `keys` says which keys there are, `fields` takes them from a table
-//! and `entry` checks their types, `problems` collects what is wrong, `names` and `outputs` hold the
-//! rules that span tables.
+//! for the tables of FFmpeg's encoders), `audio`, `package`, `cache`. What they share: `keys` says which
+//! keys there are, `fields` takes them from a table and `entry` checks their types, `problems` collects
+//! what is wrong, `names` and `outputs` hold the rules that span tables. `fault` is for what others find
+//! wrong, `idle` tells of what is right and changes nothing.
 
 mod audio;
 mod cache;
@@ -22,6 +23,7 @@ mod errors;
 mod fault;
 mod ffmpeg;
 mod fields;
+mod idle;
 mod keys;
 mod ladder;
 mod mask;
@@ -47,7 +49,8 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 pub use errors::SpecErrors;
-pub use fault::{Fault, no_faults};
+pub use fault::{Fault, OptionCheck, no_faults};
+pub use idle::idle_keys;
 pub use ladder::{
     AudioCodec, AudioRendition, BitDepth, CacheSpec, Crf, Encoder, FfmpegOptions, Ladder, NvencOptions,
     Package, PackageFormat, Rav1eOptions, Rung, SegmentMode, SegmentPolicy, SvtAv1Options, Title,
@@ -78,14 +81,20 @@ pub enum LoadError {
     Invalid(#[from] SpecErrors),
 }
 
-/// Reads and checks the spec at `path`.
+/// Reads and checks the spec at `path`, but for what only others can tell of encoders' options.
 pub fn load(path: &Path) -> Result<Ladder, LoadError> {
+    load_with(path, &|_, _| Vec::new())
+}
+
+/// Reads and checks the spec at `path`. `check` tells of options that an encoder does not take, so that these
+/// are shown with all other mistakes.
+pub fn load_with(path: &Path, check: OptionCheck<'_>) -> Result<Ladder, LoadError> {
     let bytes = read(path).map_err(|source| LoadError::Io { path: path.to_owned(), source })?;
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => return Err(not_utf8(error.into_bytes(), path).into()),
     };
-    Ok(parse(&text, path)?)
+    Ok(parse_with(&text, path, check)?)
 }
 
 /// Checks a spec whose text is already at hand.
@@ -93,26 +102,37 @@ pub fn load(path: &Path) -> Result<Ladder, LoadError> {
 /// `path` is where the text stands or would stand: relative paths in the spec start at its parent,
 /// and messages name it as it was given. Nothing is read from it.
 pub fn parse(text: &str, path: &Path) -> Result<Ladder, SpecErrors> {
+    parse_with(text, path, &|_, _| Vec::new())
+}
+
+fn parse_with(text: &str, path: &Path, check: OptionCheck<'_>) -> Result<Ladder, SpecErrors> {
     let mut problems = Problems::default();
     let read = match Place::of(path) {
-        Ok(place) => parse_at(text, &place, &mut problems),
+        Ok(place) => parse_at(text, &place, check, &mut problems),
         Err(error) => Err(problems.report(
             Diagnostic::new(format!("cannot tell where the spec is: {error}"))
                 .help("name it by an absolute path"),
         )),
     };
     match read {
-        Ok(ladder) if problems.is_empty() => Ok(Ladder { text: text.to_owned(), ..ladder }),
+        Ok(ladder) if problems.is_empty() => {
+            Ok(Ladder { text: text.to_owned(), named: path.to_owned(), ..ladder })
+        }
         _ => Err(problems.into_errors(path, text)),
     }
 }
 
-fn parse_at(text: &str, place: &Place, problems: &mut Problems) -> problems::Read<Ladder> {
+fn parse_at(
+    text: &str,
+    place: &Place,
+    check: OptionCheck<'_>,
+    problems: &mut Problems,
+) -> problems::Read<Ladder> {
     if text.len() > MAX_SPEC_BYTES {
         return Err(problems.report(too_large()));
     }
     let tree = syntax::tree(text, problems)?;
-    document::read(tree.get_ref(), place, problems)
+    document::read(tree.get_ref(), place, check, problems)
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

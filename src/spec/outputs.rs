@@ -1,5 +1,5 @@
-//! What an output folder must not be. Publishing owns the whole folder: what it did not make, it
-//! removes. So no output may hold, or lie in, anything that a build reads or that is somebody's.
+//! What an output folder must not be. Publishing takes no folder that others filled, and removes from its
+//! own what is no longer part of the stream. So no output may hold, or lie in, anything that a build reads or that is somebody's.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -65,7 +65,8 @@ pub(super) fn check(claims: &[&Claim], cache: Option<&Located>, place: &Place, p
 fn own_folder(name: &str) -> String {
     let example = format!("output = \"dist/{name}\"");
     format!(
-        "a build removes from its output what it did not make; name a folder of its own, as in {}",
+        "a build removes from its output what is no longer part of the stream, and takes no folder that others \
+         filled; name a folder of its own, as in {}",
         quoted(&example)
     )
 }
@@ -193,7 +194,7 @@ mod tests {
     fn refused(titles: &[(&str, &str)], more: &str, parts: &[&str]) {
         let text = invalid(&spec(titles, more));
         has(&text, parts);
-        has(&text, &["a build removes from its output what it did not make"]);
+        has(&text, &["takes no folder that others filled; name a folder of its own"]);
         assert_eq!(text.matches("error:").count(), 1, "{text}");
     }
 

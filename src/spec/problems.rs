@@ -30,11 +30,19 @@ pub(super) struct Diagnostic {
     /// Other places that it has to do with.
     pub(super) others: Vec<(Span, String)>,
     pub(super) help: Vec<String>,
+    /// Whether it is no more than something to look at.
+    pub(super) is_warning: bool,
 }
 
 impl Diagnostic {
     pub(super) fn new(headline: impl Into<String>) -> Diagnostic {
-        Diagnostic { headline: headline.into(), primary: None, others: Vec::new(), help: Vec::new() }
+        Diagnostic {
+            headline: headline.into(),
+            primary: None,
+            others: Vec::new(),
+            help: Vec::new(),
+            is_warning: false,
+        }
     }
 
     /// Underlines the place that the problem is about.
@@ -46,6 +54,11 @@ impl Diagnostic {
     /// Points at another place that has to do with it.
     pub(super) fn and(mut self, span: Span, label: impl Into<String>) -> Diagnostic {
         self.others.push((span, label.into()));
+        self
+    }
+
+    pub(super) fn warning(mut self) -> Diagnostic {
+        self.is_warning = true;
         self
     }
 

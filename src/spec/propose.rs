@@ -14,8 +14,8 @@ pub struct Proposal<'a> {
     pub height: u32,
     /// Whether there is sound.
     pub sound: bool,
-    /// Whether SVT-AV1 is there to encode with.
-    pub svt_av1: bool,
+    /// How wide and high SVT-AV1's pictures are at least, where it is there to encode with.
+    pub svt_av1_from: Option<u32>,
 }
 
 /// The short sides of rungs that players and people expect.
@@ -32,25 +32,34 @@ pub fn propose(proposal: &Proposal<'_>) -> String {
     };
     let Proposal { width, height, .. } = *proposal;
     line(format_args!(
-        "# Build it with `rivet build`; see what would run with `rivet plan`. Every key: docs/spec.md."
+        "# `rivet build` makes the stream, `rivet plan` tells what that would run: name this file if it is not \
+         ladder.toml.\n# Every key: docs/spec.md."
     ));
     line(format_args!("\n[title]"));
     line(format_args!("source = {}", quoted(proposal.source)));
-    line(format_args!("output = {}    # rivet owns this folder", quoted(proposal.output)));
+    line(format_args!("output = {}    # a folder for rivet alone", quoted(proposal.output)));
     line(format_args!("\n[segments]"));
     line(format_args!("target = \"2s\"    # \"6s\" needs a third fewer bytes, and makes edits dearer"));
     line(format_args!("\n[video]"));
-    match proposal.svt_av1 {
-        true => {
+    // A picture that stands is named by its width, as one that lies is by its height.
+    let (short, key) = if width < height { (width, "width") } else { (height, "height") };
+    let mut sides: Vec<u32> = SIDES.into_iter().filter(|&side| side <= short).take(MOST_RUNGS).collect();
+    if sides.is_empty() {
+        sides.push((short / 2 * 2).max(16));
+    }
+    match proposal.svt_av1_from {
+        Some(least) if sides.iter().all(|&side| side >= least) => {
             line(format_args!(
                 "encoder = \"svt-av1\"    # \"rav1e\" is on every machine, and ten times as slow"
             ));
             line(format_args!("preset = 8             # 0 (slow, smaller files) to 13"));
         }
-        false => {
-            line(format_args!(
-                "encoder = \"rav1e\"    # \"svt-av1\", where FFmpeg has it, is ten times as fast"
-            ));
+        there => {
+            let other = match there {
+                Some(least) => format!("\"svt-av1\" makes no pictures of less than {least}x{least}"),
+                None => "\"svt-av1\", where FFmpeg has it, is ten times as fast".to_owned(),
+            };
+            line(format_args!("encoder = \"rav1e\"    # {other}"));
             line(format_args!("speed = 9            # 0 (slow, smaller files) to 10"));
         }
     }
@@ -58,12 +67,6 @@ pub fn propose(proposal: &Proposal<'_>) -> String {
     line(format_args!(
         "\n# The source is {width}x{height}; the other side of each rung follows from its shape."
     ));
-    // A picture that stands is named by its width, as one that lies is by its height.
-    let (short, key) = if width < height { (width, "width") } else { (height, "height") };
-    let mut sides: Vec<u32> = SIDES.into_iter().filter(|&side| side <= short).take(MOST_RUNGS).collect();
-    if sides.is_empty() {
-        sides.push((short / 2 * 2).max(16));
-    }
     for side in sides {
         line(format_args!("\n[[rung]]\nname = \"{side}p\"\n{key} = {side}"));
     }
@@ -86,7 +89,14 @@ mod tests {
     use crate::spec::{Encoder, parse};
 
     fn proposal(width: u32, height: u32) -> Proposal<'static> {
-        Proposal { source: "a \"b\".mp4", output: "dist/a", width, height, sound: true, svt_av1: true }
+        Proposal {
+            source: "a \"b\".mp4",
+            output: "dist/a",
+            width,
+            height,
+            sound: true,
+            svt_av1_from: Some(64),
+        }
     }
 
     fn sides(width: u32, height: u32) -> Vec<(Option<u32>, Option<u32>)> {
@@ -107,6 +117,19 @@ mod tests {
     }
 
     #[test]
+    fn what_svt_av1_does_not_make_is_left_to_rav1e() {
+        for (width, height, encoder) in [
+            (64, 36, Encoder::Rav1e),
+            (36, 64, Encoder::Rav1e),
+            (400, 63, Encoder::Rav1e),
+            (64, 64, Encoder::SvtAv1),
+        ] {
+            let ladder = parse(&propose(&proposal(width, height)), Path::new("/here/ladder.toml")).unwrap();
+            assert_eq!(ladder.rungs[0].encoders, [encoder], "{width}x{height}");
+        }
+    }
+
+    #[test]
     fn what_is_there_is_written_down() {
         let text = propose(&proposal(1280, 720));
         let ladder = parse(&text, Path::new("/here/ladder.toml")).unwrap();
@@ -114,7 +137,7 @@ mod tests {
         assert_eq!(ladder.titles[0].output, Path::new("/here/dist/a"));
         assert_eq!(ladder.rungs[0].encoders, [Encoder::SvtAv1]);
         assert_eq!(ladder.audio.len(), 1);
-        let plain = Proposal { sound: false, svt_av1: false, ..proposal(1280, 720) };
+        let plain = Proposal { sound: false, svt_av1_from: None, ..proposal(1280, 720) };
         let ladder = parse(&propose(&plain), Path::new("/here/ladder.toml")).unwrap();
         assert_eq!((ladder.audio.len(), &ladder.rungs[0].encoders[..]), (0, &[Encoder::Rav1e][..]));
     }

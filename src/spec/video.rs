@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::encoder::{self, Preset, SPEED, SVT_AV1_PRESET, Tables};
 use super::entry::{Choice, Entry};
+use super::fault::OptionCheck;
 use super::fields::Fields;
 use super::keys;
 use super::ladder::{BitDepth, Crf, Encoder, NvencOptions, Rav1eOptions, Rung, SvtAv1Options};
@@ -59,10 +60,11 @@ struct Draft<'t> {
 pub(super) fn read<'t>(
     root: &mut Fields<'t>,
     names: &mut Names<'t>,
+    check: OptionCheck<'_>,
     problems: &mut Problems,
 ) -> Read<Vec<Rung>> {
     let video = video(root, problems);
-    let tables = encoder::tables(root, problems);
+    let tables = encoder::tables(root, check, problems);
     let drafts = drafts(root, names, problems);
     let (video, tables) = (video?, tables?);
     let mut told = Vec::new();

@@ -204,6 +204,12 @@ mod tests {
     }
 
     #[test]
+    fn what_is_here_for_other_codecs_is_no_encoder_of_av1() {
+        let Err(why) = named("libx264", 1) else { panic!("libx264 encodes AV1") };
+        assert!(why.ends_with("it is no encoder of AV1"), "{why}");
+    }
+
+    #[test]
     fn an_encoder_is_tried_at_every_depth() {
         let libaom = named("libaom-av1", 1).unwrap_or_else(|why| panic!("{why}"));
         assert_eq!(libaom.bit_depths, [8, 10]);

@@ -12,6 +12,7 @@ use crate::graph::event::{Event, Origin};
 use crate::graph::film::{DecodedSpan, Film, Timing};
 use crate::graph::frames::ChunkFrames;
 use crate::graph::ready::Demand;
+use crate::graph::rung::who_is_here;
 use crate::graph::step::{State, Step};
 use crate::graph::track::REEL;
 use crate::graph::work::{Made, Payload};
@@ -105,13 +106,7 @@ impl Scheduler<'_> {
         let frames: u64 = timing.span_frames.iter().map(|&frames| u64::from(frames)).sum();
         let seconds = timing.seconds(duration);
         let title = &mut self.titles[number];
-        let (known, unusable) = (&self.tools.encoders, &self.worker.unusable);
-        let here = |encoder: &str| {
-            known.get(encoder).cloned().ok_or_else(|| {
-                let reason = unusable.iter().find(|one| one.encoder == encoder);
-                reason.map_or("it was not found", |one| one.reason.as_str()).to_owned()
-            })
-        };
+        let here = who_is_here(&self.tools.encoders, &self.worker.unusable);
         let threads = self.settings.jobs.min(8);
         let codecs = (Arc::clone(&self.worker.codecs), Arc::clone(&self.worker.decoded));
         let warnings = title.grow_tracks(&mut self.graph, timing, threads, codecs, &here)?;

@@ -11,6 +11,7 @@ use crate::graph::film::Piece;
 use crate::graph::memo;
 use crate::graph::step::{Node, State, Step};
 use crate::graph::work::{Payload, SoundFacts};
+use crate::package;
 
 impl Scheduler<'_> {
     /// Adds the steps that a result tells of.
@@ -38,10 +39,15 @@ impl Scheduler<'_> {
                     self.adopt(title, memo);
                     return Ok(());
                 }
+                if whole && !self.settings.dry_run {
+                    // What cannot be published is not worth encoding.
+                    package::check_folder(&self.titles[title].output).map_err(StepError::Publish)?;
+                }
                 let node = self.graph.add_node(Node::new(title, Step::Index, 0));
                 self.graph.add_edge(id, node, ());
             }
             Payload::Index(index) if self.titles[title].index.is_none() => {
+                self.titles[title].check_rungs(&index)?;
                 self.titles[title].grow_spans(&mut self.graph, index, id);
             }
             Payload::Span(decoded, frames, _) if origin == Origin::Ran => {

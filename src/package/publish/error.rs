@@ -10,6 +10,13 @@ use crate::package::path::RelPath;
 pub enum PublishError {
     #[error("cannot {operation} {}: {source}", path.display())]
     Io { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error("nothing can be written to the output folder {}: in {}: {source}", folder.display(), place.display())]
+    NotWritable {
+        folder: PathBuf,
+        /// The folder itself or, where that is not there, the one in which it would be made.
+        place: PathBuf,
+        source: io::Error,
+    },
     #[error("the output folder {} holds files that rivet did not write", folder.display())]
     ForeignFolder { folder: PathBuf },
     #[error("{} is in the way and was not written by rivet", path.display())]
@@ -68,6 +75,14 @@ impl PublishError {
                 }
                 _ => return None,
             },
+            PublishError::NotWritable { source, .. }
+                if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+            {
+                FULL
+            }
+            PublishError::NotWritable { .. } => {
+                "make it writable, or choose another `output`; nothing of this title was built"
+            }
             PublishError::NoSpace { .. } => FULL,
             PublishError::ForeignFolder { .. } => {
                 "rivet never overwrites or deletes such files: choose an empty or new folder as \

@@ -15,6 +15,8 @@
 //!    what it names. Renames take milliseconds; the copying is over.
 //! 5. **Clean.** Remove files that only the old package had, and note in the record what came and went.
 //!
+//! [`check_folder`] tells before a build whether a folder can be published to at all.
+//!
 //! A file is replaced in one rename, but two files are not replaced together. So media whose
 //! content may change from build to build should have a name that changes with it; under a fixed
 //! name, a viewer who holds the old playlist can meet the new content.
@@ -23,6 +25,7 @@ mod disk;
 mod error;
 mod link;
 mod list;
+mod probe;
 mod record;
 mod stage;
 
@@ -36,6 +39,7 @@ use rayon::prelude::*;
 pub use error::PublishError;
 use list::folders_of;
 pub use list::{FileList, PublishFile, Role};
+pub use probe::check_folder;
 use record::{BATCH, Change, Entry, RECORD_NAME, Record, Stamp};
 pub use record::{is_current, published_list};
 use stage::{STAGE_NAME, Stage};

@@ -1,0 +1,91 @@
+//! Tells of keys that change nothing where they stand, as no encoder that they come to has them. A person
+//! may leave them there while changing encoders, so they are no mistakes; the encoders' own tables, which
+//! wait for whoever names those encoders, are not even told of.
+
+use toml::de::{DeTable, DeValue};
+
+use super::errors::SpecErrors;
+use super::ladder::{Encoder, Ladder, Rung};
+use super::problems::{Diagnostic, Problems};
+
+/// A key of pictures, and the encoders that have it.
+const KEYS: [(&str, &[Encoder]); 2] =
+    [("speed", &[Encoder::Rav1e]), ("preset", &[Encoder::SvtAv1, Encoder::Nvenc])];
+
+/// What the spec says to no effect, each in its place, to be shown as warnings.
+pub fn idle_keys(ladder: &Ladder) -> Option<SpecErrors> {
+    let mut problems = Problems::default();
+    let tree = DeTable::parse(&ladder.text).ok()?;
+    let tree = tree.get_ref();
+    if let Some(DeValue::Table(video)) = tree.get("video").map(|value| value.get_ref()) {
+        look(video, ("[video]", "no rung names"), &ladder.rungs, &mut problems);
+    }
+    if let Some(DeValue::Array(rungs)) = tree.get("rung").map(|value| value.get_ref()) {
+        for (table, rung) in rungs.iter().zip(&ladder.rungs) {
+            if let DeValue::Table(table) = table.get_ref() {
+                look(
+                    table,
+                    ("[[rung]]", "the rung does not name"),
+                    std::slice::from_ref(rung),
+                    &mut problems,
+                );
+            }
+        }
+    }
+    (!problems.is_empty()).then(|| problems.into_errors(&ladder.named, &ladder.text))
+}
+
+/// Looks at a table that these rungs follow. `which` is said of encoders that none of them names.
+fn look(table: &DeTable<'_>, (header, which): (&str, &str), rungs: &[Rung], problems: &mut Problems) {
+    for (key, whose) in KEYS {
+        let Some((written, _)) = table.get_key_value(key) else { continue };
+        if rungs.iter().flat_map(|rung| &rung.encoders).any(|encoder| whose.contains(encoder)) {
+            continue;
+        }
+        let names: Vec<String> = whose.iter().map(|encoder| format!("{encoder}'s")).collect();
+        problems.report(
+            Diagnostic::new(format!("`{key}` in `{header}` changes nothing"))
+                .at(written.span(), format!("it is {}, which {which}", names.join(" and ")))
+                .help("leave it out, or say it in the encoder's own table")
+                .warning(),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::spec::parse;
+    use crate::spec::testing::{HEAD, has};
+
+    fn idle(lines: &str) -> Option<String> {
+        let ladder = parse(&format!("{HEAD}{lines}"), Path::new("dir/ladder.toml")).unwrap();
+        idle_keys(&ladder).map(|warnings| warnings.to_string())
+    }
+
+    #[test]
+    fn a_key_that_no_encoder_has_is_told_in_its_place() {
+        let lines = "[video]\nspeed = 3\nencoder = 'svt-av1'\n[[rung]]\nname = 'a'\nheight = 90\n\
+                     [[rung]]\nname = 'b'\nheight = 80\nencoder = 'libaom-av1'\npreset = 3\n";
+        let text = idle(lines).unwrap();
+        let told = [
+            "warning: `speed` in `[video]` changes nothing\n --> dir/ladder.toml:5:1",
+            "^^^^^ it is rav1e's, which no rung names",
+            "warning: `preset` in `[[rung]]` changes nothing\n  --> dir/ladder.toml:14:1",
+            "^^^^^^ it is svt-av1's and nvenc's, which the rung does not name",
+        ];
+        has(&text, &told);
+        assert_eq!(text.matches("warning: ").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn a_key_that_some_encoder_has_is_not_told() {
+        let rungs = "[[rung]]\nname = 'a'\nheight = 90\nencoder = ['nvenc', 'rav1e']\nspeed = 3\npreset = 3\n\
+                     [[rung]]\nname = 'b'\nheight = 80\n";
+        let video = "[video]\nencoder = 'svt-av1'\nspeed = 9\npreset = 7\n";
+        assert_eq!(idle(&format!("{video}{rungs}")), None);
+        assert_eq!(idle(&format!("[encoder.rav1e]\nspeed = 3\n[video]\nencoder = 'svt-av1'\n{rungs}")), None);
+    }
+}
