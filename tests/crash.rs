@@ -226,6 +226,18 @@ fn a_touched_output_is_repaired() {
 }
 
 /// Two builds of one project at once share the cache and the output folder.
+/// As by a copy that leaves hidden files out.
+#[test]
+fn a_lost_record_of_what_was_published_is_written_again() {
+    let project = project();
+    project.build();
+    let files = project.output();
+    fs::remove_file(project.path("out/.rivet-published.json")).unwrap();
+    assert_eq!(project.build().ran_at_all(), 1, "it is published again");
+    assert_eq!(project.output(), files);
+    assert_eq!(project.build().ran_at_all(), 0);
+}
+
 #[test]
 fn two_builds_at_once() {
     let project = project();

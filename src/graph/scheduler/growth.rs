@@ -9,6 +9,7 @@ use crate::graph::error::StepError;
 use crate::graph::event::{EncodeWork, Origin};
 use crate::graph::film::Piece;
 use crate::graph::memo;
+use crate::graph::packaging::ENTRY;
 use crate::graph::step::{Node, State, Step};
 use crate::graph::work::{Payload, SoundFacts};
 use crate::package;
@@ -41,7 +42,7 @@ impl Scheduler<'_> {
                 }
                 if whole && !self.settings.dry_run {
                     // What cannot be published is not worth encoding.
-                    package::check_folder(&self.titles[title].output).map_err(StepError::Publish)?;
+                    package::check_folder(&self.titles[title].output, ENTRY).map_err(StepError::Publish)?;
                 }
                 let node = self.graph.add_node(Node::new(title, Step::Index, 0));
                 self.graph.add_edge(id, node, ());

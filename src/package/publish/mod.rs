@@ -136,6 +136,14 @@ impl PublishFile {
 /// Refuses a folder that holds files, but no record that rivet wrote them; unless each is a file of the
 /// package, with its content: then only the record was lost.
 fn refuse_foreign_folder(folder: &Path, files: &FileList) -> Result<(), PublishError> {
+    if is_foreign(folder)? && !is_part_of(folder, files)? {
+        return Err(PublishError::ForeignFolder { folder: folder.to_owned() });
+    }
+    Ok(())
+}
+
+/// Whether a folder holds files, but no record that rivet wrote them.
+fn is_foreign(folder: &Path) -> Result<bool, PublishError> {
     let list = || PublishError::io("list", folder);
     let mut foreign = false;
     for entry in fs::read_dir(folder).map_err(list())? {
@@ -143,10 +151,7 @@ fn refuse_foreign_folder(folder: &Path, files: &FileList) -> Result<(), PublishE
         foreign |= !name.to_string_lossy().starts_with(OWN_PREFIX);
     }
     // Looked for last: another process that publishes here writes its record before its files.
-    if foreign && folder.join(RECORD_NAME).symlink_metadata().is_err() && !is_part_of(folder, files)? {
-        return Err(PublishError::ForeignFolder { folder: folder.to_owned() });
-    }
-    Ok(())
+    Ok(foreign && folder.join(RECORD_NAME).symlink_metadata().is_err())
 }
 
 /// Whether a folder holds nothing but files of a package, rivet's own aside.

@@ -6,15 +6,16 @@ use std::io;
 use std::path::Path;
 
 use super::error::PublishError;
-use super::{OWN_PREFIX, refuse_foreign_folder};
+use super::{OWN_PREFIX, is_foreign};
 
 /// Whether something could be published to `folder`, which may not be there: it holds no files of others
-/// alone, and a folder can be made in it or, where it is not there, in the nearest that it would lie in.
+/// alone, and a folder can be made in it or, where it is not there, in the nearest that it would lie in. Of
+/// a folder with a file `entry`, which packages have, it shows only later whether the files are rivet's.
 /// Permissions are tried rather than read: they are not all that counts, e.g. on a file system that is
 /// only read.
-pub fn check_folder(folder: &Path) -> Result<(), PublishError> {
-    if folder.is_dir() {
-        refuse_foreign_folder(folder)?;
+pub fn check_folder(folder: &Path, entry: &str) -> Result<(), PublishError> {
+    if folder.is_dir() && is_foreign(folder)? && folder.join(entry).symlink_metadata().is_err() {
+        return Err(PublishError::ForeignFolder { folder: folder.to_owned() });
     }
     let Some(place) = folder.ancestors().find(|place| place.is_dir()) else { return Ok(()) };
     // Never the output folder itself: another build may be about to fill it.
@@ -38,14 +39,14 @@ mod tests {
     #[test]
     fn a_folder_that_can_be_made_is_not_made() {
         let root = tempfile::tempdir().unwrap();
-        check_folder(&root.path().join("a/b/c")).unwrap();
-        check_folder(root.path()).unwrap();
+        check_folder(&root.path().join("a/b/c"), "entry").unwrap();
+        check_folder(root.path(), "entry").unwrap();
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn what_cannot_be_written_is_told_with_both_places() {
-        let error = check_folder(Path::new("/proc/stream/bunny")).unwrap_err();
+        let error = check_folder(Path::new("/proc/stream/bunny"), "entry").unwrap_err();
         let text = error.to_string();
         assert!(
             text.starts_with("nothing can be written to the output folder /proc/stream/bunny: in /proc: ")
@@ -57,9 +58,9 @@ mod tests {
     fn files_of_others_are_told_before_anything_is_built() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("letter.txt"), "dear").unwrap();
-        assert!(matches!(check_folder(root.path()), Err(PublishError::ForeignFolder { .. })));
+        assert!(matches!(check_folder(root.path(), "entry"), Err(PublishError::ForeignFolder { .. })));
         fs::remove_file(root.path().join("letter.txt")).unwrap();
         fs::create_dir(root.path().join(".rivet-try-1")).unwrap();
-        check_folder(root.path()).unwrap();
+        check_folder(root.path(), "entry").unwrap();
     }
 }

@@ -218,8 +218,7 @@ mod tests {
     #[test]
     fn what_is_small_does_not_wait_behind_blobs() {
         let folder = tempfile::tempdir().unwrap();
-        let url: crate::cache::remote::RemoteUrl =
-            format!("fs://{}/remote", folder.path().display()).parse().unwrap();
+        let url: RemoteUrl = format!("fs://{}", folder.path().display()).parse().unwrap();
         let store = Store::new(Place::Folder(Box::new(Folder::at(&url).unwrap())));
         let entry = Thing::entry(&ActionKey(Digest::of(b"key")));
         let blob = BlobRef { digest: Digest::of(b"x"), size: 1 };
