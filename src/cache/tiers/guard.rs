@@ -25,6 +25,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const TICK: Duration = Duration::from_millis(50);
 /// Bytes a second below which a remote is too slow to be of use.
 const SLOWEST: u64 = 64 << 10;
+/// How many times the patience bytes may take for who is late with them to count as silent.
+const SLOW: u32 = 4;
 /// What an entry usually has at most, inputs included. Few have more, and come with many that have less.
 const ENTRY_BYTES: u64 = 2 << 10;
 /// What asking whether a blob is there takes.
@@ -169,7 +171,7 @@ impl Guard {
                 Either::Right(_) => break,
             };
             // Who is late with many bytes may only be slow.
-            let is_silent = answer.is_err() && more <= self.patience;
+            let is_silent = answer.is_err() && more <= self.patience.saturating_mul(SLOW);
             silences += u32::from(is_silent);
             let answers = match answer {
                 Ok(answers) => answers,
