@@ -33,11 +33,11 @@ fn secrets(word: &str) -> Vec<(usize, usize)> {
     if let Some(at) = word.rfind('@').filter(|at| *at > rest) {
         found.push((rest, at));
     }
-    let fragment = word[rest..].find('#').map_or(word.len(), |at| rest + at + 1);
-    found.push((fragment, word.len()));
-    if let Some(query) = word[rest..fragment].find('?') {
+    let end = word[rest..].find('#').map_or(word.len(), |at| rest + at);
+    found.push((word.len().min(end + 1), word.len()));
+    if let Some(query) = word[rest..end].find('?') {
         let mut start = rest + query + 1;
-        for parameter in word[start..fragment].split('&') {
+        for parameter in word[start..end].split('&') {
             if let Some((name, value)) = parameter.split_once('=')
                 && is_secret(name, value)
             {
