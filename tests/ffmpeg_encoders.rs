@@ -136,7 +136,11 @@ fn options_that_the_encoder_does_not_take_are_shown_in_their_place() {
     assert!(!project.path("out").exists());
 
     // All mistakes at once, whoever finds them.
-    write(&project, "\"libaom-av1\"", "g = 9\ncpu-usde = 8\n[encoder.rav1d]\n[package]\nformats = [\"dash\"]");
+    write(
+        &project,
+        "\"libaom-av1\"",
+        "g = 9\ncpu-usde = 8\n[encoder.rav1d]\n[package]\nformats = [\"dash\"]",
+    );
     let build = project.try_build(&[]);
     said(&build, &["`g` in `[encoder.libaom-av1]` is set by rivet", "did you mean `cpu-used`?"]);
     said(&build, &["`dash` is not available", "unknown table `rav1d`"]);
