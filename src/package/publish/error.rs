@@ -75,14 +75,13 @@ impl PublishError {
                 }
                 _ => return None,
             },
-            PublishError::NotWritable { source, .. }
-                if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
-            {
-                FULL
-            }
-            PublishError::NotWritable { .. } => {
-                "make it writable, or choose another `output`; nothing of this title was built"
-            }
+            PublishError::NotWritable { source, .. } => match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => FULL,
+                ErrorKind::ReadOnlyFilesystem => {
+                    "the output folder is on a read-only file system: choose another `output`"
+                }
+                _ => "make it writable, or choose another `output`; nothing of this title was built",
+            },
             PublishError::NoSpace { .. } => FULL,
             PublishError::ForeignFolder { .. } => {
                 "rivet never overwrites or deletes such files: choose an empty or new folder as \
