@@ -153,12 +153,20 @@ fn too_small(encoder: &str) -> String {
 }
 
 /// Holds a rung against the source's shape before anything is decoded: whether its pictures are of a size
-/// that one of its encoders makes.
-pub fn check_size(rung: &spec::Rung, track: &VideoTrack) -> Result<(), StepError> {
+/// that one of its encoders makes. Returns what there is to tell of those that do not.
+pub fn check_size(rung: &spec::Rung, track: &VideoTrack) -> Result<Vec<String>, StepError> {
     let (width, height) = size(rung, track)?;
     let names = || rung.encoders.iter().map(spec::Encoder::name);
+    let idle = names().filter(|name| !takes(name, (width, height)));
+    let idle = idle.map(|name| {
+        format!(
+            "{name} encodes nothing of rung {}, which is {width}x{height}: {}",
+            rung.name,
+            too_small(name)
+        )
+    });
     if names().any(|name| takes(name, (width, height))) {
-        return Ok(());
+        return Ok(idle.collect());
     }
     let reasons = names().map(|name| format!("{name} ({})", too_small(name))).collect::<Vec<_>>().join(", ");
     Err(StepError::Spec(format!(

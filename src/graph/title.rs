@@ -133,9 +133,11 @@ impl Title {
         }
     }
 
-    /// Whether the rungs go with the source's picture, as far as that is known before it is decoded.
-    pub fn check_rungs(&self, index: &Index) -> Result<(), StepError> {
-        self.spec_rungs.iter().try_for_each(|rung| check_size(rung, &index.video))
+    /// Whether the rungs go with the source's picture, as far as that is known before it is decoded. Returns
+    /// what there is to tell of encoders that make nothing of one.
+    pub fn check_rungs(&self, index: &Index) -> Result<Vec<String>, StepError> {
+        let told = self.spec_rungs.iter().map(|rung| check_size(rung, &index.video));
+        Ok(told.collect::<Result<Vec<_>, _>>()?.concat())
     }
 
     /// Once the tracks of the source are known, by step `told_by`: the reels of spans, and the

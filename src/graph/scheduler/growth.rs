@@ -6,7 +6,7 @@ use petgraph::graph::NodeIndex;
 
 use super::Scheduler;
 use crate::graph::error::StepError;
-use crate::graph::event::{EncodeWork, Origin};
+use crate::graph::event::{EncodeWork, Event, Origin};
 use crate::graph::film::Piece;
 use crate::graph::memo;
 use crate::graph::packaging::ENTRY;
@@ -48,7 +48,10 @@ impl Scheduler<'_> {
                 self.graph.add_edge(id, node, ());
             }
             Payload::Index(index) if self.titles[title].index.is_none() => {
-                self.titles[title].check_rungs(&index)?;
+                for message in self.titles[title].check_rungs(&index)? {
+                    let title = self.titles[title].name.clone();
+                    (self.observe)(&Event::Warning { title, message });
+                }
                 self.titles[title].grow_spans(&mut self.graph, index, id);
             }
             Payload::Span(decoded, frames, _) if origin == Origin::Ran => {
