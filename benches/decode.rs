@@ -42,10 +42,19 @@ fn main() {
     }
 }
 
+/// How often a decoder goes through a film, and how many frames it makes then.
+fn rounds(track: &VideoTrack) -> (usize, usize) {
+    let rounds = FRAMES.div_ceil(track.packets as usize);
+    (rounds, rounds * track.packets as usize)
+}
+
+fn percent(rate: f64, bare: f64) -> f64 {
+    100.0 * rate / bare
+}
+
 fn software(film: &Path, track: &Arc<VideoTrack>) {
     println!("software      bare   and looked at  of bare   in a build  of bare");
-    let rounds = FRAMES.div_ceil(track.packets as usize);
-    let frames = rounds * track.packets as usize;
+    let (rounds, frames) = rounds(track);
     let (here, apart) = (CodecsHere, workers());
     let bare = || spans(film, track, None, false, rounds);
     let looked_at = || spans_of_a_build(film, track, None, &here, rounds);
@@ -56,11 +65,10 @@ fn software(film: &Path, track: &Arc<VideoTrack>) {
         // Processes start with their first span, and are kept.
         rate(frames, decoders, &built);
         let built = rate(frames, decoders, &built);
-        let percent = |rate: f64| 100.0 * rate / bare;
         println!(
             "{decoders:>8} {bare:>9.0} {looked_at:>15.0} {:>7.0}% {built:>12.0} {:>7.0}%",
-            percent(looked_at),
-            percent(built)
+            percent(looked_at, bare),
+            percent(built, bare)
         );
     }
 }
@@ -71,8 +79,7 @@ fn hardware(film: &Path, track: &Arc<VideoTrack>, gpu: &GpuDecoder) {
     let nvdec = nvidia::gpus()
         .and_then(|gpus| Nvdec::open(gpus.iter().find(|other| other.uuid == gpu.uuid).unwrap_or(&gpus[0])))
         .expect("the GPU");
-    let rounds = FRAMES.div_ceil(track.packets as usize);
-    let frames = rounds * track.packets as usize;
+    let (rounds, frames) = rounds(track);
     println!("decoders      bare   on the host  of bare   and digested  of bare   in a build  of bare");
     let codecs = workers();
     let bare = || -> Work<'_> { Box::new(|| (0..rounds).for_each(|_| stream.decode(&nvdec))) };
@@ -88,12 +95,11 @@ fn hardware(film: &Path, track: &Arc<VideoTrack>, gpu: &GpuDecoder) {
         // The processes open the GPU with their first span, and are kept.
         rate(frames, decoders, &built);
         let built = rate(frames, decoders, &built);
-        let percent = |rate: f64| 100.0 * rate / bare;
         println!(
             "{decoders:>8} {bare:>9.0} {fetched:>13.0} {:>7.0}% {digested:>14.0} {:>7.0}% {built:>12.0} {:>7.0}%",
-            percent(fetched),
-            percent(digested),
-            percent(built)
+            percent(fetched, bare),
+            percent(digested, bare),
+            percent(built, bare)
         );
     }
 }

@@ -163,6 +163,19 @@ fn what_any_of_a_rungs_encoders_made_will_do() {
     assert_eq!(project.build().ran("encode"), 0);
 }
 
+/// What the other had made is still in the cache, and not to be blamed on it.
+#[test]
+fn a_plan_tells_that_another_encoder_may_have_done_it() {
+    let project = project(BUNNY_5S, "\"svt-av1\"");
+    project.build();
+    write(&project, "[\"rav1e\", \"svt-av1\"]");
+    assert_eq!(project.build().ran("encode"), 0);
+    write(&project, "\"rav1e\"");
+    let plan = project.rivet().arg("plan").output().unwrap();
+    let plan = String::from_utf8(plan.stdout).unwrap();
+    assert!(plan.contains("the last build had any of rav1e, svt-av1 encode it"), "{plan}");
+}
+
 #[test]
 fn pictures_that_one_encoder_does_not_take_go_to_the_next() {
     let rungs = "[video]\nencoder = [\"svt-av1\", \"rav1e\"]\n[[rung]]\nname = \"tiny\"\nheight = 36\n";

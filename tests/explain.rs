@@ -31,6 +31,23 @@ fn json(project: &Project, arguments: &[&str]) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
+/// As rivet prints them: a title's name may hold what parts it from the step's.
+#[test]
+fn a_step_is_found_by_the_name_that_is_printed() {
+    let project = Project::new();
+    project.copy_clip(BUNNY_5S, "clip.mp4");
+    let title = |name: &str, output: &str| {
+        format!("[[title]]\nname = \"{name}\"\nsource = \"clip.mp4\"\noutput = \"{output}\"\n")
+    };
+    project.write("ladder.toml", format!("{}{}{TINY_RUNG}", title("a", "x"), title("a: b", "y")));
+    project.build();
+    for name in ["a", "a: b"] {
+        let steps = json(&project, &["explain", "ladder.toml", &format!("{name}:chunk"), "--json"]);
+        let steps = steps.as_array().unwrap();
+        assert_eq!((steps.len(), &steps[0]["title"]), (1, &Value::from(name)), "{steps:?}");
+    }
+}
+
 /// Events alone go to standard output where they are asked for there.
 #[test]
 fn events_can_be_piped() {

@@ -19,7 +19,7 @@ use super::channel::{Blocks, Channel};
 use super::protocol::{CarriedPicture, DecodeRequest, EncodeRequest, Greeting, Reply, Request};
 use super::room::{Room, SLAB, no_room};
 
-/// Pictures in one message, at most; few enough to fill one slab.
+/// Pictures in one message, at most: fewer where they fill a slab.
 const BATCH: u32 = 16;
 /// Samples of sound in one message, about.
 const SAMPLES: usize = 1 << 18;
@@ -234,7 +234,7 @@ impl Server {
         decoding: &mut DecodingHere,
         count: usize,
     ) -> io::Result<Result<(), MediaError>> {
-        // The build keeps none of these slabs from being filled again for longer than it sees them.
+        // They lie in slabs of this process's own, which it fills again when the build says so.
         let mut sender = Sender::new(self.channel.shares(), true);
         let mut to_come = count;
         loop {

@@ -62,6 +62,18 @@ fn a_share_that_is_not_mounted_is_not_made() {
     assert!(team.join("v2/tmp").is_dir());
 }
 
+/// The errors of everything that can be done with a blob.
+async fn all_fail(store: &Store) -> [RemoteError; 5] {
+    let thing = Thing::blob(&blob());
+    [
+        store.put_blob(&blob(), Bytes::from_static(CONTENT)).await.unwrap_err(),
+        store.put(&thing, Bytes::from_static(CONTENT)).await.unwrap_err(),
+        store.remove(&thing).await.unwrap_err(),
+        store.has(&blob()).await.unwrap_err(),
+        store.read(&thing, 100).await.unwrap_err(),
+    ]
+}
+
 #[test]
 fn a_share_that_goes_away_in_mid_build_is_not_made_anew() {
     let place = tempfile::tempdir().unwrap();
@@ -77,15 +89,7 @@ fn a_share_that_goes_away_in_mid_build_is_not_made_anew() {
             if below {
                 fs::create_dir_all(team.join("v2/blobs")).unwrap();
             }
-            let thing = Thing::blob(&blob());
-            let told = [
-                store.put_blob(&blob(), Bytes::from_static(CONTENT)).await.unwrap_err(),
-                store.put(&thing, Bytes::from_static(CONTENT)).await.unwrap_err(),
-                store.remove(&thing).await.unwrap_err(),
-                store.has(&blob()).await.unwrap_err(),
-                store.read(&thing, 100).await.unwrap_err(),
-            ];
-            for error in told {
+            for error in all_fail(&store).await {
                 assert_eq!(error.fault, RemoteFault::Passing);
                 assert!(error.message.contains("is gone"), "{error}");
             }
@@ -110,14 +114,7 @@ fn a_link_in_a_shards_place_is_not_followed() {
     symlink(&elsewhere, team.join("v2/blobs").join(thing.shard())).unwrap();
     let store = store(&team);
     run(async {
-        let told = [
-            store.put_blob(&blob(), Bytes::from_static(CONTENT)).await.unwrap_err(),
-            store.put(&thing, Bytes::from_static(CONTENT)).await.unwrap_err(),
-            store.remove(&thing).await.unwrap_err(),
-            store.has(&blob()).await.unwrap_err(),
-            store.read(&thing, 100).await.unwrap_err(),
-        ];
-        for error in told {
+        for error in all_fail(&store).await {
             assert_eq!(error.fault, RemoteFault::Unfit);
             assert!(error.message.contains("no link"), "{error}");
         }
