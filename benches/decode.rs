@@ -142,7 +142,7 @@ fn spans<'a>(
         for number in numbers {
             let span = reader.read_span(number).expect("a span");
             let mut decoder = match gpu {
-                Some(gpu) => SpanDecoder::on_gpu(span, 1, gpu),
+                Some(gpu) => SpanDecoder::on_gpu(span, 1, gpu, None),
                 None => SpanDecoder::new(span, 1),
             }
             .expect("a decoder");

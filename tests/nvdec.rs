@@ -30,7 +30,7 @@ fn decode(path: &Path, track: &Arc<VideoTrack>, gpu: Option<&GpuDecoder>) -> (De
     let decoded = (0..track.spans.len()).map(|number| {
         let span = reader.read_span(number).unwrap();
         let mut decoder = match gpu {
-            Some(gpu) => SpanDecoder::on_gpu(span, 1, gpu).unwrap(),
+            Some(gpu) => SpanDecoder::on_gpu(span, 1, gpu, None).unwrap(),
             None => SpanDecoder::new(span, 1).unwrap(),
         };
         let mut frames = Vec::new();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AudioSink, AudioTrack, Frame, FrameDigest, GpuTrouble, Index, MediaError, OnGpu, Rational, Signature,
+    AudioSink, AudioTrack, DecodedFrame, Frame, FrameDigest, GpuTrouble, Index, MediaError, OnGpu, Rational, Signature,
     SpanDecoder, SpanPackets, decode_audio, encode_window, scan,
 };
 
@@ -131,13 +131,13 @@ impl Decoding for DecodingHere {
     }
 
     fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
-        let Some(decoded) = self.decoder.next_frame()? else { return Ok(None) };
-        Ok(Some(DecodedPicture {
-            rank: decoded.rank,
-            digest: decoded.frame.digest(),
-            signature: Signature::of(&decoded.frame),
-            frame: self.frames.then_some(decoded.frame),
-        }))
+        let Some(DecodedFrame { rank, frame }) = self.decoder.next_frame()? else { return Ok(None) };
+        // A GPU brings pictures faster than one core looks at them.
+        let (digest, signature) = match self.given_to_gpu {
+            true => rayon::join(|| frame.digest(), || Signature::of(&frame)),
+            false => (frame.digest(), Signature::of(&frame)),
+        };
+        Ok(Some(DecodedPicture { rank, digest, signature, frame: self.frames.then_some(frame) }))
     }
 }
 

@@ -4,15 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use ffmpeg::{Packet, codec, frame};
+use ffmpeg::{Packet, codec};
 use ffmpeg_next as ffmpeg;
 
 use super::gpu::{GpuDecoder, GpuTrouble};
 use super::nvdec::GpuSpan;
 use super::reader::SpanPackets;
 use super::software::{SoftwareDecoder, Source};
-use super::{Frame, MediaError, VideoTrack, ffi};
+use super::{Frame, FrameMemory, MediaError, VideoTrack, ffi};
 
 /// A frame and its rank in presentation order among the packets of its span.
 pub struct DecodedFrame {
@@ -112,15 +113,22 @@ impl SpanDecoder {
     }
 
     /// Decodes on a GPU as long as all goes well there, and in software from then on: the frames
-    /// are the same, and so are the errors. [`SpanDecoder::gpu_trouble`] tells.
-    pub fn on_gpu(span: SpanPackets, threads: usize, gpu: &GpuDecoder) -> Result<SpanDecoder, MediaError> {
+    /// are the same, and so are the errors. [`SpanDecoder::gpu_trouble`] tells. What the GPU has decoded is
+    /// written to `memory` if there is some; otherwise it stays only as long as somebody has it.
+    pub fn on_gpu(
+        span: SpanPackets,
+        threads: usize,
+        gpu: &GpuDecoder,
+        memory: Option<Arc<dyn FrameMemory>>,
+    ) -> Result<SpanDecoder, MediaError> {
         let path = span.path.clone();
         let (source, rules) = prepare(span, threads);
         // Decoders differ in what they make of pictures whose references are not there.
         let enters_cleanly = rules.starts_with_key && (!rules.is_first || rules.first_rank == Some(0));
         let started = match &rules.own {
             Some(own) if enters_cleanly => {
-                GpuSpan::start(gpu, &source, own.difference(&rules.discarded).copied().collect())
+                let wanted = own.difference(&rules.discarded).copied().collect();
+                GpuSpan::start(gpu, &source, wanted, memory)
             }
             _ => Err(GpuTrouble::Unsupported("nothing tells where it can be entered".to_owned())),
         };
@@ -178,14 +186,15 @@ impl SpanDecoder {
     fn advance(&mut self) -> Result<Next, Fault> {
         let next = match &mut self.backend {
             Backend::Software(decoder) => {
-                decoder.next(self.has_leading).map_err(|detail| self.damaged(&detail))?
+                let next = decoder.next(self.has_leading).map_err(|detail| self.damaged(&detail))?;
+                next.map(Frame::new)
             }
             Backend::Gpu(span) => span.next().map_err(Fault::Gpu)?,
             #[cfg(test)]
             Backend::Scripted(messages) => messages.next().unwrap_or(Ok(None)).map_err(Fault::Gpu)?,
         };
         Ok(match next {
-            Some(video) => self.take(video)?,
+            Some(frame) => self.take(frame)?,
             None => {
                 self.check_complete()?;
                 Next::End
@@ -193,7 +202,8 @@ impl SpanDecoder {
         })
     }
 
-    fn take(&mut self, video: frame::Video) -> Result<Next, MediaError> {
+    fn take(&mut self, frame: Frame) -> Result<Next, MediaError> {
+        let video = frame.video();
         let rank = match (&self.own, video.pts()) {
             (None, _) => Some(self.next_rank),
             (Some(own), Some(stamp)) => u32::try_from(stamp).ok().filter(|rank| own.contains(rank)),
@@ -202,7 +212,7 @@ impl SpanDecoder {
             }
         };
         let Some(rank) = rank else { return Ok(Next::Foreign) };
-        if ffi::is_damaged(&video) {
+        if ffi::is_damaged(video) {
             return Err(self.damaged("a picture could not be decoded without errors"));
         }
         if self.own.is_some() && rank < self.next_rank {
@@ -211,7 +221,7 @@ impl SpanDecoder {
         self.next_rank = rank + 1;
         self.has_leading = false;
         self.came.insert(rank, video.is_interlaced());
-        Ok(Next::Frame(DecodedFrame { rank, frame: Frame::new(video) }))
+        Ok(Next::Frame(DecodedFrame { rank, frame }))
     }
 
     /// Has software decode the span from its start where the GPU could not; whatever is wrong with

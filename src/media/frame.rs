@@ -49,6 +49,12 @@ impl Frame {
         &self.video
     }
 
+    /// To write to: nobody may have been told of the picture yet.
+    #[cfg(feature = "nvidia")]
+    pub(super) fn video_mut(&mut self) -> &mut Video {
+        &mut self.video
+    }
+
     /// Visible size in samples.
     pub fn size(&self) -> (u32, u32) {
         (self.video.width(), self.video.height())

@@ -54,5 +54,5 @@ pub use reader::{PacketReader, SpanPackets};
 pub use scale::{Picture, PictureFormat, Scaler};
 pub use scan::{probe, scan};
 pub use score::{Signature, cut_score};
-pub use slab::{Returns, Shape, Slab, SlabWriter};
+pub use slab::{FrameMemory, Returns, Shape, Slab, SlabWriter};
 pub use timing::{FrameTimes, Rational};

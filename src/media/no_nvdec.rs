@@ -1,11 +1,10 @@
 //! What stands for decoding on NVIDIA's GPUs in a build without it: there are none.
 
 use std::collections::BTreeSet;
-
-use ffmpeg_next::frame;
+use std::sync::Arc;
 
 use super::software::Source;
-use super::{GpuDecoder, GpuTrouble, MediaError};
+use super::{Frame, FrameMemory, GpuDecoder, GpuTrouble, MediaError};
 
 #[derive(Clone)]
 pub enum Device {}
@@ -17,11 +16,16 @@ pub(super) fn find(_: Option<&str>) -> (Vec<GpuDecoder>, Vec<MediaError>) {
 }
 
 impl GpuSpan {
-    pub fn start(gpu: &GpuDecoder, _: &Source, _: BTreeSet<u32>) -> Result<GpuSpan, GpuTrouble> {
+    pub fn start(
+        gpu: &GpuDecoder,
+        _: &Source,
+        _: BTreeSet<u32>,
+        _: Option<Arc<dyn FrameMemory>>,
+    ) -> Result<GpuSpan, GpuTrouble> {
         match gpu.device {}
     }
 
-    pub fn next(&mut self) -> Result<Option<frame::Video>, GpuTrouble> {
+    pub fn next(&mut self) -> Result<Option<Frame>, GpuTrouble> {
         match *self {}
     }
 }

@@ -1,16 +1,17 @@
-//! Memory for decoded pictures that several processes see: the one that decodes writes each
+//! Memory for decoded pictures that several processes can see: the one that decodes writes each
 //! picture there once, and those that encode read it where it lies. A slab whose pictures nobody
 //! sees any more goes back to its writer and is filled again: memory that the kernel has to clear
 //! and map first costs many times what writing a picture to it does.
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ffmpeg::format::Pixel;
 use ffmpeg_next as ffmpeg;
-use memmap2::{Mmap, MmapMut, MmapOptions};
+use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,7 @@ use super::{Frame, ffi};
 /// Rows and planes begin at multiples of this many bytes, as vector instructions like it.
 const ALIGN: usize = 64;
 /// Slabs that keep their memory while they wait to go back to their writer.
-const WAITING: usize = 2;
+const WAITING: usize = 6;
 
 /// A picture's format and size, by which both sides know how it lies in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,10 +42,14 @@ struct Layout {
 }
 
 impl Shape {
+    pub(super) fn new(format: Pixel, width: u32, height: u32) -> Shape {
+        let format = format.descriptor().map_or("none", |descriptor| descriptor.name());
+        Shape { format: format.to_owned(), width, height }
+    }
+
     pub fn of(frame: &Frame) -> Shape {
         let video = frame.video();
-        let format = video.format().descriptor().map_or("none", |descriptor| descriptor.name());
-        Shape { format: format.to_owned(), width: video.width(), height: video.height() }
+        Shape::new(video.format(), video.width(), video.height())
     }
 
     #[cfg(test)]
@@ -79,11 +84,18 @@ impl Shape {
     }
 }
 
+/// Where a decoder puts its pictures.
+pub trait FrameMemory: Send + Sync {
+    /// A picture with any content, which is one of the last `left` of its span.
+    fn blank(&self, shape: &Shape, left: usize) -> io::Result<Frame>;
+}
+
 /// Shared memory that can no longer change its size, so that no process can take it away from
 /// another that reads it.
 pub struct Slab {
     file: File,
-    map: Mmap,
+    /// Only its writer writes there, to places of which nobody has been told yet.
+    map: MmapRaw,
     /// What its writer calls it.
     number: u32,
     /// Where its number goes once nobody sees its pictures any more.
@@ -124,12 +136,6 @@ impl Drop for Slab {
     }
 }
 
-impl AsRef<[u8]> for Slab {
-    fn as_ref(&self) -> &[u8] {
-        &self.map
-    }
-}
-
 impl AsFd for Slab {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
@@ -139,23 +145,32 @@ impl AsFd for Slab {
 impl Slab {
     /// A slab that another process has made.
     pub fn open(handle: OwnedFd) -> io::Result<Arc<Slab>> {
-        Slab::map(handle.into(), 0, None)
+        Slab::read(handle.into(), 0, None)
     }
 
     /// A slab of which another process shall be told, by its `number`, when it can be filled again.
     pub fn lent(handle: OwnedFd, number: u32, returns: &Returns) -> io::Result<Arc<Slab>> {
-        Slab::map(handle.into(), number, Some(returns.clone()))
+        Slab::read(handle.into(), number, Some(returns.clone()))
     }
 
-    fn map(file: File, number: u32, returns: Option<Returns>) -> io::Result<Arc<Slab>> {
+    fn read(file: File, number: u32, returns: Option<Returns>) -> io::Result<Arc<Slab>> {
         let seals = rustix::fs::fcntl_get_seals(&file)?;
+        // They keep the mapped bytes there.
         if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "memory that may be taken away again"));
         }
-        // SAFETY: the seals keep the mapped bytes there; whoever has written a picture tells of it
-        // only afterwards, and writes there again only when told that nobody sees it any more.
-        let map = unsafe { Mmap::map(&file)? };
+        let map = MmapOptions::new().map_raw_read_only(&file)?;
         Ok(Arc::new(Slab { file, map, number, returns }))
+    }
+
+    /// Bytes of pictures that have been written; `None` where it has not so many.
+    pub fn bytes(&self, range: Range<usize>) -> Option<&[u8]> {
+        if range.start > range.end || range.end > self.map.len() {
+            return None;
+        }
+        // SAFETY: they are mapped as long as the slab is there. Whoever has written a picture tells of it only
+        // afterwards, and writes there again only when told that nobody sees it any more.
+        Some(unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(range.start), range.len()) })
     }
 
     /// What its writer calls it.
@@ -171,25 +186,24 @@ impl Slab {
 
     /// The picture at `offset`; `None` if there can be none.
     pub fn frame(self: &Arc<Slab>, offset: usize, shape: &Shape) -> Option<Frame> {
-        let mut layout = shape.layout()?;
+        let layout = shape.layout()?;
         if offset.checked_add(layout.bytes)? > self.map.len() {
             return None;
         }
-        for plane in layout.planes.iter_mut().filter(|plane| plane.stride > 0) {
-            plane.offset += offset;
-        }
-        // SAFETY: the layout was made for this format and size, and all of it lies within the
-        // slab, in which nothing is written over a picture that somebody sees.
-        let size = (shape.width, shape.height);
-        let video = unsafe { carry::frame_over(self, layout.format, size, &layout.planes)? };
+        // SAFETY: all of the layout lies within the slab, which the frame has a share of and in which nothing
+        // is written over a picture that somebody sees.
+        let video = unsafe {
+            let memory = self.map.as_mut_ptr().add(offset);
+            let size = (shape.width, shape.height);
+            carry::frame_over(Arc::clone(self), (memory, layout.bytes), layout.format, size, &layout.planes)?
+        };
         Some(Frame::in_slab(video, Arc::clone(self), offset))
     }
 }
 
-/// Fills slabs with pictures, one after the other.
+/// Fills a slab with pictures, one after the other.
 pub struct SlabWriter {
     slab: Arc<Slab>,
-    room: MmapMut,
     used: usize,
 }
 
@@ -201,9 +215,8 @@ impl SlabWriter {
         file.set_len(bytes as u64)?;
         rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
         // All of it will be written: to have its pages put in at once takes less time than one by one.
-        // SAFETY: nobody else has the file yet, and the seals keep its bytes there.
-        let room = unsafe { MmapOptions::new().populate().map_mut(&file)? };
-        Ok(SlabWriter { slab: Slab::map(file, number, None)?, room, used: 0 })
+        let map = MmapOptions::new().populate().map_raw(&file)?;
+        Ok(SlabWriter { slab: Arc::new(Slab { file, map, number, returns: None }), used: 0 })
     }
 
     /// Room for as many bytes as it has, whatever was there before. False, and no change, while this
@@ -221,13 +234,15 @@ impl SlabWriter {
     }
 
     pub fn bytes(&self) -> usize {
-        self.room.len()
+        self.slab.map.len()
     }
 
     /// A slab with these bytes.
     pub fn holding(bytes: &[u8]) -> io::Result<Arc<Slab>> {
         let mut writer = SlabWriter::new(bytes.len(), 0)?;
-        writer.room.copy_from_slice(bytes);
+        if let Some((_, room)) = writer.take(bytes.len()) {
+            room.copy_from_slice(bytes);
+        }
         Ok(writer.slab)
     }
 
@@ -235,11 +250,16 @@ impl SlabWriter {
         &self.slab
     }
 
+    /// A picture that is yet to be written, here; `None` if there is no room for it.
+    pub fn blank(&mut self, shape: &Shape) -> Option<Frame> {
+        let (offset, _) = self.take(shape.bytes()?)?;
+        self.slab.frame(offset, shape)
+    }
+
     /// Copies a picture in, and returns where it lies; `None` if there is no room for it.
     pub fn place(&mut self, frame: &Frame) -> Option<usize> {
         let layout = Shape::of(frame).layout()?;
-        let offset = self.used;
-        let room = self.room.get_mut(offset..offset.checked_add(layout.bytes)?)?;
+        let (offset, room) = self.take(layout.bytes)?;
         for (number, (plane, (row_bytes, rows))) in layout.planes.iter().zip(layout.visible).enumerate() {
             for row in 0..rows {
                 let bytes = ffi::row(frame.video(), number, row, row_bytes);
@@ -251,8 +271,55 @@ impl SlabWriter {
             let start = layout.planes[1].offset;
             room.get_mut(start..start + palette.len())?.copy_from_slice(&palette);
         }
-        self.used = (offset + layout.bytes).next_multiple_of(ALIGN);
         Some(offset)
+    }
+
+    /// So many bytes that nothing was put to yet, and where they are; `None` if there are not as many.
+    fn take(&mut self, bytes: usize) -> Option<(usize, &mut [u8])> {
+        let offset = self.used;
+        let end = offset.checked_add(bytes).filter(|&end| end <= self.slab.map.len())?;
+        self.used = end.next_multiple_of(ALIGN);
+        // SAFETY: they are mapped as long as the slab is there, for writing, since `new` has mapped it. From
+        // `used` on there is no picture: here or elsewhere nobody looks there before this writer goes on.
+        let room = unsafe { std::slice::from_raw_parts_mut(self.slab.map.as_mut_ptr().add(offset), bytes) };
+        Some((offset, room))
+    }
+}
+
+/// Memory for pictures of this process alone, filled again once the last who looks at a picture is done with
+/// it. Clones share it.
+#[cfg(feature = "nvidia")]
+#[derive(Clone, Default)]
+pub struct FramePool(Arc<Mutex<Vec<SlabWriter>>>);
+
+#[cfg(feature = "nvidia")]
+impl FrameMemory for FramePool {
+    fn blank(&self, shape: &Shape, _: usize) -> io::Result<Frame> {
+        /// Slabs that are kept, each for one picture, beside those with a picture that somebody looks at.
+        const MOST_FREE: usize = 8;
+        let too_large = || io::Error::new(io::ErrorKind::OutOfMemory, "no memory for a picture");
+        let bytes = shape.bytes().ok_or_else(too_large)?;
+        let mut writers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: no other process ever sees these.
+        let is_free = |writer: &mut SlabWriter| unsafe { writer.reuse() };
+        let fits = |writer: &mut SlabWriter| writer.bytes() == bytes && is_free(writer);
+        let found = (0..writers.len()).rfind(|&at| fits(&mut writers[at]));
+        let mut writer = match found {
+            Some(at) => writers.remove(at),
+            None => {
+                let mut free: usize = writers.iter_mut().map(|writer| usize::from(is_free(writer))).sum();
+                // The oldest first.
+                writers.retain_mut(|writer| {
+                    let goes = free > MOST_FREE && is_free(writer);
+                    free -= usize::from(goes);
+                    !goes
+                });
+                SlabWriter::new(bytes, 0)?
+            }
+        };
+        let blank = writer.blank(shape);
+        writers.push(writer);
+        blank.ok_or_else(too_large)
     }
 }
 
@@ -321,11 +388,34 @@ mod tests {
         assert!(unsafe { writer.reuse() });
     }
 
+    #[cfg(feature = "nvidia")]
+    #[test]
+    fn a_pool_fills_its_memory_again() {
+        let shape = Shape::named("yuv420p10le", 333, 77);
+        let pool = FramePool::default();
+        let place = |frame: &Frame| frame.place().map(|(slab, _)| slab.bytes(0..1).unwrap().as_ptr());
+        let (first, second) = (pool.blank(&shape, 2).unwrap(), pool.clone().blank(&shape, 1).unwrap());
+        assert_ne!(place(&first), place(&second));
+        let free = place(&first);
+        drop(first);
+        assert_eq!(place(&pool.blank(&shape, 1).unwrap()), free);
+        let other = pool.blank(&Shape::named("yuv420p", 333, 77), 1).unwrap();
+        assert_ne!(place(&other), free);
+        // Of those that nobody looks at few are kept once others are needed.
+        let many: Vec<Frame> = (0..20).map(|_| pool.blank(&shape, 1).unwrap()).collect();
+        assert!(pool.0.lock().unwrap().len() >= 20);
+        drop(many);
+        drop(pool.blank(&Shape::named("yuv420p", 64, 64), 1).unwrap());
+        assert!(pool.0.lock().unwrap().len() < 12);
+        drop(pool);
+        assert_eq!(place(&second).is_some(), second.size() == (333, 77), "it stays as long as it is looked at");
+    }
+
     #[test]
     fn slabs_that_wait_long_hold_no_memory() {
         let frame = picture(Pixel::YUV420P, 640, 480);
         let returns = Returns::default();
-        let mut writers: Vec<SlabWriter> = (0..6)
+        let mut writers: Vec<SlabWriter> = (0..8)
             .map(|number| SlabWriter::new(Shape::of(&frame).bytes().unwrap(), number).unwrap())
             .collect();
         for writer in &mut writers {
@@ -336,10 +426,10 @@ mod tests {
         let has_memory =
             |writer: &SlabWriter| rustix::fs::fstat(writer.slab().as_fd()).unwrap().st_blocks > 0;
         let held: Vec<bool> = writers.iter().map(has_memory).collect();
-        assert_eq!(held, [true, true, false, false, false, false]);
-        assert_eq!(returns.take(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(held, [true, true, true, true, true, true, false, false]);
+        assert_eq!(returns.take(), [0, 1, 2, 3, 4, 5, 6, 7]);
         // They are as good as new.
-        let last = &mut writers[5];
+        let last = &mut writers[7];
         // SAFETY: no other process has it.
         assert!(unsafe { last.reuse() });
         let offset = last.place(&frame).unwrap();

@@ -43,8 +43,7 @@ impl Sender {
     pub(super) fn add(&mut self, frame: &Frame, parcel: &mut Parcel) -> Option<()> {
         let shape = Shape::of(frame);
         let here = |slab: &Arc<Slab>, offset: usize| -> Option<Samples> {
-            let bytes: &[u8] = (**slab).as_ref();
-            Some(Samples::Here(bytes.get(offset..offset + shape.bytes()?)?.to_vec()))
+            Some(Samples::Here(slab.bytes(offset..offset + shape.bytes()?)?.to_vec()))
         };
         let copied;
         // A slab that goes back to its writer with the picture must not be seen any more then.

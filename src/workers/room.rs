@@ -3,18 +3,24 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::media::{Frame, Shape, SlabWriter};
+use crate::media::{Frame, FrameMemory, Shape, SlabWriter};
 
 /// Bytes of a slab, but for pictures that are larger: few enough that its memory is soon free again,
 /// which it is when its last picture has been encoded, and enough that open files do not run out.
-pub(super) const SLAB: usize = 32 << 20;
-/// Slabs that are kept to be filled again.
-const MOST_FREE: usize = 2;
+pub(super) const SLAB: usize = 16 << 20;
+/// Slabs that are kept to be filled again: what a span takes whose pictures are let go of as they come, as
+/// far as a GPU decodes ahead.
+const MOST_FREE: usize = 6;
 /// Slabs that are awaited. Each is an open file.
-const MOST_LENT: usize = 64;
+const MOST_LENT: usize = 128;
 
-pub(super) struct Room {
+/// Clones share it.
+#[derive(Clone)]
+pub(super) struct Room(Arc<Mutex<Slabs>>);
+
+struct Slabs {
     /// Whether the build sees the slabs, and not only what was copied out of them.
     shares: bool,
     current: Option<SlabWriter>,
@@ -27,34 +33,84 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn new(shares: bool) -> Room {
-        Room { shares, current: None, lent: VecDeque::new(), free: Vec::new(), next_number: 0 }
+        let slabs =
+            Slabs { shares, current: None, lent: VecDeque::new(), free: Vec::new(), next_number: 0 };
+        Room(Arc::new(Mutex::new(slabs)))
+    }
+
+    fn slabs(&self) -> MutexGuard<'_, Slabs> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a decoder may put its pictures itself: only where the build sees them there.
+    pub(super) fn memory(&self) -> Option<Arc<dyn FrameMemory>> {
+        self.slabs().shares.then(|| Arc::new(self.clone()) as Arc<dyn FrameMemory>)
     }
 
     /// The one copy of a decoded picture, which is one of the last `left` of its span.
-    pub(super) fn place(&mut self, frame: &Frame, left: usize) -> io::Result<Frame> {
+    pub(super) fn place(&self, frame: &Frame, left: usize) -> io::Result<Frame> {
         let shape = Shape::of(frame);
+        self.slabs().put(&shape, left, |writer| {
+            let offset = writer.place(frame)?;
+            writer.slab().frame(offset, &shape)
+        })
+    }
+
+    /// Puts no more pictures where those of the span lie: the build returns a slab once.
+    pub(super) fn close(&self) {
+        self.slabs().close();
+    }
+
+    /// Takes slabs back that the build does not see any more. Of some it may have been too long.
+    pub(super) fn take_back(&self, numbers: &[u32]) {
+        let mut slabs = self.slabs();
+        let Slabs { lent, free, .. } = &mut *slabs;
+        for number in numbers {
+            if let Some(at) = lent.iter().position(|writer| writer.slab().number() == *number) {
+                free.extend(lent.remove(at));
+            }
+        }
+        let too_many = free.len().saturating_sub(MOST_FREE);
+        free.drain(..too_many);
+    }
+
+    /// Lets go of memory that nobody sees.
+    pub(super) fn clear(&self) {
+        self.slabs().free.clear();
+    }
+}
+
+impl FrameMemory for Room {
+    fn blank(&self, shape: &Shape, left: usize) -> io::Result<Frame> {
+        self.slabs().put(shape, left, |writer| writer.blank(shape))
+    }
+}
+
+impl Slabs {
+    /// Has a picture of this shape put to where there is room for it.
+    fn put(
+        &mut self,
+        shape: &Shape,
+        left: usize,
+        put: impl Fn(&mut SlabWriter) -> Option<Frame>,
+    ) -> io::Result<Frame> {
         if !self.shares
             && let Some(writer) = &mut self.current
         {
             // SAFETY: no other process has the slab: the last picture's samples went with its message.
             unsafe { writer.reuse() };
         }
-        let offset = match self.current.as_mut().and_then(|writer| writer.place(frame)) {
-            Some(offset) => offset,
-            None => {
-                let each = shape.bytes().ok_or_else(no_room)?.next_multiple_of(64);
-                let pictures = if self.shares { (SLAB / each).clamp(1, left.max(1)) } else { 1 };
-                self.close();
-                let writer = self.fresh(each.saturating_mul(pictures))?;
-                self.current.insert(writer).place(frame).ok_or_else(no_room)?
-            }
-        };
-        let slab = self.current.as_ref().map(SlabWriter::slab);
-        slab.and_then(|slab| slab.frame(offset, &shape)).ok_or_else(no_room)
+        if let Some(frame) = self.current.as_mut().and_then(&put) {
+            return Ok(frame);
+        }
+        let each = shape.bytes().ok_or_else(no_room)?.next_multiple_of(64);
+        let pictures = if self.shares { (SLAB / each).clamp(1, left.max(1)) } else { 1 };
+        self.close();
+        let writer = self.fresh(each.saturating_mul(pictures))?;
+        put(self.current.insert(writer)).ok_or_else(no_room)
     }
 
-    /// Puts no more pictures where those of the span lie: the build returns a slab once.
-    pub(super) fn close(&mut self) {
+    fn close(&mut self) {
         if let Some(writer) = self.current.take().filter(|_| self.shares) {
             self.lent.push_back(writer);
         }
@@ -63,25 +119,9 @@ impl Room {
         }
     }
 
-    /// Takes slabs back that the build does not see any more. Of some it may have been too long.
-    pub(super) fn take_back(&mut self, numbers: &[u32]) {
-        for number in numbers {
-            if let Some(at) = self.lent.iter().position(|writer| writer.slab().number() == *number) {
-                self.free.extend(self.lent.remove(at));
-            }
-        }
-        let too_many = self.free.len().saturating_sub(MOST_FREE);
-        self.free.drain(..too_many);
-    }
-
-    /// Lets go of memory that nobody sees.
-    pub(super) fn clear(&mut self) {
-        self.free.clear();
-    }
-
     fn fresh(&mut self, bytes: usize) -> io::Result<SlabWriter> {
         // Not a large one for a few pictures, which would keep all of its memory.
-        let fits = |writer: &SlabWriter| (bytes..=bytes.saturating_mul(2)).contains(&writer.bytes());
+        let fits = |writer: &SlabWriter| (bytes..=bytes.saturating_mul(3)).contains(&writer.bytes());
         if let Some(at) = self.free.iter().rposition(fits) {
             let mut writer = self.free.swap_remove(at);
             // SAFETY: the build has returned it, and whom it showed the slab to has ended that job.
@@ -109,7 +149,7 @@ mod tests {
     }
 
     /// The number of the slab in which so many pictures of a span end up, one after the other.
-    fn span(room: &mut Room, frame: &Frame, pictures: usize) -> Vec<u32> {
+    fn span(room: &Room, frame: &Frame, pictures: usize) -> Vec<u32> {
         let placed = (0..pictures).map(|at| {
             let placed = room.place(frame, pictures - at).unwrap();
             assert_eq!(placed.digest(), frame.digest());
@@ -123,35 +163,35 @@ mod tests {
 
     #[test]
     fn slabs_that_came_back_are_filled_again() {
-        let mut room = Room::new(true);
+        let room = Room::new(true);
         let frame = picture(1920);
-        let first = span(&mut room, &frame, 25);
-        assert_eq!(first.len(), 3, "ten pictures fill one");
-        assert!(span(&mut room, &frame, 25).iter().all(|slab| !first.contains(slab)), "they are seen still");
+        let first = span(&room, &frame, 25);
+        assert_eq!(first.len(), 5, "five pictures fill one");
+        assert!(span(&room, &frame, 25).iter().all(|slab| !first.contains(slab)), "they are seen still");
         room.take_back(&first[..2]);
-        let third = span(&mut room, &frame, 25);
+        let third = span(&room, &frame, 25);
         assert_eq!(third.iter().filter(|slab| first.contains(slab)).count(), 2);
         // A large one is not taken for a small picture, nor one that nobody awaits.
         room.take_back(&third);
         room.take_back(&[77]);
-        assert!(!third.contains(&span(&mut room, &frame, 1)[0]));
+        assert!(!third.contains(&span(&room, &frame, 1)[0]));
         room.clear();
-        assert!(room.free.is_empty());
+        assert!(room.slabs().free.is_empty());
     }
 
     #[test]
     fn few_are_kept() {
-        let mut room = Room::new(true);
+        let room = Room::new(true);
         let frame = picture(16);
-        let slabs: Vec<u32> = (0..MOST_LENT + 9).flat_map(|_| span(&mut room, &frame, 1)).collect();
-        assert_eq!((slabs.len(), room.lent.len()), (MOST_LENT + 9, MOST_LENT));
+        let slabs: Vec<u32> = (0..MOST_LENT + 9).flat_map(|_| span(&room, &frame, 1)).collect();
+        assert_eq!((slabs.len(), room.slabs().lent.len()), (MOST_LENT + 9, MOST_LENT));
         room.take_back(&slabs);
-        assert_eq!((room.lent.len(), room.free.len()), (0, MOST_FREE));
+        assert_eq!((room.slabs().lent.len(), room.slabs().free.len()), (0, MOST_FREE));
     }
 
     #[test]
     fn what_is_copied_out_needs_one_slab() {
-        let mut room = Room::new(false);
-        assert_eq!(span(&mut room, &picture(1920), 25).len(), 1);
+        let room = Room::new(false);
+        assert_eq!(span(&room, &picture(1920), 25).len(), 1);
     }
 }

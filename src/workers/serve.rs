@@ -216,7 +216,9 @@ impl Server {
         let Some(parameters) = &self.parameters else { return Err(out_of_turn()) };
         let count = span.len();
         let opened = span.unpack(parameters).and_then(|span| match gpu {
-            Some(gpu) => SpanDecoder::on_gpu(span, threads, gpu),
+            Some(gpu) => {
+                SpanDecoder::on_gpu(span, threads, gpu, self.room.memory().filter(|_| frames))
+            }
             None => SpanDecoder::new(span, threads),
         });
         let mut decoding = match opened {
@@ -224,8 +226,11 @@ impl Server {
             Err(error) => return Ok((Err(error), failure)),
         };
         let end = self.send_pictures(&mut decoding, count)?;
+        let on_gpu = failure.or_else(|| decoding.on_gpu());
+        // It may be putting pictures there until it is gone.
+        drop(decoding);
         self.room.close();
-        Ok((end, failure.or_else(|| decoding.on_gpu())))
+        Ok((end, on_gpu))
     }
 
     /// Sends a span's pictures, of which there are `count` at most, as they are wanted.
@@ -253,7 +258,7 @@ impl Server {
                 while pictures.len() < wanted.min(BATCH) as usize && parcel.bytes < SLAB && end.is_none() {
                     match decoding.next_picture() {
                         Ok(Some(picture)) => {
-                            pictures.push(carry(&mut self.room, picture, to_come, &mut sender, &mut parcel)?);
+                            pictures.push(carry(&self.room, picture, to_come, &mut sender, &mut parcel)?);
                             to_come = to_come.saturating_sub(1);
                         }
                         Ok(None) => end = Some(Ok(())),
@@ -287,7 +292,7 @@ impl Server {
 
 /// A picture as it goes into a message; `left` are still to come with it.
 fn carry(
-    room: &mut Room,
+    room: &Room,
     picture: DecodedPicture,
     left: usize,
     sender: &mut Sender,
@@ -296,7 +301,7 @@ fn carry(
     let DecodedPicture { rank, digest, signature, frame } = picture;
     let frame = match frame {
         Some(frame) => {
-            let frame = room.place(&frame, left)?;
+            let frame = if frame.place().is_some() { frame } else { room.place(&frame, left)? };
             sender.add(&frame, parcel).ok_or_else(no_room)?;
             parcel.pictures.pop()
         }

@@ -8,7 +8,7 @@ use super::*;
 use crate::media::{FrameDigest, PacketReader, scan};
 
 /// A frame, the end, or why the GPU brings no more.
-pub(super) type Message = Result<Option<frame::Video>, GpuTrouble>;
+pub(super) type Message = Result<Option<Frame>, GpuTrouble>;
 
 const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media/flower_960x540_2997_aac.mp4");
 
@@ -44,7 +44,7 @@ fn pictures() -> Vec<Message> {
     while let Some(decoded) = decoder.next_frame().unwrap() {
         let mut video = decoded.frame.video().clone();
         video.set_pts(Some(decoded.rank.into()));
-        pictures.push(Ok(Some(video)));
+        pictures.push(Ok(Some(Frame::new(video))));
     }
     pictures
 }

@@ -50,26 +50,28 @@ pub(in crate::media) struct PlanePlace {
     pub stride: usize,
 }
 
-/// A frame over `memory`, which stays as long as the frame does. The frame is only read.
+/// A frame over memory that is there as long as its `owner`, of which the frame has a share. FFmpeg only
+/// reads it.
 ///
 /// # Safety
 ///
-/// Every plane that the format has must lie within `memory`, with as many rows of `stride` bytes
-/// as a picture of this size has, and nothing may change these bytes while the frame lives.
-pub(in crate::media) unsafe fn frame_over<M: AsRef<[u8]> + Send + Sync + 'static>(
-    memory: &Arc<M>,
+/// The address must have as many bytes as are told, every plane that the format has must lie within them,
+/// with as many rows of `stride` bytes as a picture of this size has, and nothing may change them but through
+/// the frame while it lives.
+pub(in crate::media) unsafe fn frame_over<O: Send + Sync + 'static>(
+    owner: Arc<O>,
+    (memory, bytes): (*mut u8, usize),
     format: Pixel,
     (width, height): (u32, u32),
     planes: &[PlanePlace; 4],
 ) -> Option<frame::Video> {
     /// Lets go of the memory when FFmpeg has let go of the frame.
-    unsafe extern "C" fn let_go<M>(owner: *mut c_void, _: *mut u8) {
+    unsafe extern "C" fn let_go<O>(owner: *mut c_void, _: *mut u8) {
         // SAFETY: `owner` is what `Arc::into_raw` gave below, and FFmpeg frees a buffer once.
-        drop(unsafe { Arc::from_raw(owner.cast::<M>().cast_const()) });
+        drop(unsafe { Arc::from_raw(owner.cast::<O>().cast_const()) });
     }
-    let bytes: &[u8] = (**memory).as_ref();
     // SAFETY: the frame is made here and owned by the value that is returned; pointers into the
-    // memory stay valid as the buffer holds a share of it; the buffer is marked as read-only, so
+    // memory stay valid as the buffer holds a share of its owner; the buffer is marked as read-only, so
     // FFmpeg copies before it writes.
     unsafe {
         let raw = ffi::av_frame_alloc();
@@ -77,12 +79,11 @@ pub(in crate::media) unsafe fn frame_over<M: AsRef<[u8]> + Send + Sync + 'static
             return None;
         }
         let video = frame::Video::wrap(raw);
-        let owner = Arc::into_raw(Arc::clone(memory)).cast_mut().cast::<c_void>();
-        let start = bytes.as_ptr().cast_mut();
+        let owner = Arc::into_raw(owner).cast_mut().cast::<c_void>();
         let flags = ffi::AV_BUFFER_FLAG_READONLY;
-        let buffer = ffi::av_buffer_create(start, bytes.len(), Some(let_go::<M>), owner, flags);
+        let buffer = ffi::av_buffer_create(memory, bytes, Some(let_go::<O>), owner, flags);
         if buffer.is_null() {
-            drop(Arc::from_raw(owner.cast::<M>().cast_const()));
+            drop(Arc::from_raw(owner.cast::<O>().cast_const()));
             return None;
         }
         (*raw).buf[0] = buffer;
@@ -91,7 +92,7 @@ pub(in crate::media) unsafe fn frame_over<M: AsRef<[u8]> + Send + Sync + 'static
         (*raw).width = i32::try_from(width).ok()?;
         (*raw).height = i32::try_from(height).ok()?;
         for (number, plane) in planes.iter().enumerate().filter(|(_, plane)| plane.stride > 0) {
-            (*raw).data[number] = start.add(plane.offset);
+            (*raw).data[number] = memory.add(plane.offset);
             (*raw).linesize[number] = i32::try_from(plane.stride).ok()?;
         }
         Some(video)

@@ -5,7 +5,6 @@
 //! are turned into frames and looked at.
 
 mod ffi;
-mod frame_pool;
 mod nal;
 mod plan;
 mod semi_planar;
@@ -16,17 +15,17 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use ffmpeg::{Packet, frame};
+use ffmpeg::Packet;
 use ffmpeg_next as ffmpeg;
 
-use super::MediaError;
 use super::gpu::{GpuCodec, GpuDecoder, GpuTrouble};
+use super::slab::FramePool;
 use super::software::Source;
+use super::{Frame, FrameMemory, MediaError, Shape};
 use crate::nvidia::{
     Codec, DecoderCaps, Gpu, Nvdec, NvidiaError, Picture, PictureSink, VideoDecoder, VideoFormat, gpus,
 };
 use ffi::AnnexB;
-use frame_pool::FramePool;
 use plan::Plan;
 use shows::Shows;
 
@@ -114,7 +113,7 @@ fn trouble(error: NvidiaError) -> GpuTrouble {
 }
 
 /// A picture, the end, or why there are no more.
-type Message = Result<Option<frame::Video>, GpuTrouble>;
+type Message = Result<Option<Frame>, GpuTrouble>;
 
 /// A span being decoded on a GPU.
 pub(super) struct GpuSpan {
@@ -125,15 +124,21 @@ pub(super) struct GpuSpan {
 
 impl GpuSpan {
     /// `wanted` are the ranks of the pictures that must come, of packets that begin with a
-    /// random-access point and all have ranks.
-    pub fn start(gpu: &GpuDecoder, source: &Source, wanted: BTreeSet<u32>) -> Result<GpuSpan, GpuTrouble> {
+    /// random-access point and all have ranks. They come to lie in this memory, or in some of the GPU's own.
+    pub fn start(
+        gpu: &GpuDecoder,
+        source: &Source,
+        wanted: BTreeSet<u32>,
+        memory: Option<Arc<dyn FrameMemory>>,
+    ) -> Result<GpuSpan, GpuTrouble> {
         let plan = Plan::new(&gpu.device.can, source, wanted)?;
-        let (nvdec, frames) = (Arc::clone(&gpu.device.nvdec), gpu.device.frames.clone());
+        let nvdec = Arc::clone(&gpu.device.nvdec);
+        let memory = memory.unwrap_or_else(|| Arc::new(gpu.device.frames.clone()));
         let (sender, pictures) = sync_channel(AHEAD);
         let thread = std::thread::Builder::new()
             .name("nvdec".to_owned())
             .spawn(move || {
-                let end = decode(&nvdec, frames, plan, &sender).map(|()| None);
+                let end = decode(&nvdec, memory, plan, &sender).map(|()| None);
                 // Where nobody listens any more nobody cares how it ended.
                 let _ = sender.send(end);
             })
@@ -162,7 +167,7 @@ impl Drop for GpuSpan {
 /// Decodes the span and sends its pictures.
 fn decode(
     nvdec: &Arc<Nvdec>,
-    frames: FramePool,
+    memory: Arc<dyn FrameMemory>,
     plan: Plan,
     pictures: &SyncSender<Message>,
 ) -> Result<(), GpuTrouble> {
@@ -170,7 +175,8 @@ fn decode(
     // A span may begin where its packets do not repeat them.
     let mut headers = filter.as_ref().map(AnnexB::headers).unwrap_or_default();
     let mut entered = false;
-    let sink = Sink { wanted, expected, frames, pictures: pictures.clone() };
+    let shape = Shape::new(expected.format, expected.width, expected.height);
+    let sink = Sink { wanted, expected, shape, memory, pictures: pictures.clone() };
     let mut decoder = VideoDecoder::new(nvdec, codec, sink).map_err(trouble)?;
     for packet in packets {
         let stamp = packet.pts().unwrap_or(0);
@@ -215,7 +221,8 @@ struct Sink {
     /// Ranks of pictures that have not come.
     wanted: BTreeSet<u32>,
     expected: plan::Expected,
-    frames: FramePool,
+    shape: Shape,
+    memory: Arc<dyn FrameMemory>,
     pictures: SyncSender<Message>,
 }
 
@@ -240,13 +247,13 @@ impl PictureSink for Sink {
 
     fn picture(&mut self, mut picture: Picture<'_>) -> Result<(), NvidiaError> {
         self.take(picture.stamp)?;
-        let plan::Expected { format, width, height, bit_depth } = self.expected;
-        let video = self.frames.frame(format, width, height);
         // Memory is short, and software, which decodes the rest, will say so.
-        let mut video = video.map_err(|_| NvidiaError::Stopped)?;
-        semi_planar::fill(&mut video, &picture.download()?, bit_depth);
+        let frame = self.memory.blank(&self.shape, self.wanted.len() + 1);
+        let mut frame = frame.map_err(|_| NvidiaError::Stopped)?;
+        let video = frame.video_mut();
         video.set_pts(Some(picture.stamp));
-        self.pictures.send(Ok(Some(video))).map_err(|_| NvidiaError::Stopped)
+        semi_planar::fill(video, &picture.download()?, self.expected.bit_depth);
+        self.pictures.send(Ok(Some(frame))).map_err(|_| NvidiaError::Stopped)
     }
 }
 
@@ -259,8 +266,8 @@ mod tests {
         let (pictures, _) = sync_channel(1);
         let format = ffmpeg::format::Pixel::YUV420P;
         let expected = plan::Expected { format, width: 2, height: 2, bit_depth: 8 };
-        let frames = FramePool::default();
-        let mut sink = Sink { wanted: [2, 3, 5, 6].into(), expected, frames, pictures };
+        let (shape, memory) = (Shape::new(format, 2, 2), Arc::new(FramePool::default()));
+        let mut sink = Sink { wanted: [2, 3, 5, 6].into(), expected, shape, memory, pictures };
         assert!(!sink.wants(1) && !sink.wants(4) && !sink.wants(-1));
         assert_eq!([2, 3, 5].map(|stamp| sink.take(stamp)), [Ok(()), Ok(()), Ok(())]);
         assert!(!sink.wants(5), "came already");
