@@ -30,6 +30,12 @@ pub struct GpuAbout {
 }
 
 impl GpuAbout {
+    /// Spans that it should be given at a time. An engine stands still while a span begins and ends, unless
+    /// it has another.
+    pub fn spans_at_a_time(&self) -> usize {
+        2 * self.engines as usize
+    }
+
     /// Whether it may be given spans of a track. It still decides for each.
     pub fn decodes(&self, track: &VideoTrack) -> bool {
         let name = match track.codec.as_str() {

@@ -186,7 +186,10 @@ impl<'a> Scheduler<'a> {
     /// What became of a span on a GPU.
     fn see_gpu(&mut self, gpu: usize, on_gpu: &OnGpu) {
         match on_gpu {
-            OnGpu::Did => self.outcome.spans_on_gpus += 1,
+            OnGpu::Did => {
+                self.outcome.spans_on_gpus += 1;
+                self.slots.gpu_did(gpu);
+            }
             OnGpu::Declined(reason) => tracing::info!("a span was decoded in software: {reason}"),
             OnGpu::Failed(reason) => {
                 if self.slots.gpu_failed(gpu) {

@@ -42,7 +42,17 @@ pub(super) struct Slots {
 struct GpuSlots {
     about: GpuAbout,
     taken: usize,
+    /// Whether it has decoded a span.
+    proven: bool,
     retired: bool,
+}
+
+impl GpuSlots {
+    /// Decoders that it may have at a time. Each is a process that opens the GPU, which takes a moment: few
+    /// films are long enough for all of them, and nothing comes of them where the GPU turns a film down.
+    fn limit(&self) -> usize {
+        if self.proven { self.about.spans_at_a_time() } else { self.about.engines as usize }
+    }
 }
 
 struct ExecutorSlots {
@@ -111,16 +121,21 @@ impl Slots {
         self.cpus_taken + devices.chain(gpus).sum::<usize>()
     }
 
-    /// A GPU that decodes joins in, with a slot for each of its engines. Returns how many those are.
+    /// A GPU that decodes joins in. Returns how many slots it will have at most.
     pub(super) fn add_gpu(&mut self, about: GpuAbout) -> usize {
-        let engines = about.engines as usize;
-        self.gpus.push(GpuSlots { about, taken: 0, retired: false });
-        engines
+        let slots = about.spans_at_a_time();
+        self.gpus.push(GpuSlots { about, taken: 0, proven: false, retired: false });
+        slots
+    }
+
+    /// A GPU has decoded a span.
+    pub(super) fn gpu_did(&mut self, number: usize) {
+        self.gpus[number].proven = true;
     }
 
     /// GPUs with a decoder that is free.
     pub(super) fn free_gpus(&self) -> Vec<usize> {
-        let is_free = |gpu: &GpuSlots| !gpu.retired && gpu.taken < gpu.about.engines as usize;
+        let is_free = |gpu: &GpuSlots| !gpu.retired && gpu.taken < gpu.limit();
         (0..self.gpus.len()).filter(|&number| is_free(&self.gpus[number])).collect()
     }
 
@@ -354,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_takes_a_span_for_each_engine() {
+    fn a_gpu_takes_a_span_for_each_engine_and_then_another() {
         let about = |engines| GpuAbout {
             name: "a GPU".to_owned(),
             uuid: format!("GPU-{engines}"),
@@ -362,7 +377,7 @@ mod tests {
             codecs: Vec::new(),
         };
         let mut slots = Slots::new(1, &[], Vec::new());
-        assert_eq!([7, 1].map(|engines| slots.add_gpu(about(engines))), [7, 1]);
+        assert_eq!([7, 1].map(|engines| slots.add_gpu(about(engines))), [14, 2]);
         let fill = |slots: &mut Slots, gpu| {
             let mut taken = 0;
             while slots.has_free(Slot::Decoder(gpu)) {
@@ -372,7 +387,9 @@ mod tests {
             taken
         };
         assert_eq!((fill(&mut slots, 0), fill(&mut slots, 1)), (7, 1));
-        assert_eq!(slots.taken(), 8);
+        slots.gpu_did(1);
+        assert_eq!((fill(&mut slots, 0), fill(&mut slots, 1)), (0, 1));
+        assert_eq!(slots.taken(), 9);
         slots.release(Slot::Decoder(0));
         assert!(slots.gpu_failed(0) && !slots.gpu_failed(0), "it is news once");
         assert_eq!((fill(&mut slots, 0), slots.free_gpus()), (0, vec![]));
