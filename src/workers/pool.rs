@@ -74,34 +74,46 @@ impl WorkerPool {
     /// The GPUs that decode, as a worker sees them, and what is wrong with others: this process does
     /// not touch their driver. An error tells why that is not known.
     pub fn gpus(&self) -> Result<(Vec<GpuAbout>, Vec<String>), String> {
-        match self.ask(&Request::Gpus)? {
+        match self.started(&Request::Gpus)?.1 {
             Reply::Gpus(found, problems) => Ok((found, problems)),
             _ => Err(UNEXPECTED.to_owned()),
         }
     }
 
+    /// Has one more worker ready itself for decoding on the GPU with this UUID, which takes a good part of a
+    /// second. An error tells why none does.
+    pub fn open_gpu(&self, uuid: &str) -> Result<(), String> {
+        let (process, reply) = self.started(&Request::OpenGpu(uuid.to_owned()))?;
+        match reply {
+            Reply::GpuOpened(opened) => opened?,
+            _ => return Err(UNEXPECTED.to_owned()),
+        }
+        self.give_back(Role::Device(uuid.to_owned()), process);
+        Ok(())
+    }
+
     /// Which of these encoders a worker finds.
     pub(super) fn find(&self, slots: usize, encoders: &BTreeSet<&str>) -> Result<Encoders, String> {
         let names = encoders.iter().map(|&name| name.to_owned()).collect();
-        match self.ask(&Request::Find(slots, names))? {
+        match self.started(&Request::Find(slots, names))?.1 {
             Reply::Found(found) => found.map_err(|failure| failure.message),
             _ => Err(UNEXPECTED.to_owned()),
         }
     }
 
-    /// Asks a worker what this machine has. It opens devices for that, and is not kept.
-    fn ask(&self, request: &Request) -> Result<Reply, String> {
+    /// A new worker, and what it says to this. What opens devices to find out what there is, is not kept.
+    fn started(&self, request: &Request) -> Result<(WorkerProcess, Reply), String> {
         let patience = self.options.patience.min(ON_A_DEVICE);
         let ask = || {
             let mut process = self.start()?;
             process.send(request, &[], patience)?;
-            process.answer(patience)
+            let (reply, _) = process.answer(patience)?;
+            Ok((process, reply))
         };
-        match ask() {
-            Ok((reply, _)) => Ok(reply),
-            Err(Loss::Cancelled) => Err("interrupted".to_owned()),
-            Err(Loss::Gone(what)) => Err(what),
-        }
+        ask().map_err(|loss| match loss {
+            Loss::Cancelled => "interrupted".to_owned(),
+            Loss::Gone(what) => what,
+        })
     }
 
     /// Ends those that have nothing to do.

@@ -47,6 +47,8 @@ pub(super) enum Request {
     Returned(Vec<u32>),
     /// Which GPUs there are that decode.
     Gpus,
+    /// The GPU with this UUID is to be readied for decoding.
+    OpenGpu(String),
     /// Which of these encoders there are, with so many slots.
     Find(usize, BTreeSet<String>),
     Scan(PathBuf),
@@ -95,6 +97,8 @@ pub(super) enum Reply {
     DecodeEnded(Result<(), MediaError>, Option<OnGpu>),
     /// Those that decode, and what is wrong with others.
     Gpus(Vec<GpuAbout>, Vec<String>),
+    /// It decodes, or why it does not.
+    GpuOpened(Result<(), String>),
     Found(Result<Encoders, Failure>),
     Scanned(Result<Box<Index>, MediaError>),
     /// The next samples of a sound.

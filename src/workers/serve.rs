@@ -84,6 +84,10 @@ pub fn serve(shares_memory: bool) -> io::Result<()> {
                 let problems = problems.iter().map(ToString::to_string).collect();
                 server.reply(&Reply::Gpus(found, problems), &Parcel::default())?;
             }
+            Request::OpenGpu(uuid) => {
+                let opened = server.open_gpu(&uuid);
+                server.reply(&Reply::GpuOpened(opened), &Parcel::default())?;
+            }
             Request::Find(slots, names) => {
                 let wanted = names.iter().map(String::as_str).collect();
                 let found = executors::found_here(slots, Wanted::Named(&wanted));
@@ -196,6 +200,14 @@ impl Server {
         told.map(|()| outcome)
     }
 
+    /// Readies a GPU for decoding, unless it is that already.
+    fn open_gpu(&mut self, uuid: &str) -> Result<(), String> {
+        if self.gpu.as_ref().is_none_or(|gpu| gpu.uuid != uuid) {
+            self.gpu = media::gpu_decoder(uuid).map_err(|error| error.to_string())?;
+        }
+        self.gpu.as_ref().map(|_| ()).ok_or_else(|| format!("there is no GPU {uuid} that decodes"))
+    }
+
     /// An error is one of the conversation; what is wrong with the span is within.
     fn decode(&mut self, request: DecodeRequest) -> io::Result<(Result<(), MediaError>, Option<OnGpu>)> {
         let DecodeRequest { span, threads, frames, gpu } = request;
@@ -205,13 +217,7 @@ impl Server {
                 Err(error) => return Ok((Err(error), None)),
             }
         }
-        let mut failure = None;
-        if let Some(uuid) = gpu.as_ref().filter(|_| self.gpu.is_none()) {
-            match media::gpu_decoder(uuid) {
-                Ok(found) => self.gpu = found,
-                Err(error) => failure = Some(OnGpu::Failed(error.to_string())),
-            }
-        }
+        let failure = gpu.as_ref().and_then(|uuid| self.open_gpu(uuid).err()).map(OnGpu::Failed);
         let gpu = self.gpu.as_ref().filter(|found| gpu.as_ref() == Some(&found.uuid));
         let Some(parameters) = &self.parameters else { return Err(out_of_turn()) };
         let count = span.len();
