@@ -93,7 +93,7 @@ pub enum Next {
         node: NodeIndex,
         frames: Arc<ChunkFrames>,
     },
-    /// Nothing runs that would free memory: frames that are kept without an encode must go.
+    /// Nothing runs or waits that would free memory: frames that are kept and in no chunk must go.
     LetGo,
 }
 
@@ -191,10 +191,13 @@ impl ReadyQueue {
         self.next_encode(chunk, place, demand, open)
     }
 
-    /// Takes out all encodes that wait.
+    /// Takes out all encodes that wait, and lets go of their frames: they may never run.
     pub fn take_encodes(&mut self) -> Vec<NodeIndex> {
-        self.at_hand.clear();
-        std::mem::take(&mut self.encodes).into_values().flatten().map(|(_, node)| node).collect()
+        let encodes = std::mem::take(&mut self.encodes);
+        for chunk in std::mem::take(&mut self.at_hand) {
+            self.review(chunk);
+        }
+        encodes.into_values().flatten().map(|(_, node)| node).collect()
     }
 
     fn next_encode(
@@ -286,8 +289,9 @@ impl ReadyQueue {
         let keep = self.has_room_to_keep(demand);
         if !keep {
             if frames <= self.budget / 4 && self.kept > 0 {
-                // What is kept becomes encodes, or it must make room.
-                return (!busy).then_some(Next::LetGo);
+                // What is kept becomes encodes, or it must make room. Chunks have become encodes, or will as
+                // soon as those are looked up: who they are for will come.
+                return (!busy && self.resident.is_empty()).then_some(Next::LetGo);
             }
             if busy && self.used.saturating_add(decoder) > self.budget {
                 return None;

@@ -191,7 +191,11 @@ impl Scheduler<'_> {
                         }
                     }
                 }
-                Next::LetGo => self.let_go(),
+                Next::LetGo => {
+                    if !self.let_go() {
+                        return None;
+                    }
+                }
             }
         }
     }

@@ -46,14 +46,17 @@ impl Scheduler<'_> {
         self.ready.let_go(bytes);
     }
 
-    /// Makes room: kept frames that are no chunk yet will be decoded again.
-    pub(super) fn let_go(&mut self) {
+    /// Makes room: kept frames that are no chunk yet will be decoded again. False where there were none.
+    pub(super) fn let_go(&mut self) -> bool {
+        let mut dropped = 0;
         for title in 0..self.titles.len() {
             if let Some(cutting) = &mut self.titles[title].cutting {
                 let frames = cutting.drop_frames();
                 self.let_go_of(title, frames);
+                dropped += frames;
             }
         }
+        dropped > 0
     }
 
     /// A span has been decoded.

@@ -459,3 +459,6 @@ impl<'a> Scheduler<'a> {
 fn no_run() -> Run {
     Run { slot: 0, start: Duration::ZERO, wall: Duration::ZERO }
 }
+
+#[cfg(test)]
+mod tests;

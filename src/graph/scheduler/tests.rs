@@ -1,0 +1,306 @@
+//! Whole builds of one clip, with codecs and devices that do what a test wants of them.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use super::{Outcome, Scheduler, Settings};
+use crate::cache::{LocalCache, Tiers};
+use crate::executors::{Blame, EncodeJob, EncoderSettings, Executor, Failure, Rav1e, Report};
+use crate::graph::event::{Event, Kind};
+use crate::graph::prepare::Tools;
+use crate::graph::work::Worker;
+use crate::media::{
+    self, AudioSink, Codecs, CodecsHere, DecodeOptions, DecodedPicture, Decoding, GpuAbout, GpuCodec, Index,
+    MediaError, OnGpu, Scaler, SoundSource, SoundWindow, SpanPackets,
+};
+
+/// Six spans, all but the last as long as each other.
+const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media/friday_640x480_30_aac.mp4");
+const SPANS: usize = 6;
+/// Builds and what they wait for take a few seconds; what takes this long hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Keeps others waiting until it is opened.
+#[derive(Default)]
+struct Gate {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn open(&self) {
+        *self.is_open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        let is_open = self.is_open.lock().unwrap();
+        let waited = self.opened.wait_timeout_while(is_open, PATIENCE, |is_open| !*is_open).unwrap();
+        assert!(!waited.1.timed_out(), "a gate that nobody opens");
+    }
+}
+
+/// A device that is rav1e, but for what `before` says of an attempt, by its number from 0.
+struct Device<F> {
+    rav1e: Rav1e,
+    attempts: AtomicUsize,
+    before: F,
+}
+
+fn device(before: impl Fn(usize) -> Result<(), Failure> + Send + Sync + 'static) -> Vec<Arc<dyn Executor>> {
+    vec![Arc::new(Device { rav1e: Rav1e::new(1), attempts: AtomicUsize::new(0), before })]
+}
+
+fn refused() -> Failure {
+    Failure { blame: Blame::Refused, message: "no session".to_owned() }
+}
+
+impl<F: Fn(usize) -> Result<(), Failure> + Send + Sync> Executor for Device<F> {
+    fn name(&self) -> &str {
+        "device"
+    }
+
+    fn encoder(&self) -> &str {
+        "nvenc"
+    }
+
+    fn identity(&self) -> String {
+        "a device".to_owned()
+    }
+
+    fn slots(&self) -> usize {
+        1
+    }
+
+    fn is_device(&self) -> bool {
+        true
+    }
+
+    fn encode(&self, job: &EncodeJob<'_>) -> Report {
+        let mut settings = job.settings.clone();
+        settings.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 1 };
+        let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
+        let outcome = (self.before)(attempt)
+            .and_then(|()| self.rav1e.encode(&EncodeJob { settings: &settings, ..*job }).outcome);
+        Report { outcome, wall: Duration::ZERO, executor: "device".to_owned() }
+    }
+}
+
+/// The codecs of this process, which stand for a GPU, too.
+struct Player;
+
+impl Codecs for Player {
+    fn scan(&self, path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaError> {
+        CodecsHere.scan(path, cancelled)
+    }
+
+    fn open(&self, span: SpanPackets, options: &DecodeOptions) -> Result<Box<dyn Decoding>, MediaError> {
+        let on_gpu = options.gpu.is_some();
+        Ok(Box::new(Playing { inner: CodecsHere.open(span, options)?, on_gpu }))
+    }
+
+    fn sound(
+        &self,
+        sound: &SoundSource,
+        cancelled: &dyn Fn() -> bool,
+        sink: &mut AudioSink<'_>,
+    ) -> Result<i64, MediaError> {
+        CodecsHere.sound(sound, cancelled, sink)
+    }
+
+    fn encode_sound(&self, window: SoundWindow) -> Result<Vec<Vec<u8>>, MediaError> {
+        CodecsHere.encode_sound(window)
+    }
+}
+
+struct Playing {
+    inner: Box<dyn Decoding>,
+    on_gpu: bool,
+}
+
+impl Decoding for Playing {
+    fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
+        self.inner.next_picture()
+    }
+
+    fn on_gpu(&self) -> Option<OnGpu> {
+        self.on_gpu.then_some(OnGpu::Did)
+    }
+}
+
+/// A GPU with one engine, which decodes the clip.
+fn gpu() -> GpuAbout {
+    let codec = GpuCodec { name: "H.264".into(), bit_depth: 8, max: (4096, 4096) };
+    GpuAbout { name: "a GPU".to_owned(), uuid: "GPU-1".to_owned(), engines: 1, codecs: vec![codec] }
+}
+
+/// What a build has, besides one slot of the CPUs.
+struct Parts {
+    codecs: Arc<dyn Codecs>,
+    executors: Vec<Arc<dyn Executor>>,
+    gpus: Vec<GpuAbout>,
+    /// Spans for which there is memory, of which half is for frames.
+    spans: u64,
+    keep_going: bool,
+    cooling: Vec<Duration>,
+    cancelled: Arc<AtomicBool>,
+    told: Box<dyn Fn(&Event) + Send>,
+}
+
+impl Default for Parts {
+    fn default() -> Parts {
+        Parts {
+            codecs: Arc::new(CodecsHere),
+            executors: vec![Arc::new(Rav1e::new(1))],
+            gpus: Vec::new(),
+            spans: 100,
+            keep_going: false,
+            cooling: vec![Duration::from_millis(10); 10],
+            cancelled: Arc::default(),
+            told: Box::new(|_| ()),
+        }
+    }
+}
+
+struct Built {
+    outcome: Outcome,
+    decoded_frames: u64,
+}
+
+impl Built {
+    fn ran(&self, kind: Kind) -> u64 {
+        self.outcome.counts.get(&kind).map_or(0, |counts| counts.ran)
+    }
+
+    fn assert_well(&self) {
+        let failures: Vec<_> = self.outcome.failures.iter().map(|failure| &failure.message).collect();
+        assert!(failures.is_empty() && self.outcome.summaries.len() == 1, "{failures:?}");
+    }
+}
+
+/// Builds the clip for one rung. A build that does not come to an end fails the test.
+fn build(folder: &Path, parts: Parts) -> Built {
+    fs::copy(CLIP, folder.join("clip.mp4")).unwrap();
+    let encoder = parts.executors[0].encoder().to_owned();
+    let spec = format!(
+        "[title]\nsource = \"clip.mp4\"\noutput = \"out\"\n[encoder.rav1e]\nspeed = 10\n\
+         [segments]\nmode = \"fixed\"\ntarget = \"500ms\"\n\
+         [[rung]]\nname = \"a\"\nheight = 36\nencoder = \"{encoder}\"\n"
+    );
+    fs::write(folder.join("ladder.toml"), spec).unwrap();
+    let folder = folder.to_owned();
+    let (sender, built) = channel();
+    std::thread::spawn(move || sender.send(run(&folder, parts)));
+    built.recv_timeout(PATIENCE).expect("the build ends")
+}
+
+fn run(folder: &Path, parts: Parts) -> Built {
+    media::init();
+    let ladder = crate::spec::load(&folder.join("ladder.toml")).unwrap();
+    let track = media::scan(&folder.join("clip.mp4"), &|| false).unwrap().video;
+    assert_eq!(track.spans.len(), SPANS);
+    let frames = track.spans.iter().map(|span| span.end - span.first).max().unwrap();
+    let tools = Tools {
+        demuxer: media::demuxer_library(),
+        decoder: media::decoder_library(),
+        scaler: Scaler::identity(),
+        resampler: media::resampler_identity(),
+        encoders: parts
+            .executors
+            .iter()
+            .map(|one| (one.encoder().to_owned(), vec![one.identity()]))
+            .collect(),
+        opus: media::opus_library().to_owned(),
+    };
+    let worker = Worker {
+        cache: Arc::new(Tiers::from(LocalCache::open(&folder.join("cache")).unwrap())),
+        executors: parts.executors,
+        unusable: Vec::new(),
+        codecs: parts.codecs,
+        decoded: Arc::default(),
+        pool: None,
+        host: String::new(),
+        hard_links: false,
+        cancelled: parts.cancelled,
+    };
+    let settings = Settings {
+        jobs: 1,
+        memory: parts.spans * frames * track.frame_bytes(),
+        keep_going: parts.keep_going,
+        dry_run: false,
+        expand: false,
+        unpublished: false,
+        sources: None,
+        gauges: false,
+        executors: None,
+        workers: None,
+        gpu_decoding: false,
+        hard_links: false,
+        cooling: parts.cooling,
+    };
+    let mut scheduler = Scheduler::new(&ladder, Arc::new(worker), tools, settings, &*parts.told).unwrap();
+    scheduler.take_gpus(Ok((parts.gpus, Vec::new())));
+    scheduler.run();
+    Built { decoded_frames: scheduler.decoded_frames(), outcome: std::mem::take(&mut scheduler.outcome) }
+}
+
+/// Opens a gate when so many spans have been decoded.
+fn when_decoded(spans: usize, gate: &Arc<Gate>) -> Box<dyn Fn(&Event) + Send> {
+    let (gate, decoded) = (Arc::clone(gate), AtomicUsize::new(0));
+    Box::new(move |event| {
+        if matches!(event, Event::Finished { kind: Kind::Decode, .. })
+            && decoded.fetch_add(1, Ordering::SeqCst) + 1 == spans
+        {
+            gate.open();
+        }
+    })
+}
+
+/// Encodes whose device is asked again later have all the memory that there is for frames: there is nothing
+/// to do until then.
+#[test]
+fn a_device_is_waited_for_while_memory_is_full() {
+    let (folder, gate) = (tempfile::tempdir().unwrap(), Arc::new(Gate::default()));
+    let told = when_decoded(2, &gate);
+    let executors = device(move |attempt| {
+        gate.pass();
+        if attempt == 0 { Err(refused()) } else { Ok(()) }
+    });
+    build(folder.path(), Parts { executors, told, spans: 4, ..Parts::default() }).assert_well();
+}
+
+/// What a device that is given up was to encode makes room for what does not depend on it.
+#[test]
+fn frames_that_nobody_can_encode_are_let_go() {
+    let (folder, gate) = (tempfile::tempdir().unwrap(), Arc::new(Gate::default()));
+    let told = when_decoded(2, &gate);
+    let executors = device(move |_| {
+        gate.pass();
+        Err(refused())
+    });
+    let cooling = Vec::new();
+    let parts = Parts { executors, told, spans: 4, keep_going: true, cooling, ..Parts::default() };
+    let built = build(folder.path(), parts);
+    assert!(
+        built.outcome.failures.iter().all(|failure| failure.message.contains("no encoder is left")
+            || failure.message.contains("no session"))
+    );
+    assert_eq!(built.ran(Kind::Decode), SPANS as u64, "all of it was decoded");
+}
+
+/// A GPU that has decoded as far ahead as there is memory for lets the CPUs encode: what it has decoded is
+/// not decoded again.
+#[test]
+fn a_gpu_that_is_ahead_waits_for_the_cpus() {
+    let folder = tempfile::tempdir().unwrap();
+    let codecs = Arc::new(Player);
+    let built = build(folder.path(), Parts { codecs, gpus: vec![gpu()], spans: 4, ..Parts::default() });
+    built.assert_well();
+    assert!(built.outcome.spans_on_gpus > 0);
+    let frames = media::scan(Path::new(CLIP), &|| false).unwrap().video.packets;
+    assert_eq!(built.decoded_frames, frames, "each once");
+}
