@@ -33,7 +33,7 @@ pub use outcome::Outcome;
 use super::error::StepError;
 use super::event::{Event, FailureReport, Origin, Run};
 use super::prepare::Tools;
-use super::ready::{Demand, Id, ReadyQueue};
+use super::ready::{Id, ReadyQueue, RunningDecode, RunningEncode};
 use super::step::{Node, State, Step};
 use super::title::{Graph, Title};
 use super::work::{Made, Payload, Worker};
@@ -69,9 +69,9 @@ pub struct Settings {
 
 /// What a step that runs has taken, besides its slot.
 enum Taken {
-    /// Memory, whether the frames are kept, and the GPU that it is done on.
-    Decode(Demand, bool, Option<usize>),
-    Encode(Demand, Way),
+    /// And the GPU that it is done on.
+    Decode(RunningDecode, Option<usize>),
+    Encode(RunningEncode, Way),
 }
 
 pub struct Scheduler<'a> {
@@ -277,14 +277,12 @@ impl<'a> Scheduler<'a> {
         let Node { title, step, .. } = self.graph[id];
         let mut way = None;
         match self.taken.remove(&id) {
-            Some(Taken::Encode(demand, taken)) => {
+            Some(Taken::Encode(running, taken)) => {
                 way = Some(taken);
-                if let Step::Encode { piece, .. } = step {
-                    self.ready.encode_ended((title, piece), demand);
-                }
+                self.ready.encode_ended(running);
             }
-            Some(Taken::Decode(demand, kept, gpu)) => {
-                self.decode_ended(title, demand, kept, &made);
+            Some(Taken::Decode(running, gpu)) => {
+                self.ready.decode_ended(running);
                 if let (Some(gpu), Ok(Made { payload: Payload::Span(.., Some(on_gpu)), .. })) = (gpu, &made) {
                     self.see_gpu(gpu, on_gpu);
                 }

@@ -169,6 +169,8 @@ impl Default for Parts {
 struct Built {
     outcome: Outcome,
     decoded_frames: u64,
+    /// Bytes that are counted as taken in the end.
+    taken: u64,
 }
 
 impl Built {
@@ -179,6 +181,7 @@ impl Built {
     fn assert_well(&self) {
         let failures: Vec<_> = self.outcome.failures.iter().map(|failure| &failure.message).collect();
         assert!(failures.is_empty() && self.outcome.summaries.len() == 1, "{failures:?}");
+        assert_eq!(self.taken, 0);
     }
 }
 
@@ -245,7 +248,11 @@ fn run(folder: &Path, parts: Parts) -> Built {
     let mut scheduler = Scheduler::new(&ladder, Arc::new(worker), tools, settings, &*parts.told).unwrap();
     scheduler.take_gpus(Ok((parts.gpus, Vec::new())));
     scheduler.run();
-    Built { decoded_frames: scheduler.decoded_frames(), outcome: std::mem::take(&mut scheduler.outcome) }
+    Built {
+        decoded_frames: scheduler.decoded_frames(),
+        taken: scheduler.ready.used(),
+        outcome: std::mem::take(&mut scheduler.outcome),
+    }
 }
 
 /// Opens a gate when so many spans have been decoded.
