@@ -253,6 +253,11 @@ impl ChunkFrames {
         ChunkFrames { source, chunk, frames: Mutex::new(Some(Arc::new(frames))), too_many: false, _room }
     }
 
+    /// Whether they are those of this chunk.
+    pub fn are_of(&self, chunk: &Piece) -> bool {
+        self.chunk.identity == chunk.identity
+    }
+
     /// Runs `encode` with the chunk's pictures. An error that ended the pictures comes before what
     /// `encode` made of it.
     pub fn with<T>(

@@ -209,6 +209,20 @@ impl ReadyQueue {
         encodes.into_values().flatten().map(|(_, node)| node).collect()
     }
 
+    /// A title's tracks are taken back. Those of its encodes that run have their frames until they end.
+    pub fn forget_tracks(&mut self, title: usize) {
+        let is_other = |id: &Id| id.0 != title;
+        self.sounds.retain(|sound, _| is_other(sound));
+        self.encodes.retain(|chunk, _| is_other(chunk));
+        self.at_hand.retain(is_other);
+        self.resident.retain(|chunk, _| is_other(chunk));
+    }
+
+    /// A title's spans are taken back.
+    pub fn forget_spans(&mut self, title: usize) {
+        self.decodes.retain(|span, _| span.0 != title);
+    }
+
     fn next_encode(
         &mut self,
         chunk: Id,
@@ -332,9 +346,12 @@ impl ReadyQueue {
     }
 
     /// Tells that an encode has ended; the last one of a chunk lets go of its frames.
-    pub fn encode_ended(&mut self, RunningEncode { chunk, .. }: RunningEncode) {
+    pub fn encode_ended(&mut self, RunningEncode { chunk, frames, .. }: RunningEncode) {
         self.encoding -= 1;
-        if let Some(resident) = self.resident.get_mut(&chunk) {
+        // Another chunk may have its number, in a title that was cut anew.
+        if let Some(resident) = self.resident.get_mut(&chunk)
+            && Arc::ptr_eq(&resident.frames, &frames)
+        {
             resident.running -= 1;
         }
         self.review(chunk);

@@ -42,7 +42,9 @@ impl Scheduler<'_> {
         if self.slots.taken() == 0 && self.slots.asked_again().is_none() && !self.stopping {
             // What nobody can encode any more fails when it is looked at again.
             for id in self.ready.take_encodes() {
-                self.look_again(id);
+                if matches!(self.graph[id].state, State::Queued(_)) {
+                    self.look_again(id);
+                }
             }
         }
         if self.settings.gauges {
@@ -216,10 +218,14 @@ impl Scheduler<'_> {
         frames: &Arc<ChunkFrames>,
         slot: Slot,
     ) -> Result<Option<(Job, Way)>, StepError> {
-        let Node { title, step: Step::Encode { track, .. }, state: State::Queued(_), .. } = self.graph[id]
+        let Node { title, step: Step::Encode { track, piece }, state: State::Queued(_), .. } = self.graph[id]
         else {
             return Ok(None);
         };
+        // What is filed under a key must be made of what the key names.
+        if !frames.are_of(self.titles[title].piece(track, piece)?) {
+            return Err(StepError::internal("the frames at hand are those of another chunk"));
+        }
         let Some(way) = way(&self.titles, &self.graph, &self.slots, id, slot) else {
             // Who was to make it has been retired meanwhile.
             self.look_again(id);

@@ -175,6 +175,7 @@ impl Scheduler<'_> {
     }
 
     fn drop_tracks(&mut self, number: usize) {
+        self.ready.forget_tracks(number);
         let nodes: Vec<NodeIndex> = self.titles[number].ungrow_tracks(&self.graph);
         for node in nodes {
             if !matches!(self.graph[node].state, State::Done { .. } | State::Failed) {

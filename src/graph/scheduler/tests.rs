@@ -1,5 +1,7 @@
 //! Whole builds of one clip, with codecs and devices that do what a test wants of them.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,14 +10,17 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use super::{Outcome, Scheduler, Settings};
-use crate::cache::{LocalCache, Tiers};
+use crate::cache::{Digest, LocalCache, Tiers};
 use crate::executors::{Blame, EncodeJob, EncoderSettings, Executor, Failure, Rav1e, Report};
 use crate::graph::event::{Event, Kind};
+use crate::graph::film::Piece;
+use crate::graph::frames::{ChunkFrames, FrameSource, Kept};
+use crate::graph::memory::Memory;
 use crate::graph::prepare::Tools;
 use crate::graph::work::Worker;
 use crate::media::{
     self, AudioSink, Codecs, CodecsHere, DecodeOptions, DecodedPicture, Decoding, GpuAbout, GpuCodec, Index,
-    MediaError, OnGpu, Scaler, SoundSource, SoundWindow, SpanPackets,
+    MediaError, OnGpu, PacketReader, Scaler, SoundSource, SoundWindow, SpanPackets,
 };
 
 /// Six spans, all but the last as long as each other.
@@ -90,17 +95,39 @@ impl<F: Fn(usize) -> Result<(), Failure> + Send + Sync> Executor for Device<F> {
     }
 }
 
-/// The codecs of this process, which stand for a GPU, too.
-struct Player;
+/// How a span is decoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Play {
+    Well,
+    /// Every two pictures change places.
+    Otherwise,
+    /// It does not decode by itself.
+    Damaged,
+}
 
-impl Codecs for Player {
+/// The codecs of this process, but for what `play` says of each span that a decode step opens, by the
+/// number of those before it.
+struct Player<F> {
+    opened: AtomicUsize,
+    play: F,
+}
+
+fn player(play: impl Fn(usize, &DecodeOptions) -> Play + Send + Sync + 'static) -> Arc<dyn Codecs> {
+    Arc::new(Player { opened: AtomicUsize::new(0), play })
+}
+
+impl<F: Fn(usize, &DecodeOptions) -> Play + Send + Sync> Codecs for Player<F> {
     fn scan(&self, path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaError> {
         CodecsHere.scan(path, cancelled)
     }
 
     fn open(&self, span: SpanPackets, options: &DecodeOptions) -> Result<Box<dyn Decoding>, MediaError> {
+        let play = match options.at_once {
+            true => (self.play)(self.opened.fetch_add(1, Ordering::SeqCst), options),
+            false => Play::Well,
+        };
         let on_gpu = options.gpu.is_some();
-        Ok(Box::new(Playing { inner: CodecsHere.open(span, options)?, on_gpu }))
+        Ok(Box::new(Playing { inner: CodecsHere.open(span, options)?, play, on_gpu, second: None }))
     }
 
     fn sound(
@@ -119,12 +146,32 @@ impl Codecs for Player {
 
 struct Playing {
     inner: Box<dyn Decoding>,
+    play: Play,
     on_gpu: bool,
+    /// Of two pictures that have changed places, the one that comes second.
+    second: Option<DecodedPicture>,
 }
 
 impl Decoding for Playing {
     fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
-        self.inner.next_picture()
+        match self.play {
+            Play::Well => self.inner.next_picture(),
+            Play::Damaged => {
+                Err(MediaError::Damaged { path: CLIP.into(), detail: "it cannot be entered here".to_owned() })
+            }
+            Play::Otherwise => {
+                if let Some(second) = self.second.take() {
+                    return Ok(Some(second));
+                }
+                let Some(mut first) = self.inner.next_picture()? else { return Ok(None) };
+                if let Some(mut second) = self.inner.next_picture()? {
+                    std::mem::swap(&mut first, &mut second);
+                    std::mem::swap(&mut first.rank, &mut second.rank);
+                    self.second = Some(second);
+                }
+                Ok(Some(first))
+            }
+        }
     }
 
     fn on_gpu(&self) -> Option<OnGpu> {
@@ -132,17 +179,24 @@ impl Decoding for Playing {
     }
 }
 
-/// A GPU with one engine, which decodes the clip.
-fn gpu() -> GpuAbout {
+/// Gives a build a GPU with one engine, which decodes the clip.
+fn with_gpu(scheduler: &mut Scheduler<'_>) {
     let codec = GpuCodec { name: "H.264".into(), bit_depth: 8, max: (4096, 4096) };
-    GpuAbout { name: "a GPU".to_owned(), uuid: "GPU-1".to_owned(), engines: 1, codecs: vec![codec] }
+    let (name, uuid) = ("a GPU".to_owned(), "GPU-1".to_owned());
+    scheduler.take_gpus(Ok((vec![GpuAbout { name, uuid, engines: 1, codecs: vec![codec] }], Vec::new())));
+}
+
+/// The media files of a build, which are named by their content.
+fn published(folder: &Path) -> BTreeSet<OsString> {
+    fs::read_dir(folder.join("out/a")).unwrap().map(|file| file.unwrap().file_name()).collect()
 }
 
 /// What a build has, besides one slot of the CPUs.
 struct Parts {
     codecs: Arc<dyn Codecs>,
     executors: Vec<Arc<dyn Executor>>,
-    gpus: Vec<GpuAbout>,
+    /// What is done to the scheduler before it runs.
+    before: Box<dyn FnOnce(&mut Scheduler<'_>) + Send>,
     /// Spans for which there is memory, of which half is for frames.
     spans: u64,
     keep_going: bool,
@@ -156,7 +210,7 @@ impl Default for Parts {
         Parts {
             codecs: Arc::new(CodecsHere),
             executors: vec![Arc::new(Rav1e::new(1))],
-            gpus: Vec::new(),
+            before: Box::new(|_| ()),
             spans: 100,
             keep_going: false,
             cooling: vec![Duration::from_millis(10); 10],
@@ -246,7 +300,7 @@ fn run(folder: &Path, parts: Parts) -> Built {
         cooling: parts.cooling,
     };
     let mut scheduler = Scheduler::new(&ladder, Arc::new(worker), tools, settings, &*parts.told).unwrap();
-    scheduler.take_gpus(Ok((parts.gpus, Vec::new())));
+    (parts.before)(&mut scheduler);
     scheduler.run();
     Built {
         decoded_frames: scheduler.decoded_frames(),
@@ -304,10 +358,121 @@ fn frames_that_nobody_can_encode_are_let_go() {
 #[test]
 fn a_gpu_that_is_ahead_waits_for_the_cpus() {
     let folder = tempfile::tempdir().unwrap();
-    let codecs = Arc::new(Player);
-    let built = build(folder.path(), Parts { codecs, gpus: vec![gpu()], spans: 4, ..Parts::default() });
+    let parts =
+        Parts { codecs: player(|_, _| Play::Well), before: Box::new(with_gpu), spans: 4, ..Parts::default() };
+    let built = build(folder.path(), parts);
     built.assert_well();
     assert!(built.outcome.spans_on_gpus > 0);
     let frames = media::scan(Path::new(CLIP), &|| false).unwrap().video.packets;
     assert_eq!(built.decoded_frames, frames, "each once");
+}
+
+/// The clip's third span does not decode by itself, so it is decoded as a whole, and comes out otherwise than
+/// its first spans did by themselves. Their encodes wait for a device, which is at the first of them until
+/// `is_time`. Returns what was built.
+fn build_cut_anew(
+    folder: &Path,
+    spans: u64,
+    is_time: impl Fn(&Event) -> bool + Send + 'static,
+) -> BTreeSet<OsString> {
+    let gate = Arc::new(Gate::default());
+    let opened = Arc::clone(&gate);
+    let parts = Parts {
+        codecs: player(|number, _| match number {
+            0 | 1 => Play::Otherwise,
+            2 => Play::Damaged,
+            _ => Play::Well,
+        }),
+        executors: device(move |attempt| {
+            if attempt == 0 {
+                gate.pass();
+            }
+            Ok(())
+        }),
+        told: Box::new(move |event| {
+            if is_time(event) {
+                opened.open();
+            }
+        }),
+        spans,
+        ..Parts::default()
+    };
+    build(folder, parts).assert_well();
+    published(folder)
+}
+
+/// What an undamaged build makes of it.
+fn build_plainly() -> BTreeSet<OsString> {
+    let folder = tempfile::tempdir().unwrap();
+    build(folder.path(), Parts { executors: device(|_| Ok(())), ..Parts::default() }).assert_well();
+    published(folder.path())
+}
+
+/// Frames of a cut that was given up are no frames of the one that came after it.
+#[test]
+fn a_film_that_is_cut_anew_is_encoded_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    // There is memory for the frames of three spans, but not to keep the whole.
+    let is_time = |event: &Event| matches!(event, Event::Cut { .. });
+    assert_eq!(build_cut_anew(folder.path(), 8, is_time), build_plainly());
+}
+
+/// The same where the new cut has its chunks from the frames of the decode.
+#[test]
+fn a_film_may_be_cut_anew_while_a_chunk_of_it_is_encoded() {
+    let (folder, films) = (tempfile::tempdir().unwrap(), AtomicUsize::new(0));
+    let is_time =
+        move |event: &Event| matches!(event, Event::Film { .. }) && films.fetch_add(1, Ordering::SeqCst) == 1;
+    assert_eq!(build_cut_anew(folder.path(), 100, is_time), build_plainly());
+}
+
+/// A span that nobody wants any more when it has been decoded leaves no frames behind.
+#[test]
+fn frames_that_come_too_late_take_no_memory() {
+    let (folder, gate) = (tempfile::tempdir().unwrap(), Arc::new(Gate::default()));
+    let codecs = player(move |number, options| match (number, &options.gpu) {
+        (0 | 1, Some(_)) => Play::Damaged,
+        (0 | 1, None) => {
+            gate.pass();
+            Play::Well
+        }
+        // The whole, on the GPU.
+        _ => {
+            gate.open();
+            Play::Well
+        }
+    });
+    build(folder.path(), Parts { codecs, before: Box::new(with_gpu), ..Parts::default() }).assert_well();
+}
+
+/// Whatever went wrong before: nothing is filed that was made of other frames than its key names.
+#[test]
+fn frames_of_another_chunk_are_never_encoded() {
+    let folder = tempfile::tempdir().unwrap();
+    let parts = Parts {
+        executors: device(|_| Ok(())),
+        before: Box::new(|scheduler| {
+            let track = Arc::new(media::scan(Path::new(CLIP), &|| false).unwrap().video);
+            let codecs: Arc<dyn Codecs> = Arc::new(CodecsHere);
+            let span = PacketReader::open(Path::new(CLIP), Arc::clone(&track)).unwrap().read_span(0).unwrap();
+            let options = DecodeOptions { threads: 1, frames: true, ..DecodeOptions::default() };
+            let mut decoding = codecs.open(span, &options).unwrap();
+            let pictures = std::iter::from_fn(|| decoding.next_picture().unwrap()).take(15);
+            let kept = pictures.map(|picture| Kept {
+                frame: Arc::new(picture.frame.unwrap()),
+                room: Memory::default().keep(0),
+            });
+            let kept = kept.collect();
+            let source = FrameSource::new(Path::new(CLIP), track, (codecs, Arc::default()), &[15], 1);
+            let (durations, identity) = (vec![(15, 1)], Digest::of(b"another"));
+            let piece = Piece { first: 0, frames: 15, start: 0, durations, identity };
+            scheduler.ready.settle((0, 0), Arc::new(ChunkFrames::here(Arc::new(source), piece, kept)));
+        }),
+        // No span's frames are kept, so that nothing takes their place.
+        spans: 3,
+        ..Parts::default()
+    };
+    let built = build(folder.path(), parts);
+    let told = &built.outcome.failures[0].message;
+    assert_eq!(told, "internal error: the frames at hand are those of another chunk");
 }
