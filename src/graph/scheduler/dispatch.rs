@@ -306,7 +306,7 @@ fn takes(titles: &[Title], graph: &Graph, slots: &Slots, id: NodeIndex, slot: Sl
     match (step, slot) {
         (Step::DecodeSpan { .. }, Slot::Decoder(gpu)) => {
             let track = titles[title].index.as_ref().map(|index| &index.video);
-            track.is_some_and(|track| slots.gpu(gpu).decodes(track))
+            track.is_some_and(|track| slots.gpu_takes(gpu, title, track))
         }
         (Step::DecodeSpan { .. }, slot) => slot == Slot::Cpu,
         _ => way(titles, graph, slots, id, slot).is_some(),

@@ -183,11 +183,20 @@ impl<'a> Scheduler<'a> {
         self.taken.values().filter(is_its).count()
     }
 
-    /// What became of a span on a GPU.
-    fn see_gpu(&mut self, gpu: usize, on_gpu: &OnGpu) {
+    /// What became of a title's span on a GPU.
+    fn see_gpu(&mut self, gpu: usize, title: usize, on_gpu: &OnGpu) {
         match on_gpu {
-            OnGpu::Did => self.outcome.spans_on_gpus += 1,
-            OnGpu::Declined(reason) => tracing::info!("a span was decoded in software: {reason}"),
+            OnGpu::Did => {
+                self.outcome.spans_on_gpus += 1;
+                self.slots.gpu_did(gpu, title);
+            }
+            OnGpu::Declined(reason) => {
+                tracing::info!("a span was decoded in software: {reason}");
+                if self.slots.gpu_declined(gpu, title) {
+                    let (gpu, title) = (&self.slots.gpu(gpu).name, &self.titles[title].name);
+                    tracing::info!("{gpu} is given no more of {title}");
+                }
+            }
             OnGpu::Failed(reason) => {
                 if self.slots.gpu_failed(gpu) {
                     self.warn(format!("{} decodes no more: {reason}", self.slots.gpu(gpu).name));
@@ -284,7 +293,7 @@ impl<'a> Scheduler<'a> {
             Some(Taken::Decode(running, gpu)) => {
                 self.ready.decode_ended(running);
                 if let (Some(gpu), Ok(Made { payload: Payload::Span(.., Some(on_gpu)), .. })) = (gpu, &made) {
-                    self.see_gpu(gpu, on_gpu);
+                    self.see_gpu(gpu, title, on_gpu);
                 }
             }
             None => {}

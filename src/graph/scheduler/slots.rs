@@ -11,7 +11,7 @@ use petgraph::graph::NodeIndex;
 use crate::executors::{EncodeSettings, Executor};
 use crate::graph::rung::Choice;
 use crate::graph::track::Track;
-use crate::media::GpuAbout;
+use crate::media::{GpuAbout, VideoTrack};
 
 /// A slot's kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,9 @@ pub(super) enum Slot {
 const MOST_FAILURES: u32 = 3;
 /// And a chunk on which one fails this often is not given to it any more.
 const MOST_ATTEMPTS: u32 = 3;
+/// A title of which a GPU declines so many spans in a row is not for it: software would decode them in
+/// slots that are not the CPUs'.
+const MOST_DECLINED: u32 = 3;
 
 pub(super) struct Slots {
     cpus: usize,
@@ -43,6 +46,8 @@ struct GpuSlots {
     about: GpuAbout,
     taken: usize,
     retired: bool,
+    /// By title, how many spans in a row it has declined.
+    declined: HashMap<usize, u32>,
 }
 
 struct ExecutorSlots {
@@ -114,7 +119,7 @@ impl Slots {
     /// A GPU that decodes joins in, with a slot for each of its engines. Returns how many those are.
     pub(super) fn add_gpu(&mut self, about: GpuAbout) -> usize {
         let engines = about.engines as usize;
-        self.gpus.push(GpuSlots { about, taken: 0, retired: false });
+        self.gpus.push(GpuSlots { about, taken: 0, retired: false, declined: HashMap::new() });
         engines
     }
 
@@ -126,6 +131,24 @@ impl Slots {
 
     pub(super) fn gpu(&self, number: usize) -> &GpuAbout {
         &self.gpus[number].about
+    }
+
+    /// Whether a GPU may be given spans of a title, of which this is the track.
+    pub(super) fn gpu_takes(&self, number: usize, title: usize, track: &VideoTrack) -> bool {
+        let GpuSlots { about, declined, .. } = &self.gpus[number];
+        about.decodes(track) && declined.get(&title).is_none_or(|&declined| declined < MOST_DECLINED)
+    }
+
+    /// A GPU has decoded a span of a title.
+    pub(super) fn gpu_did(&mut self, number: usize, title: usize) {
+        self.gpus[number].declined.remove(&title);
+    }
+
+    /// A GPU has declined a span of a title. Returns whether it was one too many.
+    pub(super) fn gpu_declined(&mut self, number: usize, title: usize) -> bool {
+        let declined = self.gpus[number].declined.entry(title).or_default();
+        *declined += 1;
+        *declined == MOST_DECLINED
     }
 
     /// A GPU or its driver has failed. Returns whether that is news.
@@ -374,6 +397,10 @@ mod tests {
         assert_eq!((fill(&mut slots, 0), fill(&mut slots, 1)), (7, 1));
         assert_eq!(slots.taken(), 8);
         slots.release(Slot::Decoder(0));
+        // Three in a row, of the same title.
+        assert_eq!([0, 0, 1].map(|title| slots.gpu_declined(0, title)), [false; 3]);
+        slots.gpu_did(0, 0);
+        assert_eq!([0, 0, 0, 0].map(|title| slots.gpu_declined(0, title)), [false, false, true, false]);
         assert!(slots.gpu_failed(0) && !slots.gpu_failed(0), "it is news once");
         assert_eq!((fill(&mut slots, 0), slots.free_gpus()), (0, vec![]));
     }

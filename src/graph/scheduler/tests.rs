@@ -103,6 +103,8 @@ enum Play {
     Otherwise,
     /// It does not decode by itself.
     Damaged,
+    /// Not by the GPU.
+    Declined,
 }
 
 /// The codecs of this process, but for what `play` says of each span that a decode step opens, by the
@@ -155,7 +157,7 @@ struct Playing {
 impl Decoding for Playing {
     fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
         match self.play {
-            Play::Well => self.inner.next_picture(),
+            Play::Well | Play::Declined => self.inner.next_picture(),
             Play::Damaged => {
                 Err(MediaError::Damaged { path: CLIP.into(), detail: "it cannot be entered here".to_owned() })
             }
@@ -175,7 +177,11 @@ impl Decoding for Playing {
     }
 
     fn on_gpu(&self) -> Option<OnGpu> {
-        self.on_gpu.then_some(OnGpu::Did)
+        let became = match self.play {
+            Play::Declined => OnGpu::Declined("not for a GPU".to_owned()),
+            _ => OnGpu::Did,
+        };
+        self.on_gpu.then_some(became)
     }
 }
 
@@ -365,6 +371,25 @@ fn a_gpu_that_is_ahead_waits_for_the_cpus() {
     assert!(built.outcome.spans_on_gpus > 0);
     let frames = media::scan(Path::new(CLIP), &|| false).unwrap().video.packets;
     assert_eq!(built.decoded_frames, frames, "each once");
+}
+
+/// A GPU that declines a film's spans is given no more of them: software decodes those in slots of the CPUs.
+#[test]
+fn a_gpu_that_declines_a_film_is_left_alone() {
+    let (folder, gate) = (tempfile::tempdir().unwrap(), Arc::new(Gate::default()));
+    let (told, on_gpu) = (when_decoded(3, &gate), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&on_gpu);
+    let codecs = player(move |_, options| {
+        match options.gpu {
+            Some(_) => drop(count.fetch_add(1, Ordering::SeqCst)),
+            // The CPU takes long over its first.
+            None => gate.pass(),
+        }
+        Play::Declined
+    });
+    build(folder.path(), Parts { codecs, told, before: Box::new(with_gpu), ..Parts::default() })
+        .assert_well();
+    assert_eq!(on_gpu.load(Ordering::SeqCst), 3);
 }
 
 /// The clip's third span does not decode by itself, so it is decoded as a whole, and comes out otherwise than
