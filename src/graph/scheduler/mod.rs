@@ -15,7 +15,7 @@ mod workers;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use petgraph::Direction;
 use petgraph::graph::NodeIndex;
@@ -66,6 +66,9 @@ pub struct Settings {
     /// How long a device without room is left alone, each time in a row.
     pub cooling: Vec<Duration>,
 }
+
+/// How soon a build that only waits notices that it is to stop.
+const NOTICE: Duration = Duration::from_millis(100);
 
 /// What a step that runs has taken, besides its slot.
 enum Taken {
@@ -238,7 +241,7 @@ impl<'a> Scheduler<'a> {
                 continue;
             }
             // All that has come by now, so that it is looked up together and slots that are free are filled.
-            let mut message = self.workers.next(again);
+            let mut message = self.workers.next(self.until(again));
             while let Some(next) = message {
                 self.take_message(next);
                 message = self.workers.next_now();
@@ -264,6 +267,12 @@ impl<'a> Scheduler<'a> {
             });
         }
         self.close();
+    }
+
+    /// How long to wait for a message, at most. What runs notices by itself that the build is to stop.
+    fn until(&self, again: Option<Instant>) -> Option<Instant> {
+        let runs = self.slots.taken() > 0;
+        again.map(|again| if runs { again } else { again.min(Instant::now() + NOTICE) })
     }
 
     fn take_message(&mut self, message: Message) {

@@ -298,7 +298,7 @@ fn run(folder: &Path, parts: Parts) -> Built {
         expand: false,
         unpublished: false,
         sources: None,
-        gauges: false,
+        gauges: true,
         executors: None,
         workers: None,
         gpu_decoding: false,
@@ -390,6 +390,27 @@ fn a_gpu_that_declines_a_film_is_left_alone() {
     build(folder.path(), Parts { codecs, told, before: Box::new(with_gpu), ..Parts::default() })
         .assert_well();
     assert_eq!(on_gpu.load(Ordering::SeqCst), 3);
+}
+
+/// The CPUs wait for a device, and for nothing that runs, when the build is told to stop.
+#[test]
+fn a_build_that_waits_can_be_stopped() {
+    let (folder, cancelled) = (tempfile::tempdir().unwrap(), Arc::new(AtomicBool::new(false)));
+    let stop = Arc::clone(&cancelled);
+    let parts = Parts {
+        executors: device(|_| Err(refused())),
+        cooling: vec![Duration::from_secs(3600)],
+        // Told after slots have been filled.
+        told: Box::new(move |event| {
+            if matches!(event, Event::Gauges { queued: 1.., running: 0, .. }) {
+                stop.store(true, Ordering::SeqCst);
+            }
+        }),
+        cancelled,
+        ..Parts::default()
+    };
+    let built = build(folder.path(), parts);
+    assert!(built.outcome.interrupted && built.outcome.failures.is_empty());
 }
 
 /// The clip's third span does not decode by itself, so it is decoded as a whole, and comes out otherwise than
