@@ -5,30 +5,29 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::media::{Frame, VideoTrack};
+use crate::media::VideoTrack;
 
 use super::chunking::ChunkPolicy;
 use super::film::{Assembler, DecodedSpan, Film, Piece, Timing};
+use super::frames::Kept;
 
 pub struct Cutting {
     assembler: Assembler,
     /// Spans that have come before one that lies before them.
     arrived: BTreeMap<usize, (DecodedSpan, Frames)>,
     /// Frames that are in no chunk yet; `None` for those that were not kept.
-    loose: VecDeque<Option<Arc<Frame>>>,
+    loose: VecDeque<Option<Kept>>,
     chunks: Vec<Piece>,
 }
 
 /// A span's frames, if they were kept.
-pub type Frames = Option<Vec<Arc<Frame>>>;
+pub type Frames = Option<Vec<Kept>>;
 
 /// A chunk that is decided.
 pub struct Decided {
     pub chunk: Piece,
     /// Its frames, if all were kept.
-    pub frames: Option<Vec<Arc<Frame>>>,
-    /// How many of its frames had been kept.
-    pub kept: u64,
+    pub frames: Frames,
 }
 
 impl Cutting {
@@ -74,21 +73,19 @@ impl Cutting {
     /// The next chunk that is decided.
     pub fn next_chunk(&mut self) -> Option<Decided> {
         let chunk = self.assembler.next_chunk()?;
-        let frames: Vec<Option<Arc<Frame>>> =
-            self.loose.drain(..(chunk.frames as usize).min(self.loose.len())).collect();
-        let kept = frames.iter().flatten().count() as u64;
+        let frames = self.loose.drain(..(chunk.frames as usize).min(self.loose.len())).collect();
         self.chunks.push(chunk.clone());
-        Some(Decided { chunk, frames: frames.into_iter().collect(), kept })
+        Some(Decided { chunk, frames })
     }
 
-    /// Lets go of all frames that are in no chunk yet, and tells how many they were.
-    pub fn drop_frames(&mut self) -> u64 {
-        let mut dropped = 0;
+    /// Lets go of all frames that are in no chunk yet. False where there were none.
+    pub fn drop_frames(&mut self) -> bool {
+        let mut dropped = false;
         for frame in &mut self.loose {
-            dropped += u64::from(frame.take().is_some());
+            dropped |= frame.take().is_some();
         }
         for (_, frames) in self.arrived.values_mut() {
-            dropped += frames.take().map_or(0, |frames| frames.len() as u64);
+            dropped |= frames.take().is_some();
         }
         dropped
     }

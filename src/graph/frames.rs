@@ -15,6 +15,7 @@ use crate::media::{
 
 use super::error::StepError;
 use super::film::{ChunkIdentity, Piece};
+use super::memory::Room;
 
 /// Decodes the frames of a title's chunks. Chunks asked for in film order cost one pass.
 pub struct FrameSource {
@@ -222,6 +223,12 @@ impl Pass<'_> {
     }
 }
 
+/// A frame that a decode step has kept.
+pub struct Kept {
+    pub frame: Arc<Frame>,
+    pub room: Room,
+}
+
 /// The frames of one chunk, for all the encodes that want them.
 pub struct ChunkFrames {
     source: Arc<FrameSource>,
@@ -229,17 +236,26 @@ pub struct ChunkFrames {
     frames: Mutex<Option<Arc<Vec<Arc<Frame>>>>>,
     /// Too many to hold: every encode decodes them for itself, one after the other.
     too_many: bool,
+    _room: Option<Room>,
 }
 
 impl ChunkFrames {
     /// Frames that the first encode decodes for all others.
-    pub fn later(source: Arc<FrameSource>, chunk: Piece, too_many: bool) -> ChunkFrames {
-        ChunkFrames { source, chunk, frames: Mutex::new(None), too_many }
+    pub fn later(source: Arc<FrameSource>, chunk: Piece, too_many: bool, room: Room) -> ChunkFrames {
+        ChunkFrames { source, chunk, frames: Mutex::new(None), too_many, _room: Some(room) }
     }
 
     /// Frames that are here already.
-    pub fn here(source: Arc<FrameSource>, chunk: Piece, frames: Vec<Arc<Frame>>) -> ChunkFrames {
-        ChunkFrames { source, chunk, frames: Mutex::new(Some(Arc::new(frames))), too_many: false }
+    pub fn here(source: Arc<FrameSource>, chunk: Piece, frames: Vec<Kept>) -> ChunkFrames {
+        let (frames, rooms): (Vec<_>, Vec<_>) =
+            frames.into_iter().map(|kept| (kept.frame, kept.room)).unzip();
+        let _room = rooms.into_iter().reduce(Room::join);
+        ChunkFrames { source, chunk, frames: Mutex::new(Some(Arc::new(frames))), too_many: false, _room }
+    }
+
+    /// Whether they are those of this chunk.
+    pub fn are_of(&self, chunk: &Piece) -> bool {
+        self.chunk.identity == chunk.identity
     }
 
     /// Runs `encode` with the chunk's pictures. An error that ended the pictures comes before what

@@ -23,6 +23,7 @@ mod film;
 mod frames;
 mod limits;
 mod memo;
+mod memory;
 mod packaging;
 mod plan;
 mod prepare;

@@ -14,6 +14,7 @@ use crate::package::{self, CmafError};
 use super::error::StepError;
 use super::film::Piece;
 use super::frames::ChunkFrames;
+use super::memory::Room;
 use super::recipe::Recipe;
 use super::rung::{Choice, RungPlan};
 use super::sound::{self, WindowJob};
@@ -69,12 +70,12 @@ pub fn decode_threads(track: &VideoTrack, jobs: usize) -> usize {
     (jobs / track.spans.len().max(1)).max(1)
 }
 
-/// The job of a span whose frames are kept, or not.
+/// The job of a span, whose frames are kept where there is room for them.
 pub fn decode_job(
     title: &Title,
     span: usize,
     (jobs, gpu): (usize, Option<String>),
-    keep: bool,
+    keep: Option<Room>,
 ) -> Result<Job, StepError> {
     let readers = Arc::clone(title.readers.as_ref().ok_or_else(early)?);
     let threads = decode_threads(&title.index()?.video, jobs);

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use petgraph::graph::NodeIndex;
 
 use super::frames::ChunkFrames;
+use super::memory::{Memory, Room};
 
 /// A title's number, and a chunk's, span's or sound's.
 pub type Id = (usize, usize);
@@ -29,22 +30,29 @@ pub struct ReadyQueue {
     resident: HashMap<Id, Resident>,
     /// Of `encodes`, those whose chunk is resident.
     at_hand: BTreeSet<Id>,
-    /// Bytes that may be, and are, counted as taken. One step always runs, so that a build ends
-    /// even where a single one is too large.
+    /// Bytes that may be taken. One step always runs, so that a build ends even where a single one is
+    /// too large.
     budget: u64,
-    used: u64,
-    /// Of those, frames that decode steps have kept, or will.
-    kept: u64,
+    memory: Memory,
     encoding: usize,
     decoding: usize,
 }
 
 struct Resident {
     frames: Arc<ChunkFrames>,
-    bytes: u64,
-    /// Whether they count as `kept`.
-    kept: bool,
     running: usize,
+}
+
+/// A decode that runs, with the room of its decoder.
+pub struct RunningDecode {
+    _decoder: Room,
+}
+
+/// An encode that runs, with its frames and the room of its encoder.
+pub struct RunningEncode {
+    chunk: Id,
+    pub frames: Arc<ChunkFrames>,
+    _encoder: Room,
 }
 
 /// What a step is about to take, in bytes.
@@ -84,16 +92,17 @@ pub enum Next {
     Step(NodeIndex),
     /// Windows of one sound, which are encoded in one pass.
     Sound(Vec<NodeIndex>),
-    /// A span, and whether to keep its frames.
+    /// A span, and the room for its frames if they are to be kept.
     Decode {
         node: NodeIndex,
-        keep: bool,
+        running: RunningDecode,
+        keep: Option<Room>,
     },
     Encode {
         node: NodeIndex,
-        frames: Arc<ChunkFrames>,
+        running: RunningEncode,
     },
-    /// Nothing runs that would free memory: frames that are kept without an encode must go.
+    /// Nothing runs or waits that would free memory: frames that are kept and in no chunk must go.
     LetGo,
 }
 
@@ -132,17 +141,17 @@ impl ReadyQueue {
 
     /// Bytes that are taken.
     pub fn used(&self) -> u64 {
-        self.used
+        self.memory.taken()
     }
 
     /// What to do next; `None` while there is nothing to do, or no memory to do it in. `demand`
     /// tells what a decode or an encode takes; `open` gets a chunk's frames, which are too many to
-    /// hold where its flag says so.
+    /// hold where its flag says so, for the room that there is for them.
     pub fn next(
         &mut self,
         wanted: &Wanted<'_>,
         demand: impl Fn(NodeIndex) -> Demand,
-        open: impl FnOnce(Id, bool) -> Arc<ChunkFrames>,
+        open: impl FnOnce(Id, bool, Room) -> Arc<ChunkFrames>,
     ) -> Option<Next> {
         if wanted.only.is_none() {
             if let Some((_, Reverse(node))) = self.steps.pop() {
@@ -191,10 +200,27 @@ impl ReadyQueue {
         self.next_encode(chunk, place, demand, open)
     }
 
-    /// Takes out all encodes that wait.
+    /// Takes out all encodes that wait, and lets go of their frames: they may never run.
     pub fn take_encodes(&mut self) -> Vec<NodeIndex> {
-        self.at_hand.clear();
-        std::mem::take(&mut self.encodes).into_values().flatten().map(|(_, node)| node).collect()
+        let encodes = std::mem::take(&mut self.encodes);
+        for chunk in std::mem::take(&mut self.at_hand) {
+            self.review(chunk);
+        }
+        encodes.into_values().flatten().map(|(_, node)| node).collect()
+    }
+
+    /// A title's tracks are taken back. Those of its encodes that run have their frames until they end.
+    pub fn forget_tracks(&mut self, title: usize) {
+        let is_other = |id: &Id| id.0 != title;
+        self.sounds.retain(|sound, _| is_other(sound));
+        self.encodes.retain(|chunk, _| is_other(chunk));
+        self.at_hand.retain(is_other);
+        self.resident.retain(|chunk, _| is_other(chunk));
+    }
+
+    /// A title's spans are taken back.
+    pub fn forget_spans(&mut self, title: usize) {
+        self.decodes.retain(|span, _| span.0 != title);
     }
 
     fn next_encode(
@@ -202,15 +228,15 @@ impl ReadyQueue {
         chunk: Id,
         place: usize,
         demand: impl Fn(NodeIndex) -> Demand,
-        open: impl FnOnce(Id, bool) -> Arc<ChunkFrames>,
+        open: impl FnOnce(Id, bool, Room) -> Arc<ChunkFrames>,
     ) -> Option<Next> {
         let &(_, node) = self.encodes.get(&chunk)?.get(place)?;
         let demand = demand(node);
         let (frames, encoder) = self.shares(demand);
         let is_here = self.resident.contains_key(&chunk);
-        let wanted = encoder + if is_here { 0 } else { frames };
+        let wanted = if is_here { encoder } else { encoder.saturating_add(frames) };
         let runs = self.encoding + self.decoding > 0;
-        if runs && self.used.saturating_add(wanted) > self.budget {
+        if runs && self.used().saturating_add(wanted) > self.budget {
             return None;
         }
         let waiting = self.encodes.get_mut(&chunk)?;
@@ -221,17 +247,15 @@ impl ReadyQueue {
         } else {
             self.at_hand.insert(chunk);
         }
-        self.used += wanted;
         self.encoding += 1;
         let too_many = self.budget / 2 < demand.frames;
         let resident = self.resident.entry(chunk).or_insert_with(|| Resident {
-            frames: open(chunk, too_many),
-            bytes: frames,
-            kept: false,
+            frames: open(chunk, too_many, self.memory.take(frames)),
             running: 0,
         });
         resident.running += 1;
-        Some(Next::Encode { node, frames: Arc::clone(&resident.frames) })
+        let (frames, _encoder) = (Arc::clone(&resident.frames), self.memory.take(encoder));
+        Some(Next::Encode { node, running: RunningEncode { chunk, frames, _encoder } })
     }
 
     /// What an encode's chunk takes, once for all its encodes, and what the encode itself does. Half
@@ -274,8 +298,8 @@ impl ReadyQueue {
     /// Whether the frames of a span can be kept.
     fn has_room_to_keep(&self, Demand { frames, decoder, .. }: Demand) -> bool {
         frames <= self.budget / 4
-            && self.kept.saturating_add(frames) <= self.budget / 2
-            && self.used.saturating_add(decoder.saturating_add(frames)) <= self.budget
+            && self.memory.kept().saturating_add(frames) <= self.budget / 2
+            && self.used().saturating_add(decoder.saturating_add(frames)) <= self.budget
     }
 
     fn next_decode(&mut self, wanted: &Wanted<'_>, demand: &impl Fn(NodeIndex) -> Demand) -> Option<Next> {
@@ -283,47 +307,31 @@ impl ReadyQueue {
         let demand = demand(node);
         let Demand { frames, decoder, .. } = demand;
         let busy = self.encoding + self.decoding > 0;
-        let keep = self.has_room_to_keep(demand);
-        if !keep {
-            if frames <= self.budget / 4 && self.kept > 0 {
-                // What is kept becomes encodes, or it must make room.
-                return (!busy).then_some(Next::LetGo);
+        let keeps = self.has_room_to_keep(demand);
+        if !keeps {
+            if frames <= self.budget / 4 && self.memory.kept() > 0 {
+                // What is kept becomes encodes, or it must make room. Chunks have become encodes, or will as
+                // soon as those are looked up: who they are for will come.
+                return (!busy && self.resident.is_empty()).then_some(Next::LetGo);
             }
-            if busy && self.used.saturating_add(decoder) > self.budget {
+            if busy && self.used().saturating_add(decoder) > self.budget {
                 return None;
             }
         }
         self.decodes.remove(&span);
         self.decoding += 1;
-        self.used += decoder;
-        if keep {
-            self.used += frames;
-            self.kept += frames;
-        }
-        Some(Next::Decode { node, keep })
+        let running = RunningDecode { _decoder: self.memory.take(decoder) };
+        Some(Next::Decode { node, running, keep: keeps.then(|| self.memory.keep(frames)) })
     }
 
-    /// Tells that a decode has ended, and how many bytes of the frames that were to be kept are
-    /// there to keep.
-    pub fn decode_ended(&mut self, demand: Demand, kept: bool, bytes: u64) {
+    /// Tells that a decode has ended.
+    pub fn decode_ended(&mut self, _: RunningDecode) {
         self.decoding -= 1;
-        self.used = self.used.saturating_sub(demand.decoder);
-        if kept {
-            self.let_go(demand.frames);
-            self.used += bytes;
-            self.kept += bytes;
-        }
-    }
-
-    /// Kept frames are gone.
-    pub fn let_go(&mut self, bytes: u64) {
-        self.used = self.used.saturating_sub(bytes);
-        self.kept = self.kept.saturating_sub(bytes);
     }
 
     /// Kept frames turn out to be a chunk: they stay until its encodes are done.
-    pub fn settle(&mut self, chunk: Id, frames: Arc<ChunkFrames>, bytes: u64) {
-        self.resident.insert(chunk, Resident { frames, bytes, kept: true, running: 0 });
+    pub fn settle(&mut self, chunk: Id, frames: Arc<ChunkFrames>) {
+        self.resident.insert(chunk, Resident { frames, running: 0 });
         if self.encodes.contains_key(&chunk) {
             self.at_hand.insert(chunk);
         }
@@ -333,21 +341,17 @@ impl ReadyQueue {
     pub fn review(&mut self, chunk: Id) {
         let Some(resident) = self.resident.get(&chunk) else { return };
         if resident.running == 0 && !self.encodes.contains_key(&chunk) {
-            let (bytes, kept) = (resident.bytes, resident.kept);
             self.resident.remove(&chunk);
-            self.used = self.used.saturating_sub(bytes);
-            if kept {
-                self.kept = self.kept.saturating_sub(bytes);
-            }
         }
     }
 
     /// Tells that an encode has ended; the last one of a chunk lets go of its frames.
-    pub fn encode_ended(&mut self, chunk: Id, demand: Demand) {
+    pub fn encode_ended(&mut self, RunningEncode { chunk, frames, .. }: RunningEncode) {
         self.encoding -= 1;
-        let (_, encoder) = self.shares(demand);
-        self.used = self.used.saturating_sub(encoder);
-        if let Some(resident) = self.resident.get_mut(&chunk) {
+        // Another chunk may have its number, in a title that was cut anew.
+        if let Some(resident) = self.resident.get_mut(&chunk)
+            && Arc::ptr_eq(&resident.frames, &frames)
+        {
             resident.running -= 1;
         }
         self.review(chunk);
@@ -355,83 +359,4 @@ impl ReadyQueue {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::cache::Digest;
-    use crate::graph::film::Piece;
-    use crate::graph::frames::FrameSource;
-    use crate::media::{self, CodecsHere};
-
-    const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media/flower_960x540_2997_aac.mp4");
-
-    /// Frames that are never looked at.
-    fn frames() -> Arc<ChunkFrames> {
-        let track = Arc::new(media::scan(Path::new(CLIP), &|| false).unwrap().video);
-        let codecs = (Arc::new(CodecsHere) as _, Arc::default());
-        let source = Arc::new(FrameSource::new(Path::new(CLIP), track, codecs, &[1], 1));
-        let (durations, identity) = (vec![(1, 1)], Digest::of(b"one"));
-        let piece = Piece { first: 0, frames: 1, start: 0, durations, identity };
-        Arc::new(ChunkFrames::later(source, piece, false))
-    }
-
-    /// What a slot of the CPUs is given: the number of an encode, or of a span and 1000.
-    fn next(queue: &mut ReadyQueue, demand: Demand) -> Option<usize> {
-        let wanted = Wanted { only: None, decode_first: false, ahead: 4, takes: &|_| true };
-        let next = queue.next(&wanted, |_| demand, |_, _| unreachable!("all frames are at hand"));
-        next.map(|next| match next {
-            Next::Encode { node, .. } => node.index(),
-            Next::Decode { node, keep: true } => node.index(),
-            _ => panic!("nothing else is there"),
-        })
-    }
-
-    /// Chunks of two encodes, of which every other one is ten times the work.
-    fn queue(chunks: usize, spans: usize) -> ReadyQueue {
-        let mut queue = ReadyQueue::new(1000);
-        let frames = frames();
-        for chunk in 0..chunks {
-            let work = if chunk % 2 == 0 { 1 } else { 10 };
-            queue.push_encode((0, chunk), work, NodeIndex::new(2 * chunk));
-            queue.push_encode((0, chunk), 5 * work, NodeIndex::new(2 * chunk + 1));
-            queue.settle((0, chunk), Arc::clone(&frames), 0);
-        }
-        for span in 0..spans {
-            queue.push_decode((0, span), NodeIndex::new(1000 + span));
-        }
-        queue
-    }
-
-    #[test]
-    fn spans_are_decoded_before_encodes_run_out() {
-        let demand = Demand { frames: 10, decoder: 1, encoder: 1 };
-        let mut many = queue(4, 1);
-        let order: Vec<_> = std::iter::from_fn(|| next(&mut many, demand)).take(6).collect();
-        // In film order, of a chunk the larger first, until fewer than four are at hand.
-        assert_eq!(order, [1, 0, 3, 2, 5, 1000]);
-        // What cannot be kept is not decoded ahead.
-        let mut full = queue(1, 1);
-        assert_eq!(next(&mut full, Demand { frames: 300, ..demand }), Some(1));
-    }
-
-    #[test]
-    fn the_last_few_encodes_go_by_their_work() {
-        let demand = Demand::default();
-        let mut few = queue(2, 0);
-        // Four are not fewer than four: film order.
-        assert_eq!(next(&mut few, demand), Some(1));
-        let order: Vec<_> = std::iter::from_fn(|| next(&mut few, demand)).collect();
-        assert_eq!(order, [3, 2, 0]);
-    }
-
-    #[test]
-    fn cores_are_for_those_that_may_run_beside_each_other() {
-        let demand = Demand { frames: 10, decoder: 1, encoder: 90 };
-        assert_eq!(queue(8, 1).side_by_side(demand, 16), 10, "memory for no more");
-        assert_eq!(queue(8, 1).side_by_side(demand, 4), 4);
-        assert_eq!(queue(1, 0).side_by_side(demand, 16), 3, "two are left");
-        assert_eq!(queue(0, 0).side_by_side(demand, 16), 1);
-        assert_eq!(queue(0, 1).side_by_side(Demand::default(), 16), 16, "more will come");
-    }
-}
+mod tests;

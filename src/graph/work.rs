@@ -26,7 +26,8 @@ use super::chunking::ChunkPolicy;
 use super::cutting::Frames;
 use super::error::StepError;
 use super::film::{DecodedSpan, Film, FrameFacts, Piece};
-use super::frames::ChunkFrames;
+use super::frames::{ChunkFrames, Kept};
+use super::memory::Room;
 use super::rung::RungPlan;
 use super::track::ReelFacts;
 
@@ -241,25 +242,25 @@ impl Readers {
     }
 }
 
-/// Decodes a span, on a GPU or with so many threads; `keep` tells whether its frames are handed
-/// over, too.
+/// Decodes a span, on a GPU or with so many threads; its frames are handed over, too, where there is
+/// room to keep them.
 pub fn decode_span(
     worker: &Worker,
     readers: &Readers,
     span: usize,
     (threads, gpu): (usize, Option<String>),
-    keep: bool,
+    keep: Option<Room>,
 ) -> Result<Made, StepError> {
     let first = readers.track.spans.get(span).map_or(0, |span| span.first);
     let mut reader = readers.take(first)?;
     let packets = reader.read_span(span)?;
     readers.give_back(reader);
-    let options = DecodeOptions { threads, frames: keep, at_once: true, gpu };
+    let options = DecodeOptions { threads, frames: keep.is_some(), at_once: true, gpu };
     let mut decoding = Counted::new(worker.codecs.open(packets, &options)?, &worker.decoded);
     let mut decoded = DecodedSpan::default();
     let mut before: Option<Signature> = None;
     let mut first = None;
-    let mut frames = keep.then(Vec::new);
+    let mut frames = keep.is_some().then(Vec::new);
     while let Some(next) = decoding.next_picture()? {
         if worker.is_cancelled() {
             return Err(StepError::Cancelled);
@@ -274,7 +275,11 @@ pub fn decode_span(
     }
     decoded.ends = first.zip(before);
     // One that hands over no frames was not asked for them, or cannot: they are decoded again later.
-    let frames = frames.filter(|frames| frames.len() == decoded.frames.len());
+    let frames = frames.filter(|frames| frames.len() == decoded.frames.len()).zip(keep);
+    let frames = frames.map(|(frames, mut room)| {
+        let bytes = readers.track.frame_bytes();
+        frames.into_iter().map(|frame| Kept { frame, room: room.split(bytes) }).collect()
+    });
     let result = worker.store(&encoded(&decoded)?, Vec::new())?;
     Ok(Made { result, payload: Payload::Span(Box::new(decoded), frames, decoding.on_gpu()) })
 }

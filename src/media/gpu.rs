@@ -38,6 +38,8 @@ impl GpuAbout {
 
     /// Whether it may be given spans of a track. It still decides for each.
     pub fn decodes(&self, track: &VideoTrack) -> bool {
+        let is_420 =
+            ["yuv420p", "yuvj420p", "yuv420p10le", "yuv420p12le"].contains(&track.pixel_format.as_str());
         let name = match track.codec.as_str() {
             "h264" => "H.264",
             "hevc" => "HEVC",
@@ -47,7 +49,7 @@ impl GpuAbout {
         };
         let fits = |codec: &GpuCodec| track.width <= codec.max.0 && track.height <= codec.max.1;
         let mut codecs = self.codecs.iter();
-        codecs.any(|codec| codec.name == name && codec.bit_depth == track.bit_depth && fits(codec))
+        is_420 && codecs.any(|codec| codec.name == name && codec.bit_depth == track.bit_depth && fits(codec))
     }
 }
 
@@ -109,4 +111,32 @@ pub fn gpu_decoders() -> (Vec<GpuDecoder>, Vec<MediaError>) {
 pub fn gpu_decoder(uuid: &str) -> Result<Option<GpuDecoder>, MediaError> {
     let (found, problems) = nvdec::find(Some(uuid));
     problems.into_iter().next().map_or(Ok(found.into_iter().next()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media/friday_640x480_30_aac.mp4");
+
+    #[test]
+    fn a_gpu_is_given_what_it_can_decode() {
+        let about = |bit_depth, max| GpuAbout {
+            name: "a GPU".to_owned(),
+            uuid: "GPU-1".to_owned(),
+            engines: 1,
+            codecs: vec![GpuCodec { name: "H.264".into(), bit_depth, max }],
+        };
+        let track = crate::media::scan(Path::new(CLIP), &|| false).unwrap().video;
+        assert!(about(8, (640, 480)).decodes(&track));
+        assert!(!about(8, (639, 480)).decodes(&track), "too small");
+        assert!(!about(10, (640, 480)).decodes(&track), "another depth");
+        assert!(!about(8, (640, 480)).decodes(&VideoTrack { codec: "hevc".to_owned(), ..track.clone() }));
+        for other in ["yuv422p", "yuv444p", "gray"] {
+            let track = VideoTrack { pixel_format: other.to_owned(), ..track.clone() };
+            assert!(!about(8, (640, 480)).decodes(&track), "{other}");
+        }
+    }
 }

@@ -12,10 +12,12 @@ use crate::cache::ActionKey;
 use crate::graph::error::StepError;
 use crate::graph::event::Event;
 use crate::graph::frames::{self, ChunkFrames};
+use crate::graph::memory::Room;
 use crate::graph::prepare::{self, decode_job, encode_job, windows_job};
-use crate::graph::ready::{Demand, Next, Only, Wanted};
+use crate::graph::ready::{Demand, Next, Only, RunningDecode, RunningEncode, Wanted};
 use crate::graph::step::{Node, State, Step};
 use crate::graph::title::{Graph, Title};
+use crate::graph::work::Job;
 
 /// Frames that an encoder holds at most: its look-ahead and its references, with their
 /// half-size copies and motion data.
@@ -40,7 +42,9 @@ impl Scheduler<'_> {
         if self.slots.taken() == 0 && self.slots.asked_again().is_none() && !self.stopping {
             // What nobody can encode any more fails when it is looked at again.
             for id in self.ready.take_encodes() {
-                self.look_again(id);
+                if matches!(self.graph[id].state, State::Queued(_)) {
+                    self.look_again(id);
+                }
             }
         }
         if self.settings.gauges {
@@ -114,7 +118,7 @@ impl Scheduler<'_> {
             let next = self.ready.next(
                 &wanted,
                 |node| demand(titles, graph, jobs, node),
-                |(title, chunk), too_many| open(&titles[title], chunk, too_many),
+                |(title, chunk), too_many, room| open(&titles[title], chunk, too_many, room),
             )?;
             match next {
                 Next::Step(id) => {
@@ -129,71 +133,113 @@ impl Scheduler<'_> {
                         return Some(task);
                     }
                 }
-                Next::Decode { node: id, keep } => {
-                    let Node { title, step, .. } = self.graph[id];
-                    let demand = demand(&self.titles, &self.graph, self.settings.jobs, id);
-                    if !matches!(self.graph[id].state, State::Queued(_)) {
-                        self.ready.decode_ended(demand, keep, 0);
-                        continue;
-                    }
-                    let span = if let Step::DecodeSpan { span } = step { span } else { 0 };
-                    let gpu = if let Slot::Decoder(gpu) = slot { Some(gpu) } else { None };
-                    let uuid = gpu.map(|gpu| self.slots.gpu(gpu).uuid.clone());
-                    match decode_job(&self.titles[title], span, (self.settings.jobs, uuid), keep) {
-                        Ok(job) => {
-                            self.taken.insert(id, Taken::Decode(demand, keep, gpu));
-                            return Some((vec![id], Work::One(job)));
-                        }
-                        Err(error) => {
-                            self.ready.decode_ended(demand, keep, 0);
-                            self.fail(id, error);
-                        }
+                Next::Decode { node, running, keep } => {
+                    if let Some(task) = self.decode_task(node, running, keep, slot) {
+                        return Some(task);
                     }
                 }
-                Next::Encode { node: id, frames } => {
-                    let Node { title, step, .. } = self.graph[id];
-                    let Step::Encode { track, piece } = step else { continue };
-                    let demand = demand(&self.titles, &self.graph, self.settings.jobs, id);
-                    if !matches!(self.graph[id].state, State::Queued(_)) {
-                        self.ready.encode_ended((title, piece), demand);
-                        continue;
-                    }
-                    let Some(way) = way(&self.titles, &self.graph, &self.slots, id, slot) else {
-                        // Who was to make it has been retired meanwhile.
-                        self.ready.encode_ended((title, piece), demand);
-                        self.look_again(id);
-                        continue;
-                    };
-                    let is_ours = match self.choose(id, way.choice) {
-                        Ok(is_ours) => is_ours,
-                        Err(error) => {
-                            self.ready.encode_ended((title, piece), demand);
-                            self.fail(id, error);
-                            continue;
-                        }
-                    };
-                    if !is_ours {
-                        self.ready.encode_ended((title, piece), demand);
-                        continue;
-                    }
-                    let cores = self.settings.jobs;
-                    let threads = cores / self.ready.side_by_side(demand, cores);
-                    let Way { choice, executor } = way;
-                    let made_by = (choice, executor);
-                    match encode_job(&self.titles[title], track, made_by, frames, threads) {
-                        Ok(job) => {
-                            self.taken.insert(id, Taken::Encode(demand, way));
-                            return Some((vec![id], Work::One(job)));
-                        }
-                        Err(error) => {
-                            self.ready.encode_ended((title, piece), demand);
-                            self.fail(id, error);
-                        }
+                Next::Encode { node, running } => {
+                    if let Some(task) = self.encode_task(node, running, slot) {
+                        return Some(task);
                     }
                 }
-                Next::LetGo => self.let_go(),
+                Next::LetGo => {
+                    if !self.let_go() {
+                        return None;
+                    }
+                }
             }
         }
+    }
+
+    fn decode_task(
+        &mut self,
+        id: NodeIndex,
+        running: RunningDecode,
+        keep: Option<Room>,
+        slot: Slot,
+    ) -> Option<(Vec<NodeIndex>, Work)> {
+        let gpu = if let Slot::Decoder(gpu) = slot { Some(gpu) } else { None };
+        let error = match self.decode_on(id, gpu, keep) {
+            Ok(Some(job)) => {
+                self.taken.insert(id, Taken::Decode(running, gpu));
+                return Some((vec![id], Work::One(job)));
+            }
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        self.ready.decode_ended(running);
+        if let Some(error) = error {
+            self.fail(id, error);
+        }
+        None
+    }
+
+    /// `None` where nobody wants the span any more.
+    fn decode_on(
+        &self,
+        id: NodeIndex,
+        gpu: Option<usize>,
+        keep: Option<Room>,
+    ) -> Result<Option<Job>, StepError> {
+        let Node { title, step: Step::DecodeSpan { span }, state: State::Queued(_), .. } = self.graph[id]
+        else {
+            return Ok(None);
+        };
+        let uuid = gpu.map(|gpu| self.slots.gpu(gpu).uuid.clone());
+        decode_job(&self.titles[title], span, (self.settings.jobs, uuid), keep).map(Some)
+    }
+
+    fn encode_task(
+        &mut self,
+        id: NodeIndex,
+        running: RunningEncode,
+        slot: Slot,
+    ) -> Option<(Vec<NodeIndex>, Work)> {
+        let error = match self.encode_in(id, &running.frames, slot) {
+            Ok(Some((job, way))) => {
+                self.taken.insert(id, Taken::Encode(running, way));
+                return Some((vec![id], Work::One(job)));
+            }
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        self.ready.encode_ended(running);
+        if let Some(error) = error {
+            self.fail(id, error);
+        }
+        None
+    }
+
+    /// `None` where the encode is not for this slot any more, or not to be run at all.
+    fn encode_in(
+        &mut self,
+        id: NodeIndex,
+        frames: &Arc<ChunkFrames>,
+        slot: Slot,
+    ) -> Result<Option<(Job, Way)>, StepError> {
+        let Node { title, step: Step::Encode { track, piece }, state: State::Queued(_), .. } = self.graph[id]
+        else {
+            return Ok(None);
+        };
+        // What is filed under a key must be made of what the key names.
+        if !frames.are_of(self.titles[title].piece(track, piece)?) {
+            return Err(StepError::internal("the frames at hand are those of another chunk"));
+        }
+        let Some(way) = way(&self.titles, &self.graph, &self.slots, id, slot) else {
+            // Who was to make it has been retired meanwhile.
+            self.look_again(id);
+            return Ok(None);
+        };
+        if !self.choose(id, way.choice)? {
+            return Ok(None);
+        }
+        let cores = self.settings.jobs;
+        let demand = demand(&self.titles, &self.graph, cores, id);
+        let threads = cores / self.ready.side_by_side(demand, cores);
+        let made_by = (way.choice, way.executor);
+        let job = encode_job(&self.titles[title], track, made_by, Arc::clone(frames), threads)?;
+        Ok(Some((job, way)))
     }
 
     /// Settles which of its rung's choices an encode is made by, and so its key. False where another step
@@ -245,10 +291,10 @@ impl Scheduler<'_> {
     }
 }
 
-fn open(title: &Title, chunk: usize, too_many: bool) -> Arc<ChunkFrames> {
+fn open(title: &Title, chunk: usize, too_many: bool, room: Room) -> Arc<ChunkFrames> {
     match (&title.frames, title.chunks.get(chunk)) {
         (Some(source), Some(chunk)) => {
-            Arc::new(ChunkFrames::later(Arc::clone(source), chunk.clone(), too_many))
+            Arc::new(ChunkFrames::later(Arc::clone(source), chunk.clone(), too_many, room))
         }
         _ => unreachable!("encodes are queued after the chunk and the frame source are known"),
     }
@@ -260,7 +306,7 @@ fn takes(titles: &[Title], graph: &Graph, slots: &Slots, id: NodeIndex, slot: Sl
     match (step, slot) {
         (Step::DecodeSpan { .. }, Slot::Decoder(gpu)) => {
             let track = titles[title].index.as_ref().map(|index| &index.video);
-            track.is_some_and(|track| slots.gpu(gpu).decodes(track))
+            track.is_some_and(|track| slots.gpu_takes(gpu, title, track))
         }
         (Step::DecodeSpan { .. }, slot) => slot == Slot::Cpu,
         _ => way(titles, graph, slots, id, slot).is_some(),

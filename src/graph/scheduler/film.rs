@@ -11,49 +11,21 @@ use crate::graph::error::StepError;
 use crate::graph::event::{Event, Origin};
 use crate::graph::film::{DecodedSpan, Film, Timing};
 use crate::graph::frames::ChunkFrames;
-use crate::graph::ready::Demand;
 use crate::graph::rung::who_is_here;
 use crate::graph::step::{State, Step};
 use crate::graph::track::REEL;
-use crate::graph::work::{Made, Payload};
 
 use super::Scheduler;
 use crate::cache::Cache;
 
 impl Scheduler<'_> {
-    /// A decode has ended: counts the frames that it kept.
-    pub(super) fn decode_ended(
-        &mut self,
-        title: usize,
-        demand: Demand,
-        kept: bool,
-        made: &Result<Made, StepError>,
-    ) {
-        let frames = match made {
-            Ok(Made { payload: Payload::Span(_, Some(frames), _), .. }) => frames.len() as u64,
-            _ => 0,
-        };
-        self.ready.decode_ended(demand, kept, self.frame_bytes(title, frames));
-    }
-
-    fn frame_bytes(&self, title: usize, frames: u64) -> u64 {
-        let track = self.titles[title].index.as_ref().map(|index| &index.video);
-        track.map_or(0, |track| track.frame_bytes().saturating_mul(frames))
-    }
-
-    fn let_go_of(&mut self, title: usize, frames: u64) {
-        let bytes = self.frame_bytes(title, frames);
-        self.ready.let_go(bytes);
-    }
-
-    /// Makes room: kept frames that are no chunk yet will be decoded again.
-    pub(super) fn let_go(&mut self) {
-        for title in 0..self.titles.len() {
-            if let Some(cutting) = &mut self.titles[title].cutting {
-                let frames = cutting.drop_frames();
-                self.let_go_of(title, frames);
-            }
+    /// Makes room: kept frames that are no chunk yet will be decoded again. False where there were none.
+    pub(super) fn let_go(&mut self) -> bool {
+        let mut dropped = false;
+        for cutting in self.titles.iter_mut().filter_map(|title| title.cutting.as_mut()) {
+            dropped |= cutting.drop_frames();
         }
+        dropped
     }
 
     /// A span has been decoded.
@@ -65,9 +37,7 @@ impl Scheduler<'_> {
         frames: Frames,
     ) -> Result<(), StepError> {
         let Step::DecodeSpan { span } = step else { return Ok(()) };
-        let kept = frames.as_ref().map_or(0, |frames| frames.len() as u64);
         if !self.start_cutting(number)? {
-            self.let_go_of(number, kept);
             return Ok(());
         }
         if let Some(cutting) = &mut self.titles[number].cutting {
@@ -142,15 +112,11 @@ impl Scheduler<'_> {
             {
                 let chunk = self.titles[number].chunks.len();
                 self.titles[number].chunks.push(decided.chunk.clone());
-                match (decided.frames, self.titles[number].frames.clone()) {
-                    (Some(frames), Some(source)) => {
-                        let bytes = self.frame_bytes(number, decided.kept);
-                        let frames = Arc::new(ChunkFrames::here(source, decided.chunk, frames));
-                        self.ready.settle((number, chunk), frames, bytes);
-                        self.settled.push((number, chunk));
-                        self.grow_chunk(number, chunk);
-                    }
-                    _ => self.let_go_of(number, decided.kept),
+                if let (Some(frames), Some(source)) = (decided.frames, self.titles[number].frames.clone()) {
+                    let frames = Arc::new(ChunkFrames::here(source, decided.chunk, frames));
+                    self.ready.settle((number, chunk), frames);
+                    self.settled.push((number, chunk));
+                    self.grow_chunk(number, chunk);
                 }
             }
             let title = &self.titles[number];
@@ -204,14 +170,12 @@ impl Scheduler<'_> {
     pub(super) fn stop_cutting(&mut self, number: usize) {
         let title = &mut self.titles[number];
         title.cut_at_end = true;
-        if let Some(mut cutting) = title.cutting.take() {
-            let frames = cutting.drop_frames();
-            self.let_go_of(number, frames);
-        }
+        title.cutting = None;
         self.drop_tracks(number);
     }
 
     fn drop_tracks(&mut self, number: usize) {
+        self.ready.forget_tracks(number);
         let nodes: Vec<NodeIndex> = self.titles[number].ungrow_tracks(&self.graph);
         for node in nodes {
             if !matches!(self.graph[node].state, State::Done { .. } | State::Failed) {
@@ -226,11 +190,7 @@ impl Scheduler<'_> {
         // With many titles open files would run out.
         title.readers = None;
         title.unwound = None;
-        if let Some(mut cutting) = title.cutting.take() {
-            let frames = cutting.drop_frames();
-            self.let_go_of(number, frames);
-        }
-        let title = &self.titles[number];
+        title.cutting = None;
         let holds = title.timing.as_ref() == Some(&film.timing) && film.chunks.starts_with(&title.chunks);
         if title.timing.is_some() && !holds {
             self.drop_tracks(number);

@@ -15,7 +15,7 @@ mod workers;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use petgraph::Direction;
 use petgraph::graph::NodeIndex;
@@ -33,7 +33,7 @@ pub use outcome::Outcome;
 use super::error::StepError;
 use super::event::{Event, FailureReport, Origin, Run};
 use super::prepare::Tools;
-use super::ready::{Demand, Id, ReadyQueue};
+use super::ready::{Id, ReadyQueue, RunningDecode, RunningEncode};
 use super::step::{Node, State, Step};
 use super::title::{Graph, Title};
 use super::work::{Made, Payload, Worker};
@@ -67,11 +67,14 @@ pub struct Settings {
     pub cooling: Vec<Duration>,
 }
 
+/// How soon a build that only waits notices that it is to stop.
+const NOTICE: Duration = Duration::from_millis(100);
+
 /// What a step that runs has taken, besides its slot.
 enum Taken {
-    /// Memory, whether the frames are kept, and the GPU that it is done on.
-    Decode(Demand, bool, Option<usize>),
-    Encode(Demand, Way),
+    /// And the GPU that it is done on.
+    Decode(RunningDecode, Option<usize>),
+    Encode(RunningEncode, Way),
 }
 
 pub struct Scheduler<'a> {
@@ -183,14 +186,20 @@ impl<'a> Scheduler<'a> {
         self.taken.values().filter(is_its).count()
     }
 
-    /// What became of a span on a GPU.
-    fn see_gpu(&mut self, gpu: usize, on_gpu: &OnGpu) {
+    /// What became of a title's span on a GPU.
+    fn see_gpu(&mut self, gpu: usize, title: usize, on_gpu: &OnGpu) {
         match on_gpu {
             OnGpu::Did => {
                 self.outcome.spans_on_gpus += 1;
-                self.slots.gpu_did(gpu);
+                self.slots.gpu_did(gpu, title);
             }
-            OnGpu::Declined(reason) => tracing::info!("a span was decoded in software: {reason}"),
+            OnGpu::Declined(reason) => {
+                tracing::info!("a span was decoded in software: {reason}");
+                if self.slots.gpu_declined(gpu, title) {
+                    let (gpu, title) = (&self.slots.gpu(gpu).name, &self.titles[title].name);
+                    tracing::info!("{gpu} is given no more of {title}");
+                }
+            }
             OnGpu::Failed(reason) => {
                 if self.slots.gpu_failed(gpu) {
                     self.warn(format!("{} decodes no more: {reason}", self.slots.gpu(gpu).name));
@@ -232,7 +241,7 @@ impl<'a> Scheduler<'a> {
                 continue;
             }
             // All that has come by now, so that it is looked up together and slots that are free are filled.
-            let mut message = self.workers.next(again);
+            let mut message = self.workers.next(self.until(again));
             while let Some(next) = message {
                 self.take_message(next);
                 message = self.workers.next_now();
@@ -260,6 +269,12 @@ impl<'a> Scheduler<'a> {
         self.close();
     }
 
+    /// How long to wait for a message, at most. What runs notices by itself that the build is to stop.
+    fn until(&self, again: Option<Instant>) -> Option<Instant> {
+        let runs = self.slots.taken() > 0;
+        again.map(|again| if runs { again } else { again.min(Instant::now() + NOTICE) })
+    }
+
     fn take_message(&mut self, message: Message) {
         match message {
             Message::Started(node) => self.tell_start(node),
@@ -280,16 +295,14 @@ impl<'a> Scheduler<'a> {
         let Node { title, step, .. } = self.graph[id];
         let mut way = None;
         match self.taken.remove(&id) {
-            Some(Taken::Encode(demand, taken)) => {
+            Some(Taken::Encode(running, taken)) => {
                 way = Some(taken);
-                if let Step::Encode { piece, .. } = step {
-                    self.ready.encode_ended((title, piece), demand);
-                }
+                self.ready.encode_ended(running);
             }
-            Some(Taken::Decode(demand, kept, gpu)) => {
-                self.decode_ended(title, demand, kept, &made);
+            Some(Taken::Decode(running, gpu)) => {
+                self.ready.decode_ended(running);
                 if let (Some(gpu), Ok(Made { payload: Payload::Span(.., Some(on_gpu)), .. })) = (gpu, &made) {
-                    self.see_gpu(gpu, on_gpu);
+                    self.see_gpu(gpu, title, on_gpu);
                 }
             }
             None => {}
@@ -462,3 +475,6 @@ impl<'a> Scheduler<'a> {
 fn no_run() -> Run {
     Run { slot: 0, start: Duration::ZERO, wall: Duration::ZERO }
 }
+
+#[cfg(test)]
+mod tests;

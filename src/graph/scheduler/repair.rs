@@ -35,6 +35,7 @@ impl Scheduler<'_> {
         for old in title.ungrow_spans(&self.graph) {
             self.drop_node(old);
         }
+        self.ready.forget_spans(number);
         self.stop_cutting(number);
         let title = &mut self.titles[number];
         title.cut_at_end = false;

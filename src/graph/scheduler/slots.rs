@@ -11,7 +11,7 @@ use petgraph::graph::NodeIndex;
 use crate::executors::{EncodeSettings, Executor};
 use crate::graph::rung::Choice;
 use crate::graph::track::Track;
-use crate::media::GpuAbout;
+use crate::media::{GpuAbout, VideoTrack};
 
 /// A slot's kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,9 @@ pub(super) enum Slot {
 const MOST_FAILURES: u32 = 3;
 /// And a chunk on which one fails this often is not given to it any more.
 const MOST_ATTEMPTS: u32 = 3;
+/// A title of which a GPU declines so many spans in a row is not for it: software would decode them in
+/// slots that are not the CPUs'.
+const MOST_DECLINED: u32 = 3;
 
 pub(super) struct Slots {
     cpus: usize,
@@ -42,17 +45,9 @@ pub(super) struct Slots {
 struct GpuSlots {
     about: GpuAbout,
     taken: usize,
-    /// Whether it has decoded a span.
-    proven: bool,
     retired: bool,
-}
-
-impl GpuSlots {
-    /// Decoders that it may have at a time. Each is a process that opens the GPU, which takes a moment: few
-    /// films are long enough for all of them, and nothing comes of them where the GPU turns a film down.
-    fn limit(&self) -> usize {
-        if self.proven { self.about.spans_at_a_time() } else { self.about.engines as usize }
-    }
+    /// By title, how many spans in a row it has declined.
+    declined: HashMap<usize, u32>,
 }
 
 struct ExecutorSlots {
@@ -121,26 +116,39 @@ impl Slots {
         self.cpus_taken + devices.chain(gpus).sum::<usize>()
     }
 
-    /// A GPU that decodes joins in. Returns how many slots it will have at most.
+    /// A GPU that decodes joins in, with a slot for each of its engines. Returns how many those are.
     pub(super) fn add_gpu(&mut self, about: GpuAbout) -> usize {
-        let slots = about.spans_at_a_time();
-        self.gpus.push(GpuSlots { about, taken: 0, proven: false, retired: false });
-        slots
-    }
-
-    /// A GPU has decoded a span.
-    pub(super) fn gpu_did(&mut self, number: usize) {
-        self.gpus[number].proven = true;
+        let engines = about.engines as usize;
+        self.gpus.push(GpuSlots { about, taken: 0, retired: false, declined: HashMap::new() });
+        engines
     }
 
     /// GPUs with a decoder that is free.
     pub(super) fn free_gpus(&self) -> Vec<usize> {
-        let is_free = |gpu: &GpuSlots| !gpu.retired && gpu.taken < gpu.limit();
+        let is_free = |gpu: &GpuSlots| !gpu.retired && gpu.taken < gpu.about.engines as usize;
         (0..self.gpus.len()).filter(|&number| is_free(&self.gpus[number])).collect()
     }
 
     pub(super) fn gpu(&self, number: usize) -> &GpuAbout {
         &self.gpus[number].about
+    }
+
+    /// Whether a GPU may be given spans of a title, of which this is the track.
+    pub(super) fn gpu_takes(&self, number: usize, title: usize, track: &VideoTrack) -> bool {
+        let GpuSlots { about, declined, .. } = &self.gpus[number];
+        about.decodes(track) && declined.get(&title).is_none_or(|&declined| declined < MOST_DECLINED)
+    }
+
+    /// A GPU has decoded a span of a title.
+    pub(super) fn gpu_did(&mut self, number: usize, title: usize) {
+        self.gpus[number].declined.remove(&title);
+    }
+
+    /// A GPU has declined a span of a title. Returns whether it was one too many.
+    pub(super) fn gpu_declined(&mut self, number: usize, title: usize) -> bool {
+        let declined = self.gpus[number].declined.entry(title).or_default();
+        *declined += 1;
+        *declined == MOST_DECLINED
     }
 
     /// A GPU or its driver has failed. Returns whether that is news.
@@ -369,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_takes_a_span_for_each_engine_and_then_another() {
+    fn a_gpu_takes_a_span_for_each_engine() {
         let about = |engines| GpuAbout {
             name: "a GPU".to_owned(),
             uuid: format!("GPU-{engines}"),
@@ -377,7 +385,7 @@ mod tests {
             codecs: Vec::new(),
         };
         let mut slots = Slots::new(1, &[], Vec::new());
-        assert_eq!([7, 1].map(|engines| slots.add_gpu(about(engines))), [14, 2]);
+        assert_eq!([7, 1].map(|engines| slots.add_gpu(about(engines))), [7, 1]);
         let fill = |slots: &mut Slots, gpu| {
             let mut taken = 0;
             while slots.has_free(Slot::Decoder(gpu)) {
@@ -387,10 +395,12 @@ mod tests {
             taken
         };
         assert_eq!((fill(&mut slots, 0), fill(&mut slots, 1)), (7, 1));
-        slots.gpu_did(1);
-        assert_eq!((fill(&mut slots, 0), fill(&mut slots, 1)), (0, 1));
-        assert_eq!(slots.taken(), 9);
+        assert_eq!(slots.taken(), 8);
         slots.release(Slot::Decoder(0));
+        // Three in a row, of the same title.
+        assert_eq!([0, 0, 1].map(|title| slots.gpu_declined(0, title)), [false; 3]);
+        slots.gpu_did(0, 0);
+        assert_eq!([0, 0, 0, 0].map(|title| slots.gpu_declined(0, title)), [false, false, true, false]);
         assert!(slots.gpu_failed(0) && !slots.gpu_failed(0), "it is news once");
         assert_eq!((fill(&mut slots, 0), slots.free_gpus()), (0, vec![]));
     }

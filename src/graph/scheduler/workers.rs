@@ -153,7 +153,11 @@ impl Filer {
                 let start = Instant::now();
                 match self.turn(node) {
                     Turn::Ours(lease) => self.file(node, work::guarded(|| job(&self.worker)), start, lease),
-                    Turn::Elsewhere => self.file(node, Err(StepError::Elsewhere), start, None),
+                    Turn::Elsewhere => {
+                        // What it has taken is free again when it is told of.
+                        drop(job);
+                        self.file(node, Err(StepError::Elsewhere), start, None);
+                    }
                 }
             }
             (Work::Many(batch), _) => self.run_many(&task.nodes, batch),
