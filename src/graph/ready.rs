@@ -286,6 +286,12 @@ impl ReadyQueue {
         waiting.take(count).sum::<usize>() < count
     }
 
+    /// Whether encodes wait for pictures, or will soon, of which a slot could decode some.
+    pub fn lacks_decoders(&self, wanted: &Wanted<'_>) -> bool {
+        (wanted.decode_first || self.few_at_hand(wanted.ahead))
+            && self.decodes.values().any(|&node| (wanted.takes)(node))
+    }
+
     /// Whether encodes at hand will soon run out, and the frames of the next span can be kept until
     /// their turn comes.
     fn runs_out(&self, wanted: &Wanted<'_>, demand: &impl Fn(NodeIndex) -> Demand) -> bool {

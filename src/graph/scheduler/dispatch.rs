@@ -6,7 +6,7 @@ use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 
 use super::slots::{Slot, Slots, Way};
-use super::workers::{Task, TaskNode, Work};
+use super::workers::{Message, Task, TaskNode, Work};
 use super::{Scheduler, Taken};
 use crate::cache::ActionKey;
 use crate::graph::error::StepError;
@@ -39,6 +39,7 @@ impl Scheduler<'_> {
             self.fill(Slot::Decoder(gpu));
         }
         self.fill(Slot::Cpu);
+        self.open_decoders();
         if self.slots.taken() == 0 && self.slots.asked_again().is_none() && !self.stopping {
             // What nobody can encode any more fails when it is looked at again.
             for id in self.ready.take_encodes() {
@@ -88,6 +89,26 @@ impl Scheduler<'_> {
         keys.sort_unstable();
         keys.dedup();
         keys
+    }
+
+    /// Has one more decoder readied of each GPU whose decoders are all busy, where encodes wait for pictures all
+    /// the same. That takes a good part of a second and of a core: a span is only given to one that is ready.
+    fn open_decoders(&mut self) {
+        let Some(pool) = self.worker.pool.as_ref().filter(|_| !self.stopping) else { return };
+        for gpu in self.slots.gpus_to_open() {
+            let (titles, graph, slots) = (&self.titles, &self.graph, &self.slots);
+            let wanted = Wanted {
+                ahead: AHEAD * self.settings.jobs,
+                only: Some(Only::Decodes),
+                decode_first: self.starves(),
+                takes: &|node| takes(titles, graph, slots, node, Slot::Decoder(gpu)),
+            };
+            if self.ready.lacks_decoders(&wanted) {
+                let (pool, uuid) = (Arc::clone(pool), self.slots.gpu(gpu).uuid.clone());
+                self.workers.beside(move || Message::Decoder(gpu, pool.open_gpu(&uuid)));
+                self.slots.open_decoder(gpu);
+            }
+        }
     }
 
     /// Whether some rung can be encoded by a device that has nothing to do.

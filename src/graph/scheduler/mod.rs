@@ -170,13 +170,28 @@ impl<'a> Scheduler<'a> {
                 }
                 for about in gpus {
                     tracing::info!("{} decodes, with {} engines", about.name, about.engines);
-                    let slots = self.slots.add_gpu(about);
-                    if let Err(error) = self.workers.add(slots, &self.worker) {
-                        tracing::warn!("{error}");
-                    }
+                    self.slots.add_gpu(about);
                 }
             }
             Err(reason) => self.warn(format!("no GPU decodes: {reason}")),
+        }
+    }
+
+    /// One more decoder of a GPU is ready, or there is none and why.
+    fn take_decoder(&mut self, gpu: usize, opened: Result<(), String>) {
+        let opened = opened.and_then(|()| {
+            self.workers.add(1, &self.worker).map_err(|error| error.to_string())
+        });
+        let given_up = self.slots.decoder_opened(gpu, opened.is_ok());
+        let Err(reason) = opened else { return };
+        if self.worker.is_cancelled() {
+            return;
+        }
+        let name = &self.slots.gpu(gpu).name;
+        if given_up {
+            self.warn(format!("{name} does not decode: {reason}"));
+        } else {
+            tracing::info!("{name} is given no more decoders: {reason}");
         }
     }
 
@@ -281,6 +296,7 @@ impl<'a> Scheduler<'a> {
             Message::Made { node, made, run } => self.finish(node, made, run),
             Message::Free(slot) => self.slots.release(slot),
             Message::Gpus(found) => self.take_gpus(found),
+            Message::Decoder(gpu, opened) => self.take_decoder(gpu, opened),
         }
     }
 

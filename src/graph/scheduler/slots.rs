@@ -44,7 +44,13 @@ pub(super) struct Slots {
 
 struct GpuSlots {
     about: GpuAbout,
+    /// Decoders that are ready, and of them those that have a span.
+    open: usize,
     taken: usize,
+    /// Whether another is being readied.
+    opening: bool,
+    /// Decoders that it may have.
+    limit: usize,
     retired: bool,
     /// By title, how many spans in a row it has declined.
     declined: HashMap<usize, u32>,
@@ -116,16 +122,42 @@ impl Slots {
         self.cpus_taken + devices.chain(gpus).sum::<usize>()
     }
 
-    /// A GPU that decodes joins in, with a slot for each of its engines. Returns how many those are.
-    pub(super) fn add_gpu(&mut self, about: GpuAbout) -> usize {
-        let engines = about.engines as usize;
-        self.gpus.push(GpuSlots { about, taken: 0, retired: false, declined: HashMap::new() });
-        engines
+    /// A GPU that decodes joins in, with no decoder yet.
+    pub(super) fn add_gpu(&mut self, about: GpuAbout) {
+        let limit = about.spans_at_a_time();
+        let declined = HashMap::new();
+        self.gpus.push(GpuSlots { about, open: 0, taken: 0, opening: false, limit, retired: false, declined });
+    }
+
+    /// GPUs of which one more decoder may be readied: all that they have are busy.
+    pub(super) fn gpus_to_open(&self) -> Vec<usize> {
+        let may = |gpu: &GpuSlots| {
+            !gpu.retired && !gpu.opening && gpu.taken == gpu.open && gpu.open < gpu.limit
+        };
+        (0..self.gpus.len()).filter(|&number| may(&self.gpus[number])).collect()
+    }
+
+    /// One more decoder of a GPU is being readied.
+    pub(super) fn open_decoder(&mut self, number: usize) {
+        self.gpus[number].opening = true;
+    }
+
+    /// One more decoder of a GPU is ready, or there can be none. Returns whether the GPU is given up.
+    pub(super) fn decoder_opened(&mut self, number: usize, is_ready: bool) -> bool {
+        let gpu = &mut self.gpus[number];
+        gpu.opening = false;
+        if is_ready {
+            gpu.open += 1;
+            return false;
+        }
+        // It may have no memory for more.
+        gpu.limit = gpu.open;
+        gpu.limit == 0 && !std::mem::replace(&mut gpu.retired, true)
     }
 
     /// GPUs with a decoder that is free.
     pub(super) fn free_gpus(&self) -> Vec<usize> {
-        let is_free = |gpu: &GpuSlots| !gpu.retired && gpu.taken < gpu.about.engines as usize;
+        let is_free = |gpu: &GpuSlots| !gpu.retired && gpu.taken < gpu.open;
         (0..self.gpus.len()).filter(|&number| is_free(&self.gpus[number])).collect()
     }
 
@@ -377,15 +409,11 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_takes_a_span_for_each_engine() {
-        let about = |engines| GpuAbout {
-            name: "a GPU".to_owned(),
-            uuid: format!("GPU-{engines}"),
-            engines,
-            codecs: Vec::new(),
-        };
+    fn decoders_of_a_gpu_join_in_one_after_the_other() {
+        let about =
+            |engines| GpuAbout { name: "a GPU".to_owned(), uuid: String::new(), engines, codecs: Vec::new() };
         let mut slots = Slots::new(1, &[], Vec::new());
-        assert_eq!([7, 1].map(|engines| slots.add_gpu(about(engines))), [7, 1]);
+        [1, 7].map(|engines| slots.add_gpu(about(engines)));
         let fill = |slots: &mut Slots, gpu| {
             let mut taken = 0;
             while slots.has_free(Slot::Decoder(gpu)) {
@@ -394,14 +422,34 @@ mod tests {
             }
             taken
         };
-        assert_eq!((fill(&mut slots, 0), fill(&mut slots, 1)), (7, 1));
-        assert_eq!(slots.taken(), 8);
-        slots.release(Slot::Decoder(0));
+        assert_eq!(slots.gpus_to_open(), [0, 1]);
+        slots.open_decoder(0);
+        assert_eq!((slots.gpus_to_open(), slots.free_gpus()), (vec![1], vec![]), "it is not ready yet");
+        assert!(!slots.decoder_opened(0, true));
+        assert_eq!((slots.gpus_to_open(), slots.free_gpus()), (vec![1], vec![0]), "it has nothing to do");
+        assert_eq!((fill(&mut slots, 0), slots.gpus_to_open()), (1, vec![0, 1]));
+        slots.open_decoder(0);
+        slots.decoder_opened(0, true);
+        assert_eq!((fill(&mut slots, 0), slots.gpus_to_open()), (1, vec![1]), "two an engine");
+        // One that has no memory for more keeps what it has; one that has none at all is given up.
+        slots.open_decoder(1);
+        slots.decoder_opened(1, true);
+        assert_eq!(fill(&mut slots, 1), 1);
+        slots.open_decoder(1);
+        assert!(!slots.decoder_opened(1, false));
+        slots.release(Slot::Decoder(1));
+        assert_eq!((slots.gpus_to_open(), slots.free_gpus()), (vec![], vec![1]));
+        slots.add_gpu(about(1));
+        slots.open_decoder(2);
+        assert!(slots.decoder_opened(2, false) && !slots.decoder_opened(2, false), "it is news once");
+        assert!(!slots.gpus_to_open().contains(&2));
+        assert_eq!(slots.taken(), 2);
         // Three in a row, of the same title.
         assert_eq!([0, 0, 1].map(|title| slots.gpu_declined(0, title)), [false; 3]);
         slots.gpu_did(0, 0);
         assert_eq!([0, 0, 0, 0].map(|title| slots.gpu_declined(0, title)), [false, false, true, false]);
+        slots.release(Slot::Decoder(0));
         assert!(slots.gpu_failed(0) && !slots.gpu_failed(0), "it is news once");
-        assert_eq!((fill(&mut slots, 0), slots.free_gpus()), (0, vec![]));
+        assert_eq!((fill(&mut slots, 0), slots.free_gpus()), (0, vec![1]));
     }
 }

@@ -56,6 +56,8 @@ pub(super) enum Message {
     Free(Slot),
     /// The GPUs that decode, and what is wrong with others; or why that is not known.
     Gpus(FoundGpus),
+    /// One more decoder of a GPU is ready, or why there is none.
+    Decoder(usize, Result<(), String>),
 }
 
 pub(super) struct Workers {
