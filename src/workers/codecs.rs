@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use crate::media::{
     AudioSink, Codecs, DecodeOptions, DecodedPicture, Decoding, Index, MediaError, OnGpu, PackedSpan,
-    SoundSource, SoundWindow, SpanPackets,
+    SoundDecoder, SoundSource, SoundWindow, SpanPackets,
 };
 
 use super::carrier::Receiver;
 use super::pool::{Role, WorkerPool};
 use super::process::{Loss, UNEXPECTED, WorkerProcess};
-use super::protocol::{CarriedPicture, DecodeRequest, Reply, Request};
+use super::protocol::{CarriedPicture, DecodeRequest, Reply, Request, SoundRequest};
 
 /// Pictures that are asked for at a time where not all of them are taken at once.
 const AHEAD: u32 = 8;
@@ -120,7 +120,9 @@ impl Codecs for WorkerCodecs {
     ) -> Result<i64, MediaError> {
         // Samples that were handed on, and those of them that this attempt has yet to repeat.
         let (mut told, mut to_pass) = (0usize, 0usize);
-        self.call("decoding sound", &Request::Sound(Box::new(sound.clone())), &mut |reply, first| {
+        let decoder = SoundDecoder::of(&sound.track.codec).identity_here();
+        let request = Request::Sound(Box::new(SoundRequest { source: sound.clone(), decoder }));
+        self.call("decoding sound", &request, &mut |reply, first| {
             if first {
                 to_pass = told;
             }

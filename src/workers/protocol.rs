@@ -22,7 +22,7 @@ pub(super) struct Greeting {
 }
 
 /// Changes with any change of what is said.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 impl Greeting {
     pub(super) fn here() -> Greeting {
@@ -50,7 +50,7 @@ pub(super) enum Request {
     /// Which of these encoders there are, with so many slots.
     Find(usize, BTreeSet<String>),
     Scan(PathBuf),
-    Sound(Box<SoundSource>),
+    Sound(Box<SoundRequest>),
     EncodeSound(Box<SoundWindow>),
 }
 
@@ -75,6 +75,13 @@ pub(super) struct DecodeRequest {
     pub frames: bool,
     /// The UUID of the GPU that shall decode it.
     pub gpu: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct SoundRequest {
+    pub source: SoundSource,
+    /// The decoder that it is expected to go through, with all that its samples depend on.
+    pub decoder: String,
 }
 
 /// The encoders that were found, and those that cannot be used.

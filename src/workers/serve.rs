@@ -11,12 +11,12 @@ use rustix::event::{PollFd, PollFlags};
 use crate::executors::{self, About, EncodeJob, EncodedChunk, Executor, Failure, Found, Pictures, Wanted};
 use crate::media::{
     self, Codecs, CodecsHere, DecodedPicture, Decoding, DecodingHere, Frame, GpuDecoder, MediaError, OnGpu,
-    SoundSource, SpanDecoder, TrackParameters,
+    SoundDecoder, SpanDecoder, TrackParameters,
 };
 
 use super::carrier::{Parcel, Receiver, Sender};
 use super::channel::{Blocks, Channel};
-use super::protocol::{CarriedPicture, DecodeRequest, EncodeRequest, Greeting, Reply, Request};
+use super::protocol::{CarriedPicture, DecodeRequest, EncodeRequest, Greeting, Reply, Request, SoundRequest};
 use super::room::{Room, SLAB, no_room};
 
 /// Pictures in one message, at most: fewer where they fill a slab.
@@ -180,7 +180,12 @@ impl Server {
     }
 
     /// An error is one of the conversation; what is wrong with the sound is within.
-    fn sound(&self, sound: &SoundSource) -> io::Result<Result<i64, MediaError>> {
+    fn sound(&self, request: &SoundRequest) -> io::Result<Result<i64, MediaError>> {
+        let (sound, here) = (&request.source, SoundDecoder::of(&request.source.track.codec).identity_here());
+        if here != request.decoder {
+            let reason = format!("a worker process has {here}, not {}", request.decoder);
+            return Ok(Err(MediaError::Library { operation: "decoding sound".into(), reason }));
+        }
         let mut told = Ok(());
         let mut room: Vec<i32> = Vec::with_capacity(SAMPLES);
         let mut send = |samples: Vec<i32>| {
@@ -352,5 +357,41 @@ impl Sent<'_> {
         let mut handles = handles.into_iter();
         let frames = pictures.iter().map(|carried| receiver.frame(carried, &mut handles).map(Arc::new));
         frames.collect::<Option<Vec<_>>>().ok_or_else(out_of_turn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::{AudioTrack, Rational, SoundSource};
+
+    /// Its samples would be filed under a key that names another decoder.
+    #[test]
+    fn sound_that_another_decoder_shall_decode_is_refused() {
+        let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
+        let server = Server {
+            channel: Channel::new(here.try_clone().unwrap().into(), here.into(), true),
+            room: Room::new(true),
+            executors: Vec::new(),
+            parameters: None,
+            gpu: None,
+        };
+        let decoder = "libavcodec 1.2.3 vorbis on another CPU".to_owned();
+        let track = AudioTrack {
+            stream: 1,
+            codec: "vorbis".to_owned(),
+            packets_digest: [0; 32],
+            packets: 1,
+            sample_rate: 48_000,
+            channels: 2,
+            language: String::new(),
+            default: true,
+        };
+        let origin = (0, Rational { num: 1, den: 1 });
+        let source = SoundSource { path: "no such film".into(), track, channels: 2, origin };
+        let told = server.sound(&SoundRequest { source, decoder }).unwrap().unwrap_err().to_string();
+        let here = SoundDecoder::of("vorbis").identity_here();
+        let expected = format!("a worker process has {here}, not libavcodec 1.2.3 vorbis on another CPU");
+        assert_eq!(told, format!("decoding sound failed: {expected}"));
     }
 }

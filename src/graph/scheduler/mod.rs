@@ -6,6 +6,7 @@ mod dispatch;
 mod elsewhere;
 mod film;
 mod growth;
+mod hearing;
 mod lookup;
 mod outcome;
 mod repair;
@@ -321,6 +322,7 @@ impl<'a> Scheduler<'a> {
                 if self.respan(id) => {}
             Err(StepError::Encode(failure)) if way.is_some_and(|way| self.give_back(id, way, &failure)) => {}
             Err(StepError::Lost(blob)) => self.repair(id, blob),
+            Err(StepError::Misheard) if self.hear_again(id) => {}
             Err(StepError::Beside) => self.skip(id),
             Err(error) if error.is_cancelled() => self.stopping = true,
             Err(error) => self.fail(id, error),
