@@ -191,9 +191,10 @@ impl Decoding for WorkerDecoding {
                 }
                 Ok(Next::End(result, on_gpu)) => {
                     self.ended = true;
+                    let (role, has_failed) = (self.role(), matches!(on_gpu, Some(OnGpu::Failed(_))));
                     self.on_gpu = self.on_gpu.take().or(on_gpu);
-                    let role = self.role();
-                    if let Some(session) = self.session.take() {
+                    // A driver that has failed may fail at once in that process from now on.
+                    if let Some(session) = self.session.take().filter(|_| !has_failed) {
                         self.pool.give_back(role, session.process);
                     }
                     result?;
