@@ -103,6 +103,19 @@ fn a_worker_that_says_nothing_any_more_is_ended() {
 }
 
 #[test]
+fn a_worker_that_closes_the_conversation_and_lives_on_is_ended() {
+    let expected = expected();
+    let project = project();
+    let instead = format!("{}; echo $$ > pid; exec sleep 1000 > /dev/null", broken_off(2000));
+    let build = project.build_with(&["--worker", &script(&project, 1, &instead)]);
+    assert_eq!(project.output(), expected);
+    let told = format!("{}{}", warnings(&build).join("\n"), build.stderr);
+    assert!(told.contains("its worker process closed the conversation and did not end"), "{told}");
+    let pid = fs::read_to_string(project.path("pid")).unwrap();
+    assert!(!std::path::Path::new("/proc").join(pid.trim()).exists(), "it still runs");
+}
+
+#[test]
 fn a_worker_that_never_works_fails_the_build_with_its_last_words() {
     let project = project();
     let worker = script(&project, 100, "echo out of luck >&2; exit 7");
