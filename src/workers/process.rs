@@ -72,10 +72,10 @@ impl WorkerProcess {
         });
         let mut process = started?;
         match process.receive(patience.min(FIRST_WORD))? {
-            (Reply::Greeting(greeting), _) if greeting == Greeting::here() => Ok(process),
-            (Reply::Greeting(greeting), _) => {
-                Err(Loss::Gone(format!("a worker process is another rivet: {greeting:?}")))
-            }
+            (Reply::Greeting(greeting), _) => match Greeting::here().difference(&greeting) {
+                None => Ok(process),
+                Some(what) => Err(Loss::Gone(format!("a worker process is another rivet: it has {what}"))),
+            },
             _ => Err(Loss::Gone(UNEXPECTED.to_owned())),
         }
     }
@@ -292,7 +292,44 @@ impl Wait for Waiting {
 mod tests {
     use std::path::Path;
 
+    use super::super::channel::Blocks;
     use super::*;
+    use crate::media::Libraries;
+
+    /// What comes of a worker that greets like this and says no more.
+    fn greeted(greeting: Greeting) -> Result<(), String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("greeting");
+        let file = File::create(&path).unwrap();
+        let channel = Channel::new(file.try_clone().unwrap().into(), file.into(), false);
+        channel.send(&Reply::Greeting(greeting), &[], &Blocks).unwrap();
+        let command =
+            WorkerCommand { program: "cat".into(), arguments: vec![path.into()], shares_memory: false };
+        match WorkerProcess::start(&command, FIRST_WORD, &Arc::default()) {
+            Ok(_) => Ok(()),
+            Err(Loss::Gone(what)) => Err(what),
+            Err(Loss::Cancelled) => unreachable!("nobody cancels it"),
+        }
+    }
+
+    #[test]
+    fn a_worker_with_another_library_is_refused() {
+        assert_eq!(greeted(Greeting::here()), Ok(()));
+        let libraries: [fn(&mut Libraries) -> &mut String; 5] = [
+            |libraries| &mut libraries.demuxer,
+            |libraries| &mut libraries.decoder,
+            |libraries| &mut libraries.scaler,
+            |libraries| &mut libraries.resampler,
+            |libraries| &mut libraries.opus,
+        ];
+        for library in libraries {
+            let mut other = Greeting::here();
+            let ours = library(&mut other.libraries).clone();
+            library(&mut other.libraries).push('0');
+            let told = format!("a worker process is another rivet: it has {ours}0, not {ours}");
+            assert_eq!(greeted(other), Err(told));
+        }
+    }
 
     #[test]
     fn one_that_does_not_end_is_left_and_still_waited_for() {
