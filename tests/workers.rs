@@ -261,6 +261,14 @@ fn open_files_do_not_run_out() {
         std::process::Command::new("sh").args(["-c", &line]).current_dir(project.root()).output().unwrap();
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
     assert_eq!(project.output(), expected());
+    // Nor do those of workers elsewhere, of which many are kept; and there may be no more than that.
+    let project = self::project();
+    let line =
+        format!("ulimit -n 64; exec '{RIVET}' build -q --cache-dir cache --worker '{RIVET} worker' -j 1");
+    let told =
+        std::process::Command::new("sh").args(["-c", &line]).current_dir(project.root()).output().unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    assert_eq!(project.output(), expected());
 }
 
 #[test]

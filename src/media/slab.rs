@@ -52,9 +52,35 @@ impl Shape {
         Shape { format: format.to_owned(), width, height }
     }
 
+    /// The samples of a picture, as they would lie in a slab.
+    pub fn samples(frame: &Frame) -> Option<Vec<u8>> {
+        let layout = Shape::of(frame).layout()?;
+        let mut samples = vec![0; layout.bytes];
+        layout.write(frame, &mut samples)?;
+        Some(samples)
+    }
+
     /// Bytes that a picture of this shape takes in a slab; `None` for a shape that nothing has.
     pub fn bytes(&self) -> Option<usize> {
         self.layout().map(|layout| layout.bytes)
+    }
+
+    /// A picture in memory of this process's own, whose samples come as they would lie in a slab; `None`
+    /// where they cannot.
+    pub fn frame(&self, samples: &[u8]) -> Option<Frame> {
+        let mut layout = self.layout()?;
+        let samples = samples.get(..layout.bytes)?;
+        let mut memory = vec![0; layout.bytes + ALIGN];
+        let start = memory.as_ptr().align_offset(ALIGN).min(ALIGN);
+        memory[start..start + layout.bytes].copy_from_slice(samples);
+        for plane in layout.planes.iter_mut().filter(|plane| plane.stride > 0) {
+            plane.offset += start;
+        }
+        // SAFETY: the layout was made for this format and size, and all of it lies within the memory, which
+        // nobody else has.
+        let size = (self.width, self.height);
+        let video = unsafe { carry::frame_over(&Arc::new(memory), layout.format, size, &layout.planes)? };
+        Some(Frame::new(video))
     }
 
     fn layout(&self) -> Option<Layout> {
@@ -225,6 +251,7 @@ impl SlabWriter {
     }
 
     /// A slab with these bytes.
+    #[cfg(test)]
     pub fn holding(bytes: &[u8]) -> io::Result<Arc<Slab>> {
         let mut writer = SlabWriter::new(bytes.len(), 0)?;
         writer.room.copy_from_slice(bytes);
@@ -240,7 +267,16 @@ impl SlabWriter {
         let layout = Shape::of(frame).layout()?;
         let offset = self.used;
         let room = self.room.get_mut(offset..offset.checked_add(layout.bytes)?)?;
-        for (number, (plane, (row_bytes, rows))) in layout.planes.iter().zip(layout.visible).enumerate() {
+        layout.write(frame, room)?;
+        self.used = (offset + layout.bytes).next_multiple_of(ALIGN);
+        Some(offset)
+    }
+}
+
+impl Layout {
+    /// Writes a picture's samples to where they lie in such a piece of memory.
+    fn write(&self, frame: &Frame, room: &mut [u8]) -> Option<()> {
+        for (number, (plane, (row_bytes, rows))) in self.planes.iter().zip(self.visible).enumerate() {
             for row in 0..rows {
                 let bytes = ffi::row(frame.video(), number, row, row_bytes);
                 let start = plane.offset + row * plane.stride;
@@ -248,11 +284,10 @@ impl SlabWriter {
             }
         }
         if let Some(palette) = ffi::palette(frame.video()) {
-            let start = layout.planes[1].offset;
+            let start = self.planes[1].offset;
             room.get_mut(start..start + palette.len())?.copy_from_slice(&palette);
         }
-        self.used = (offset + layout.bytes).next_multiple_of(ALIGN);
-        Some(offset)
+        Some(())
     }
 }
 
@@ -289,6 +324,10 @@ mod tests {
             let other = slab.frame(offset, &shape).unwrap();
             assert_eq!(other.digest(), frame.digest(), "{shape:?}");
             assert_eq!(other.place().map(|(_, offset)| offset), Some(offset));
+            // So it is where the samples go there alone.
+            let samples = Shape::samples(frame).unwrap();
+            assert_eq!(shape.frame(&samples).unwrap().digest(), frame.digest(), "{shape:?}");
+            assert!(shape.frame(&samples[1..]).is_none(), "{shape:?}");
         }
     }
 

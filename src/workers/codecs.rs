@@ -2,6 +2,7 @@
 //! it is passed over.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -273,7 +274,7 @@ impl Session {
         let mut handles = handles.into_iter();
         for CarriedPicture { rank, digest, signature, frame } in pictures {
             let frame = match frame {
-                Some(carried) => Some(self.receiver.frame(&carried, &mut handles).ok_or_else(unexpected)?),
+                Some(carried) => Some(self.receiver.frame(&carried, &mut handles).map_err(not_taken)?),
                 None => None,
             };
             self.due = self.due.saturating_sub(1);
@@ -284,6 +285,14 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+/// Why a picture could not be taken.
+fn not_taken(error: io::Error) -> Loss {
+    match error.kind() {
+        io::ErrorKind::InvalidData => unexpected(),
+        _ => Loss::Gone(format!("its pictures cannot be taken: {error}")),
     }
 }
 

@@ -98,7 +98,8 @@ impl WorkerExecutor {
                     let mut parcel = Parcel::default();
                     for frame in pictures.by_ref().take(count as usize) {
                         let added = sender.add(&*frame?, &mut parcel);
-                        added.ok_or_else(|| Failure::machine("there is no memory for pictures"))?;
+                        added
+                            .map_err(|error| Failure::machine(format!("pictures cannot be sent: {error}")))?;
                     }
                     let carried = std::mem::take(&mut parcel.pictures);
                     let sent = process.send(&Request::Pictures(carried), &parcel.handles(), patience);

@@ -17,7 +17,7 @@ use crate::media::{
 use super::carrier::{Parcel, Receiver, Sender};
 use super::channel::{Blocks, Channel};
 use super::protocol::{CarriedPicture, DecodeRequest, EncodeRequest, Greeting, Reply, Request, SoundRequest};
-use super::room::{Room, SLAB, no_room};
+use super::room::{Room, SLAB};
 
 /// Pictures in one message, at most: fewer where they fill a slab.
 const BATCH: u32 = 16;
@@ -302,7 +302,7 @@ fn carry(
     let frame = match frame {
         Some(frame) => {
             let frame = room.place(&frame, left)?;
-            sender.add(&frame, parcel).ok_or_else(no_room)?;
+            sender.add(&frame, parcel)?;
             parcel.pictures.pop()
         }
         None => None,
@@ -356,7 +356,7 @@ impl Sent<'_> {
         };
         let mut handles = handles.into_iter();
         let frames = pictures.iter().map(|carried| receiver.frame(carried, &mut handles).map(Arc::new));
-        frames.collect::<Option<Vec<_>>>().ok_or_else(out_of_turn)
+        frames.collect()
     }
 }
 
