@@ -9,10 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use common::chunk::{Chunk, FRAMES, contract};
 use common::{BUNNY_5S, FLOWER, Project, decoders, ladder};
 use rivet::cache::{LocalCache, Tiers};
-use rivet::executors::{self, Blame, EncodeJob, Executor, Failure, Rav1e, Report};
+use rivet::executors::{
+    self, Blame, EncodeJob, EncodeSettings, EncoderSettings, Executor, Failure, Rav1e, Report,
+};
 use rivet::graph::{self, Event, Kind};
+use rivet::media::{Colour, HdrMetadata, PictureFormat, Rotation};
 
 const RUNGS: &str = "[encoder.svt-av1]\npreset = 12\n[segments]\ntarget = \"1s\"\n\
                      [[rung]]\nname = \"a\"\nheight = 180\n[[rung]]\nname = \"b\"\nheight = 90\nbit_depth = 10\n";
@@ -103,6 +107,49 @@ fn cores_that_share_an_encode_change_no_byte() {
         output
     });
     assert_eq!(outputs[0], outputs[1]);
+}
+
+/// A build knows by that asking that an encode goes on. One that looks far ahead has most of its work to do
+/// when the last picture has come.
+#[test]
+fn encoders_ask_to_the_end_whether_to_stop() {
+    let libaom = [("cpu-used".to_owned(), "8".to_owned())].into();
+    let encoders = [
+        EncoderSettings::Rav1e { speed: 10, tiles: 1 },
+        EncoderSettings::SvtAv1 { preset: 12 },
+        EncoderSettings::Ffmpeg { encoder: "libaom-av1".to_owned(), options: libaom },
+    ];
+    for encoder in encoders {
+        let name = encoder.name().to_owned();
+        let colour = Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 1 };
+        let picture =
+            PictureFormat { width: 128, height: 72, bit_depth: 8, rotation: Rotation::None, colour };
+        let settings = EncodeSettings { picture, hdr: HdrMetadata::default(), crf: 40, encoder };
+        let (executor, contract) = (executors::open(&name).unwrap(), contract(&settings, 25));
+        let given = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&given);
+        let pictures = Chunk::with(move |number| {
+            counter.store(number + 1, Ordering::SeqCst);
+            Ok(())
+        });
+        let all_given = || given.load(Ordering::SeqCst) == FRAMES;
+        let encode = |cancelled: &(dyn Fn() -> bool + Sync)| {
+            given.store(0, Ordering::SeqCst);
+            let (pictures, settings, contract) = (&pictures, &settings, &contract);
+            executor.encode(&EncodeJob { pictures, settings, contract, threads: 1, cancelled }).outcome
+        };
+        let asked = AtomicUsize::new(0);
+        let made = encode(&|| {
+            asked.fetch_add(usize::from(all_given()), Ordering::SeqCst);
+            false
+        });
+        assert_eq!(made.unwrap().units.len(), FRAMES, "{name}");
+        // Once is that it has got the last picture.
+        assert!(asked.load(Ordering::SeqCst) > 2, "{name}: {asked:?}");
+        let asked = AtomicUsize::new(0);
+        let stopped = encode(&|| all_given() && asked.fetch_add(1, Ordering::SeqCst) == 2);
+        assert_eq!(stopped.unwrap_err().blame, Blame::Cancelled, "{name}");
+    }
 }
 
 /// A level limits the bit rate, too, which constant quality does not know beforehand.

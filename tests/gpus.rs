@@ -87,6 +87,21 @@ fn a_driver_that_lets_a_build_down_costs_it_nothing_else() {
     }
 }
 
+/// A driver may never work again in a process in which it has failed once.
+#[test]
+fn a_process_that_a_driver_has_failed_in_does_no_more() {
+    for fault in ["lose=0", "lose=3"] {
+        let project = project("\"nvenc\"");
+        let (made, journal) = build(&project, &format!("processes=2 {fault}"), &[]);
+        assert_eq!(made.status, 0, "{fault}: {}", made.stderr);
+        assert_eq!(journal.count("fault: lose"), 2, "{fault}");
+        journal.assert_no_breach();
+        let told = warnings(&made);
+        assert!(told.len() == 2 && !told.iter().any(|told| told.contains("given up")), "{fault}: {told:?}");
+        assert_whole(&project);
+    }
+}
+
 #[test]
 fn gpus_that_all_fail_leave_the_work_to_the_cpus_or_fail_the_build() {
     for words in ["lose=4", "sessions=0", "engines=0", "no-av1", "api=11.0", "gpus=0"] {

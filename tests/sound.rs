@@ -5,6 +5,8 @@ mod common;
 use std::path::Path;
 
 use common::{BUNNY_30S, Project, TINY_RUNG, clip, ffmpeg, join_track, ladder, segments};
+use rivet::cache::{ActionKey, Cache, LocalCache};
+use serde_json::Value;
 
 const RATE: usize = 48_000;
 /// Samples that a decoder drops at the start.
@@ -123,4 +125,104 @@ fn windows_meet_without_a_click() {
         assert!(more / count < 1.0, "{name}: {:.2} dB worse at seams on average", more / count);
         println!("{name}: {:+.2} dB at seams on average", more / count);
     }
+}
+
+fn explained(project: &Project, step: &str) -> Value {
+    let told = project.rivet().args(["explain", "ladder.toml", step, "--json"]).output().unwrap();
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    told[0].clone()
+}
+
+/// Samples of a floating-point decoder are not the same on every CPU.
+#[test]
+fn the_cpu_is_in_the_key_of_sound_that_depends_on_it() {
+    for (codec, depends) in
+        [("aac", false), ("ac3", false), ("flac", false), ("eac3", true), ("libvorbis", true)]
+    {
+        let project = Project::new();
+        let to = project.path("film.mkv");
+        let arguments =
+            "-f lavfi -i testsrc2=s=64x36:r=25:d=1 -f lavfi -i sine=f=440:r=48000:d=1 -c:v ffv1 -ac 2";
+        let arguments = arguments.split(' ').chain(["-c:a", codec, to.to_str().unwrap()]);
+        ffmpeg(&arguments.collect::<Vec<_>>());
+        project.write("ladder.toml", ladder("film.mkv", &format!("{TINY_RUNG}{RENDITION}")));
+        project.build();
+        let field = |step: &str, name: &str| {
+            let told = explained(&project, step);
+            let fields = told["fields"].as_array().unwrap();
+            let field = fields.iter().find(|field| field["name"] == name).unwrap();
+            field["now"].as_str().unwrap().to_owned()
+        };
+        let decoder = field("decode/sound/1", "decoder");
+        assert_eq!(
+            decoder.contains(&format!(" on {} (", std::env::consts::ARCH)),
+            depends,
+            "{codec}: {decoder}"
+        );
+        // So does libopus: its architecture tells enough.
+        let encoder = field("audio/sound/1", "encoder");
+        assert!(encoder.ends_with(&format!(" on {}", std::env::consts::ARCH)), "{encoder}");
+    }
+}
+
+/// A window as it is filed: its first packet, its packets, its start, their durations, its identity.
+type Window = (u64, u32, u64, Vec<(u32, u32)>, [u8; 32]);
+
+/// As where the cache was filled by an FFmpeg of the same version that was built otherwise.
+#[test]
+fn windows_of_other_samples_are_not_believed() {
+    let bunny = clip(BUNNY_30S);
+    let write = |project: &Project, rates: [&str; 2]| {
+        let [high, low] = rates.map(|rate| format!("[[audio]]\nname = \"{rate}\"\nbitrate = \"{rate}\"\n"));
+        project.write("ladder.toml", ladder("film.mkv", &format!("{TINY_RUNG}{high}{low}")));
+    };
+    let project = Project::new();
+    film(&project, "film.mkv", &["-i", bunny.to_str().unwrap(), "-map", "0:v", "-map", "1:a"]);
+    write(&project, ["64k", "32k"]);
+    project.build();
+    write(&project, ["96k", "48k"]);
+    let expected = {
+        let fresh = Project::new();
+        std::fs::copy(project.path("film.mkv"), fresh.path("film.mkv")).unwrap();
+        write(&fresh, ["96k", "48k"]);
+        fresh.build();
+        fresh.output()
+    };
+    let cache = LocalCache::open(&project.path("cache/rivet")).unwrap();
+    let key = ActionKey(explained(&project, "decode/sound/1")["key"].as_str().unwrap().parse().unwrap());
+    let filed = cache.action(&key).unwrap().unwrap();
+    let windows: Vec<Window> =
+        postcard::from_bytes(&cache.blob(&filed.result.blobs[0]).unwrap().unwrap()).unwrap();
+    let changes: [&dyn Fn(&mut Vec<Window>); 5] = [
+        &|windows| windows.first_mut().unwrap().4[0] ^= 1,
+        &|windows| windows.last_mut().unwrap().4[31] ^= 1,
+        // Longer than the sound.
+        &|windows| windows.last_mut().unwrap().1 += 1,
+        &|windows| windows.swap(0, 3),
+        // Cut at another place.
+        &|windows| {
+            let (.., durations, _) = &windows[1];
+            let longer =
+                (windows[0].0, windows[0].1 + windows[1].1, windows[0].2, durations.clone(), [7; 32]);
+            windows.splice(0..2, [longer]);
+        },
+    ];
+    for (number, change) in changes.iter().enumerate() {
+        let mut other = windows.clone();
+        change(&mut other);
+        let mut entry = filed.clone();
+        entry.result.blobs = vec![cache.put_blob(&postcard::to_stdvec(&other).unwrap()).unwrap()];
+        cache.put_action(&key, &entry).unwrap();
+        // Nothing that was encoded of it is there, so that it is heard again.
+        let bitrates = [["96k", "48k"], ["97k", "49k"], ["98k", "50k"], ["99k", "51k"], ["100k", "52k"]];
+        write(&project, bitrates[number]);
+        let build = project.build();
+        assert_eq!(build.ran("decode"), 1, "{number}: the windows are found again");
+        assert!(build.stderr.contains("is heard again"), "{number}: {}", build.stderr);
+        assert_eq!(cache.action(&key).unwrap().unwrap().result, filed.result, "{number}");
+        assert_eq!(project.build().ran_at_all(), 0, "{number}");
+    }
+    write(&project, ["96k", "48k"]);
+    assert_eq!(project.build().ran("audio"), 0);
+    assert_eq!(project.output(), expected);
 }

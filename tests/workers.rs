@@ -103,6 +103,19 @@ fn a_worker_that_says_nothing_any_more_is_ended() {
 }
 
 #[test]
+fn a_worker_that_closes_the_conversation_and_lives_on_is_ended() {
+    let expected = expected();
+    let project = project();
+    let instead = format!("{}; echo $$ > pid; exec sleep 1000 > /dev/null", broken_off(2000));
+    let build = project.build_with(&["--worker", &script(&project, 1, &instead)]);
+    assert_eq!(project.output(), expected);
+    let told = format!("{}{}", warnings(&build).join("\n"), build.stderr);
+    assert!(told.contains("its worker process closed the conversation and did not end"), "{told}");
+    let pid = fs::read_to_string(project.path("pid")).unwrap();
+    assert!(!std::path::Path::new("/proc").join(pid.trim()).exists(), "it still runs");
+}
+
+#[test]
 fn a_worker_that_never_works_fails_the_build_with_its_last_words() {
     let project = project();
     let worker = script(&project, 100, "echo out of luck >&2; exit 7");
@@ -136,20 +149,52 @@ fn a_worker_that_never_works_fails_the_build_with_its_last_words() {
     assert!(other.stderr.contains("its worker process cannot be understood"), "{}", other.stderr);
 }
 
-/// Its next job is not for another: a worker has lost no word of the one that it could not do.
-#[test]
-fn a_worker_outlives_a_span_that_cannot_be_opened() {
-    let project = project();
+/// A worker process as a library sees it, which writes a line for each that is started.
+fn counted(project: &Project, environment: &str) -> (WorkerCodecs, std::path::PathBuf) {
     let started = project.path("started");
     let path = project.write(
         "worker.sh",
-        format!("#!/bin/sh\necho one >> '{}'\nexec '{RIVET}' worker \"$@\"\n", started.display()),
+        format!(
+            "#!/bin/sh\necho one >> '{}'\n{environment} exec '{RIVET}' worker \"$@\"\n",
+            started.display()
+        ),
     );
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let command =
         WorkerCommand { program: path, arguments: vec!["--shared-memory".into()], shares_memory: true };
     let options = WorkerOptions { command, patience: Duration::from_secs(60) };
-    let codecs = WorkerCodecs::new(Arc::new(WorkerPool::new(options, Arc::default())));
+    (WorkerCodecs::new(Arc::new(WorkerPool::new(options, Arc::default()))), started)
+}
+
+/// A driver may never work again in a process in which it has failed once.
+#[test]
+#[cfg(feature = "nvidia")]
+fn a_worker_whose_gpu_has_failed_decodes_no_more() {
+    let project = project();
+    // It is no library, and so none that can be opened.
+    let (codecs, started) = counted(&project, "RIVET_NVIDIA_DRIVER=\"$0\"");
+    let film = project.path("clip.mp4");
+    let track = Arc::new(media::scan(&film, &|| false).unwrap().video);
+    for number in 1..=2 {
+        let span = PacketReader::open(&film, Arc::clone(&track)).unwrap().read_span(0).unwrap();
+        let options = DecodeOptions {
+            threads: 1,
+            at_once: true,
+            gpu: Some("a GPU".to_owned()),
+            ..DecodeOptions::default()
+        };
+        let mut decoding = codecs.open(span, &options).unwrap();
+        while decoding.next_picture().unwrap().is_some() {}
+        assert!(matches!(decoding.on_gpu(), Some(media::OnGpu::Failed(_))));
+        assert_eq!(fs::read_to_string(&started).unwrap().lines().count(), number);
+    }
+}
+
+/// Its next job is not for another: a worker has lost no word of the one that it could not do.
+#[test]
+fn a_worker_outlives_a_span_that_cannot_be_opened() {
+    let project = project();
+    let (codecs, started) = counted(&project, "");
     let film = project.path("clip.mp4");
     let track = Arc::new(media::scan(&film, &|| false).unwrap().video);
     let span = || PacketReader::open(&film, Arc::clone(&track)).unwrap().read_span(0).unwrap();
@@ -212,6 +257,14 @@ fn no_worker_outlives_its_build() {
 fn open_files_do_not_run_out() {
     let project = project();
     let line = format!("ulimit -S -n 12; exec '{RIVET}' build -q --cache-dir cache");
+    let told =
+        std::process::Command::new("sh").args(["-c", &line]).current_dir(project.root()).output().unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    assert_eq!(project.output(), expected());
+    // Nor do those of workers elsewhere, of which many are kept; and there may be no more than that.
+    let project = self::project();
+    let line =
+        format!("ulimit -n 64; exec '{RIVET}' build -q --cache-dir cache --worker '{RIVET} worker' -j 1");
     let told =
         std::process::Command::new("sh").args(["-c", &line]).current_dir(project.root()).output().unwrap();
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));

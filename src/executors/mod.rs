@@ -50,7 +50,7 @@ pub struct EncodeJob<'a> {
     pub contract: &'a Contract,
     /// Cores that the job may use at a time, at least one. They change no byte.
     pub threads: usize,
-    /// Asked between frames; when it says so, the job ends with [`Blame::Cancelled`].
+    /// Asked between frames and between packets; when it says so, the job ends with [`Blame::Cancelled`].
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 

@@ -31,6 +31,9 @@ pub enum StepError {
     /// A blob that an earlier step filed is gone or damaged; that step runs again.
     #[error("a result is missing from the cache ({})", .0.digest.short())]
     Lost(BlobRef),
+    /// A sound decodes to other samples than those that its windows were found in, in the same file.
+    #[error("its sound does not decode to the same samples again, though the file has not changed")]
+    Misheard,
     /// Another step that was to run in one go with this one has failed.
     #[error("not run, as a step beside it failed")]
     Beside,

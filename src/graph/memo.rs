@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionEntry, ActionKey, ActionResult, Cache, Cost, Digest};
+use crate::media::SoundDecoder;
 use crate::package::{FileList, is_current, published_list};
 use crate::spec::Ladder;
 
@@ -12,7 +13,7 @@ use super::event::{Kind, TitleSummary};
 use super::packaging::ENTRY;
 use super::prepare::Tools;
 use super::recipe::Recipe;
-use super::title::Title;
+use super::title::{Sound, Title};
 use super::work::Worker;
 
 /// What the cache calls such an entry.
@@ -25,17 +26,25 @@ pub struct TitleMemo {
     /// The digest of the list of all files that were published.
     list: Digest,
     summary: TitleSummary,
+    /// The CPU that made it, where its sound depends on that.
+    cpu: Option<String>,
 }
 
 impl TitleMemo {
     /// Where the title lies and what this build encoded of it are no one else's: whoever makes the same
     /// title leaves the same memo.
-    pub fn new(nodes: Vec<(Kind, u64)>, files: &FileList, mut summary: TitleSummary) -> TitleMemo {
+    pub fn new(title: &Title, files: &FileList, mut summary: TitleSummary, tools: &Tools) -> TitleMemo {
         summary.entry = String::new();
         for track in summary.rungs.iter_mut().chain(&mut summary.audio) {
             track.encoded = 0;
         }
-        TitleMemo { nodes, list: files.digest().into(), summary }
+        let is_exact = |sound: &Sound| SoundDecoder::of(&sound.source.track.codec).is_exact;
+        TitleMemo {
+            nodes: title.step_counts(),
+            list: files.digest().into(),
+            summary,
+            cpu: (!title.sounds.iter().all(is_exact)).then(|| tools.cpu.clone()),
+        }
     }
 
     /// The summary as of a build that encodes nothing. Name and place are the title's own: another one
@@ -85,7 +94,8 @@ pub fn find(
     let entry = worker.cache.action(&key(ladder, source, tools)).ok()??;
     let bytes = worker.cache.blob(entry.result.blobs.first()?).ok()??;
     let memo: TitleMemo = postcard::from_bytes(&bytes).ok()?;
-    is_current(&title.output, memo.list.into()).then_some(memo)
+    let is_ours = memo.cpu.as_ref().is_none_or(|cpu| *cpu == tools.cpu);
+    (is_ours && is_current(&title.output, memo.list.into())).then_some(memo)
 }
 
 /// Files the memo, with the keys of the entries that make up the title.

@@ -47,7 +47,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::cache::Tiers;
 use crate::executors::{self, Executor, Found, Wanted};
-use crate::media::{self, Codecs, CodecsHere, Scaler};
+use crate::media::{self, Codecs, CodecsHere, Libraries};
 use crate::spec::Ladder;
 use crate::workers::{WorkerCodecs, WorkerExecutor, WorkerOptions, WorkerPool};
 
@@ -239,14 +239,7 @@ fn schedule_with<'a>(
             known.push(identity);
         }
     }
-    let tools = tools.unwrap_or_else(|| Tools {
-        demuxer: media::demuxer_library(),
-        decoder: media::decoder_library(),
-        scaler: Scaler::identity(),
-        resampler: media::resampler_identity(),
-        encoders,
-        opus: media::opus_library().to_owned(),
-    });
+    let tools = tools.unwrap_or_else(|| Tools { libraries: Libraries::here(), cpu: media::cpu(), encoders });
     let host = limits::host_name();
     let decoded = Arc::default();
     let hard_links = settings.hard_links;

@@ -8,7 +8,7 @@ use petgraph::graph::NodeIndex;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Digest};
-use crate::media::{self, OPUS_PRE_SKIP, VideoTrack};
+use crate::media::{self, AudioTrack, Libraries, OPUS_PRE_SKIP, SoundDecoder, VideoTrack};
 use crate::package::{self, CmafError};
 
 use super::error::StepError;
@@ -26,22 +26,21 @@ use super::work::{self, Batch, EncodeFacts, Job, Place, facts};
 /// Names of the libraries and encoders in use, as they go into keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tools {
-    pub demuxer: String,
-    pub decoder: String,
-    pub scaler: String,
-    pub resampler: String,
+    #[serde(flatten)]
+    pub libraries: Libraries,
+    /// It only is in keys of what depends on it.
+    #[serde(default)]
+    pub cpu: String,
     /// By the name that the spec has for them, all that are here.
     pub encoders: BTreeMap<String, Vec<String>>,
-    pub opus: String,
 }
 
 impl Tools {
     /// All that can matter to a ladder with these encoders.
     pub fn summary(&self, encoders: &BTreeSet<&str>) -> String {
-        let libraries = [&self.demuxer, &self.decoder, &self.scaler, &self.resampler, &self.opus];
         let encoders = self.encoders.iter().filter(|(name, _)| encoders.contains(name.as_str()));
-        let all = libraries.into_iter().chain(encoders.flat_map(|(_, identities)| identities));
-        all.map(String::as_str).collect::<Vec<_>>().join("; ")
+        let encoders = encoders.flat_map(|(_, identities)| identities).map(String::as_str);
+        self.libraries.all().into_iter().chain(encoders).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -134,7 +133,7 @@ fn prepare_one(graph: &Graph, title: &Title, step: Step, tools: &Tools) -> Resul
         Step::Index => {
             let source = title.digest.ok_or_else(early)?;
             ready(
-                Recipe::index(source, &tools.demuxer),
+                Recipe::index(source, &tools.libraries.demuxer),
                 Box::new(move |worker| work::scan_source(worker, &path, source)),
             )
         }
@@ -177,8 +176,8 @@ fn prepare_one(graph: &Graph, title: &Title, step: Step, tools: &Tools) -> Resul
                     source.origin,
                     source.channels,
                     &policy,
-                    &tools.decoder,
-                    &tools.resampler,
+                    &sound_decoder_of(&source.track, tools),
+                    &tools.libraries.resampler,
                 ),
                 Box::new(move |worker| sound::decode_sound(worker, &source, &policy)),
             )
@@ -297,7 +296,11 @@ fn early() -> StepError {
 }
 
 fn decoder_of(track: &VideoTrack, tools: &Tools) -> String {
-    format!("{} {}", tools.decoder, track.codec)
+    format!("{} {}", tools.libraries.decoder, track.codec)
+}
+
+fn sound_decoder_of(track: &AudioTrack, tools: &Tools) -> String {
+    SoundDecoder::of(&track.codec).identity(&tools.libraries.decoder, &tools.cpu)
 }
 
 fn signed(value: u64) -> i64 {
@@ -364,12 +367,12 @@ impl Title {
                     identity,
                     sound.source.channels,
                     rendition.bitrate,
-                    &tools.opus,
+                    &tools.libraries.opus,
                 )]);
             }
         };
         let recipes = plan.choices.iter().map(|Choice { settings, identity: encoder }| {
-            Recipe::encode(identity, settings, &plan.contract, encoder, &tools.scaler)
+            Recipe::encode(identity, settings, &plan.contract, encoder, &tools.libraries.scaler)
         });
         Ok(recipes.collect())
     }

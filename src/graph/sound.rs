@@ -6,8 +6,7 @@ use std::collections::VecDeque;
 
 use crate::cache::Digest;
 use crate::media::{
-    Blocks, FrameDigest, MediaError, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, SoundSource,
-    SoundWindow,
+    Blocks, FrameDigest, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, SoundSource, SoundWindow,
 };
 
 use super::chunking::{ChunkMode, ChunkPolicy, CutFrame, Cutter};
@@ -127,21 +126,26 @@ pub fn encode_windows(
     }
     let complete = Cell::new(false);
     let mut failure: Option<StepError> = None;
-    let changed = || MediaError::Changed { path: sound.path.clone() };
+    // Whether the windows are of other samples. All of the sound is read then: it may be another file.
+    let misheard = Cell::new(false);
     let mut take = |block: &[i32]| {
+        if misheard.get() {
+            return Ok(());
+        }
         recent.push_back((digest_of(block), block.to_vec()));
         count += 1;
         while let Some(job) =
             jobs.get(next).filter(|job| job.window.first + u64::from(job.window.frames) <= count)
         {
             let from = count - recent.len() as u64;
-            let skip = lead_of(job.window.first).checked_sub(from).ok_or_else(changed)? as usize;
+            let skip = lead_of(job.window.first).saturating_sub(from) as usize;
             let own = (job.window.first - lead_of(job.window.first)) as usize;
             let all = recent.iter().skip(skip).take(own + job.window.frames as usize);
             let (digests, pcm): (Vec<FrameDigest>, Vec<&[i32]>) =
                 all.map(|(digest, block)| (*digest, block.as_slice())).unzip();
             if identity(&digests, job.window.frames as usize) != job.window.identity {
-                return Err(changed());
+                misheard.set(true);
+                return Ok(());
             }
             let (before, within) = pcm.split_at(own);
             let packets = worker.codecs.encode_sound(SoundWindow {
@@ -171,7 +175,7 @@ pub fn encode_windows(
     match (failure, decoded) {
         (Some(error), _) => Err(error),
         (None, Err(error)) if !complete.get() => Err(error.into()),
-        (None, _) if next < jobs.len() => Err(changed().into()),
+        (None, _) if next < jobs.len() => Err(StepError::Misheard),
         (None, _) => Ok(()),
     }
 }

@@ -284,6 +284,26 @@ impl Title {
         nodes
     }
 
+    /// Takes back what rests on the windows of a sound, and the package. Returns the nodes that nobody needs
+    /// any more.
+    pub fn ungrow_sound(&mut self, graph: &Graph, sound: usize) -> Vec<NodeIndex> {
+        let package = Step::Contract { track: 0 }.stage();
+        let is_packaging =
+            |&id: &NodeIndex| graph[id].title == self.number && graph[id].step.stage() >= package;
+        let mut nodes: Vec<NodeIndex> = graph.node_indices().filter(is_packaging).collect();
+        self.multivariant = None;
+        self.to_publish = None;
+        self.sounds[sound].heard = None;
+        for track in &mut self.tracks {
+            (track.contract, track.init, track.playlist) = (None, None, None);
+            if track.rendition().is_some_and(|rendition| rendition.sound == sound) {
+                let pieces = track.pieces.drain(..).flat_map(|piece| [piece.encode, piece.segment]);
+                nodes.extend(pieces.flatten().chain(track.reels.drain(..).map(|reel| reel.node)));
+            }
+        }
+        nodes
+    }
+
     /// The pieces of a track that are known.
     pub fn pieces(&self, track: usize) -> &[Piece] {
         match self.tracks.get(track).map(|track| &track.medium) {

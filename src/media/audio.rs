@@ -7,15 +7,14 @@
 
 use std::path::Path;
 
-use ffmpeg::codec::Id;
 use ffmpeg::format::sample::{Sample, Type};
 use ffmpeg::software::resampling;
-use ffmpeg::{ChannelLayout, Dictionary, Packet, codec, frame};
+use ffmpeg::{ChannelLayout, Dictionary, Packet, frame};
 use ffmpeg_next as ffmpeg;
 
 use super::opus::{OPUS_FRAME, OPUS_RATE};
 use super::scan::{AudioHasher, digest};
-use super::{AudioTrack, MediaError, Rational, ffi};
+use super::{AudioTrack, MediaError, Rational, ffi, sound_decoder};
 
 /// Sound that is this far from where it should be is moved, in 48 kHz samples (10 ms).
 const SLACK: i64 = OPUS_FRAME as i64 / 2;
@@ -47,7 +46,7 @@ pub fn decode_audio(
     let base = stream.time_base();
     let base = ffi::positive(base.numerator(), base.denominator()).ok_or_else(changed)?;
     let parameters = ffi::parameters(&stream);
-    let mut decoder = open_decoder(path, &stream)?;
+    let mut decoder = sound_decoder::open(path, &stream)?;
     decoder.set_packet_time_base(stream.time_base());
     ffi::keep_streams(&mut input, &[track.stream]);
 
@@ -141,25 +140,6 @@ pub fn decode_audio(
     Ok(offset)
 }
 
-/// The fixed-point decoder of a codec that has one: its output is the same on every CPU.
-fn open_decoder(path: &Path, stream: &ffmpeg::Stream<'_>) -> Result<codec::decoder::Audio, MediaError> {
-    let context = codec::Context::from_parameters(stream.parameters())
-        .map_err(|error| MediaError::library("setting up an audio decoder", error))?;
-    let id = context.id();
-    let fixed = match id {
-        Id::AAC => codec::decoder::find_by_name("aac_fixed"),
-        Id::AC3 => codec::decoder::find_by_name("ac3_fixed"),
-        Id::MP3 => codec::decoder::find_by_name("mp3"),
-        Id::MP2 => codec::decoder::find_by_name("mp2"),
-        _ => None,
-    };
-    let decoder = fixed
-        .or_else(|| codec::decoder::find(id))
-        .ok_or_else(|| MediaError::NoDecoder { path: path.to_owned(), codec: format!("{id:?}") })?;
-    let opened = context.decoder().open_as(decoder).and_then(|opened| opened.audio());
-    opened.map_err(|error| MediaError::library("opening an audio decoder", error))
-}
-
 /// A time stamp in 48 kHz samples, rounded to the nearest.
 fn to_samples(stamp: i64, base: Rational) -> i64 {
     let scaled = i128::from(stamp) * i128::from(base.num) * i128::from(OPUS_RATE);
@@ -242,7 +222,7 @@ impl Placer<'_, '_> {
 }
 
 /// The library and the way it is used, for a key.
-pub fn resampler_identity() -> String {
+pub(super) fn resampler_identity() -> String {
     format!("{} s32p", ffi::resampler_library())
 }
 

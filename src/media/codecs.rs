@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AudioSink, AudioTrack, DecodedFrame, Frame, FrameDigest, GpuTrouble, Index, MediaError, OnGpu, Rational, Signature,
-    SpanDecoder, SpanPackets, decode_audio, encode_window, scan,
+    AudioSink, AudioTrack, DecodedFrame, Frame, FrameDigest, GpuTrouble, Index, MediaError, OnGpu, Rational,
+    Signature, SpanDecoder, SpanPackets, decode_audio, encode_window, scan,
 };
 
 /// A picture, and what was seen of it.

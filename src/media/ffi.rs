@@ -36,8 +36,22 @@ fn version(version: u32) -> String {
     format!("{}.{}.{}", version >> 16, version >> 8 & 0xff, version & 0xff)
 }
 
+/// What FFmpeg knows of the CPU, as it chooses its code by it: for each feature a bit.
+pub(super) fn cpu_flags() -> i32 {
+    // SAFETY: the function only returns a number.
+    unsafe { ffi::av_get_cpu_flags() }
+}
+
+/// The codec of this name.
+pub(super) fn codec_named(name: &str) -> Option<codec::Id> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: the name is a C string that outlives the call, which returns null or a static description.
+    let descriptor = unsafe { ffi::avcodec_descriptor_get_by_name(name.as_ptr()).as_ref() };
+    descriptor.map(|descriptor| codec::Id::from(descriptor.id))
+}
+
 /// The demuxing library and its version, e.g. `libavformat 59.27.100`.
-pub fn demuxer_library() -> String {
+pub(super) fn demuxer_library() -> String {
     format!("libavformat {}", version(ffmpeg::format::version()))
 }
 

@@ -19,6 +19,7 @@ mod frame;
 mod gpu;
 mod hdr;
 mod index;
+mod libraries;
 #[cfg(feature = "nvidia")]
 mod nvdec;
 #[cfg(not(feature = "nvidia"))]
@@ -33,9 +34,10 @@ mod scan;
 mod score;
 mod slab;
 mod software;
+mod sound_decoder;
 mod timing;
 
-pub use audio::{AudioSink, decode_audio, resampler_identity};
+pub use audio::{AudioSink, decode_audio};
 pub use codecs::{
     Codecs, CodecsHere, Counted, DecodeOptions, DecodedPicture, Decoding, DecodingHere, SoundSource,
     SoundWindow,
@@ -43,11 +45,12 @@ pub use codecs::{
 pub use colour::Colour;
 pub use decode::{DecodedFrame, SpanDecoder, decodable_codecs, video_decoder_name};
 pub use error::MediaError;
-pub use ffi::{decoder_library, demuxer_library, init};
+pub use ffi::{decoder_library, init};
 pub use frame::{Frame, FrameDigest};
 pub use gpu::{GpuAbout, GpuCodec, GpuDecoder, GpuTrouble, OnGpu, gpu_decoder, gpu_decoders};
 pub use hdr::{ContentLight, HdrMetadata, MasteringDisplay};
 pub use index::{AudioTrack, Index, Rotation, Span, SpanDigest, VideoTrack};
+pub use libraries::{Libraries, cpu};
 pub use opus::{Blocks, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, encode_window, opus_library};
 pub use packed::{PackedSpan, TrackParameters};
 pub use reader::{PacketReader, SpanPackets};
@@ -55,4 +58,5 @@ pub use scale::{Picture, PictureFormat, Scaler};
 pub use scan::{probe, scan};
 pub use score::{Signature, cut_score};
 pub use slab::{FrameMemory, Returns, Shape, Slab, SlabWriter};
+pub use sound_decoder::SoundDecoder;
 pub use timing::{FrameTimes, Rational};

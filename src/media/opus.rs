@@ -36,9 +36,10 @@ const MDCT_FROM: u32 = 18_000;
 /// Percent of the bitrate for a packet without prediction, so that it sounds like the others.
 const UNPREDICTED: u32 = 160;
 
-/// The encoding library and its version, for a key.
-pub fn opus_library() -> &'static str {
-    opus::version()
+/// The encoding library, its version and the architecture that it was built for, for a key: it calculates in
+/// floating point, and not alike on all of them.
+pub fn opus_library() -> String {
+    format!("{} on {}", opus::version(), std::env::consts::ARCH)
 }
 
 /// Encodes one window. `lead` and `own` are interleaved samples at 48 kHz in whole blocks of

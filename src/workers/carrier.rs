@@ -1,6 +1,7 @@
 //! Takes pictures across: those that lie in shared memory stay where they are and only their place
 //! is told; without shared memory their samples are in the message.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -39,37 +40,38 @@ impl Sender {
         Sender { shares, stay, last: None }
     }
 
-    /// Adds a picture to a parcel; `None` where there is no memory for it.
-    pub(super) fn add(&mut self, frame: &Frame, parcel: &mut Parcel) -> Option<()> {
+    /// Adds a picture to a parcel.
+    pub(super) fn add(&mut self, frame: &Frame, parcel: &mut Parcel) -> io::Result<()> {
         let shape = Shape::of(frame);
-        let here = |slab: &Arc<Slab>, offset: usize| -> Option<Samples> {
-            Some(Samples::Here(slab.bytes(offset..offset + shape.bytes()?)?.to_vec()))
+        let bytes = shape.bytes().ok_or_else(impossible)?;
+        let samples = if self.shares {
+            self.shared(frame, bytes, parcel)?
+        } else {
+            Samples::Here(Shape::samples(frame).ok_or_else(impossible)?)
         };
+        parcel.bytes += bytes;
+        parcel.pictures.push(Carried { shape, samples });
+        Ok(())
+    }
+
+    /// Where a picture lies, of so many bytes: it is copied where that may be filled again too soon.
+    fn shared(&mut self, frame: &Frame, bytes: usize, parcel: &mut Parcel) -> io::Result<Samples> {
         let copied;
-        // A slab that goes back to its writer with the picture must not be seen any more then.
-        let place = frame.place().filter(|(slab, _)| self.stay || !self.shares || !slab.is_lent());
-        let (slab, offset) = match place {
-            Some((slab, offset)) => (slab, offset),
+        let (slab, offset) = match frame.place().filter(|(slab, _)| self.stay || !slab.is_lent()) {
+            Some(place) => place,
             None => {
-                let mut writer = SlabWriter::new(shape.bytes()?, 0).ok()?;
-                let offset = writer.place(frame)?;
+                let mut writer = SlabWriter::new(bytes, 0)?;
+                let offset = writer.place(frame).ok_or_else(impossible)?;
                 copied = Arc::clone(writer.slab());
                 (&copied, offset)
             }
         };
-        let samples = if self.shares { self.shared(slab, offset, parcel) } else { here(slab, offset)? };
-        parcel.bytes += shape.bytes()?;
-        parcel.pictures.push(Carried { shape, samples });
-        Some(())
-    }
-
-    fn shared(&mut self, slab: &Arc<Slab>, offset: usize, parcel: &mut Parcel) -> Samples {
         if self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, slab)) {
-            return Samples::Shared { next: None, offset };
+            return Ok(Samples::Shared { next: None, offset });
         }
         self.last = Some(Arc::clone(slab));
         parcel.slabs.push(Arc::clone(slab));
-        Samples::Shared { next: Some(slab.number()), offset }
+        Ok(Samples::Shared { next: Some(slab.number()), offset })
     }
 }
 
@@ -87,28 +89,33 @@ impl Receiver {
         Receiver { last: None, returns: Some(returns) }
     }
 
-    /// A picture; `handles` are those that came with its message, and have not been used yet. `None`
-    /// where it cannot be what was sent.
+    /// A picture; `handles` are those that came with its message, and have not been used yet.
     pub(super) fn frame(
         &mut self,
         carried: &Carried,
         handles: &mut impl Iterator<Item = OwnedFd>,
-    ) -> Option<Frame> {
-        match &carried.samples {
+    ) -> io::Result<Frame> {
+        let frame = match &carried.samples {
             Samples::Shared { next, offset } => {
                 if let Some(number) = next {
-                    let handle = handles.next()?;
+                    let handle = handles.next().ok_or_else(impossible)?;
                     let slab = match &self.returns {
                         Some(returns) => Slab::lent(handle, *number, returns),
                         None => Slab::open(handle),
                     };
-                    self.last = Some(slab.ok()?);
+                    self.last = Some(slab?);
                 }
-                self.last.as_ref()?.frame(*offset, &carried.shape)
+                self.last.as_ref().and_then(|slab| slab.frame(*offset, &carried.shape))
             }
-            Samples::Here(bytes) => SlabWriter::holding(bytes).ok()?.frame(0, &carried.shape),
-        }
+            // As many are kept as there is room for, so each is to take no open file.
+            Samples::Here(bytes) => carried.shape.frame(bytes),
+        };
+        frame.ok_or_else(impossible)
     }
+}
+
+fn impossible() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a picture that there cannot be")
 }
 
 #[cfg(test)]

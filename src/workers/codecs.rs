@@ -2,19 +2,20 @@
 //! it is passed over.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::media::{
     AudioSink, Codecs, DecodeOptions, DecodedPicture, Decoding, Index, MediaError, OnGpu, PackedSpan,
-    SoundSource, SoundWindow, SpanPackets,
+    SoundDecoder, SoundSource, SoundWindow, SpanPackets,
 };
 
 use super::carrier::Receiver;
 use super::pool::{Role, WorkerPool};
 use super::process::{Loss, UNEXPECTED, WorkerProcess};
-use super::protocol::{CarriedPicture, DecodeRequest, Reply, Request};
+use super::protocol::{CarriedPicture, DecodeRequest, Reply, Request, SoundRequest};
 
 /// Pictures that are asked for at a time where not all of them are taken at once.
 const AHEAD: u32 = 8;
@@ -120,7 +121,9 @@ impl Codecs for WorkerCodecs {
     ) -> Result<i64, MediaError> {
         // Samples that were handed on, and those of them that this attempt has yet to repeat.
         let (mut told, mut to_pass) = (0usize, 0usize);
-        self.call("decoding sound", &Request::Sound(Box::new(sound.clone())), &mut |reply, first| {
+        let decoder = SoundDecoder::of(&sound.track.codec).identity_here();
+        let request = Request::Sound(Box::new(SoundRequest { source: sound.clone(), decoder }));
+        self.call("decoding sound", &request, &mut |reply, first| {
             if first {
                 to_pass = told;
             }
@@ -189,9 +192,10 @@ impl Decoding for WorkerDecoding {
                 }
                 Ok(Next::End(result, on_gpu)) => {
                     self.ended = true;
+                    let (role, has_failed) = (self.role(), matches!(on_gpu, Some(OnGpu::Failed(_))));
                     self.on_gpu = self.on_gpu.take().or(on_gpu);
-                    let role = self.role();
-                    if let Some(session) = self.session.take() {
+                    // A driver that has failed may fail at once in that process from now on.
+                    if let Some(session) = self.session.take().filter(|_| !has_failed) {
                         self.pool.give_back(role, session.process);
                     }
                     result?;
@@ -270,7 +274,7 @@ impl Session {
         let mut handles = handles.into_iter();
         for CarriedPicture { rank, digest, signature, frame } in pictures {
             let frame = match frame {
-                Some(carried) => Some(self.receiver.frame(&carried, &mut handles).ok_or_else(unexpected)?),
+                Some(carried) => Some(self.receiver.frame(&carried, &mut handles).map_err(not_taken)?),
                 None => None,
             };
             self.due = self.due.saturating_sub(1);
@@ -281,6 +285,14 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+/// Why a picture could not be taken.
+fn not_taken(error: io::Error) -> Loss {
+    match error.kind() {
+        io::ErrorKind::InvalidData => unexpected(),
+        _ => Loss::Gone(format!("its pictures cannot be taken: {error}")),
     }
 }
 

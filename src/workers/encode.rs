@@ -54,10 +54,16 @@ impl WorkerExecutor {
 
     fn run(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
         let mut process = self.pool.take(&self.role()).map_err(|loss| self.failure(loss))?;
-        let outcome = self.converse(&mut process, job)?;
-        self.pool.give_back(self.role(), process);
-        let chunk = outcome?;
-        // Whoever made it.
+        let outcome = self.converse(&mut process, job)?.and_then(|chunk| self.checked(chunk, job));
+        // A driver that has failed may fail at once in that process from now on, and work in another.
+        if !matches!(outcome, Err(Failure { blame: Blame::Machine, .. })) {
+            self.pool.give_back(self.role(), process);
+        }
+        outcome
+    }
+
+    /// What a worker made, looked over, whoever that is.
+    fn checked(&self, chunk: EncodedChunk, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
         job.contract.check(&chunk.sequence_header).map_err(|error| Failure::contract(self.name(), &error))?;
         if chunk.units.len() != job.pictures.count() {
             let (made, count) = (chunk.units.len(), job.pictures.count());
@@ -92,7 +98,8 @@ impl WorkerExecutor {
                     let mut parcel = Parcel::default();
                     for frame in pictures.by_ref().take(count as usize) {
                         let added = sender.add(&*frame?, &mut parcel);
-                        added.ok_or_else(|| Failure::machine("there is no memory for pictures"))?;
+                        added
+                            .map_err(|error| Failure::machine(format!("pictures cannot be sent: {error}")))?;
                     }
                     let carried = std::mem::take(&mut parcel.pictures);
                     let sent = process.send(&Request::Pictures(carried), &parcel.handles(), patience);

@@ -43,9 +43,12 @@ pub(super) enum Loss {
 const LOOK: Duration = Duration::from_millis(100);
 /// Bytes of what a worker last said on its standard error that are told.
 const LAST_WORDS: u64 = 400;
+/// How long one that has closed the conversation may take to end, and one that was killed to be gone.
+const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) struct WorkerProcess {
-    child: Child,
+    /// `None` once it was ended.
+    child: Option<Child>,
     channel: Channel,
     /// What it says on its standard error.
     words: File,
@@ -69,10 +72,10 @@ impl WorkerProcess {
         });
         let mut process = started?;
         match process.receive(patience.min(FIRST_WORD))? {
-            (Reply::Greeting(greeting), _) if greeting == Greeting::here() => Ok(process),
-            (Reply::Greeting(greeting), _) => {
-                Err(Loss::Gone(format!("a worker process is another rivet: {greeting:?}")))
-            }
+            (Reply::Greeting(greeting), _) => match Greeting::here().difference(&greeting) {
+                None => Ok(process),
+                Some(what) => Err(Loss::Gone(format!("a worker process is another rivet: it has {what}"))),
+            },
             _ => Err(Loss::Gone(UNEXPECTED.to_owned())),
         }
     }
@@ -99,7 +102,7 @@ impl WorkerProcess {
             (child, Channel::new(input, output, false))
         };
         let (cancelled, returns) = (Arc::clone(cancelled), Returns::default());
-        Ok(WorkerProcess { child, channel, words, cancelled, returns })
+        Ok(WorkerProcess { child: Some(child), channel, words, cancelled, returns })
     }
 
     /// Whether pictures can be left in memory that both sides see.
@@ -165,9 +168,9 @@ impl WorkerProcess {
                 format!("its worker process did not answer for {}", humantime::format_duration(patience))
             }
             io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
-                match self.child.wait() {
-                    Ok(status) => format!("its worker process {}", ended(status)),
-                    Err(error) => format!("its worker process is gone ({error})"),
+                match self.child.as_mut().and_then(|child| ended_within(child, GRACE)) {
+                    Some(status) => format!("its worker process {}", ended(status)),
+                    None => "its worker process closed the conversation and did not end".to_owned(),
                 }
             }
             _ => format!("its worker process cannot be understood ({error})"),
@@ -192,13 +195,16 @@ impl WorkerProcess {
     }
 
     fn end(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
         // It may have ended by itself. What it has started, as a command that runs it elsewhere
         // does, is in its group.
-        if let Ok(None) = self.child.try_wait() {
-            let _ = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);
-            let _ = self.child.kill();
+        if let Ok(None) = child.try_wait() {
+            let _ = rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL);
+            let _ = child.kill();
         }
-        let _ = self.child.wait();
+        if ended_within(&mut child, GRACE).is_none() {
+            leave(child);
+        }
     }
 }
 
@@ -212,6 +218,30 @@ impl Drop for WorkerProcess {
 const FIRST_WORD: Duration = Duration::from_secs(60);
 /// A reply that does not belong to what was asked.
 pub(super) const UNEXPECTED: &str = "its worker process said something unexpected";
+
+/// How a process has ended, if it does within that time.
+fn ended_within(child: &mut Child, time: Duration) -> Option<ExitStatus> {
+    const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+    let until = Instant::now() + time;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match child.try_wait() {
+            Ok(None) if Instant::now() < until => std::thread::sleep(pause),
+            status => return status.ok().flatten(),
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Goes on without a process that was killed and is still there: one that a driver keeps in the kernel ends
+/// when that lets go of it, if ever.
+fn leave(mut child: Child) {
+    let pid = child.id();
+    let wait = move || child.wait();
+    if let Err(error) = std::thread::Builder::new().name("left".to_owned()).spawn(wait) {
+        tracing::warn!("nobody waits for process {pid} to end: {error}");
+    }
+}
 
 fn ended(status: ExitStatus) -> String {
     let name = |signal: i32| match signal {
@@ -255,5 +285,67 @@ impl Wait for Waiting {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::channel::Blocks;
+    use super::*;
+    use crate::media::Libraries;
+
+    /// What comes of a worker that greets like this and says no more.
+    fn greeted(greeting: Greeting) -> Result<(), String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("greeting");
+        let file = File::create(&path).unwrap();
+        let channel = Channel::new(file.try_clone().unwrap().into(), file.into(), false);
+        channel.send(&Reply::Greeting(greeting), &[], &Blocks).unwrap();
+        let command =
+            WorkerCommand { program: "cat".into(), arguments: vec![path.into()], shares_memory: false };
+        match WorkerProcess::start(&command, FIRST_WORD, &Arc::default()) {
+            Ok(_) => Ok(()),
+            Err(Loss::Gone(what)) => Err(what),
+            Err(Loss::Cancelled) => unreachable!("nobody cancels it"),
+        }
+    }
+
+    #[test]
+    fn a_worker_with_another_library_is_refused() {
+        assert_eq!(greeted(Greeting::here()), Ok(()));
+        let libraries: [fn(&mut Libraries) -> &mut String; 5] = [
+            |libraries| &mut libraries.demuxer,
+            |libraries| &mut libraries.decoder,
+            |libraries| &mut libraries.scaler,
+            |libraries| &mut libraries.resampler,
+            |libraries| &mut libraries.opus,
+        ];
+        for library in libraries {
+            let mut other = Greeting::here();
+            let ours = library(&mut other.libraries).clone();
+            library(&mut other.libraries).push('0');
+            let told = format!("a worker process is another rivet: it has {ours}0, not {ours}");
+            assert_eq!(greeted(other), Err(told));
+        }
+    }
+
+    #[test]
+    fn one_that_does_not_end_is_left_and_still_waited_for() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        assert_eq!(ended_within(&mut child, Duration::from_millis(10)), None);
+        let pid = Pid::from_child(&child);
+        leave(child);
+        rustix::process::kill_process(pid, Signal::KILL).unwrap();
+        // What nobody waits for stays there when it has ended.
+        let place = format!("/proc/{}", pid.as_raw_nonzero());
+        for _ in 0..600 {
+            if !Path::new(&place).exists() {
+                return;
+            }
+            std::thread::sleep(LOOK);
+        }
+        panic!("{place} is still there");
     }
 }

@@ -8,29 +8,40 @@ use serde::{Deserialize, Serialize};
 
 use crate::executors::{About, Contract, EncodeSettings, EncodedChunk, Failure, Unusable};
 use crate::media::{
-    self, FrameDigest, GpuAbout, Index, MediaError, OnGpu, PackedSpan, Shape, Signature, SoundSource,
+    FrameDigest, GpuAbout, Index, Libraries, MediaError, OnGpu, PackedSpan, Shape, Signature, SoundSource,
     SoundWindow,
 };
 
-/// The first word of a worker. A build only works with its equal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The first word of a worker. A build only works with its equal: it files what the worker makes under keys
+/// that name its own libraries.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Greeting {
     rivet: String,
     /// Of this protocol.
     version: u32,
-    libraries: [String; 2],
+    pub(super) libraries: Libraries,
 }
 
 /// Changes with any change of what is said.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 impl Greeting {
     pub(super) fn here() -> Greeting {
         Greeting {
             rivet: env!("CARGO_PKG_VERSION").to_owned(),
             version: VERSION,
-            libraries: [media::decoder_library(), media::Scaler::identity()],
+            libraries: Libraries::here(),
         }
+    }
+
+    /// What another has that this one has not, and what this one has in its place; `None` between equals.
+    pub(super) fn difference(&self, other: &Greeting) -> Option<String> {
+        let of = |greeting: &Greeting| {
+            let of_rivet = [format!("rivet {}", greeting.rivet), format!("protocol {}", greeting.version)];
+            of_rivet.into_iter().chain(greeting.libraries.all().map(str::to_owned))
+        };
+        let (theirs, ours) = of(other).zip(of(self)).find(|(theirs, ours)| theirs != ours)?;
+        Some(format!("{theirs}, not {ours}"))
     }
 }
 
@@ -52,7 +63,7 @@ pub(super) enum Request {
     /// Which of these encoders there are, with so many slots.
     Find(usize, BTreeSet<String>),
     Scan(PathBuf),
-    Sound(Box<SoundSource>),
+    Sound(Box<SoundRequest>),
     EncodeSound(Box<SoundWindow>),
 }
 
@@ -77,6 +88,13 @@ pub(super) struct DecodeRequest {
     pub frames: bool,
     /// The UUID of the GPU that shall decode it.
     pub gpu: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct SoundRequest {
+    pub source: SoundSource,
+    /// The decoder that it is expected to go through, with all that its samples depend on.
+    pub decoder: String,
 }
 
 /// The encoders that were found, and those that cannot be used.

@@ -17,12 +17,11 @@ const MOST_FREE: usize = 6;
 const MOST_LENT: usize = 128;
 
 /// Clones share it.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Room(Arc<Mutex<Slabs>>);
 
+#[derive(Default)]
 struct Slabs {
-    /// Whether the build sees the slabs, and not only what was copied out of them.
-    shares: bool,
     current: Option<SlabWriter>,
     /// Those with pictures that the build may still see, the oldest first.
     lent: VecDeque<SlabWriter>,
@@ -32,19 +31,8 @@ struct Slabs {
 }
 
 impl Room {
-    pub(super) fn new(shares: bool) -> Room {
-        let slabs =
-            Slabs { shares, current: None, lent: VecDeque::new(), free: Vec::new(), next_number: 0 };
-        Room(Arc::new(Mutex::new(slabs)))
-    }
-
     fn slabs(&self) -> MutexGuard<'_, Slabs> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Where a decoder may put its pictures itself: only where the build sees them there.
-    pub(super) fn memory(&self) -> Option<Arc<dyn FrameMemory>> {
-        self.slabs().shares.then(|| Arc::new(self.clone()) as Arc<dyn FrameMemory>)
     }
 
     /// The one copy of a decoded picture, which is one of the last `left` of its span.
@@ -94,26 +82,18 @@ impl Slabs {
         left: usize,
         put: impl Fn(&mut SlabWriter) -> Option<Frame>,
     ) -> io::Result<Frame> {
-        if !self.shares
-            && let Some(writer) = &mut self.current
-        {
-            // SAFETY: no other process has the slab: the last picture's samples went with its message.
-            unsafe { writer.reuse() };
-        }
         if let Some(frame) = self.current.as_mut().and_then(&put) {
             return Ok(frame);
         }
         let each = shape.bytes().ok_or_else(no_room)?.next_multiple_of(64);
-        let pictures = if self.shares { (SLAB / each).clamp(1, left.max(1)) } else { 1 };
+        let pictures = (SLAB / each).clamp(1, left.max(1));
         self.close();
         let writer = self.fresh(each.saturating_mul(pictures))?;
         put(self.current.insert(writer)).ok_or_else(no_room)
     }
 
     fn close(&mut self) {
-        if let Some(writer) = self.current.take().filter(|_| self.shares) {
-            self.lent.push_back(writer);
-        }
+        self.lent.extend(self.current.take());
         while self.lent.len() > MOST_LENT {
             self.lent.pop_front();
         }
@@ -163,7 +143,7 @@ mod tests {
 
     #[test]
     fn slabs_that_came_back_are_filled_again() {
-        let room = Room::new(true);
+        let room = Room::default();
         let frame = picture(1920);
         let first = span(&room, &frame, 25);
         assert_eq!(first.len(), 5, "five pictures fill one");
@@ -181,17 +161,11 @@ mod tests {
 
     #[test]
     fn few_are_kept() {
-        let room = Room::new(true);
+        let room = Room::default();
         let frame = picture(16);
         let slabs: Vec<u32> = (0..MOST_LENT + 9).flat_map(|_| span(&room, &frame, 1)).collect();
         assert_eq!((slabs.len(), room.slabs().lent.len()), (MOST_LENT + 9, MOST_LENT));
         room.take_back(&slabs);
         assert_eq!((room.slabs().lent.len(), room.slabs().free.len()), (0, MOST_FREE));
-    }
-
-    #[test]
-    fn what_is_copied_out_needs_one_slab() {
-        let room = Room::new(false);
-        assert_eq!(span(&room, &picture(1920), 25).len(), 1);
     }
 }

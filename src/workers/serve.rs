@@ -11,13 +11,13 @@ use rustix::event::{PollFd, PollFlags};
 use crate::executors::{self, About, EncodeJob, EncodedChunk, Executor, Failure, Found, Pictures, Wanted};
 use crate::media::{
     self, Codecs, CodecsHere, DecodedPicture, Decoding, DecodingHere, Frame, GpuDecoder, MediaError, OnGpu,
-    SoundSource, SpanDecoder, TrackParameters,
+    SoundDecoder, SpanDecoder, TrackParameters,
 };
 
 use super::carrier::{Parcel, Receiver, Sender};
 use super::channel::{Blocks, Channel};
-use super::protocol::{CarriedPicture, DecodeRequest, EncodeRequest, Greeting, Reply, Request};
-use super::room::{Room, SLAB, no_room};
+use super::protocol::{CarriedPicture, DecodeRequest, EncodeRequest, Greeting, Reply, Request, SoundRequest};
+use super::room::{Room, SLAB};
 
 /// Pictures in one message, at most: fewer where they fill a slab.
 const BATCH: u32 = 16;
@@ -61,7 +61,7 @@ pub fn serve(shares_memory: bool) -> io::Result<()> {
     media::init();
     let mut server = Server {
         channel: Channel::new(input, output, shares_memory),
-        room: Room::new(shares_memory),
+        room: Room::default(),
         executors: Vec::new(),
         parameters: None,
         gpu: None,
@@ -184,7 +184,12 @@ impl Server {
     }
 
     /// An error is one of the conversation; what is wrong with the sound is within.
-    fn sound(&self, sound: &SoundSource) -> io::Result<Result<i64, MediaError>> {
+    fn sound(&self, request: &SoundRequest) -> io::Result<Result<i64, MediaError>> {
+        let (sound, here) = (&request.source, SoundDecoder::of(&request.source.track.codec).identity_here());
+        if here != request.decoder {
+            let reason = format!("a worker process has {here}, not {}", request.decoder);
+            return Ok(Err(MediaError::Library { operation: "decoding sound".into(), reason }));
+        }
         let mut told = Ok(());
         let mut room: Vec<i32> = Vec::with_capacity(SAMPLES);
         let mut send = |samples: Vec<i32>| {
@@ -223,7 +228,8 @@ impl Server {
         let count = span.len();
         let opened = span.unpack(parameters).and_then(|span| match gpu {
             Some(gpu) => {
-                SpanDecoder::on_gpu(span, threads, gpu, self.room.memory().filter(|_| frames))
+                let shows = frames && self.channel.shares();
+                SpanDecoder::on_gpu(span, threads, gpu, shows.then(|| Arc::new(self.room.clone()) as _))
             }
             None => SpanDecoder::new(span, threads),
         });
@@ -247,6 +253,7 @@ impl Server {
     ) -> io::Result<Result<(), MediaError>> {
         // They lie in slabs of this process's own, which it fills again when the build says so.
         let mut sender = Sender::new(self.channel.shares(), true);
+        let room = self.channel.shares().then(|| self.room.clone());
         let mut to_come = count;
         loop {
             let mut wanted = match self.channel.receive(&Blocks)? {
@@ -264,7 +271,7 @@ impl Server {
                 while pictures.len() < wanted.min(BATCH) as usize && parcel.bytes < SLAB && end.is_none() {
                     match decoding.next_picture() {
                         Ok(Some(picture)) => {
-                            pictures.push(carry(&self.room, picture, to_come, &mut sender, &mut parcel)?);
+                            pictures.push(carry(room.as_ref(), picture, to_come, &mut sender, &mut parcel)?);
                             to_come = to_come.saturating_sub(1);
                         }
                         Ok(None) => end = Some(Ok(())),
@@ -296,9 +303,10 @@ impl Server {
     }
 }
 
-/// A picture as it goes into a message; `left` are still to come with it.
+/// A picture as it goes into a message; `left` are still to come with it. Where the build sees memory of
+/// this process, it comes to lie there if it does not yet.
 fn carry(
-    room: &Room,
+    room: Option<&Room>,
     picture: DecodedPicture,
     left: usize,
     sender: &mut Sender,
@@ -307,8 +315,11 @@ fn carry(
     let DecodedPicture { rank, digest, signature, frame } = picture;
     let frame = match frame {
         Some(frame) => {
-            let frame = if frame.place().is_some() { frame } else { room.place(&frame, left)? };
-            sender.add(&frame, parcel).ok_or_else(no_room)?;
+            let frame = match room.filter(|_| frame.place().is_none()) {
+                Some(room) => room.place(&frame, left)?,
+                None => frame,
+            };
+            sender.add(&frame, parcel)?;
             parcel.pictures.pop()
         }
         None => None,
@@ -362,6 +373,42 @@ impl Sent<'_> {
         };
         let mut handles = handles.into_iter();
         let frames = pictures.iter().map(|carried| receiver.frame(carried, &mut handles).map(Arc::new));
-        frames.collect::<Option<Vec<_>>>().ok_or_else(out_of_turn)
+        frames.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::{AudioTrack, Rational, SoundSource};
+
+    /// Its samples would be filed under a key that names another decoder.
+    #[test]
+    fn sound_that_another_decoder_shall_decode_is_refused() {
+        let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
+        let server = Server {
+            channel: Channel::new(here.try_clone().unwrap().into(), here.into(), true),
+            room: Room::default(),
+            executors: Vec::new(),
+            parameters: None,
+            gpu: None,
+        };
+        let decoder = "libavcodec 1.2.3 vorbis on another CPU".to_owned();
+        let track = AudioTrack {
+            stream: 1,
+            codec: "vorbis".to_owned(),
+            packets_digest: [0; 32],
+            packets: 1,
+            sample_rate: 48_000,
+            channels: 2,
+            language: String::new(),
+            default: true,
+        };
+        let origin = (0, Rational { num: 1, den: 1 });
+        let source = SoundSource { path: "no such film".into(), track, channels: 2, origin };
+        let told = server.sound(&SoundRequest { source, decoder }).unwrap().unwrap_err().to_string();
+        let here = SoundDecoder::of("vorbis").identity_here();
+        let expected = format!("a worker process has {here}, not libavcodec 1.2.3 vorbis on another CPU");
+        assert_eq!(told, format!("decoding sound failed: {expected}"));
     }
 }

@@ -81,17 +81,21 @@ impl Ffmpeg {
         let mut scaler = Scaler::new(job.settings.picture);
         let mut chunk = Collector::new(job, self.name, true);
         let mut packet = ffmpeg::Packet::empty();
+        // Also between packets: at the end an encoder that looks far ahead may have most of its work to do.
+        let go_on = || match (job.cancelled)() {
+            true => Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() }),
+            false => Ok(()),
+        };
         let mut take = |session: &mut session::Session| {
             while session.receive(&mut packet).map_err(failed)? {
+                go_on()?;
                 let number = packet.pts().and_then(|pts| u64::try_from(pts).ok()).unwrap_or(u64::MAX);
                 chunk.take(packet.data().unwrap_or_default(), number, packet.is_key())?;
             }
             Ok(())
         };
         for frame in job.pictures.open() {
-            if (job.cancelled)() {
-                return Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() });
-            }
+            go_on()?;
             let picture = scaler.picture(&*frame?).map_err(|error| Failure::machine(error.to_string()))?;
             session.send(&picture).map_err(failed)?;
             take(&mut session)?;

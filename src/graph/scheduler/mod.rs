@@ -6,6 +6,7 @@ mod dispatch;
 mod elsewhere;
 mod film;
 mod growth;
+mod hearing;
 mod lookup;
 mod outcome;
 mod repair;
@@ -179,9 +180,8 @@ impl<'a> Scheduler<'a> {
 
     /// One more decoder of a GPU is ready, or there is none and why.
     fn take_decoder(&mut self, gpu: usize, opened: Result<(), String>) {
-        let opened = opened.and_then(|()| {
-            self.workers.add(1, &self.worker).map_err(|error| error.to_string())
-        });
+        let opened =
+            opened.and_then(|()| self.workers.add(1, &self.worker).map_err(|error| error.to_string()));
         let given_up = self.slots.decoder_opened(gpu, opened.is_ok());
         let Err(reason) = opened else { return };
         if self.worker.is_cancelled() {
@@ -353,6 +353,7 @@ impl<'a> Scheduler<'a> {
                 if self.respan(id) => {}
             Err(StepError::Encode(failure)) if way.is_some_and(|way| self.give_back(id, way, &failure)) => {}
             Err(StepError::Lost(blob)) => self.repair(id, blob),
+            Err(StepError::Misheard) if self.hear_again(id) => {}
             Err(StepError::Beside) => self.skip(id),
             Err(error) if error.is_cancelled() => self.stopping = true,
             Err(error) => self.fail(id, error),

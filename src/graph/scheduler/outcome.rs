@@ -70,7 +70,7 @@ impl Scheduler<'_> {
             && !self.settings.expand
             && let (Some(digest), Some(files)) = (title.digest, &title.to_publish)
         {
-            let memo = TitleMemo::new(title.step_counts(), files, summary.clone());
+            let memo = TitleMemo::new(title, files, summary.clone(), &self.tools);
             let inputs = self.keys_of_title(number);
             memo::keep(&self.worker, self.ladder, digest, &self.tools, &memo, inputs)?;
         }

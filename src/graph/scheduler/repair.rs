@@ -18,7 +18,7 @@ use crate::graph::step::{Node, State, Step};
 use crate::graph::work;
 
 /// A step whose result is lost this often is not met by chance.
-const MOST_REPAIRS: u8 = 3;
+pub(super) const MOST_REPAIRS: u8 = 3;
 
 impl Scheduler<'_> {
     /// A span that does not decode by itself may mean that the stream cannot be entered where it
@@ -224,7 +224,7 @@ impl Scheduler<'_> {
     }
 
     /// `maker` is looked for again; `wanted_by` and all others that wait have counted it as done.
-    fn make_again(&mut self, wanted_by: NodeIndex, maker: NodeIndex) {
+    pub(super) fn make_again(&mut self, wanted_by: NodeIndex, maker: NodeIndex) {
         let State::Done { origin, .. } = self.graph[maker].state else {
             // Another step has noticed the loss before.
             self.graph[wanted_by].missing += 1;

@@ -126,14 +126,21 @@ impl Slots {
     pub(super) fn add_gpu(&mut self, about: GpuAbout) {
         let limit = about.spans_at_a_time();
         let declined = HashMap::new();
-        self.gpus.push(GpuSlots { about, open: 0, taken: 0, opening: false, limit, retired: false, declined });
+        self.gpus.push(GpuSlots {
+            about,
+            open: 0,
+            taken: 0,
+            opening: false,
+            limit,
+            retired: false,
+            declined,
+        });
     }
 
     /// GPUs of which one more decoder may be readied: all that they have are busy.
     pub(super) fn gpus_to_open(&self) -> Vec<usize> {
-        let may = |gpu: &GpuSlots| {
-            !gpu.retired && !gpu.opening && gpu.taken == gpu.open && gpu.open < gpu.limit
-        };
+        let may =
+            |gpu: &GpuSlots| !gpu.retired && !gpu.opening && gpu.taken == gpu.open && gpu.open < gpu.limit;
         (0..self.gpus.len()).filter(|&number| may(&self.gpus[number])).collect()
     }
 
@@ -413,7 +420,7 @@ mod tests {
         let about =
             |engines| GpuAbout { name: "a GPU".to_owned(), uuid: String::new(), engines, codecs: Vec::new() };
         let mut slots = Slots::new(1, &[], Vec::new());
-        [1, 7].map(|engines| slots.add_gpu(about(engines)));
+        [1, 7].into_iter().for_each(|engines| slots.add_gpu(about(engines)));
         let fill = |slots: &mut Slots, gpu| {
             let mut taken = 0;
             while slots.has_free(Slot::Decoder(gpu)) {

@@ -20,7 +20,7 @@ use crate::graph::prepare::Tools;
 use crate::graph::work::Worker;
 use crate::media::{
     self, AudioSink, Codecs, CodecsHere, DecodeOptions, DecodedPicture, Decoding, GpuAbout, GpuCodec, Index,
-    MediaError, OnGpu, PacketReader, Scaler, SoundSource, SoundWindow, SpanPackets,
+    Libraries, MediaError, OnGpu, PacketReader, SoundSource, SoundWindow, SpanPackets,
 };
 
 /// Six spans, all but the last as long as each other.
@@ -268,16 +268,13 @@ fn run(folder: &Path, parts: Parts) -> Built {
     assert_eq!(track.spans.len(), SPANS);
     let frames = track.spans.iter().map(|span| span.end - span.first).max().unwrap();
     let tools = Tools {
-        demuxer: media::demuxer_library(),
-        decoder: media::decoder_library(),
-        scaler: Scaler::identity(),
-        resampler: media::resampler_identity(),
+        libraries: Libraries::here(),
+        cpu: media::cpu(),
         encoders: parts
             .executors
             .iter()
             .map(|one| (one.encoder().to_owned(), vec![one.identity()]))
             .collect(),
-        opus: media::opus_library().to_owned(),
     };
     let worker = Worker {
         cache: Arc::new(Tiers::from(LocalCache::open(&folder.join("cache")).unwrap())),

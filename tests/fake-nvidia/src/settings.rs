@@ -1,7 +1,10 @@
 //! What the machine is like, and how it misbehaves: the words of `FAKE_NVIDIA`, such as
 //! `gpus=2 engines=3 lose=5 faulty=1`.
 
-use std::sync::LazyLock;
+use std::fs::File;
+use std::sync::{LazyLock, OnceLock};
+
+use crate::journal;
 
 pub struct Settings {
     /// `gpus`: how many there are.
@@ -26,6 +29,8 @@ pub struct Settings {
     /// What goes wrong in every session, of the GPU `faulty` if one is named.
     fault: Option<Fault>,
     faulty: Option<i32>,
+    /// `processes`: it goes wrong only in so many of those that encode, the first ones.
+    processes: Option<usize>,
 }
 
 /// Misbehaviour. Numbers are of a session's pictures, from 0.
@@ -66,7 +71,8 @@ pub fn settings() -> &'static Settings {
 impl Settings {
     /// The fault of a GPU's sessions.
     pub fn fault_of(&self, gpu: i32) -> Option<Fault> {
-        self.fault.filter(|_| self.faulty.is_none_or(|faulty| faulty == gpu))
+        let fault = self.fault.filter(|_| self.faulty.is_none_or(|faulty| faulty == gpu));
+        fault.filter(|_| self.processes.is_none_or(is_one_of))
     }
 
     fn parse(text: &str) -> Settings {
@@ -82,6 +88,7 @@ impl Settings {
             highest_level: 23,
             fault: None,
             faulty: None,
+            processes: None,
         };
         for word in text.split_whitespace() {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
@@ -100,6 +107,7 @@ impl Settings {
                 "b-frames" => settings.b_frames = number() as i32,
                 "highest-level" => settings.highest_level = number(),
                 "faulty" => settings.faulty = Some(number() as i32),
+                "processes" => settings.processes = Some(number() as usize),
                 "hang" => fault(Fault::Hang(picture())),
                 "abort" => fault(Fault::Abort(picture())),
                 "lose" => fault(Fault::Lose(picture())),
@@ -117,6 +125,13 @@ impl Settings {
         }
         settings
     }
+}
+
+/// Whether this process is one of the first so many that ask.
+fn is_one_of(processes: usize) -> bool {
+    static IS_ONE: OnceLock<bool> = OnceLock::new();
+    let claim = |number| File::create_new(journal::beside(&format!("process-{number}"))).is_ok();
+    *IS_ONE.get_or_init(|| (0..processes).any(claim))
 }
 
 fn version(text: &str) -> (u32, u32) {
