@@ -16,9 +16,6 @@ use super::quality::base_q_idx;
 use super::{Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, Report};
 use crate::media::{Colour, Scaler};
 
-/// The version that `Cargo.lock` pins; a new one makes new keys.
-const IDENTITY: &str = "rav1e 0.8.1";
-
 pub struct Rav1e {
     slots: usize,
 }
@@ -35,8 +32,9 @@ impl Executor for Rav1e {
         "rav1e"
     }
 
+    /// Of the library that is linked, so that another version makes other keys.
     fn identity(&self) -> String {
-        IDENTITY.to_owned()
+        format!("rav1e {}", rav1e::version::short())
     }
 
     fn encoder(&self) -> &'static str {
@@ -211,4 +209,22 @@ fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Res
         }
     }
     chunk.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All builds of one version of rivet have the same encoder, also those that pass over `Cargo.lock`.
+    #[test]
+    fn the_manifest_allows_the_locked_version_alone() {
+        let manifest: toml::Table = include_str!("../../Cargo.toml").parse().unwrap();
+        let allowed = manifest["dependencies"]["rav1e"]["version"].as_str().unwrap();
+        let lock: toml::Table = include_str!("../../Cargo.lock").parse().unwrap();
+        let packages = lock["package"].as_array().unwrap().iter();
+        let locked = packages.filter(|package| package["name"].as_str() == Some("rav1e"));
+        let locked: Vec<&str> = locked.map(|package| package["version"].as_str().unwrap()).collect();
+        assert_eq!(locked.iter().map(|version| format!("={version}")).collect::<Vec<_>>(), [allowed]);
+        assert_eq!(Rav1e::new(1).identity(), format!("rav1e {}", locked[0]));
+    }
 }
