@@ -71,6 +71,23 @@ fn an_empty_name_of_the_cache_folder_is_none() {
     assert_eq!(project.build().ran_at_all(), 0);
 }
 
+/// A failure is told with what helps by every command that meets it.
+#[test]
+fn what_helps_is_told_by_all_who_look() {
+    let project = Project::new();
+    project.write("ladder.toml", ladder("missing.mp4", TINY_RUNG));
+    let told = |arguments: &[&str]| {
+        let output = project.rivet().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let plan = told(&["plan"]);
+    assert!(plan.contains("missing.mp4") && plan.contains("\n  hint: "), "{plan}");
+    for look in [&["explain", "ladder.toml", "chunk"][..], &["graph"]] {
+        assert_eq!(told(look), plan, "{look:?}");
+    }
+}
+
 /// What a plan says would run, of each kind.
 fn would_run(plan: &Value) -> BTreeMap<String, u64> {
     let nodes = plan["nodes"].as_array().unwrap().iter();

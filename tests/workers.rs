@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{BUNNY_5S, Build, FLOWER, Project, ladder};
+use common::{BUNNY_5S, Build, FLOWER, Project, ladder, until};
 use rivet::media::{self, Codecs, DecodeOptions, MediaError, PacketReader};
 use rivet::workers::{WorkerCodecs, WorkerCommand, WorkerOptions, WorkerPool};
 
@@ -177,17 +177,6 @@ fn workers(project: &Project) -> Vec<String> {
         }
     }
     found
-}
-
-/// Waits for what must come; a test that waits in vain has failed.
-fn until(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..600 {
-        if holds() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("{what}");
 }
 
 #[test]

@@ -253,6 +253,7 @@ fn failed(error: &StepError) -> Exit {
     }
     match error {
         StepError::Invalid(_) | StepError::Selector(_) => Exit::Usage,
+        error if error.is_cancelled() => Exit::Interrupted,
         _ => Exit::Failed,
     }
 }

@@ -2,6 +2,7 @@
 //! `--events`; the last one is the summary.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -203,6 +204,13 @@ pub struct FailureReport {
     pub node: String,
     pub message: String,
     pub hint: Option<String>,
+}
+
+/// Which step failed, and why.
+impl fmt::Display for FailureReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.title, self.node, self.message)
+    }
 }
 
 /// A published title.

@@ -13,8 +13,11 @@ pub mod servers;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -184,6 +187,17 @@ impl Build {
         };
         self.events.iter().filter(ran).map(|event| event["encode"]["seconds"].as_f64().unwrap()).sum()
     }
+}
+
+/// Waits for what must come; a test that waits in vain has failed.
+pub fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..600 {
+        if holds() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{what}");
 }
 
 /// Runs a program and returns what it printed; any failure, and any word on standard error,
