@@ -4,7 +4,9 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -210,10 +212,18 @@ fn open_files_do_not_run_out() {
 #[test]
 fn a_worker_talks_to_builds_only() {
     let project = Project::new();
-    project.write("noise", "this is no build".repeat(1000));
-    let noise = fs::File::open(project.path("noise")).unwrap();
-    let told = project.rivet().arg("worker").stdin(noise).output().unwrap();
-    // A file is at its end at once, and a worker whose build is gone ends.
-    assert!(told.stdout.len() < 1000);
-    assert!(told.status.code().is_some(), "{}", String::from_utf8_lossy(&told.stderr));
+    let mut worker = project.rivet();
+    worker.arg("worker").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut worker = worker.spawn().unwrap();
+    // It stays open: a worker whose build is gone ends, and that well.
+    let mut noise = worker.stdin.take().unwrap();
+    noise.write_all("this is no build".repeat(1000).as_bytes()).unwrap();
+    let told = worker.wait_with_output().unwrap();
+    drop(noise);
+    let stderr = String::from_utf8_lossy(&told.stderr);
+    assert_eq!(told.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("the build cannot be understood") && stderr.contains("started by `rivet build`"),
+        "{stderr}"
+    );
 }
