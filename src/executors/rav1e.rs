@@ -13,7 +13,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::collect::Collector;
 use super::quality::base_q_idx;
-use super::{Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, Report};
+use super::{
+    Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, RAV1E, Report,
+};
 use crate::media::{Colour, Scaler};
 
 pub struct Rav1e {
@@ -29,7 +31,7 @@ impl Rav1e {
 
 impl Executor for Rav1e {
     fn name(&self) -> &str {
-        "rav1e"
+        RAV1E
     }
 
     /// Of the library that is linked, so that another version makes other keys.
@@ -38,7 +40,7 @@ impl Executor for Rav1e {
     }
 
     fn encoder(&self) -> &'static str {
-        "rav1e"
+        RAV1E
     }
 
     fn slots(&self) -> usize {
@@ -72,7 +74,7 @@ fn threads(count: usize) -> Result<ThreadPool, Failure> {
 
 fn configure(settings: &EncodeSettings, level_idx: u8) -> Result<EncoderConfig, Failure> {
     let EncoderSettings::Rav1e { speed, tiles } = settings.encoder else {
-        return Err(Failure::not_mine("rav1e"));
+        return Err(Failure::not_mine(RAV1E));
     };
     let mut config = EncoderConfig::with_speed_preset(speed);
     let picture = &settings.picture;
@@ -178,7 +180,7 @@ fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Res
     })?;
     let mut scaler = Scaler::new(job.settings.picture);
     let mut frames = job.pictures.open();
-    let mut chunk = Collector::new(job, "rav1e", false);
+    let mut chunk = Collector::new(job, RAV1E, false);
     loop {
         if (job.cancelled)() {
             return Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() });

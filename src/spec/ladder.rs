@@ -13,6 +13,10 @@ use crate::cache::trust::PublicKey;
 use super::entry::Choice;
 use super::units::{BitsPerSecond, Millis};
 
+/// Samples of the longest side of a picture: the largest one of AV1's level 6, 8192 x 4352, is no wider (AV1
+/// Annex A.3, MaxPicSize).
+pub const MOST_SIDE: u32 = 8192;
+
 /// A whole spec. Lists keep the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ladder {
