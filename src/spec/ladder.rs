@@ -66,7 +66,7 @@ pub struct SegmentPolicy {
 pub enum SegmentMode {
     /// Cut where the content says so, so that an edit stays local.
     Content,
-    /// Cut on a time grid.
+    /// Cut on a time grid, and within a cell of it that has too many frames to be held at once.
     Fixed,
 }
 
