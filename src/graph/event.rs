@@ -178,7 +178,7 @@ pub struct Counts {
 pub struct Summary {
     pub nodes: BTreeMap<Kind, Counts>,
     pub wall_seconds: f64,
-    /// User and system time of this process.
+    /// User and system time of this process, and of those that it has started here.
     pub cpu_seconds: f64,
     /// Pictures that were decoded, those counted twice that were decoded twice.
     pub decoded_frames: u64,
