@@ -248,6 +248,7 @@ fn the_log_knows_every_build() {
     let (_, text) = rivet(&project, &["log"]);
     assert_eq!(text.lines().count(), 2);
     let name = text.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    assert_eq!(log[1]["name"], *name);
     let (_, told) = rivet(&project, &["log", &name]);
     assert!(told.contains(&format!("tiny/1-{encodes}")) && told.contains("longest path"), "{told}");
     assert_eq!(rivet(&project, &["log", "nonsense"]).0, 2);
