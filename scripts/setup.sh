@@ -259,7 +259,7 @@ check_elsewhere() {
     done
     say "not a Debian system: nothing is installed for you"
     say "needed: a C and C++ compiler, make, nasm, cmake, pkg-config, libclang,"
-    say "        and the headers of FFmpeg 5 or newer: ${libraries[*]}"
+    say "        and the headers of FFmpeg 5.1 or newer: ${libraries[*]}"
     if [[ "$mode" == test ]]; then
         say "tests:  ffmpeg, dav1d, aomdec, Node.js $min_node or newer with npm, Chromium or Google Chrome,"
         say "        Redis, nginx with its dav-ext module, OpenSSL, Python 3 with venv"

@@ -12,9 +12,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Modules import downward: `graph`, `executors`, `package`, `media`, `cache`, `nvidia`, and the
-//! plain types of `spec`. `media` and `package` know nothing of keys, caches or nodes; `cache`
-//! and `nvidia` know nothing of films. `suggest` finds the word that somebody meant, for all of them.
+//! Modules import downward: `graph`, `spec`, `workers`, `executors`, `package`, `media`, `cache`, `nvidia`.
+//! `media` and `package` know nothing of keys, caches or nodes; `cache` and `nvidia` know nothing of films.
+//! `suggest` finds the word that somebody meant, for all of them.
 
 pub mod cache;
 pub mod executors;

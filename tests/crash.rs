@@ -77,6 +77,35 @@ fn an_interrupted_build_stops_cleanly() {
     assert!(project.build().count("encode", "cached") >= 1);
 }
 
+/// Whoever only looks reads a source that was never seen, and can be interrupted while it does.
+#[test]
+fn an_interrupted_look_stops_cleanly() {
+    let project = Project::new();
+    let film = project.path("film.mkv");
+    // Reading it takes far longer than this test.
+    fs::File::create(&film).unwrap().set_len(1 << 40).unwrap();
+    project.write("ladder.toml", ladder("film.mkv", RUNGS));
+    let film = film.canonicalize().unwrap();
+    let looks: [&[&str]; 4] =
+        [&["plan"], &["explain", "ladder.toml", "index"], &["graph"], &["cache", "pin"]];
+    for look in looks {
+        let child = project.rivet().args(look).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let files = PathBuf::from(format!("/proc/{}/fd", child.id()));
+        let reads = || {
+            fs::read_dir(&files)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .any(|file| fs::read_link(file.path()).is_ok_and(|path| path == film))
+        };
+        common::until("the source is not read", reads);
+        common::quietly("kill", ["-INT", &child.id().to_string()]);
+        let told = child.wait_with_output().unwrap();
+        assert_eq!(told.status.code(), Some(130), "{look:?}: {}", String::from_utf8_lossy(&told.stderr));
+        assert!(look[0] == "plan" || told.stdout.is_empty(), "{look:?}: a part of it was printed");
+    }
+}
+
 /// Files of the cache, by what they are.
 fn cached(project: &Project, part: &str) -> Vec<PathBuf> {
     let folder = project.path("cache/rivet/v2").join(part);
@@ -133,7 +162,6 @@ fn a_damaged_cache_heals() {
     assert_eq!(project.output(), before);
 }
 
-/// Spans are wound on a reel; what of it is lost is decoded again, and no other.
 /// However much is damaged, a person is told once of each way in which it showed.
 #[test]
 fn damage_is_told_once_and_a_plan_leaves_it() {
@@ -163,6 +191,7 @@ fn damage_is_told_once_and_a_plan_leaves_it() {
     assert_eq!(told(&project.build_with(&["--quiet"]).stderr), 0);
 }
 
+/// Spans are wound on a reel; what of it is lost is decoded again, and no other.
 #[test]
 fn a_damaged_reel_of_spans_is_mended_alone() {
     let project = Project::new();
@@ -225,7 +254,6 @@ fn a_touched_output_is_repaired() {
     assert_eq!(project.output(), before);
 }
 
-/// Two builds of one project at once share the cache and the output folder.
 /// As by a copy that leaves hidden files out.
 #[test]
 fn a_lost_record_of_what_was_published_is_written_again() {
@@ -238,6 +266,7 @@ fn a_lost_record_of_what_was_published_is_written_again() {
     assert_eq!(project.build().ran_at_all(), 0);
 }
 
+/// Two builds of one project at once share the cache and the output folder.
 #[test]
 fn two_builds_at_once() {
     let project = project();

@@ -71,6 +71,23 @@ fn an_empty_name_of_the_cache_folder_is_none() {
     assert_eq!(project.build().ran_at_all(), 0);
 }
 
+/// A failure is told with what helps by every command that meets it.
+#[test]
+fn what_helps_is_told_by_all_who_look() {
+    let project = Project::new();
+    project.write("ladder.toml", ladder("missing.mp4", TINY_RUNG));
+    let told = |arguments: &[&str]| {
+        let output = project.rivet().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let plan = told(&["plan"]);
+    assert!(plan.contains("missing.mp4") && plan.contains("\n  hint: "), "{plan}");
+    for look in [&["explain", "ladder.toml", "chunk"][..], &["graph"]] {
+        assert_eq!(told(look), plan, "{look:?}");
+    }
+}
+
 /// What a plan says would run, of each kind.
 fn would_run(plan: &Value) -> BTreeMap<String, u64> {
     let nodes = plan["nodes"].as_array().unwrap().iter();
@@ -231,6 +248,7 @@ fn the_log_knows_every_build() {
     let (_, text) = rivet(&project, &["log"]);
     assert_eq!(text.lines().count(), 2);
     let name = text.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    assert_eq!(log[1]["name"], *name);
     let (_, told) = rivet(&project, &["log", &name]);
     assert!(told.contains(&format!("tiny/1-{encodes}")) && told.contains("longest path"), "{told}");
     assert_eq!(rivet(&project, &["log", "nonsense"]).0, 2);

@@ -4,11 +4,13 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{BUNNY_5S, Build, FLOWER, Project, ladder};
+use common::{BUNNY_5S, Build, FLOWER, Project, ladder, until};
 use rivet::media::{self, Codecs, DecodeOptions, MediaError, PacketReader};
 use rivet::workers::{WorkerCodecs, WorkerCommand, WorkerOptions, WorkerPool};
 
@@ -224,17 +226,6 @@ fn workers(project: &Project) -> Vec<String> {
     found
 }
 
-/// Waits for what must come; a test that waits in vain has failed.
-fn until(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..600 {
-        if holds() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("{what}");
-}
-
 #[test]
 fn no_worker_outlives_its_build() {
     for signal in [rustix::process::Signal::KILL, rustix::process::Signal::INT] {
@@ -274,10 +265,18 @@ fn open_files_do_not_run_out() {
 #[test]
 fn a_worker_talks_to_builds_only() {
     let project = Project::new();
-    project.write("noise", "this is no build".repeat(1000));
-    let noise = fs::File::open(project.path("noise")).unwrap();
-    let told = project.rivet().arg("worker").stdin(noise).output().unwrap();
-    // A file is at its end at once, and a worker whose build is gone ends.
-    assert!(told.stdout.len() < 1000);
-    assert!(told.status.code().is_some(), "{}", String::from_utf8_lossy(&told.stderr));
+    let mut worker = project.rivet();
+    worker.arg("worker").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut worker = worker.spawn().unwrap();
+    // It stays open: a worker whose build is gone ends, and that well.
+    let mut noise = worker.stdin.take().unwrap();
+    noise.write_all("this is no build".repeat(1000).as_bytes()).unwrap();
+    let told = worker.wait_with_output().unwrap();
+    drop(noise);
+    let stderr = String::from_utf8_lossy(&told.stderr);
+    assert_eq!(told.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("the build cannot be understood") && stderr.contains("started by `rivet build`"),
+        "{stderr}"
+    );
 }

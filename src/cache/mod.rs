@@ -2,20 +2,7 @@
 //! key of a step to the digests of what it made. It knows nothing of video, of the graph or of
 //! what a key is made of.
 //!
-//! ```text
-//! <cache folder>/v2/
-//!     blobs/ab/abcd…      a blob, named by the BLAKE3 of its bytes
-//!     actions/ab/abcd…    an action entry, named by the action key
-//!     stats/ab/abcd…      digests of source files, named by the digest of their path;
-//!                         only there to spare reading a file that did not change
-//!     log/                one record a build, see `rivet log`
-//!     builds/             files that running builds hold locked
-//!     pins/               what is to be kept whatever its age, named by the digest of the pin's name
-//!     tmp/                files being written, in a folder for each process; complete ones are
-//!                         renamed into place
-//!     gc.lock             a file of no bytes; who cleans or clears holds a lock on it
-//!     leases              a file of no bytes; locks on it tell who is at which action
-//! ```
+//! What lies where in its folder `docs/design.md` lists.
 //!
 //! Several processes may use one folder at once: files appear whole by rename, are never
 //! changed afterwards, and a reader verifies what it reads. An entry whose blob is missing or

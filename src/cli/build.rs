@@ -172,10 +172,7 @@ fn check(
     progress.borrow_mut().end();
     let check = check.map_err(|error| failed(&error))?;
     for failure in &check.failures {
-        complain(
-            format_args!("{}: {}: {}", failure.title, failure.node, failure.message),
-            failure.hint.as_deref(),
-        );
+        complain(failure, failure.hint.as_deref());
     }
     args.tell(report::check(&check).trim_end());
     Ok(match (check.interrupted, check.failures.is_empty() && check.differences.is_empty()) {

@@ -43,7 +43,7 @@ fn try_run(args: &LogArgs) -> Result<Exit, Exit> {
     let Some(wanted) = &args.build else {
         let listed: Vec<BuildRecord> = records.take(args.number).collect();
         if args.json {
-            print_json(&listed);
+            print_json(&listed.iter().map(as_json).collect::<Vec<_>>());
         } else if listed.is_empty() {
             print("no build has used this cache yet");
         } else {
@@ -56,9 +56,16 @@ fn try_run(args: &LogArgs) -> Result<Exit, Exit> {
         return Err(Exit::Usage);
     };
     if args.json {
-        print_json(&record);
+        print_json(&as_json(&record));
     } else {
         print(report::build(&record).trim_end());
     }
     Ok(Exit::Done)
+}
+
+/// With its name, which is not part of the record.
+fn as_json(record: &BuildRecord) -> serde_json::Value {
+    let mut json = serde_json::json!(record);
+    json["name"] = serde_json::json!(record.name);
+    json
 }

@@ -38,7 +38,7 @@ use tracing_subscriber::EnvFilter;
 #[derive(Parser)]
 #[command(name = "rivet", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit status: 0 done, 1 the build failed, 2 the spec or the command line is wrong, 3 `plan --exit-code` found something to do, 130 interrupted."
+    after_help = "Exit status: 0 done, 1 it failed, 2 the spec or the command line is wrong or lacks something, 3 `plan --exit-code` found something to do, 130 interrupted."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -102,7 +102,8 @@ struct MachineArgs {
     /// Memory for decoded frames and encoders, e.g. 4G, 800M or 4Gi [default: half of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = memory_size)]
     memory: Option<u64>,
-    /// Encode and decode in this process rather than in workers: one that crashes then ends the build
+    /// Encode and decode in this process rather than in workers: one that crashes then ends the build. No GPU
+    /// decodes then, as it may only do that in a process of its own
     #[arg(long, conflicts_with_all = ["worker", "worker_timeout"])]
     in_process: bool,
     /// Decode on the CPU alone. What GPUs decode is the same
@@ -162,7 +163,7 @@ impl MachineArgs {
 enum Exit {
     Done,
     Failed,
-    /// The spec or the command line is wrong.
+    /// The spec or the command line is wrong, or lacks something, such as a key.
     Usage,
     /// `plan --exit-code`: a build would do something.
     WouldRun,
@@ -190,10 +191,8 @@ pub fn main() -> ExitCode {
         1 => "info",
         _ => "debug",
     };
-    let filter =
-        EnvFilter::try_from_env("RIVET_LOG").unwrap_or_else(|_| EnvFilter::new(format!("rivet={level}")));
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(std::env::var("RIVET_LOG").ok(), level))
         .with_writer(std::io::stderr)
         .with_ansi(colour())
         .without_time()
@@ -211,6 +210,12 @@ pub fn main() -> ExitCode {
         Command::Worker(args) => worker::run(&args),
     };
     exit.into()
+}
+
+/// What is told: what `RIVET_LOG` says, if anything, else all from this level on.
+fn filter(said: Option<String>, level: &str) -> EnvFilter {
+    let said = said.filter(|said| !said.is_empty()).and_then(|said| EnvFilter::try_new(said).ok());
+    said.unwrap_or_else(|| EnvFilter::new(format!("rivet={level}")))
 }
 
 /// Whether messages may be coloured.
@@ -253,6 +258,7 @@ fn failed(error: &StepError) -> Exit {
     }
     match error {
         StepError::Invalid(_) | StepError::Selector(_) => Exit::Usage,
+        error if error.is_cancelled() => Exit::Interrupted,
         _ => Exit::Failed,
     }
 }
@@ -373,11 +379,58 @@ fn on_interrupt() -> Arc<AtomicBool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
     use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// Flags of other programs that the documentation calls.
+    const OTHERS: [&str; 11] = [
+        "bench",
+        "disable-everything",
+        "directory",
+        "enable-shared",
+        "features",
+        "ignored",
+        "locked",
+        "no-default-features",
+        "nocapture",
+        "open",
+        "path",
+    ];
+
+    #[test]
+    fn the_documentation_names_no_flag_that_is_not_there() {
+        fn flags(command: &clap::Command, found: &mut BTreeSet<String>) {
+            found.extend(command.get_arguments().filter_map(|one| one.get_long()).map(str::to_owned));
+            command.get_subcommands().for_each(|command| flags(command, found));
+        }
+        let mut known: BTreeSet<String> = OTHERS.map(str::to_owned).into();
+        known.extend(["help", "version", "skip", "test"].map(str::to_owned));
+        flags(&Cli::command(), &mut known);
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|file| file.unwrap().path());
+        for file in docs.chain([root.join("README.md")]) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '-'));
+            for flag in words.filter_map(|word| word.strip_prefix("--")).filter(|flag| !flag.is_empty()) {
+                let flag = flag.trim_end_matches('-');
+                assert!(flag.is_empty() || known.contains(flag), "{}: --{flag}", file.display());
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_variable_says_nothing_of_what_is_told() {
+        let told = |said: Option<&str>| filter(said.map(str::to_owned), "warn").to_string();
+        assert_eq!(
+            [None, Some(""), Some("rivet=debug")].map(told),
+            ["rivet=warn", "rivet=warn", "rivet=debug"]
+        );
     }
 
     #[test]

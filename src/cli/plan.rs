@@ -43,10 +43,7 @@ fn try_run(args: &PlanArgs) -> Result<Exit, Exit> {
     let plan = graph::plan(&ladder, &cache, &super::looking(), cancelled).map_err(|error| failed(&error))?;
     warn_of_doubts(&cache);
     for failure in &plan.failures {
-        complain(
-            format_args!("{}: {}: {}", failure.title, failure.node, failure.message),
-            failure.hint.as_deref(),
-        );
+        complain(failure, failure.hint.as_deref());
     }
     if args.json {
         print_json(&plan);

@@ -6,11 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Executor, Failure, Ffmpeg, OptionFault, Rav1e, ffmpeg, svt_av1};
-
-/// Encoders that rivet has names of its own for; all others go by FFmpeg's.
-const OWN: [&str; 3] = ["rav1e", svt_av1::NAME, NVENC];
-const NVENC: &str = "nvenc";
+use super::{Executor, Failure, Ffmpeg, NVENC, OWN, OptionFault, RAV1E, Rav1e, SVT_AV1, ffmpeg, svt_av1};
 
 /// Which encoders are looked for, by the names that the spec has for them.
 #[derive(Clone, Copy, Debug)]
@@ -58,14 +54,11 @@ impl Found {
 /// How many there are changes no byte.
 pub fn found_here(slots: usize, wanted: Wanted<'_>) -> Result<Found, Failure> {
     let mut found = Found::default();
-    if wanted.has("rav1e") {
+    if wanted.has(RAV1E) {
         found.executors.push(Arc::new(Rav1e::new(slots)));
     }
-    if wanted.has(svt_av1::NAME) {
-        found.take(
-            svt_av1::NAME,
-            svt_av1::find(slots).ok_or_else(|| "this FFmpeg has no libsvtav1".to_owned()),
-        );
+    if wanted.has(SVT_AV1) {
+        found.take(SVT_AV1, svt_av1::find(slots).ok_or_else(|| "this FFmpeg has no libsvtav1".to_owned()));
     }
     if wanted.has(NVENC) {
         take_nvenc(&mut found);
@@ -125,7 +118,7 @@ pub fn open(name: &str) -> Result<Arc<dyn Executor>, Failure> {
 /// How wide and how high an encoder's pictures are at least, in samples, as far as that is known without
 /// asking a device.
 pub fn smallest_side(encoder: &str) -> u32 {
-    if encoder == svt_av1::NAME { svt_av1::SMALLEST_SIDE } else { 1 }
+    if encoder == SVT_AV1 { svt_av1::SMALLEST_SIDE } else { 1 }
 }
 
 /// Whether an encoder of this name opens a device, and so a driver, when it is looked for.

@@ -29,6 +29,12 @@ pub use find::{Found, Unusable, Wanted, check_options, found_here, is_on_device,
 pub use nvenc::{GpuEncoder, Nvenc, find_nvenc};
 pub use rav1e::Rav1e;
 
+const RAV1E: &str = "rav1e";
+const SVT_AV1: &str = "svt-av1";
+const NVENC: &str = "nvenc";
+/// Encoders that rivet has names of its own for; all others go by FFmpeg's.
+const OWN: [&str; 3] = [RAV1E, SVT_AV1, NVENC];
+
 /// The pictures of a chunk, as decoded. They need not all be in memory at once.
 pub trait Pictures: Sync {
     /// How many there are.
@@ -95,9 +101,9 @@ impl EncoderSettings {
     /// The encoder's name, as the spec spells it.
     pub fn name(&self) -> &str {
         match self {
-            EncoderSettings::Rav1e { .. } => "rav1e",
-            EncoderSettings::SvtAv1 { .. } => "svt-av1",
-            EncoderSettings::Nvenc { .. } => "nvenc",
+            EncoderSettings::Rav1e { .. } => RAV1E,
+            EncoderSettings::SvtAv1 { .. } => SVT_AV1,
+            EncoderSettings::Nvenc { .. } => NVENC,
             EncoderSettings::Ffmpeg { encoder, .. } => encoder,
         }
     }

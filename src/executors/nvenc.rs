@@ -6,14 +6,13 @@ use std::time::Instant;
 
 use super::collect::Collector;
 use super::quality::base_q_idx;
-use super::{Blame, EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, Report};
+use super::{Blame, EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, NVENC, Report};
 use crate::media::{Colour, Scaler, av1};
 use crate::nvidia::{
     self, API_VERSION, Codes, Context, EncodeCaps, EncodeError, Encoder, EncoderConfig, Gpu, NvidiaError,
     Packet,
 };
 
-const NAME: &str = "nvenc";
 /// Jobs at a time for each of a GPU's encode engines: while one's pictures are scaled and copied,
 /// the engine is at another's.
 const JOBS_PER_ENGINE: u32 = 2;
@@ -49,7 +48,7 @@ impl Nvenc {
         let (major, minor) = gpu.compute_capability;
         let (api_major, api_minor) = API_VERSION;
         Ok(Nvenc {
-            name: format!("{NAME}:{}", gpu.ordinal),
+            name: format!("{NVENC}:{}", gpu.ordinal),
             gpu: gpu.name.clone(),
             // What differs between GPUs of one architecture, as the number of engines, changes no byte.
             identity: format!(
@@ -67,7 +66,7 @@ impl Nvenc {
     fn run(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
         let mut encoder = Encoder::open(&self.context, &self.caps, &configure(job)?).map_err(failure)?;
         let mut scaler = Scaler::new(job.settings.picture);
-        let mut chunk = Collector::new(job, NAME, false);
+        let mut chunk = Collector::new(job, NVENC, false);
         for frame in job.pictures.open() {
             if (job.cancelled)() {
                 return Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() });
@@ -96,7 +95,7 @@ impl Executor for Nvenc {
     }
 
     fn encoder(&self) -> &'static str {
-        NAME
+        NVENC
     }
 
     /// As many as keep the GPU busy. The driver may grant fewer sessions, which only trying tells:
@@ -125,7 +124,7 @@ impl Executor for Nvenc {
 
 fn configure(job: &EncodeJob<'_>) -> Result<EncoderConfig, Failure> {
     let EncoderSettings::Nvenc { preset } = job.settings.encoder else {
-        return Err(Failure::not_mine(NAME));
+        return Err(Failure::not_mine(NVENC));
     };
     let picture = &job.settings.picture;
     let agreed = job.contract.header();
@@ -147,7 +146,7 @@ fn configure(job: &EncodeJob<'_>) -> Result<EncoderConfig, Failure> {
 /// sees only that.
 fn take(chunk: &mut Collector<'_>, packet: &Packet) -> Result<(), Failure> {
     let starts = av1::is_random_access_point(&packet.bytes)
-        .map_err(|error| Failure::machine(format!("{NAME} made an unreadable packet: {error}")))?;
+        .map_err(|error| Failure::machine(format!("{NVENC} made an unreadable packet: {error}")))?;
     let is_key = starts || (packet.number > 0 && packet.is_key);
     chunk.take(&packet.bytes, packet.number, is_key)
 }
@@ -164,5 +163,5 @@ pub(super) fn failure(error: EncodeError) -> Failure {
         | EncodeError::Call(_)
         | EncodeError::Broken(_) => Blame::Machine,
     };
-    Failure { blame, message: format!("{NAME}: {error}") }
+    Failure { blame, message: format!("{NVENC}: {error}") }
 }

@@ -13,11 +13,10 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::collect::Collector;
 use super::quality::base_q_idx;
-use super::{Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, Report};
+use super::{
+    Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, RAV1E, Report,
+};
 use crate::media::{Colour, Scaler};
-
-/// The version that `Cargo.lock` pins; a new one makes new keys.
-const IDENTITY: &str = "rav1e 0.8.1";
 
 pub struct Rav1e {
     slots: usize,
@@ -32,15 +31,16 @@ impl Rav1e {
 
 impl Executor for Rav1e {
     fn name(&self) -> &str {
-        "rav1e"
+        RAV1E
     }
 
+    /// Of the library that is linked, so that another version makes other keys.
     fn identity(&self) -> String {
-        IDENTITY.to_owned()
+        format!("rav1e {}", rav1e::version::short())
     }
 
     fn encoder(&self) -> &'static str {
-        "rav1e"
+        RAV1E
     }
 
     fn slots(&self) -> usize {
@@ -74,7 +74,7 @@ fn threads(count: usize) -> Result<ThreadPool, Failure> {
 
 fn configure(settings: &EncodeSettings, level_idx: u8) -> Result<EncoderConfig, Failure> {
     let EncoderSettings::Rav1e { speed, tiles } = settings.encoder else {
-        return Err(Failure::not_mine("rav1e"));
+        return Err(Failure::not_mine(RAV1E));
     };
     let mut config = EncoderConfig::with_speed_preset(speed);
     let picture = &settings.picture;
@@ -180,7 +180,7 @@ fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Res
     })?;
     let mut scaler = Scaler::new(job.settings.picture);
     let mut frames = job.pictures.open();
-    let mut chunk = Collector::new(job, "rav1e", false);
+    let mut chunk = Collector::new(job, RAV1E, false);
     loop {
         if (job.cancelled)() {
             return Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() });
@@ -211,4 +211,22 @@ fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Res
         }
     }
     chunk.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All builds of one version of rivet have the same encoder, also those that pass over `Cargo.lock`.
+    #[test]
+    fn the_manifest_allows_the_locked_version_alone() {
+        let manifest: toml::Table = include_str!("../../Cargo.toml").parse().unwrap();
+        let allowed = manifest["dependencies"]["rav1e"]["version"].as_str().unwrap();
+        let lock: toml::Table = include_str!("../../Cargo.lock").parse().unwrap();
+        let packages = lock["package"].as_array().unwrap().iter();
+        let locked = packages.filter(|package| package["name"].as_str() == Some("rav1e"));
+        let locked: Vec<&str> = locked.map(|package| package["version"].as_str().unwrap()).collect();
+        assert_eq!(locked.iter().map(|version| format!("={version}")).collect::<Vec<_>>(), [allowed]);
+        assert_eq!(Rav1e::new(1).identity(), format!("rav1e {}", locked[0]));
+    }
 }

@@ -3,12 +3,11 @@
 
 use ffmpeg_next::codec;
 
+use super::SVT_AV1;
 use super::ffi::library_version;
 use super::ffmpeg::{Capabilities, Ffmpeg};
 use crate::media;
 
-/// As the spec names it.
-pub const NAME: &str = "svt-av1";
 /// FFmpeg's name for it.
 const CODEC: &str = "libsvtav1";
 
@@ -27,5 +26,5 @@ pub fn find(slots: usize) -> Option<Ffmpeg> {
     let version =
         library_version(b"svt_av1_get_version\0").unwrap_or_else(|| "of unknown version".to_owned());
     let identity = format!("SVT-AV1 {version}, {}", media::decoder_library());
-    Some(Ffmpeg::software(NAME, Capabilities::with(codec, vec![PARAMETERS]), identity, slots))
+    Some(Ffmpeg::software(SVT_AV1, Capabilities::with(codec, vec![PARAMETERS]), identity, slots))
 }

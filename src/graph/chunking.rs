@@ -62,8 +62,8 @@ pub struct ChunkPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChunkMode {
     Content,
-    /// A chunk starts with the first frame at or after each multiple of `target`; `min` and `max`
-    /// say nothing.
+    /// A chunk starts with the first frame at or after each multiple of `target`, and after
+    /// `MOST_FRAMES` frames where a cell of the grid has more; `min` and `max` say nothing.
     Fixed,
 }
 

@@ -6,6 +6,8 @@ use crate::media::MediaError;
 use crate::package::PublishError;
 use crate::spec::SpecErrors;
 
+use super::event::FailureReport;
+
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
     #[error(transparent)]
@@ -25,6 +27,9 @@ pub enum StepError {
     /// The spec asks for what this source does not have or allow.
     #[error("{0}")]
     Spec(String),
+    /// A step failed whose result was needed to look further.
+    #[error("{0}")]
+    Step(FailureReport),
     /// No step has the name that was asked for.
     #[error("{0}")]
     Selector(String),
@@ -52,6 +57,7 @@ impl StepError {
             StepError::Media(error) => error.hint().map(str::to_owned),
             StepError::Cache(error) => error.hint().map(str::to_owned),
             StepError::Publish(error) => error.hint().map(|hint| hint.to_string()),
+            StepError::Step(failure) => failure.hint.clone(),
             StepError::NoEncoder { .. } => Some(
                 "`rivet devices` lists what can be used here; name another `encoder`, or several in order of preference, \
                  e.g. [\"svt-av1\", \"rav1e\"]"

@@ -2,6 +2,7 @@
 //! `--events`; the last one is the summary.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -177,7 +178,7 @@ pub struct Counts {
 pub struct Summary {
     pub nodes: BTreeMap<Kind, Counts>,
     pub wall_seconds: f64,
-    /// User and system time of this process.
+    /// User and system time of this process, and of those that it has started here.
     pub cpu_seconds: f64,
     /// Pictures that were decoded, those counted twice that were decoded twice.
     pub decoded_frames: u64,
@@ -203,6 +204,13 @@ pub struct FailureReport {
     pub node: String,
     pub message: String,
     pub hint: Option<String>,
+}
+
+/// Which step failed, and why.
+impl fmt::Display for FailureReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.title, self.node, self.message)
+    }
 }
 
 /// A published title.
@@ -238,6 +246,98 @@ pub struct TrackSummary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One of each kind, with all that it may hold.
+    fn all_events() -> Vec<Event> {
+        let title = String::new;
+        let (kind, node, message, hint) = (Kind::Encode, String::new(), String::new(), None);
+        let run = Run { slot: 0, start: Duration::ZERO, wall: Duration::ZERO };
+        let track = TrackSummary {
+            name: String::new(),
+            size: None,
+            codecs: String::new(),
+            segments: 0,
+            encoded: 0,
+            bytes: 0,
+            average: 0,
+            peak: 0,
+        };
+        let summary = Summary {
+            nodes: Kind::ALL.into_iter().map(|kind| (kind, Counts::default())).collect(),
+            remote: Some(RemoteReport::default()),
+            titles: vec![TitleSummary {
+                name: String::new(),
+                entry: String::new(),
+                seconds: 0.0,
+                rungs: vec![track.clone()],
+                audio: vec![track],
+            }],
+            failures: vec![FailureReport {
+                title: title(),
+                node: node.clone(),
+                message: message.clone(),
+                hint: None,
+            }],
+            ..Summary::default()
+        };
+        vec![
+            Event::Started { title: title(), kind, node: node.clone() },
+            Event::Waiting { title: title(), kind, node: node.clone() },
+            Event::Finished {
+                title: title(),
+                kind,
+                node: node.clone(),
+                origin: Origin::Ran,
+                run,
+                encode: Some(EncodeWork { seconds: 0.0, samples: 0 }),
+            },
+            Event::Failed { title: title(), kind, node, message: message.clone(), hint },
+            Event::Film { title: title(), rungs: 0, seconds: 0.0, samples: 0 },
+            Event::Cut { title: title(), chunks: 0 },
+            Event::Gauges { at: Duration::ZERO, queued: 0, running: 0, memory: 0, looked_up: 0, found: 0 },
+            Event::Storing { left: 0 },
+            Event::Warning { title: title(), message },
+            Event::Summary(Box::new(summary)),
+        ]
+    }
+
+    /// The names of all fields, and of the event.
+    fn names(json: &serde_json::Value, names: &mut Vec<String>) {
+        match json {
+            serde_json::Value::Object(fields) => {
+                names.extend(fields.keys().cloned());
+                names.extend(fields.get("event").and_then(|name| name.as_str()).map(str::to_owned));
+                fields.values().for_each(|value| self::names(value, names));
+            }
+            serde_json::Value::Array(values) => values.iter().for_each(|value| self::names(value, names)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_documentation_tells_of_every_event_and_field() {
+        // A new kind of event does not compile here until it has a number, and then one is missing above.
+        let number = |event: &Event| match event {
+            Event::Started { .. } => 0,
+            Event::Waiting { .. } => 1,
+            Event::Finished { .. } => 2,
+            Event::Failed { .. } => 3,
+            Event::Film { .. } => 4,
+            Event::Cut { .. } => 5,
+            Event::Gauges { .. } => 6,
+            Event::Storing { .. } => 7,
+            Event::Warning { .. } => 8,
+            Event::Summary(_) => 9,
+        };
+        let events = all_events();
+        assert_eq!(events.iter().map(number).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        let told: Vec<&str> = include_str!("../../docs/events.md").split('`').skip(1).step_by(2).collect();
+        let mut all = Vec::new();
+        events.iter().for_each(|event| names(&serde_json::to_value(event).unwrap(), &mut all));
+        for name in all {
+            assert!(told.contains(&name.as_str()), "docs/events.md says nothing of `{name}`");
+        }
+    }
 
     #[test]
     fn a_summary_names_every_kind() {

@@ -84,7 +84,8 @@ pub struct LastBuild {
     pub moved_from: Option<String>,
 }
 
-/// Looks at a graph without running anything, all steps with nodes of their own.
+/// Looks at a graph without running anything, all steps with nodes of their own. A failure is an error, as
+/// what lies behind it is not known then.
 pub(super) fn survey<'a>(
     ladder: &'a Ladder,
     cache: &Arc<Tiers>,
@@ -93,8 +94,11 @@ pub(super) fn survey<'a>(
 ) -> Result<Scheduler<'a>, StepError> {
     let settings = Settings { dry_run: true, expand: true, ..settings(options) };
     let mut scheduler = schedule(ladder, Arc::clone(cache), settings, Arc::clone(cancelled), &|_| {})?;
-    scheduler.run();
-    Ok(scheduler)
+    run_whole(&mut scheduler)?;
+    match scheduler.outcome.failures.first() {
+        Some(failure) => Err(StepError::Step(failure.clone())),
+        None => Ok(scheduler),
+    }
 }
 
 /// The graph of an earlier build, as far as the cache still tells of it. Its ladder is parsed from
@@ -104,13 +108,21 @@ pub(super) fn survey_of<'a>(
     ladder: &'a Ladder,
     cache: &Arc<Tiers>,
     options: &Options,
+    cancelled: &Arc<AtomicBool>,
     expand: bool,
 ) -> Result<Scheduler<'a>, StepError> {
     let settings = Settings { dry_run: true, expand, sources: Some(record.sources()), ..settings(options) };
     let tools = Some(record.tools.clone());
-    let mut scheduler = schedule_with(ladder, Arc::clone(cache), settings, Arc::default(), &|_| {}, tools)?;
-    scheduler.run();
+    let cancelled = Arc::clone(cancelled);
+    let mut scheduler = schedule_with(ladder, Arc::clone(cache), settings, cancelled, &|_| {}, tools)?;
+    run_whole(&mut scheduler)?;
     Ok(scheduler)
+}
+
+/// Runs to the end; a graph of which a part was not looked at is none.
+fn run_whole(scheduler: &mut Scheduler<'_>) -> Result<(), StepError> {
+    scheduler.run();
+    if scheduler.outcome.interrupted { Err(StepError::Cancelled) } else { Ok(()) }
 }
 
 /// The ladder of an earlier build.
@@ -129,14 +141,13 @@ pub fn explain(
     selector: &str,
 ) -> Result<Vec<Explanation>, StepError> {
     let now = survey(ladder, cache, options, cancelled)?;
-    if let Some(failure) = now.outcome.failures.first() {
-        return Err(StepError::Spec(format!("{}: {}: {}", failure.title, failure.node, failure.message)));
-    }
     let chosen = select(&now, selector)?;
     let record = BuildRecord::last_of(cache.local(), ladder)?;
     let last_ladder = record.as_ref().and_then(ladder_of);
     let last = match (&record, &last_ladder) {
-        (Some(record), Some(ladder)) => Some((record, survey_of(record, ladder, cache, options, true)?)),
+        (Some(record), Some(ladder)) => {
+            Some((record, survey_of(record, ladder, cache, options, cancelled, true)?))
+        }
         _ => None,
     };
     let last = last.as_ref().map(|(record, survey)| Last { record, survey, nodes: names(survey) });

@@ -57,17 +57,18 @@ impl TitleMemo {
     }
 }
 
-fn recipe(ladder: &Ladder, source: Digest, tools: &Tools) -> Recipe {
-    // All of the ladder but where things lie. The text is only ever compared with itself.
-    let text = format!("{:?} {:?} {:?} {:?}", ladder.segments, ladder.rungs, ladder.audio, ladder.package);
-    let encoders =
-        ladder.rungs.iter().flat_map(|rung| &rung.encoders).map(|encoder| encoder.name()).collect();
-    Recipe::title(Digest::of(text.as_bytes()), source, &tools.summary(&encoders))
+/// All of a ladder but where things lie.
+fn digest(ladder: &Ladder) -> Result<Digest, StepError> {
+    let Ladder { segments, rungs, audio, package, path: _, named: _, text: _, titles: _, cache: _ } = ladder;
+    let bytes = postcard::to_stdvec(&(segments, rungs, audio, package)).map_err(StepError::internal)?;
+    Ok(Digest::of(&bytes))
 }
 
 /// The key of the entry from which all that a title is made of can be reached.
-pub fn key(ladder: &Ladder, source: Digest, tools: &Tools) -> ActionKey {
-    recipe(ladder, source, tools).key()
+pub fn key(ladder: &Ladder, source: Digest, tools: &Tools) -> Result<ActionKey, StepError> {
+    let encoders =
+        ladder.rungs.iter().flat_map(|rung| &rung.encoders).map(|encoder| encoder.name()).collect();
+    Ok(Recipe::title(digest(ladder)?, source, &tools.summary(&encoders)).key())
 }
 
 /// The name of the title that an entry is the memo of, as it was called when it was built.
@@ -91,7 +92,7 @@ pub fn find(
 ) -> Option<TitleMemo> {
     // Where nothing was published there is none to be looked for, perhaps far away.
     published_list(&title.output)?;
-    let entry = worker.cache.action(&key(ladder, source, tools)).ok()??;
+    let entry = worker.cache.action(&key(ladder, source, tools).ok()?).ok()??;
     let bytes = worker.cache.blob(entry.result.blobs.first()?).ok()??;
     let memo: TitleMemo = postcard::from_bytes(&bytes).ok()?;
     let is_ours = memo.cpu.as_ref().is_none_or(|cpu| *cpu == tools.cpu);
@@ -110,5 +111,66 @@ pub fn keep(
     let bytes = postcard::to_stdvec(memo).map_err(StepError::internal)?;
     let result = ActionResult { facts: Vec::new(), blobs: vec![worker.cache.put_blob(&bytes)?] };
     let entry = ActionEntry { result, inputs, cost: Cost { kind: KIND.to_owned(), ..Cost::default() } };
-    Ok(worker.cache.put_action(&key(ladder, source, tools), &entry)?)
+    Ok(worker.cache.put_action(&key(ladder, source, tools)?, &entry)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::spec::parse;
+
+    const SPEC: &str = "[title]\nsource = 'a.mp4'\noutput = 'out'\n[segments]\ntarget = '2s'\nmax = '4s'\n\
+                        [encoder.rav1e]\nspeed = 9\n[encoder.libaom-av1]\ncpu-used = 6\n\
+                        [[rung]]\nname = 'a'\nheight = 720\nencoder = ['rav1e', 'libaom-av1']\n\
+                        [[audio]]\nname = 'main'\nbitrate = '96k'\n[cache]\ndir = 'cache'\n";
+
+    fn digest_of(spec: &str) -> Digest {
+        digest(&parse(spec, Path::new("/no/ladder.toml")).unwrap()).unwrap()
+    }
+
+    /// The encoding is a promise to every cache that is already filled, whatever builds rivet.
+    #[test]
+    fn golden_ladder() {
+        assert_eq!(
+            digest_of(SPEC).to_string(),
+            "e3893ada4d703ce72c7a1e94591271b1321e09d8dc67343812f4fe28d56ebfa6"
+        );
+    }
+
+    #[test]
+    fn all_of_a_ladder_counts_but_where_things_lie() {
+        let changes = [
+            ("'2s'", "'3s'"),
+            ("'4s'", "'5s'"),
+            ("target =", "min = '1s'\ntarget ="),
+            ("target = '2s'\nmax = '4s'", "mode = 'fixed'"),
+            ("speed = 9", "speed = 8"),
+            ("cpu-used = 6", "cpu-used = 7"),
+            ("'a'\n", "'b'\n"),
+            ("720", "360"),
+            ("height", "width"),
+            ("['rav1e', 'libaom-av1']", "['libaom-av1', 'rav1e']"),
+            ("encoder =", "crf = 31\nencoder ="),
+            ("encoder =", "bit_depth = 10\nencoder ="),
+            ("'main'", "'other'"),
+            ("96k", "97k"),
+            ("bitrate", "channels = 1\nbitrate"),
+            ("bitrate", "language = 'en'\nbitrate"),
+            ("bitrate", "track = 0\nbitrate"),
+        ];
+        let mut digests = vec![digest_of(SPEC)];
+        for (from, to) in changes {
+            assert!(SPEC.contains(from), "{from}");
+            digests.push(digest_of(&SPEC.replacen(from, to, 1)));
+        }
+        let count = digests.len();
+        digests.sort();
+        digests.dedup();
+        assert_eq!(digests.len(), count);
+        let moved =
+            SPEC.replace("a.mp4", "b.mp4").replace("'out'", "'dist'").replace("'cache'", "'elsewhere'");
+        assert_eq!(digest_of(&moved), digest_of(SPEC));
+    }
 }

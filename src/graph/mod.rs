@@ -2,16 +2,10 @@
 //! its scheduling.
 //!
 //! Every step is a function from digests to digests. When its inputs are done its
-//! [`Recipe`](recipe::Recipe) gives its key; what is filed under that key in the cache is its
-//! result, and only what is not there runs. Results tell of more steps: the [`scheduler`] lets
-//! the graph grow, title by title ([`title`]), as the source is indexed and the film is cut.
-//!
-//! ```text
-//! source ─ index ─┬─ decode ─┐
-//!                 ├─ decode ─┴─ chunk ─┬─ encode ─┬─ mux ─┬─ manifest ─ publish
-//!                 │                    │  …       └─ contract ─ mux (init) ─┤
-//!                 │                    └─ decode (sound) ─ audio ─ mux ─────┘
-//! ```
+//! `Recipe` gives its key; what is filed under that key in the cache is its
+//! result, and only what is not there runs. Results tell of more steps: the `scheduler` lets
+//! the graph grow, title by title (`title`), as the source is indexed and the film is cut.
+//! `docs/design.md` draws it.
 
 mod check;
 mod chunking;

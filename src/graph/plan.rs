@@ -82,13 +82,17 @@ pub fn plan(
     cancelled: Arc<AtomicBool>,
 ) -> Result<Plan, StepError> {
     let settings = Settings { dry_run: true, ..settings(options) };
-    let mut scheduler = schedule(ladder, Arc::clone(cache), settings, cancelled, &|_| {})?;
+    let mut scheduler = schedule(ladder, Arc::clone(cache), settings, Arc::clone(&cancelled), &|_| {})?;
     check_encoders(ladder, &scheduler)?;
     scheduler.run();
     let mut outcome = std::mem::take(&mut scheduler.outcome);
     let mut titles = std::mem::take(&mut outcome.titles);
-    if titles.iter().any(|title| title.tracks.iter().any(|track| track.to_encode > 0)) {
-        tell_why(ladder, cache, options, &scheduler, &mut titles)?;
+    let encodes = titles.iter().flat_map(|title| &title.tracks).any(|track| track.to_encode > 0);
+    if encodes && !outcome.interrupted {
+        match tell_why(ladder, cache, options, &cancelled, &scheduler, &mut titles) {
+            Err(error) if error.is_cancelled() => outcome.interrupted = true,
+            told => told?,
+        }
     }
     let nodes = Kind::ALL.into_iter().map(|kind| {
         let counts = outcome.counts.get(&kind).copied().unwrap_or_default();
@@ -116,13 +120,14 @@ fn tell_why(
     ladder: &Ladder,
     cache: &Arc<Tiers>,
     options: &Options,
+    cancelled: &Arc<AtomicBool>,
     now: &Scheduler<'_>,
     titles: &mut [TitlePlan],
 ) -> Result<(), StepError> {
     let record = BuildRecord::last_of(cache.local(), ladder)?;
     let last_ladder = record.as_ref().and_then(ladder_of);
     let last = match (&record, &last_ladder) {
-        (Some(record), Some(ladder)) => Some(survey_of(record, ladder, cache, options, false)?),
+        (Some(record), Some(ladder)) => Some(survey_of(record, ladder, cache, options, cancelled, false)?),
         _ => None,
     };
     for plan in titles {

@@ -21,7 +21,7 @@ use super::sound::{self, WindowJob};
 use super::step::Step;
 use super::title::{Graph, Sound, Title};
 use super::track::{Medium, ReelFacts, Rendition, Track};
-use super::work::{self, Batch, EncodeFacts, Job, Place, facts};
+use super::work::{self, Batch, EncodeFacts, Job, Made, Place, Worker, facts};
 
 /// Names of the libraries and encoders in use, as they go into keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,178 +115,205 @@ pub fn windows_job(
 /// What a step is made by, in each of the ways in which it may be made: of an encode, those that its rung
 /// allows, in order of preference; of anything else one.
 pub fn prepare(graph: &Graph, title: &Title, step: Step, tools: &Tools) -> Result<Vec<Prepared>, StepError> {
-    let (Step::Encode { track, piece } | Step::Audio { track, piece }) = step else {
-        return Ok(vec![prepare_one(graph, title, step, tools)?]);
+    let preparing = Preparing { graph, title, tools };
+    let one = match step {
+        Step::Source | Step::Publish => Err(StepError::internal("a step outside the cache has no recipe")),
+        Step::Encode { track, piece } | Step::Audio { track, piece } => {
+            let recipes = title.encode_recipes(track, title.piece(track, piece)?.identity, tools)?;
+            return Ok(recipes.into_iter().map(later).collect());
+        }
+        Step::Index => preparing.index(),
+        Step::DecodeSpan { span } => preparing.span(span),
+        Step::SpanReel { reel } => preparing.span_reel(reel),
+        Step::Chunk => preparing.chunk(),
+        Step::DecodeSound { sound } => preparing.sound(sound),
+        Step::Segment { track, piece } => preparing.segment(track, piece),
+        Step::Reel { track, reel } => preparing.reel(track, reel),
+        Step::Contract { track } => preparing.contract(track),
+        Step::Init { track } => match title.track(track)?.medium {
+            Medium::Video(_) => preparing.video_init(track),
+            Medium::Audio(_) => preparing.audio_init(track),
+        },
+        Step::Playlist { track } => preparing.playlist(track),
+        Step::Multivariant => preparing.multivariant(),
     };
-    let recipes = title.encode_recipes(track, title.piece(track, piece)?.identity, tools)?;
-    Ok(recipes.into_iter().map(|recipe| Prepared { recipe, job: None }).collect())
+    Ok(vec![one?])
 }
 
-fn prepare_one(graph: &Graph, title: &Title, step: Step, tools: &Tools) -> Result<Prepared, StepError> {
-    let result = |node: NodeIndex| graph[node].result().cloned().ok_or_else(early);
-    let path = title.source.clone();
-    let ready = |recipe: Recipe, job: Job| Ok(Prepared { recipe, job: Some(job) });
-    let later = |recipe: Recipe| Ok(Prepared { recipe, job: None });
-    match step {
-        Step::Source | Step::Publish => Err(StepError::internal("a step outside the cache has no recipe")),
-        Step::Encode { .. } | Step::Audio { .. } => Err(StepError::internal("a step of several recipes")),
-        Step::Index => {
-            let source = title.digest.ok_or_else(early)?;
-            ready(
-                Recipe::index(source, &tools.libraries.demuxer),
-                Box::new(move |worker| work::scan_source(worker, &path, source)),
-            )
+fn ready(
+    recipe: Recipe,
+    job: impl FnOnce(&Worker) -> Result<Made, StepError> + Send + Sync + 'static,
+) -> Prepared {
+    Prepared { recipe, job: Some(Box::new(job)) }
+}
+
+fn later(recipe: Recipe) -> Prepared {
+    Prepared { recipe, job: None }
+}
+
+/// What a step is prepared from.
+struct Preparing<'a> {
+    graph: &'a Graph,
+    title: &'a Title,
+    tools: &'a Tools,
+}
+
+impl Preparing<'_> {
+    fn result(&self, node: NodeIndex) -> Result<Arc<ActionResult>, StepError> {
+        self.graph[node].result().cloned().ok_or_else(early)
+    }
+
+    fn index(&self) -> Result<Prepared, StepError> {
+        let (path, source) = (self.title.source.clone(), self.title.digest.ok_or_else(early)?);
+        let recipe = Recipe::index(source, &self.tools.libraries.demuxer);
+        Ok(ready(recipe, move |worker| work::scan_source(worker, &path, source)))
+    }
+
+    fn span(&self, span: usize) -> Result<Prepared, StepError> {
+        let track = &self.title.index()?.video;
+        let digest = track.spans.get(span).ok_or_else(early)?.digest;
+        Ok(later(Recipe::decode(track, Digest(digest.0), &decoder_of(track, self.tools))))
+    }
+
+    fn span_reel(&self, reel: usize) -> Result<Prepared, StepError> {
+        let track = &self.title.index()?.video;
+        let range = self.title.span_reels.get(reel).ok_or_else(early)?.spans.clone();
+        let spans = track.spans.get(range.clone()).ok_or_else(early)?;
+        let digests = spans.iter().map(|span| Digest(span.digest.0));
+        let recipe = Recipe::span_reel(track, digests, &decoder_of(track, self.tools));
+        let mut blobs = Vec::with_capacity(range.len());
+        for node in self.title.decode.get(range).ok_or_else(early)? {
+            let Some(decoded) = node.and_then(|node| self.graph[node].result()) else {
+                return Ok(later(recipe));
+            };
+            blobs.push(blob(decoded)?);
         }
-        Step::DecodeSpan { span } => {
-            let track = &title.index()?.video;
-            let digest = track.spans.get(span).ok_or_else(early)?.digest;
-            later(Recipe::decode(track, Digest(digest.0), &decoder_of(track, tools)))
+        Ok(ready(recipe, move |worker| work::wind_spans(worker, &blobs)))
+    }
+
+    fn chunk(&self) -> Result<Prepared, StepError> {
+        let track = Arc::new(self.title.index()?.video.clone());
+        let reels = self.title.span_reels.iter().map(|reel| self.result(reel.node));
+        let decoded = reels.collect::<Result<Vec<_>, _>>()?;
+        let policy = self.title.policy;
+        let recipe = Recipe::chunk(decoded.iter().map(|r| r.digest()), timing(&track)?, &policy);
+        if let Some(film) = self.title.cutting.as_ref().and_then(|cutting| cutting.film()) {
+            return Ok(ready(recipe, move |worker| work::store_film(worker, film)));
         }
-        Step::SpanReel { reel } => {
-            let track = &title.index()?.video;
-            let range = title.span_reels.get(reel).ok_or_else(early)?.spans.clone();
-            let spans = track.spans.get(range.clone()).ok_or_else(early)?;
-            let digests = spans.iter().map(|span| Digest(span.digest.0));
-            let recipe = Recipe::span_reel(track, digests, &decoder_of(track, tools));
-            let mut blobs = Vec::with_capacity(range.len());
-            for node in title.decode.get(range).ok_or_else(early)? {
-                let Some(decoded) = node.and_then(|node| graph[node].result()) else { return later(recipe) };
-                blobs.push(blob(decoded)?);
-            }
-            ready(recipe, Box::new(move |worker| work::wind_spans(worker, &blobs)))
-        }
-        Step::Chunk => {
-            let track = Arc::new(title.index()?.video.clone());
-            let reels = title.span_reels.iter().map(|reel| result(reel.node));
-            let decoded = reels.collect::<Result<Vec<_>, _>>()?;
-            let recipe = Recipe::chunk(decoded.iter().map(|r| r.digest()), timing(&track)?, &title.policy);
-            if let Some(film) = title.cutting.as_ref().and_then(|cutting| cutting.film()) {
-                return ready(recipe, Box::new(move |worker| work::store_film(worker, film)));
-            }
-            let blobs = decoded.iter().map(|r| blob(r)).collect::<Result<Vec<BlobRef>, _>>()?;
-            let policy = title.policy;
-            ready(recipe, Box::new(move |worker| work::cut_film(worker, &track, &blobs, &policy, &path)))
-        }
-        Step::DecodeSound { sound } => {
-            let source = title.sounds.get(sound).ok_or_else(early)?.source.clone();
-            let policy = sound::policy(&title.policy);
-            ready(
-                Recipe::sound(
-                    Digest(source.track.packets_digest),
-                    source.origin,
-                    source.channels,
-                    &policy,
-                    &sound_decoder_of(&source.track, tools),
-                    &tools.libraries.resampler,
-                ),
-                Box::new(move |worker| sound::decode_sound(worker, &source, &policy)),
-            )
-        }
-        Step::Segment { track, piece } => {
-            let encode = title.track(track)?.pieces.get(piece).and_then(|nodes| nodes.encode);
-            let encode = result(encode.ok_or_else(early)?)?;
-            let place = title.place(track, piece)?;
-            let durations = Digest::of(&postcard::to_stdvec(&place.durations).map_err(StepError::internal)?);
-            let medium = title.track(track)?.medium_name();
-            let recipe = Recipe::mux(medium, encode.digest(), place.number, signed(place.start), durations);
-            let encode = blob(&encode)?;
-            match title.track(track)?.medium {
-                Medium::Video(_) => {
-                    ready(recipe, Box::new(move |worker| work::mux_video(worker, &encode, &place)))
+        let blobs = decoded.iter().map(|r| blob(r)).collect::<Result<Vec<BlobRef>, _>>()?;
+        let path = self.title.source.clone();
+        Ok(ready(recipe, move |worker| work::cut_film(worker, &track, &blobs, &policy, &path)))
+    }
+
+    fn sound(&self, sound: usize) -> Result<Prepared, StepError> {
+        let source = self.title.sounds.get(sound).ok_or_else(early)?.source.clone();
+        let policy = sound::policy(&self.title.policy);
+        let recipe = Recipe::sound(
+            Digest(source.track.packets_digest),
+            source.origin,
+            source.channels,
+            &policy,
+            &sound_decoder_of(&source.track, self.tools),
+            &self.tools.libraries.resampler,
+        );
+        Ok(ready(recipe, move |worker| sound::decode_sound(worker, &source, &policy)))
+    }
+
+    fn segment(&self, track: usize, piece: usize) -> Result<Prepared, StepError> {
+        let made = self.title.track(track)?;
+        let encode = made.pieces.get(piece).and_then(|nodes| nodes.encode);
+        let encode = self.result(encode.ok_or_else(early)?)?;
+        let place = self.title.place(track, piece)?;
+        let durations = Digest::of(&postcard::to_stdvec(&place.durations).map_err(StepError::internal)?);
+        let medium = made.medium_name();
+        let recipe = Recipe::mux(medium, encode.digest(), place.number, signed(place.start), durations);
+        let encode = blob(&encode)?;
+        Ok(match made.medium {
+            Medium::Video(_) => ready(recipe, move |worker| work::mux_video(worker, &encode, &place)),
+            Medium::Audio(_) => ready(recipe, move |worker| work::mux_audio(worker, &encode, &place)),
+        })
+    }
+
+    fn reel(&self, track: usize, reel: usize) -> Result<Prepared, StepError> {
+        let recipe = self.title.reel_recipe(track, reel, self.tools)?;
+        let made = self.title.track(track)?;
+        let range = made.reels.get(reel).ok_or_else(early)?.pieces.clone();
+        let mut segments = Vec::with_capacity(range.len());
+        let mut headers: Vec<Vec<u8>> = Vec::new();
+        for nodes in made.pieces.get(range).ok_or_else(early)? {
+            let result = |node: Option<NodeIndex>| node.and_then(|node| self.graph[node].result());
+            let (Some(encode), Some(segment)) = (result(nodes.encode), result(nodes.segment)) else {
+                return Ok(later(recipe));
+            };
+            segments.push(blob(segment)?);
+            if made.rung().is_some() {
+                let facts: EncodeFacts = facts(encode)?;
+                if !headers.contains(&facts.sequence_header) {
+                    headers.push(facts.sequence_header);
                 }
-                Medium::Audio(_) => {
-                    ready(recipe, Box::new(move |worker| work::mux_audio(worker, &encode, &place)))
-                }
             }
         }
-        Step::Reel { track, reel } => {
-            let recipe = title.reel_recipe(track, reel, tools)?;
-            let made = title.track(track)?;
-            let range = made.reels.get(reel).ok_or_else(early)?.pieces.clone();
-            let mut segments = Vec::with_capacity(range.len());
-            let mut headers: Vec<Vec<u8>> = Vec::new();
-            for nodes in made.pieces.get(range).ok_or_else(early)? {
-                let (Some(encode), Some(segment)) = (nodes.encode, nodes.segment) else {
-                    return later(recipe);
-                };
-                let (Some(encode), Some(segment)) = (graph[encode].result(), graph[segment].result()) else {
-                    return later(recipe);
-                };
-                segments.push(blob(segment)?);
-                if made.rung().is_some() {
-                    let facts: EncodeFacts = facts(encode)?;
-                    if !headers.contains(&facts.sequence_header) {
-                        headers.push(facts.sequence_header);
-                    }
-                }
-            }
-            ready(recipe, Box::new(move |worker| work::wind(worker, segments, headers)))
+        Ok(ready(recipe, move |worker| work::wind(worker, segments, headers)))
+    }
+
+    fn contract(&self, track: usize) -> Result<Prepared, StepError> {
+        let plan = Arc::clone(self.title.rung(track)?);
+        let mut headers: Vec<Vec<u8>> = Vec::new();
+        for reel in &self.title.track(track)?.reels {
+            let facts: ReelFacts = facts(&*self.result(reel.node)?)?;
+            headers.extend(facts.headers);
         }
-        Step::Contract { track } => {
-            let plan = Arc::clone(title.rung(track)?);
-            let mut headers: Vec<Vec<u8>> = Vec::new();
-            for reel in &title.track(track)?.reels {
-                let facts: ReelFacts = facts(&*result(reel.node)?)?;
-                headers.extend(facts.headers);
-            }
-            headers.sort();
-            headers.dedup();
-            let digests = headers.iter().map(|header| Digest::of(header));
-            let recipe = Recipe::contract_of_rung(&plan.contract, digests);
-            ready(recipe, Box::new(move |_| work::check_contract(&plan, &headers)))
-        }
-        Step::Init { track } => match title.track(track)?.medium {
-            Medium::Video(_) => {
-                let contract = title.track(track)?.contract.ok_or_else(early)?;
-                let header = result(contract)?.facts.clone();
-                let timescale = title.timing.as_ref().ok_or_else(early)?.timescale;
-                let recipe = Recipe::mux_video_init(Digest::of(&header), timescale);
-                ready(
-                    recipe,
-                    Box::new(move |worker| {
-                        let track = package::VideoTrack { timescale, sequence_header_obu: &header };
-                        work::store_bytes(worker, &package::video_init(&track).map_err(not_muxed)?)
-                    }),
-                )
-            }
-            Medium::Audio(_) => {
-                let (rendition, sound) = title.rendition(track)?;
-                let (heard, _) = sound.heard.as_ref().ok_or_else(early)?;
-                let (offset, channels) = (heard.offset, sound.source.channels);
-                let rate = sound.source.track.sample_rate;
-                let rendition = Arc::clone(rendition);
-                let language = rendition.language.as_ref().map_or("", |language| language.as_str());
-                let recipe = Recipe::mux_audio_init(offset, channels, OPUS_PRE_SKIP, rate, language);
-                ready(
-                    recipe,
-                    Box::new(move |worker| {
-                        let track = package::AudioTrack {
-                            channels,
-                            pre_skip: OPUS_PRE_SKIP,
-                            input_sample_rate: rate,
-                            // Sound from before the picture is skipped like the pre-skip.
-                            media_time: u64::from(OPUS_PRE_SKIP) + (-offset).max(0) as u64,
-                            packet_duration: media::OPUS_FRAME as u32,
-                            language: rendition.language.as_ref(),
-                        };
-                        work::store_bytes(worker, &package::audio_init(&track).map_err(not_muxed)?)
-                    }),
-                )
-            }
-        },
-        Step::Playlist { track } => {
-            let playlist = title.media_playlist(graph, track)?;
-            ready(
-                playlist.recipe(title.track(track)?.medium_name()),
-                Box::new(move |worker| work::store_bytes(worker, playlist.text()?.as_bytes())),
-            )
-        }
-        // Writing it takes less than looking it up, so its text is its own key.
-        Step::Multivariant => {
-            let text = title.multivariant()?;
-            let recipe = Recipe::multivariant_playlist(Digest::of(text.as_bytes()));
-            ready(recipe, Box::new(move |worker| work::store_bytes(worker, text.as_bytes())))
-        }
+        headers.sort();
+        headers.dedup();
+        let digests = headers.iter().map(|header| Digest::of(header));
+        let recipe = Recipe::contract_of_rung(&plan.contract, digests);
+        Ok(ready(recipe, move |_| work::check_contract(&plan, &headers)))
+    }
+
+    fn video_init(&self, track: usize) -> Result<Prepared, StepError> {
+        let contract = self.title.track(track)?.contract.ok_or_else(early)?;
+        let header = self.result(contract)?.facts.clone();
+        let timescale = self.title.timing.as_ref().ok_or_else(early)?.timescale;
+        let recipe = Recipe::mux_video_init(Digest::of(&header), timescale);
+        Ok(ready(recipe, move |worker| {
+            let track = package::VideoTrack { timescale, sequence_header_obu: &header };
+            work::store_bytes(worker, &package::video_init(&track).map_err(not_muxed)?)
+        }))
+    }
+
+    fn audio_init(&self, track: usize) -> Result<Prepared, StepError> {
+        let (rendition, sound) = self.title.rendition(track)?;
+        let (heard, _) = sound.heard.as_ref().ok_or_else(early)?;
+        let (offset, channels) = (heard.offset, sound.source.channels);
+        let rate = sound.source.track.sample_rate;
+        let rendition = Arc::clone(rendition);
+        let language = rendition.language.as_ref().map_or("", |language| language.as_str());
+        let recipe = Recipe::mux_audio_init(offset, channels, OPUS_PRE_SKIP, rate, language);
+        Ok(ready(recipe, move |worker| {
+            let track = package::AudioTrack {
+                channels,
+                pre_skip: OPUS_PRE_SKIP,
+                input_sample_rate: rate,
+                // Sound from before the picture is skipped like the pre-skip.
+                media_time: u64::from(OPUS_PRE_SKIP) + (-offset).max(0) as u64,
+                packet_duration: media::OPUS_FRAME as u32,
+                language: rendition.language.as_ref(),
+            };
+            work::store_bytes(worker, &package::audio_init(&track).map_err(not_muxed)?)
+        }))
+    }
+
+    fn playlist(&self, track: usize) -> Result<Prepared, StepError> {
+        let playlist = self.title.media_playlist(self.graph, track)?;
+        let recipe = playlist.recipe(self.title.track(track)?.medium_name());
+        Ok(ready(recipe, move |worker| work::store_bytes(worker, playlist.text()?.as_bytes())))
+    }
+
+    /// Writing it takes less than looking it up, so its text is its own key.
+    fn multivariant(&self) -> Result<Prepared, StepError> {
+        let text = self.title.multivariant()?;
+        let recipe = Recipe::multivariant_playlist(Digest::of(text.as_bytes()));
+        Ok(ready(recipe, move |worker| work::store_bytes(worker, text.as_bytes())))
     }
 }
 

@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::cache::{ActionKey, Digest};
 use crate::executors::{Contract, EncodeSettings, EncoderSettings};
+use crate::media::av1::SequenceHeader;
 use crate::media::{Colour, HdrMetadata, PictureFormat, Rational, Rotation, VideoTrack};
 
 use super::chunking::{ChunkMode, ChunkPolicy};
@@ -22,7 +23,7 @@ mod version {
     pub const ENCODE: u32 = 1;
     pub const AUDIO: u32 = 2;
     pub const REEL: u32 = 1;
-    pub const CONTRACT: u32 = 1;
+    pub const CONTRACT: u32 = 2;
     pub const MUX: u32 = 2;
     pub const MANIFEST: u32 = 1;
     pub const TITLE: u32 = 4;
@@ -79,6 +80,11 @@ impl Recipe {
 
     fn digests(mut self, name: &'static str, digests: impl IntoIterator<Item = Digest>) -> Recipe {
         self.fields.extend(digests.into_iter().map(|digest| (name, Value::Digest(digest))));
+        self
+    }
+
+    fn numbers(mut self, name: &'static str, numbers: impl IntoIterator<Item = u32>) -> Recipe {
+        self.fields.extend(numbers.into_iter().map(|number| (name, Value::Number(number.into()))));
         self
     }
 
@@ -305,10 +311,46 @@ impl Recipe {
 
     /// That all of a rung's encodes agree. The set of distinct headers stands for all of them.
     pub fn contract_of_rung(contract: &Contract, headers: impl IntoIterator<Item = Digest>) -> Recipe {
-        let expected = format!("{:?}", contract.header());
         Recipe::new("contract", version::CONTRACT)
-            .text("expected", expected)
+            .header(contract.header())
             .digests("sequence header", headers)
+    }
+
+    fn header(self, header: &SequenceHeader) -> Recipe {
+        let SequenceHeader {
+            seq_profile,
+            still_picture,
+            seq_level_idx,
+            seq_tier,
+            initial_display_delay,
+            bit_depth,
+            mono_chrome,
+            subsampling_x,
+            subsampling_y,
+            color_primaries,
+            transfer_characteristics,
+            matrix_coefficients,
+            color_range,
+            chroma_sample_position,
+            max_frame_width,
+            max_frame_height,
+        } = header;
+        self.number("profile", *seq_profile)
+            .number("still picture", i64::from(*still_picture))
+            .number("level", *seq_level_idx)
+            .number("tier", i64::from(*seq_tier))
+            .number("initial display delay", initial_display_delay.map_or(-1, i64::from))
+            .number("bit depth", *bit_depth)
+            .number("monochrome", i64::from(*mono_chrome))
+            .number("subsampling x", i64::from(*subsampling_x))
+            .number("subsampling y", i64::from(*subsampling_y))
+            .number("colour primaries", *color_primaries)
+            .number("transfer characteristics", *transfer_characteristics)
+            .number("matrix coefficients", *matrix_coefficients)
+            .number("full range", i64::from(*color_range))
+            .number("chroma sample position", *chroma_sample_position)
+            .number("width", *max_frame_width)
+            .number("height", *max_frame_height)
     }
 
     /// The initialisation segment of a rung.
@@ -367,7 +409,7 @@ impl Recipe {
             .digest("ladder", ladder)
             .digest("source", source)
             .text("tools", tools)
-            .text("recipes", format!("{:?}", version::ALL))
+            .numbers("recipe version", version::ALL)
     }
 }
 
@@ -464,6 +506,33 @@ mod tests {
         keys.insert(key(b"a", &base, 120, "e", "s"));
         assert_eq!(keys.len(), variants.len() + 5);
         assert_eq!(key(b"a", &base, 25, "e", "s"), key(b"a", &base, 24, "e", "s"));
+    }
+
+    /// All that is agreed is in the key, as numbers: how a toolchain shows a structure is in none.
+    #[test]
+    fn every_field_of_a_contract_is_in_its_key() {
+        let recipe = |change: &dyn Fn(&mut PictureFormat), rate: u64| {
+            let mut picture = settings().picture;
+            change(&mut picture);
+            let contract = Contract::new(&picture, Rational { num: rate, den: 1 }).unwrap();
+            Recipe::contract_of_rung(&contract, [Digest([1; 32])])
+        };
+        let changes: [&dyn Fn(&mut PictureFormat); 8] = [
+            &|_| {},
+            &|picture| picture.width = 642,
+            &|picture| picture.height = 362,
+            &|picture| picture.bit_depth = 10,
+            &|picture| picture.colour.primaries = 9,
+            &|picture| picture.colour.transfer = 16,
+            &|picture| picture.colour.matrix = 9,
+            &|picture| picture.colour.chroma_position = 1,
+        ];
+        let mut keys: HashSet<ActionKey> = changes.iter().map(|change| recipe(change, 25).key()).collect();
+        keys.insert(recipe(&|picture| picture.colour.full_range = true, 25).key());
+        keys.insert(recipe(&|_| {}, 120).key());
+        assert_eq!(keys.len(), changes.len() + 2);
+        let plain = recipe(&|_| {}, 25);
+        assert!(plain.fields().iter().all(|(_, value)| !matches!(value, Value::Text(_))), "{plain:?}");
     }
 
     /// The canonical encoding is a promise to every cache that is already filled.

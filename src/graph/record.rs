@@ -2,7 +2,7 @@
 //! out of the cache, long after its source has changed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use petgraph::Direction;
@@ -164,7 +164,7 @@ impl BuildRecord {
         let ours: Vec<String> = ladder.titles.iter().map(|title| title.name.clone()).collect();
         let mut alike = None;
         for record in BuildRecord::all(&[cache], "")?.filter(|record| record.ending == Ending::Done) {
-            if same_path(&record.ladder, &ladder.path) {
+            if record.ladder == ladder.path {
                 return Ok(Some(record));
             }
             if alike.is_none() && titles(&record) == ours {
@@ -182,10 +182,6 @@ impl BuildRecord {
             .filter_map(|title| Some((title.name.clone(), title.digest.as_ref()?.parse::<Digest>().ok()?)));
         known.collect()
     }
-}
-
-fn same_path(a: &Path, b: &Path) -> bool {
-    a == b
 }
 
 fn millis(wall: Duration) -> u64 {

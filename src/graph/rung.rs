@@ -191,10 +191,13 @@ fn size(rung: &spec::Rung, track: &VideoTrack) -> Result<(u32, u32), StepError> 
         (Some(width), None) => (width, even(u128::from(width) * den, num)),
         (None, None) => (even(u128::from(track.display_height()) * num, den), track.display_height()),
     };
-    if width > 8192 || height > 8192 {
+    if width.max(height) > spec::MOST_SIDE {
         return Err(StepError::Spec(format!(
-            "rung {}: with the shape of this source ({}:{}) its pictures would be {width}x{height}; 8192 is the most",
-            rung.name, aspect.num, aspect.den
+            "rung {}: with the shape of this source ({}:{}) its pictures would be {width}x{height}; {} is the most",
+            rung.name,
+            aspect.num,
+            aspect.den,
+            spec::MOST_SIDE
         )));
     }
     Ok((width, height))

@@ -1,8 +1,10 @@
 //! The graph of a build as plain data, for pictures of it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
 use crate::cache::Tiers;
@@ -12,7 +14,9 @@ use super::Options;
 use super::error::StepError;
 use super::event::Kind;
 use super::explain::survey;
+use super::scheduler::Scheduler;
 use super::step::{State, Step};
+use super::title::Title;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct GraphView {
@@ -52,89 +56,92 @@ pub fn view(
     cancelled: &Arc<AtomicBool>,
 ) -> Result<GraphView, StepError> {
     let survey = survey(ladder, cache, options, cancelled)?;
-    if let Some(failure) = survey.outcome.failures.first() {
-        return Err(StepError::Spec(format!("{}: {}: {}", failure.title, failure.node, failure.message)));
-    }
-    let mut view = GraphView::default();
-    let mut numbers = vec![None; survey.graph.node_count()];
-    let mut ids: Vec<_> =
+    let mut ids: Vec<NodeIndex> =
         survey.graph.node_indices().filter(|&id| !matches!(survey.graph[id].state, State::Skipped)).collect();
     ids.sort_by_key(|&id| (survey.graph[id].title, survey.graph[id].step.stage(), id));
-    for id in ids {
-        let node = &survey.graph[id];
-        let title = &survey.titles[node.title];
-        let label = title.label(node.step);
-        let (detail, group) = match node.step {
-            Step::Encode { track, piece } | Step::Audio { track, piece } | Step::Segment { track, piece } => {
-                let made = &title.tracks[track];
-                let rate = match made.rung() {
-                    Some(_) => title.timing.as_ref().map_or(1, |timing| timing.timescale),
-                    None => crate::media::OPUS_RATE,
-                };
-                let detail = title.pieces(track).get(piece).map(|piece| {
-                    let seconds = |ticks: u64| ticks as f64 / f64::from(rate.max(1));
-                    let end = piece.start + piece.duration();
-                    format!("{:.2} s to {:.2} s", seconds(piece.start), seconds(end))
-                });
-                (detail.unwrap_or_default(), format!("{}/{}", made.label(), node.step.kind().name()))
-            }
-            Step::Reel { track, .. } => (String::new(), format!("{}/reel", title.tracks[track].label())),
-            Step::DecodeSpan { .. } => (String::new(), "decode".to_owned()),
-            Step::SpanReel { .. } => (String::new(), "decode/reel".to_owned()),
-            _ => (String::new(), label.clone()),
-        };
-        numbers[id.index()] = Some(view.nodes.len());
-        view.nodes.push(NodeView {
-            title: title.name.clone(),
-            label,
-            kind: node.step.kind(),
-            state: match node.state {
-                State::Done { .. } => NodeState::Cached,
-                State::WouldRun if node.key.is_some() || node.step == Step::Publish => NodeState::WouldRun,
-                _ => NodeState::Unknown,
-            },
-            detail,
-            key: node.key.map(|key| key.to_string()),
-            group,
-        });
+    let numbers: HashMap<NodeIndex, usize> =
+        ids.iter().enumerate().map(|(number, &id)| (id, number)).collect();
+    let numbered = |(from, to)| Some((*numbers.get(&from)?, *numbers.get(&to)?));
+    let mut edges: Vec<(usize, usize)> = inputs(&survey).chain(told(&survey)).filter_map(numbered).collect();
+    edges.sort_unstable();
+    edges.dedup();
+    Ok(GraphView { nodes: ids.into_iter().map(|id| node_view(&survey, id)).collect(), edges })
+}
+
+fn node_view(survey: &Scheduler<'_>, id: NodeIndex) -> NodeView {
+    let node = &survey.graph[id];
+    let title = &survey.titles[node.title];
+    NodeView {
+        title: title.name.clone(),
+        label: title.label(node.step),
+        kind: node.step.kind(),
+        state: match node.state {
+            State::Done { .. } => NodeState::Cached,
+            State::WouldRun if node.key.is_some() || node.step == Step::Publish => NodeState::WouldRun,
+            _ => NodeState::Unknown,
+        },
+        detail: detail(title, node.step),
+        key: node.key.map(|key| key.to_string()),
+        group: group(title, node.step),
     }
-    let mut told_by = vec![(None, None); survey.titles.len()];
-    for node in survey.graph.node_indices().filter(|node| numbers[node.index()].is_some()) {
-        let told_by = &mut told_by[survey.graph[node].title];
-        match survey.graph[node].step {
-            Step::Chunk => told_by.0 = Some(node),
-            Step::Index => told_by.1 = Some(node),
-            _ => {}
-        }
-    }
-    let mut link = |from: usize, to: usize| {
-        if let (Some(from), Some(to)) = (numbers[from], numbers[to]) {
-            view.edges.push((from, to));
-        }
+}
+
+/// From when to when a piece of a track lasts; of other steps there is nothing to say.
+fn detail(title: &Title, step: Step) -> String {
+    let (Step::Encode { track, piece } | Step::Audio { track, piece } | Step::Segment { track, piece }) =
+        step
+    else {
+        return String::new();
     };
-    for edge in survey.graph.raw_edges() {
-        link(edge.source().index(), edge.target().index());
+    let rate = match title.tracks[track].rung() {
+        Some(_) => title.timing.as_ref().map_or(1, |timing| timing.timescale),
+        None => crate::media::OPUS_RATE,
+    };
+    let seconds = |ticks: u64| ticks as f64 / f64::from(rate.max(1));
+    let detail = title.pieces(track).get(piece).map(|piece| {
+        format!("{:.2} s to {:.2} s", seconds(piece.start), seconds(piece.start + piece.duration()))
+    });
+    detail.unwrap_or_default()
+}
+
+fn group(title: &Title, step: Step) -> String {
+    match step {
+        Step::Encode { track, .. } | Step::Audio { track, .. } | Step::Segment { track, .. } => {
+            format!("{}/{}", title.tracks[track].label(), step.kind().name())
+        }
+        Step::Reel { track, .. } => format!("{}/reel", title.tracks[track].label()),
+        Step::DecodeSpan { .. } => "decode".to_owned(),
+        Step::SpanReel { .. } => "decode/reel".to_owned(),
+        _ => title.label(step),
     }
-    // Steps that tell of others are no inputs to their keys, but that is how a graph reads.
-    for node in survey.graph.node_indices() {
-        let (title, step) = (survey.graph[node].title, survey.graph[node].step);
-        match step {
-            Step::Encode { .. } => {
-                told_by[title].0.into_iter().for_each(|chunk| link(chunk.index(), node.index()))
-            }
-            Step::DecodeSound { .. } => {
-                told_by[title].1.into_iter().for_each(|index| link(index.index(), node.index()))
-            }
-            Step::Audio { track, .. } | Step::Init { track } => {
-                let sound = survey.titles[title].rendition(track).map(|(_, sound)| sound.node);
-                sound.into_iter().for_each(|sound| link(sound.index(), node.index()));
-            }
-            _ => {}
+}
+
+/// From each step to those whose keys are made of its result.
+fn inputs<'a>(survey: &'a Scheduler<'_>) -> impl Iterator<Item = (NodeIndex, NodeIndex)> + 'a {
+    survey.graph.raw_edges().iter().map(|edge| (edge.source(), edge.target()))
+}
+
+/// From steps that tell of others, which is how a graph reads, though they are no inputs to their keys.
+fn told<'a>(survey: &'a Scheduler<'_>) -> impl Iterator<Item = (NodeIndex, NodeIndex)> + 'a {
+    let mut one_of: HashMap<(usize, Step), NodeIndex> = HashMap::new();
+    for id in survey.graph.node_indices() {
+        let node = &survey.graph[id];
+        if matches!(node.step, Step::Chunk | Step::Index) && !matches!(node.state, State::Skipped) {
+            one_of.insert((node.title, node.step), id);
         }
     }
-    view.edges.sort_unstable();
-    view.edges.dedup();
-    Ok(view)
+    survey.graph.node_indices().filter_map(move |id| {
+        let node = &survey.graph[id];
+        let teller = match node.step {
+            Step::Encode { .. } => one_of.get(&(node.title, Step::Chunk)).copied(),
+            Step::DecodeSound { .. } => one_of.get(&(node.title, Step::Index)).copied(),
+            Step::Audio { track, .. } | Step::Init { track } => {
+                survey.titles[node.title].rendition(track).ok().map(|(_, sound)| sound.node)
+            }
+            _ => None,
+        };
+        Some((teller?, id))
+    })
 }
 
 impl NodeState {

@@ -33,7 +33,7 @@ pub fn title_keys(
             Some(digest) => digest,
             None => work::hash_source(&scheduler.worker, &title.source)?,
         };
-        Ok(TitleKey { name: title.name.clone(), key: memo::key(ladder, digest, &scheduler.tools) })
+        Ok(TitleKey { name: title.name.clone(), key: memo::key(ladder, digest, &scheduler.tools)? })
     });
     let keys = keys.collect();
     scheduler.end_workers();

@@ -13,17 +13,12 @@ use super::gpu::{GpuDecoder, GpuTrouble};
 use super::nvdec::GpuSpan;
 use super::reader::SpanPackets;
 use super::software::{SoftwareDecoder, Source};
-use super::{Frame, FrameMemory, MediaError, VideoTrack, ffi};
+use super::{Frame, FrameMemory, MediaError, ffi};
 
 /// A frame and its rank in presentation order among the packets of its span.
 pub struct DecodedFrame {
     pub rank: u32,
     pub frame: Frame,
-}
-
-/// The name of the decoder that this track gets, for a decode step's key.
-pub fn video_decoder_name(track: &VideoTrack) -> String {
-    format!("{} {}", ffi::decoder_library(), track.codec)
 }
 
 /// A decoder working its way through one span.

@@ -43,7 +43,7 @@ pub use codecs::{
     SoundWindow,
 };
 pub use colour::Colour;
-pub use decode::{DecodedFrame, SpanDecoder, decodable_codecs, video_decoder_name};
+pub use decode::{DecodedFrame, SpanDecoder, decodable_codecs};
 pub use error::MediaError;
 pub use ffi::{decoder_library, init};
 pub use frame::{Frame, FrameDigest};

@@ -53,16 +53,6 @@ impl Context {
         self.driver.check("cuCtxPushCurrent_v2", status)?;
         Ok(Current { context: self, on_this_thread: PhantomData })
     }
-
-    /// Bytes of the GPU's memory that are free.
-    pub fn free_memory(&self) -> Result<u64, NvidiaError> {
-        let _current = self.enter()?;
-        let (mut free, mut total) = (0usize, 0usize);
-        // SAFETY: the function writes two numbers.
-        let status = unsafe { (self.driver.cuMemGetInfo_v2)(&mut free, &mut total) };
-        self.driver.check("cuMemGetInfo_v2", status)?;
-        Ok(free as u64)
-    }
 }
 
 impl Drop for Context {

@@ -83,7 +83,6 @@ function_table! {
         cuDevicePrimaryCtxRelease_v2(c_int);
         cuCtxPushCurrent_v2(RawContext);
         cuCtxPopCurrent_v2(*mut RawContext);
-        cuMemGetInfo_v2(*mut usize, *mut usize);
         cuMemAllocPitch_v2(*mut DevicePointer, *mut usize, usize, usize, c_uint);
         cuMemFree_v2(DevicePointer);
         cuMemAllocHost_v2(*mut *mut c_void, usize);

@@ -168,6 +168,32 @@ mod tests {
         assert_eq!(ladder.audio[0].language.as_deref(), Some("en"));
     }
 
+    /// The part of docs/spec.md under the heading of a table.
+    fn told_of(header: &str) -> &'static str {
+        let sections = include_str!("../../docs/spec.md").split("\n## ");
+        let quoted = format!("`{header}`");
+        let mut of_it = sections.filter(|section| section.lines().next().unwrap().contains(&quoted));
+        of_it.next().unwrap_or_else(|| panic!("docs/spec.md has no heading of {header}"))
+    }
+
+    #[test]
+    fn the_documentation_tells_of_every_key() {
+        // Those of the file itself and of `[encoder]` are tables, with headings of their own.
+        for table in TABLES.iter().filter(|table| !["", "[encoder]"].contains(&table.header)) {
+            let mut told = told_of(table.header).to_owned();
+            if table.header == RUNG.header {
+                assert!(told.contains("any key of `[video]`"));
+                told += told_of(VIDEO.header);
+            }
+            for key in table.all() {
+                let rows = told.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+                let told = rows.map(|(keys, _)| keys).any(|keys| keys.contains(&format!("`{}`", key.name)));
+                assert!(told, "docs/spec.md says nothing of `{}` in {}", key.name, table.header);
+            }
+        }
+        assert!(told_of(TITLES.header).contains("`[[title]]`"));
+    }
+
     #[test]
     fn an_example_shows_its_key() {
         for key in TABLES.iter().flat_map(|table| table.all()) {

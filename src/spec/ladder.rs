@@ -5,11 +5,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use crate::cache::remote::RemoteUrl;
 use crate::cache::trust::PublicKey;
 
 use super::entry::Choice;
 use super::units::{BitsPerSecond, Millis};
+
+/// Samples of the longest side of a picture: the largest one of AV1's level 6, 8192 x 4352, is no wider (AV1
+/// Annex A.3, MaxPicSize).
+pub const MOST_SIDE: u32 = 8192;
 
 /// A whole spec. Lists keep the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,27 +51,27 @@ pub struct Title {
 }
 
 /// How a film is cut into chunks. `min <= target <= max`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct SegmentPolicy {
     pub mode: SegmentMode,
-    /// The mean length; with [`SegmentMode::Fixed`], the grid.
+    /// Two and a half times the mean length; with [`SegmentMode::Fixed`], the grid.
     pub target: Millis,
-    /// The shortest chunk; with [`SegmentMode::Fixed`], the target.
+    /// The shortest chunk of the picture; with [`SegmentMode::Fixed`], the target.
     pub min: Millis,
-    /// The longest chunk; with [`SegmentMode::Fixed`], the target.
+    /// The longest chunk of the picture; with [`SegmentMode::Fixed`], the target.
     pub max: Millis,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub enum SegmentMode {
     /// Cut where the content says so, so that an edit stays local.
     Content,
-    /// Cut on a time grid.
+    /// Cut on a time grid, and within a cell of it that has too many frames to be held at once.
     Fixed,
 }
 
 /// One video rendition, `[video]` and the encoder's own table merged into it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Rung {
     /// Fit to be a folder's name anywhere: `[A-Za-z0-9][A-Za-z0-9._-]*`, at most 64 bytes.
     pub name: String,
@@ -87,7 +93,7 @@ pub struct Rung {
     pub ffmpeg: BTreeMap<String, FfmpegOptions>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub enum Encoder {
     /// Always there.
     Rav1e,
@@ -126,7 +132,7 @@ pub type FfmpegOptions = BTreeMap<String, String>;
 
 /// Constant rate factor on AV1's own scale, 0 (best) to 63 (smallest). Each encoder maps it to
 /// its native scale.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Crf(u8);
 
 impl Crf {
@@ -149,7 +155,7 @@ impl Default for Crf {
 }
 
 /// Bits per sample of the encoded video.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum BitDepth {
     Eight,
     Ten,
@@ -165,7 +171,7 @@ impl BitDepth {
 }
 
 /// What only rav1e knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Rav1eOptions {
     /// rav1e's own scale: 0 (slowest, best) to 10 (fastest).
     pub speed: u8,
@@ -181,7 +187,7 @@ impl Default for Rav1eOptions {
 }
 
 /// What only SVT-AV1 knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct SvtAv1Options {
     /// SVT-AV1's own scale: 0 (slowest, best) to 13 (fastest).
     pub preset: u8,
@@ -194,7 +200,7 @@ impl Default for SvtAv1Options {
 }
 
 /// What only NVENC knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct NvencOptions {
     /// NVIDIA's own scale: 1 (fastest) to 7 (slowest, best).
     pub preset: u8,
@@ -207,7 +213,7 @@ impl Default for NvencOptions {
 }
 
 /// One audio rendition.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct AudioRendition {
     /// As [`Rung::name`], in the same namespace.
     pub name: String,
@@ -222,19 +228,19 @@ pub struct AudioRendition {
     pub track: Option<u32>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub enum AudioCodec {
     Opus,
 }
 
 /// What is published.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Package {
     /// At least one, none twice.
     pub formats: Vec<PackageFormat>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub enum PackageFormat {
     Hls,
 }

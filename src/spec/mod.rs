@@ -52,8 +52,9 @@ pub use errors::SpecErrors;
 pub use fault::{Fault, OptionCheck, no_faults};
 pub use idle::idle_keys;
 pub use ladder::{
-    AudioCodec, AudioRendition, BitDepth, CacheSpec, Crf, Encoder, FfmpegOptions, Ladder, NvencOptions,
-    Package, PackageFormat, Rav1eOptions, Rung, SegmentMode, SegmentPolicy, SvtAv1Options, Title,
+    AudioCodec, AudioRendition, BitDepth, CacheSpec, Crf, Encoder, FfmpegOptions, Ladder, MOST_SIDE,
+    NvencOptions, Package, PackageFormat, Rav1eOptions, Rung, SegmentMode, SegmentPolicy, SvtAv1Options,
+    Title,
 };
 pub use propose::{Proposal, propose};
 pub use units::{BitsPerSecond, Millis, UnitError};

@@ -1,5 +1,6 @@
 //! What an output folder must not be. Publishing takes no folder that others filled, and removes from its
-//! own what is no longer part of the stream. So no output may hold, or lie in, anything that a build reads or that is somebody's.
+//! own what is no longer part of the stream. So no output may hold, or lie in, anything that a build reads
+//! or that is somebody's.
 
 use std::collections::HashMap;
 use std::path::Path;

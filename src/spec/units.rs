@@ -4,13 +4,15 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Serialize;
+
 /// A duration in whole milliseconds, written with its unit: "500ms", "1.5s", "1m".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Millis(pub u64);
 
 /// A bit rate in whole bits per second, written "96k", "1.2M" (decimal, as the field uses them)
 /// or plainly "96000".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct BitsPerSecond(pub u64);
 
 /// Why a text is no duration, or no bit rate.

@@ -8,12 +8,11 @@ use super::entry::{Choice, Entry};
 use super::fault::OptionCheck;
 use super::fields::Fields;
 use super::keys;
-use super::ladder::{BitDepth, Crf, Encoder, NvencOptions, Rav1eOptions, Rung, SvtAv1Options};
+use super::ladder::{BitDepth, Crf, Encoder, MOST_SIDE, NvencOptions, Rav1eOptions, Rung, SvtAv1Options};
 use super::names::Names;
 use super::problems::{Diagnostic, Problems, Read, Reported, Span};
 
-/// The largest picture of AV1's level 6, 8192 x 4352, is no wider (AV1 Annex A.3, MaxPicSize).
-const SIDE: RangeInclusive<u32> = 16..=8192;
+const SIDE: RangeInclusive<u32> = 16..=MOST_SIDE;
 
 /// The only thing that `color` can be for now, so that nothing needs to keep it.
 #[derive(Clone, Copy)]

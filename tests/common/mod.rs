@@ -13,8 +13,11 @@ pub mod servers;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -72,7 +75,26 @@ impl Project {
 
     /// rivet, with its cache and its user's configuration in this folder.
     pub fn rivet(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rivet"));
+        self.command(Path::new(env!("CARGO_BIN_EXE_rivet")))
+    }
+
+    /// The same by somebody to whom permissions apply: root may do anything.
+    pub fn rivet_as_anybody(&self) -> Command {
+        if !rustix::process::geteuid().is_root() {
+            return self.rivet();
+        }
+        // The repository may lie in a private folder.
+        let program = self.path("rivet");
+        if !program.exists() {
+            fs::copy(env!("CARGO_BIN_EXE_rivet"), &program).unwrap();
+        }
+        let mut command = self.command(&program);
+        command.uid(65534).gid(65534);
+        command
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         command
             .current_dir(self.root())
             .env("XDG_CACHE_HOME", self.path("cache"))
@@ -184,6 +206,17 @@ impl Build {
         };
         self.events.iter().filter(ran).map(|event| event["encode"]["seconds"].as_f64().unwrap()).sum()
     }
+}
+
+/// Waits for what must come; a test that waits in vain has failed.
+pub fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..600 {
+        if holds() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{what}");
 }
 
 /// Runs a program and returns what it printed; any failure, and any word on standard error,

@@ -1,6 +1,6 @@
 //! Pins: what is to be kept whatever its age. A pin names titles' entries and all that went into them,
-//! which stays as long as the pin is there. What it does not name, such as a later version of the same title, is
-//! pinned by pinning again.
+//! which stays as long as the pin is there. What it does not name, such as a later version of the same
+//! title, is pinned by pinning again.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -24,7 +24,7 @@ pub const SCHEMES: [(&str, &str); 10] = [
 /// What parameters are called that have no place in a URL that people see.
 const SECRET_WORDS: [&str; 8] = ["secret", "pass", "token", "sas", "credential", "key", "sig", "auth"];
 
-/// The URL of a remote, with a scheme that is one of [`SCHEMES`] and without credentials.
+/// The URL of a remote, with a scheme that is one of `SCHEMES` and without credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteUrl(Url);
 

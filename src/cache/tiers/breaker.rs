@@ -41,8 +41,8 @@ impl Breaker {
         *row = Row { answered: Some(Instant::now()), last: row.last, ..Row::default() };
     }
 
-    /// Counts a failure of an attempt that began then, and whether it was for want of any answer. True for the one that ends it: that is to be told,
-    /// once.
+    /// Counts a failed attempt; `is_silent`: it got no answer at all. True for the one after which the remote
+    /// is not asked any more, which is to be told once.
     pub(super) fn failed(&self, error: &RemoteError, began: Instant, is_silent: bool) -> bool {
         // Who has no credentials, or asks where nothing is, need not ask again.
         let is_final = matches!(error.fault, RemoteFault::Denied | RemoteFault::Refused | RemoteFault::Full);

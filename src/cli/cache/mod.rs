@@ -12,9 +12,10 @@ mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Subcommand};
-use rivet::cache::{Cache, Caches, LocalCache};
+use rivet::cache::{ActionKey, CacheError, Caches, LocalCache};
 use rivet::graph::TitleKey;
 
 use super::{
@@ -79,10 +80,19 @@ fn with_folders(caches: &Caches, done: impl serde::Serialize) -> serde_json::Val
     json
 }
 
-/// Sees that titles were built here as they are now.
-fn check_built<'a>(cache: &LocalCache, titles: impl IntoIterator<Item = &'a TitleKey>) -> Result<(), Exit> {
+/// Sees that titles were built as they are now.
+fn check_built(
+    titles: &[TitleKey],
+    cancelled: &AtomicBool,
+    is_built: impl Fn(&ActionKey) -> Result<bool, CacheError>,
+) -> Result<(), Exit> {
     for title in titles {
-        if cache.action(&title.key).map_err(|error| cache_failed(&error))?.is_none() {
+        let is_built = is_built(&title.key).map_err(|error| cache_failed(&error))?;
+        // Who was interrupted has not looked everywhere.
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(Exit::Interrupted);
+        }
+        if !is_built {
             complain(
                 format_args!("{}: nothing of it as it is now was built with this cache", title.name),
                 Some("build it first: rivet build"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use rivet::cache::{LocalCache, Pin, PinnedTitle, Tiers};
+use rivet::cache::{Cache, LocalCache, Pin, PinnedTitle, Tiers};
 use rivet::graph;
 
 use super::{WhichArgs, check_built};
@@ -63,7 +63,7 @@ pub fn pin(args: &PinArgs) -> Result<Exit, Exit> {
     let cancelled = on_interrupt();
     let here = Arc::new(Tiers::from(Arc::clone(&cache)));
     let keys = graph::title_keys(&ladder, &here, &looking(), &cancelled).map_err(|error| failed(&error))?;
-    check_built(&cache, &keys)?;
+    check_built(&keys, &cancelled, |key| Ok(cache.action(key)?.is_some()))?;
     let titles = keys.into_iter().map(|graph::TitleKey { name, key }| PinnedTitle { name, key });
     let pin = Pin {
         name: args.name.clone().unwrap_or_else(|| default_name(spec)),

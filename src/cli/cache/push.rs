@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use rivet::cache::{Cache, Carried, LocalCache, RemoteReport, Tiers};
+use rivet::cache::{ActionKey, Cache, Carried, LocalCache, RemoteReport, Tiers};
 use rivet::graph::{self, TitleKey};
 use rivet::spec::Ladder;
 
+use super::check_built;
 use crate::cli::remote::RemoteArgs;
 use crate::cli::{
     Exit, LadderArgs, cache_failed, complain, failed, load, looking, on_interrupt, print, print_json,
@@ -103,17 +104,8 @@ pub fn push(args: &PushArgs) -> Result<Exit, Exit> {
         args.carry.tell_nothing(&cache);
         return Err(Exit::Usage);
     }
-    for title in &titles {
-        let is_here = cache.local().entry(&title.key).map_err(|error| cache_failed(&error))?.is_some();
-        if !is_here && cache.action(&title.key).map_err(|error| cache_failed(&error))?.is_none() {
-            complain(
-                format_args!("{}: nothing of it as it is now was built with this cache", title.name),
-                Some("build it first: rivet build"),
-            );
-            args.carry.tell_nothing(&cache);
-            return Err(Exit::Failed);
-        }
-    }
+    let is_built = |key: &ActionKey| Ok(cache.local().entry(key)?.is_some() || cache.action(key)?.is_some());
+    check_built(&titles, &cancelled, is_built).inspect_err(|_| args.carry.tell_nothing(&cache))?;
     let roots: Vec<_> = titles.iter().map(|title| title.key).collect();
     let carried =
         cache.push_all(&roots, args.replace, &is_cancelled).map_err(|error| cache_failed(&error))?;

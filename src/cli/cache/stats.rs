@@ -4,7 +4,7 @@ use clap::Args;
 use rivet::cache::{CacheStats, all_apart};
 
 use super::WhichArgs;
-use crate::cli::{Exit, cache_failed, print};
+use crate::cli::{Exit, cache_failed, print, print_json};
 use crate::report;
 
 /// Say where the cache is and what it holds: by kind of step, by title, by when it was last used
@@ -27,7 +27,7 @@ pub fn run(args: &StatsArgs) -> Result<Exit, Exit> {
     if args.json {
         let mut json = serde_json::json!(stats);
         json["folder"] = serde_json::json!(cache.folder());
-        print(json);
+        print_json(&json);
     } else {
         print(cache.folder().display());
         print(text(&stats).trim_end());

@@ -5,7 +5,8 @@
 //! folder as it was; a kill in any of them is made good by the next call.
 //!
 //! 1. **Look.** Refuse what rivet must not touch: a folder or file that it did not write, unless it has
-//!    the very content that it would write, and a symbolic link on the way. Decide which files are there already, and whether the others fit.
+//!    the very content that it would write, and a symbolic link on the way. Decide which files are there
+//!    already, and whether the others fit.
 //! 2. **Stage.** Write every missing file, playlists too, into `.rivet-tmp/`, verify its BLAKE3
 //!    digest and sync it. Nothing of it can be seen yet.
 //! 3. **Intend.** Add the new files to the record, `.rivet-published.json`, so that whatever

@@ -1,6 +1,6 @@
 //! Redis by its own client. What is asked side by side goes out together over one connection, and its
-//! answers come in order; what is stored has another, and so have blobs, so that nobody waits behind them. OpenDAL would wait
-//! 500 ms for an answer and no longer, whatever its size.
+//! answers come in order; what is stored has another, and so have blobs, so that nobody waits behind them.
+//! OpenDAL would wait 500 ms for an answer and no longer, whatever its size.
 //!
 //! An answer's length is asked for, and a server that keeps to the protocol keeps to that. The client has
 //! no limit of its own: one that sends more is only ended by the caller's patience.

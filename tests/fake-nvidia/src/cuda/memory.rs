@@ -55,21 +55,6 @@ pub fn read<T>(gpu: c_int, address: u64, length: usize, look: impl FnOnce(&[u8])
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> c_int {
-    let gpu = match current() {
-        Ok(gpu) => gpu,
-        Err(status) => return status,
-    };
-    let all = settings().memory;
-    // SAFETY: the client's pointers are to numbers.
-    unsafe {
-        free.write(all.saturating_sub(with_memory(|memory| used(memory, gpu))));
-        total.write(all);
-    }
-    SUCCESS
-}
-
-#[unsafe(no_mangle)]
 unsafe extern "C" fn cuMemAllocPitch_v2(
     address: *mut u64,
     pitch: *mut usize,
