@@ -193,7 +193,8 @@ fn windows_of_other_samples_are_not_believed() {
     let filed = cache.action(&key).unwrap().unwrap();
     let windows: Vec<Window> =
         postcard::from_bytes(&cache.blob(&filed.result.blobs[0]).unwrap().unwrap()).unwrap();
-    let changes: [&dyn Fn(&mut Vec<Window>); 5] = [
+    type Change<'a> = &'a dyn Fn(&mut Vec<Window>);
+    let changes: [Change<'_>; 5] = [
         &|windows| windows.first_mut().unwrap().4[0] ^= 1,
         &|windows| windows.last_mut().unwrap().4[31] ^= 1,
         // Longer than the sound.

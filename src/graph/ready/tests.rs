@@ -250,7 +250,7 @@ impl Film {
             (slot, Runs::Encode(node, running)) => {
                 let chunk = running.chunk;
                 self.queue.encode_ended(running);
-                if slot == Slot::Device && self.refusals > 0 && self.chance() % 4 == 0 {
+                if slot == Slot::Device && self.refusals > 0 && self.chance().is_multiple_of(4) {
                     self.refusals -= 1;
                     self.queue.push_encode(chunk, 1, node);
                 } else {
@@ -286,7 +286,7 @@ impl Film {
     fn look_up(&mut self) {
         for chunk in std::mem::take(&mut self.without_encodes) {
             for rung in 0..self.shape.rungs.len() {
-                if self.chance() % 8 == 0 {
+                if self.chance().is_multiple_of(8) {
                     self.encoded += 1;
                     continue;
                 }
@@ -308,10 +308,10 @@ impl Film {
     fn run(&mut self) {
         loop {
             // With a remote cache slots are filled before what is fresh is looked up, too.
-            if self.chance() % 2 == 0 {
+            if self.chance().is_multiple_of(2) {
                 self.look_up();
             }
-            let device_cools = self.chance() % 2 == 0;
+            let device_cools = self.chance().is_multiple_of(2);
             self.dispatch(device_cools);
             if self.runs.is_empty() {
                 self.look_up();

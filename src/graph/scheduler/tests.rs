@@ -257,7 +257,10 @@ fn build(folder: &Path, parts: Parts) -> Built {
     fs::write(folder.join("ladder.toml"), spec).unwrap();
     let folder = folder.to_owned();
     let (sender, built) = channel();
-    std::thread::spawn(move || sender.send(run(&folder, parts)));
+    std::thread::spawn(move || {
+        // Nobody waits for it any more where this fails.
+        let _ = sender.send(run(&folder, parts));
+    });
     built.recv_timeout(PATIENCE).expect("the build ends")
 }
 
