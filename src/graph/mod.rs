@@ -121,7 +121,7 @@ pub fn build(
     let _running = cache.local().announce().inspect_err(|error| tracing::debug!("{error}")).ok();
     let tiers = Arc::clone(&cache);
     let is_cancelled = Arc::clone(&cancelled);
-    let settings = Settings { gauges: options.gauges, ..settings(options) };
+    let settings = settings(options);
     let mut scheduler = schedule(ladder, cache, settings, cancelled, observe)?;
     for message in check_encoders(ladder, &scheduler)? {
         observe(&Event::Warning { title: String::new(), message });
@@ -168,21 +168,8 @@ fn check_encoders(ladder: &Ladder, scheduler: &Scheduler<'_>) -> Result<Vec<Stri
 }
 
 fn settings(options: &Options) -> Settings {
-    Settings {
-        jobs: options.jobs.max(1),
-        memory: options.memory,
-        keep_going: options.keep_going,
-        dry_run: false,
-        expand: false,
-        unpublished: false,
-        sources: None,
-        gauges: false,
-        executors: options.executors.clone(),
-        workers: options.workers.clone(),
-        gpu_decoding: options.gpu_decoding,
-        hard_links: options.hard_links,
-        cooling: options.cooling.clone(),
-    }
+    let options = Options { jobs: options.jobs.max(1), ..options.clone() };
+    Settings { options, ..Settings::default() }
 }
 
 fn schedule<'a>(
@@ -205,20 +192,20 @@ fn schedule_with<'a>(
     tools: Option<Tools>,
 ) -> Result<Scheduler<'a>, StepError> {
     media::init();
-    let pool = settings.workers.clone();
+    let pool = settings.options.workers.clone();
     let pool = pool.map(|options| Arc::new(WorkerPool::new(options, Arc::clone(&cancelled))));
     let wanted: BTreeSet<&str> =
         ladder.rungs.iter().flat_map(|rung| &rung.encoders).map(|encoder| encoder.name()).collect();
     if tools.is_none() {
         rung::check_options(ladder)?;
     }
-    let Found { executors, unusable } = match (&settings.executors, &pool) {
+    let Found { executors, unusable } = match (&settings.options.executors, &pool) {
         (Some(executors), _) => Found { executors: executors.clone(), unusable: Vec::new() },
         (None, None) => {
-            executors::found_here(settings.jobs, Wanted::Named(&wanted)).map_err(StepError::Encode)?
+            executors::found_here(settings.options.jobs, Wanted::Named(&wanted)).map_err(StepError::Encode)?
         }
         (None, Some(pool)) => {
-            WorkerExecutor::find(pool, settings.jobs, &wanted).map_err(StepError::Encode)?
+            WorkerExecutor::find(pool, settings.options.jobs, &wanted).map_err(StepError::Encode)?
         }
     };
     let codecs: Arc<dyn Codecs> = match &pool {
@@ -236,7 +223,7 @@ fn schedule_with<'a>(
     let tools = tools.unwrap_or_else(|| Tools { libraries: Libraries::here(), cpu: media::cpu(), encoders });
     let host = limits::host_name();
     let decoded = Arc::default();
-    let hard_links = settings.hard_links;
+    let hard_links = settings.options.hard_links;
     let worker = Arc::new(work::Worker {
         cache,
         executors,

@@ -48,7 +48,7 @@ impl Scheduler<'_> {
                 }
             }
         }
-        if self.settings.gauges {
+        if self.settings.options.gauges {
             (self.observe)(&Event::Gauges {
                 at: self.workers.epoch.elapsed(),
                 queued: self.ready.len() as u64,
@@ -98,7 +98,7 @@ impl Scheduler<'_> {
         for gpu in self.slots.gpus_to_open() {
             let (titles, graph, slots) = (&self.titles, &self.graph, &self.slots);
             let wanted = Wanted {
-                ahead: AHEAD * self.settings.jobs,
+                ahead: AHEAD * self.settings.options.jobs,
                 only: Some(Only::Decodes),
                 decode_first: self.starves(),
                 takes: &|node| takes(titles, graph, slots, node, Slot::Decoder(gpu)),
@@ -125,7 +125,7 @@ impl Scheduler<'_> {
     fn next_task(&mut self, slot: Slot) -> Option<(Vec<NodeIndex>, Work)> {
         let decode_first = slot == Slot::Cpu && self.starves();
         loop {
-            let (titles, graph, jobs, slots) = (&self.titles, &self.graph, self.settings.jobs, &self.slots);
+            let (titles, graph, jobs, slots) = (&self.titles, &self.graph, self.settings.options.jobs, &self.slots);
             let wanted = Wanted {
                 ahead: AHEAD * jobs,
                 only: match slot {
@@ -208,7 +208,7 @@ impl Scheduler<'_> {
             return Ok(None);
         };
         let uuid = gpu.map(|gpu| self.slots.gpu(gpu).uuid.clone());
-        decode_job(&self.titles[title], span, (self.settings.jobs, uuid), keep).map(Some)
+        decode_job(&self.titles[title], span, (self.settings.options.jobs, uuid), keep).map(Some)
     }
 
     fn encode_task(
@@ -255,7 +255,7 @@ impl Scheduler<'_> {
         if !self.choose(id, way.choice)? {
             return Ok(None);
         }
-        let cores = self.settings.jobs;
+        let cores = self.settings.options.jobs;
         let demand = demand(&self.titles, &self.graph, cores, id);
         let threads = cores / self.ready.side_by_side(demand, cores);
         let made_by = (way.choice, way.executor);

@@ -77,7 +77,7 @@ impl Scheduler<'_> {
         let seconds = timing.seconds(duration);
         let title = &mut self.titles[number];
         let here = who_is_here(&self.tools.encoders, &self.worker.unusable);
-        let threads = self.settings.jobs.min(8);
+        let threads = self.settings.options.jobs.min(8);
         let codecs = (Arc::clone(&self.worker.codecs), Arc::clone(&self.worker.decoded));
         let warnings = title.grow_tracks(&mut self.graph, timing, threads, codecs, &here)?;
         for message in warnings {

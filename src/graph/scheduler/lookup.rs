@@ -116,7 +116,7 @@ impl Scheduler<'_> {
     /// Looks for GPUs that decode, the first time that there is something to decode, and beside what
     /// goes on: it may take a second.
     fn seek_gpus(&mut self) {
-        if std::mem::replace(&mut self.gpus_sought, true) || !self.settings.gpu_decoding {
+        if std::mem::replace(&mut self.gpus_sought, true) || !self.settings.options.gpu_decoding {
             return;
         }
         if let Some(pool) = &self.worker.pool {

@@ -22,15 +22,14 @@ use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 
 use crate::cache::{ActionKey, Digest};
-use crate::executors::Executor;
 use crate::media::{MediaError, OnGpu};
 use crate::spec::Ladder;
-use crate::workers::WorkerOptions;
 
 use elsewhere::Elsewhere;
 use outcome::CountOf;
 pub use outcome::Outcome;
 
+use super::Options;
 use super::error::StepError;
 use super::event::{Event, FailureReport, Origin, Run};
 use super::prepare::Tools;
@@ -41,11 +40,9 @@ use super::work::{Made, Payload, Worker};
 use slots::{Slots, Way};
 use workers::{FoundGpus, Message, Workers};
 
+#[derive(Default)]
 pub struct Settings {
-    pub jobs: usize,
-    /// Bytes for frames and encoders.
-    pub memory: u64,
-    pub keep_going: bool,
+    pub options: Options,
     /// Only look; run nothing but the hashing of sources.
     pub dry_run: bool,
     /// Make nodes of all steps, also where a whole title or reel was found at once.
@@ -54,18 +51,6 @@ pub struct Settings {
     pub unpublished: bool,
     /// Digests of sources, by title, that stand for the files themselves.
     pub sources: Option<HashMap<String, Digest>>,
-    /// Tell of queue and memory, too.
-    pub gauges: bool,
-    /// What encodes, in place of what this machine has.
-    pub executors: Option<Vec<Arc<dyn Executor>>>,
-    /// Processes to encode and decode in; `None`: this one.
-    pub workers: Option<WorkerOptions>,
-    /// Whether GPUs may decode, in such a process.
-    pub gpu_decoding: bool,
-    /// Whether the cache's files may get names in output folders.
-    pub hard_links: bool,
-    /// How long a device without room is left alone, each time in a row.
-    pub cooling: Vec<Duration>,
 }
 
 /// How soon a build that only waits notices that it is to stop.
@@ -118,11 +103,11 @@ impl<'a> Scheduler<'a> {
         settings: Settings,
         observe: &'a dyn Fn(&Event),
     ) -> Result<Scheduler<'a>, StepError> {
-        let slots = Slots::new(settings.jobs, &worker.executors, settings.cooling.clone());
+        let slots = Slots::new(settings.options.jobs, &worker.executors, settings.options.cooling.clone());
         let workers = Workers::start(slots.most(), &worker)?;
         let titles =
             ladder.titles.iter().enumerate().map(|(n, title)| Title::new(ladder, n, title)).collect();
-        let ready = ReadyQueue::new(settings.memory);
+        let ready = ReadyQueue::new(settings.options.memory);
         Ok(Scheduler {
             graph: Graph::new(),
             titles,
@@ -451,7 +436,7 @@ impl<'a> Scheduler<'a> {
         });
         self.outcome.failures.push(FailureReport { title: title.name.clone(), node, message, hint });
         self.skip_dependents(id);
-        self.stopping |= !self.settings.keep_going;
+        self.stopping |= !self.settings.options.keep_going;
     }
 
     /// A step is at its key no more, if it was: another with the same key may be.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::{Outcome, Scheduler, Settings};
 use crate::cache::{Digest, LocalCache, Tiers};
 use crate::executors::{Blame, EncodeJob, EncoderSettings, Executor, Failure, Rav1e, Report};
+use crate::graph::Options;
 use crate::graph::event::{Event, Kind};
 use crate::graph::film::Piece;
 use crate::graph::frames::{ChunkFrames, FrameSource, Kept};
@@ -290,21 +291,16 @@ fn run(folder: &Path, parts: Parts) -> Built {
         hard_links: false,
         cancelled: parts.cancelled,
     };
-    let settings = Settings {
+    let options = Options {
         jobs: 1,
         memory: parts.spans * frames * track.frame_bytes(),
         keep_going: parts.keep_going,
-        dry_run: false,
-        expand: false,
-        unpublished: false,
-        sources: None,
         gauges: true,
-        executors: None,
-        workers: None,
         gpu_decoding: false,
-        hard_links: false,
         cooling: parts.cooling,
+        ..Options::default()
     };
+    let settings = Settings { options, ..Settings::default() };
     let mut scheduler = Scheduler::new(&ladder, Arc::new(worker), tools, settings, &*parts.told).unwrap();
     (parts.before)(&mut scheduler);
     scheduler.run();
