@@ -186,11 +186,12 @@ impl Decoding for Playing {
     }
 }
 
-/// Gives a build a GPU with one engine, which decodes the clip.
+/// Gives a build a GPU with one decoder that is ready, which decodes the clip.
 fn with_gpu(scheduler: &mut Scheduler<'_>) {
     let codec = GpuCodec { name: "H.264".into(), bit_depth: 8, max: (4096, 4096) };
     let (name, uuid) = ("a GPU".to_owned(), "GPU-1".to_owned());
     scheduler.take_gpus(Ok((vec![GpuAbout { name, uuid, engines: 1, codecs: vec![codec] }], Vec::new())));
+    scheduler.take_decoder(0, Ok(()));
 }
 
 /// The media files of a build, which are named by their content.
