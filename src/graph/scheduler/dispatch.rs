@@ -125,7 +125,8 @@ impl Scheduler<'_> {
     fn next_task(&mut self, slot: Slot) -> Option<(Vec<NodeIndex>, Work)> {
         let decode_first = slot == Slot::Cpu && self.starves();
         loop {
-            let (titles, graph, jobs, slots) = (&self.titles, &self.graph, self.settings.options.jobs, &self.slots);
+            let (titles, graph, jobs, slots) =
+                (&self.titles, &self.graph, self.settings.options.jobs, &self.slots);
             let wanted = Wanted {
                 ahead: AHEAD * jobs,
                 only: match slot {
