@@ -6,7 +6,7 @@
 mod common;
 
 use common::fake_nvidia::{Journal, give};
-use common::{BUNNY_5S, Build, Project, ladder};
+use common::{BUNNY_5S, BUNNY_30S, Build, Project, clip, ffmpeg, ladder};
 
 const RUNGS: &str = "[segments]\ntarget = \"1s\"\n[[rung]]\nname = \"a\"\nheight = 180\n\
                      [[rung]]\nname = \"b\"\nheight = 144\nbit_depth = 10\n";
@@ -154,4 +154,25 @@ fn devices_tells_what_a_gpu_can_do_and_why_not() {
     let told = project.rivet().arg("devices").env("RIVET_NVIDIA_DRIVER", "/nowhere.so").output().unwrap();
     let text = String::from_utf8(told.stdout).unwrap();
     assert!(told.status.success() && text.contains("rav1e"), "{text}");
+}
+
+/// Decoders of a GPU join in where encodes wait for pictures. One that declines whatever it is given is soon
+/// left alone, and the film is what it is without.
+#[test]
+fn a_gpu_that_declines_all_that_it_decodes_changes_nothing() {
+    let [with, without] = [true, false].map(|has_gpu| {
+        let project = Project::new();
+        let (whole, film) = (clip(BUNNY_30S), project.path("film.mp4"));
+        let made_of = ["-i", whole.to_str().unwrap(), "-t", "12", "-an", "-vf", "scale=160:90"];
+        ffmpeg(&[&made_of[..], &["-c:v", "libx264", "-g", "12", film.to_str().unwrap()]].concat());
+        let rung = "[[rung]]\nname = \"a\"\nheight = 72\nencoder = \"rav1e\"\n";
+        project.write("ladder.toml", ladder("film.mp4", rung));
+        let words = if has_gpu { "engines=0 decoders=2" } else { "gpus=0" };
+        let (made, journal) = build(&project, words, &["-v", "-j", "1"]);
+        assert_eq!(made.status, 0, "{}", made.stderr);
+        assert_eq!(journal.count("declined") >= 3, has_gpu, "{:?}", journal.lines);
+        assert_eq!(made.stderr.contains("is given no more of film"), has_gpu, "{}", made.stderr);
+        project.output()
+    });
+    assert_eq!(with, without);
 }

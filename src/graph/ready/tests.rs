@@ -63,6 +63,25 @@ fn spans_are_decoded_before_encodes_run_out() {
     assert_eq!(next(&mut full, Demand { frames: 300, ..demand }), Some(1));
 }
 
+/// A decoder that joins in helps where encodes will run out, or where a device starves, and there is a span
+/// for it.
+#[test]
+fn decoders_are_lacking_where_encodes_wait_for_pictures() {
+    let lacks = |chunks, spans, decode_first, takes: &dyn Fn(NodeIndex) -> bool| {
+        queue(chunks, spans).lacks_decoders(&Wanted {
+            only: Some(Only::Decodes),
+            decode_first,
+            ahead: 4,
+            takes,
+        })
+    };
+    assert!(lacks(1, 1, false, &|_| true));
+    assert!(!lacks(2, 1, false, &|_| true), "four encodes are at hand");
+    assert!(lacks(2, 1, true, &|_| true));
+    assert!(!lacks(1, 0, false, &|_| true), "all is decoded");
+    assert!(!lacks(1, 1, false, &|_| false), "none of it is for a GPU");
+}
+
 #[test]
 fn the_last_few_encodes_go_by_their_work() {
     let demand = Demand::default();

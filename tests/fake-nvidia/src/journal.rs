@@ -3,7 +3,7 @@
 //!
 //! `breach: …` is a rule that the client broke; `+session`, `+memory`, `+pinned` and `+context` are
 //! things that it got, and the same with a minus that it gave them back; `fault: …` is misbehaviour
-//! that was asked for.
+//! that was asked for, `declined` a film that a GPU was to decode.
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};

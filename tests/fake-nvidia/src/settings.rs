@@ -13,6 +13,8 @@ pub struct Settings {
     pub memory: usize,
     /// `engines`: encode engines of each; with 0 it has no encoder, as an H100.
     pub engines: i32,
+    /// `decoders`: decode engines of each, which say that they decode H.264 and decline it.
+    pub decoders: u8,
     /// `sessions`: how many may be open at a time, on all GPUs and in all processes together, as on a
     /// GeForce.
     pub sessions: usize,
@@ -80,6 +82,7 @@ impl Settings {
             gpus: 1,
             memory: 1 << 30,
             engines: 1,
+            decoders: 0,
             sessions: usize::MAX,
             api: (12, 1),
             av1: true,
@@ -100,6 +103,7 @@ impl Settings {
                 "gpus" => settings.gpus = number() as i32,
                 "memory" => settings.memory = number() as usize,
                 "engines" => settings.engines = number() as i32,
+                "decoders" => settings.decoders = number() as u8,
                 "sessions" => settings.sessions = number() as usize,
                 "api" => settings.api = version(value),
                 "no-av1" => settings.av1 = false,
