@@ -16,14 +16,25 @@
 //! `media` and `package` know nothing of keys, caches or nodes; `cache` and `nvidia` know nothing of films.
 //! `suggest` finds the word that somebody meant, for all of them.
 
+pub mod build;
 pub mod cache;
 pub mod executors;
-pub mod graph;
+pub mod insight;
 pub mod media;
 #[cfg(feature = "nvidia")]
 pub mod nvidia;
 pub mod package;
 pub mod spec;
+pub mod steps;
+mod title;
 pub mod workers;
 
 mod suggest;
+
+/// What a program needs to build, plan and explain.
+pub mod graph {
+    pub use crate::build::*;
+    pub use crate::insight::*;
+    pub use crate::steps::{ENTRY, hash_file};
+    pub use crate::title::rung::option_faults;
+}

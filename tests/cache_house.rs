@@ -106,7 +106,7 @@ fn what_a_title_is_made_of_hangs_together_and_a_pin_holds_it() {
     assert!(cache(&project, &["pin"]).contains("1 title pinned"));
     assert_eq!(reachable(&project), entries(&project), "all of a build hangs on its title");
 
-    // A second version shares a rung and the sound with the first, found on their reels.
+    // A second version shares a rung and the sound with the first, found in their packs.
     project.write("ladder.toml", spec(50));
     let second = project.build();
     assert!(second.ran("encode") < first.ran("encode"));

@@ -89,7 +89,7 @@ fn eight_builds_at_once_run_each_action_once() {
     for (name, build) in names.iter().zip(&builds) {
         assert_eq!(common::published(&shared.path(name)), expected, "{name}");
         // All have counted the same steps, whoever made them.
-        for kind in ["index", "decode", "chunk", "encode", "audio", "mux", "reel", "contract", "manifest"] {
+        for kind in ["index", "decode", "chunk", "encode", "audio", "mux", "pack", "contract", "playlist"] {
             let all = |build: &Build| build.count(kind, "ran") + build.count(kind, "cached");
             assert_eq!(all(build), all(&whole), "{name}: {kind}");
         }
@@ -135,8 +135,10 @@ fn two_specs_share_what_they_have_in_common() {
     let children = [("one", &one), ("two", &two)]
         .map(|(name, rungs)| (name, command(&project, name, rungs).spawn().unwrap()));
     let builds = children.map(|(name, child)| end(&project, name, child));
-    let twice: Vec<_> =
-        ran(&builds).into_iter().filter(|(node, times)| *times > 1 && !node.contains("manifest")).collect();
+    let twice: Vec<_> = ran(&builds)
+        .into_iter()
+        .filter(|(node, times)| *times > 1 && !node.contains("multivariant"))
+        .collect();
     assert!(twice.is_empty(), "{twice:?}");
     let encodes = |build: &Build| build.count("encode", "ran") + build.count("encode", "cached");
     let made: u64 = builds.iter().map(|build| build.ran("encode")).sum();

@@ -191,9 +191,9 @@ fn damage_is_told_once_and_a_plan_leaves_it() {
     assert_eq!(told(&project.build_with(&["--quiet"]).stderr), 0);
 }
 
-/// Spans are wound on a reel; what of it is lost is decoded again, and no other.
+/// Decoded spans are looked up as a pack; what of it is lost is decoded again, and no other.
 #[test]
-fn a_damaged_reel_of_spans_is_mended_alone() {
+fn a_damaged_pack_of_spans_is_mended_alone() {
     let project = Project::new();
     let (clip, film) = (common::clip(BUNNY_5S), project.path("film.mkv"));
     let small = ["-an", "-vf", "scale=160:90", "-c:v", "ffv1", "-g", "12"];
@@ -202,7 +202,7 @@ fn a_damaged_reel_of_spans_is_mended_alone() {
     let first = project.build();
     assert_eq!(first.ran("decode"), 11, "{}", first.summary());
     let before = project.output();
-    for step in ["chunk", "decode/reel/1", "decode/2"] {
+    for step in ["chunk", "decode/pack/1", "decode/2"] {
         damage(&project, step);
     }
     fs::remove_dir_all(project.path("out")).unwrap();

@@ -172,7 +172,7 @@ fn a_key_is_taken_apart_beside_the_last_builds() {
     let (_, text) = rivet(&project, &["explain", "ladder.toml", "tiny/2"]);
     assert!(text.contains("* crf") && text.contains("40   was 32"), "{text}");
     assert_eq!(rivet(&project, &["explain", "ladder.toml", "tiny/99"]).0, 2);
-    for step in ["index", "decode/1", "decode/sound/1", "chunk", "manifest", "publish", "source"] {
+    for step in ["index", "decode/1", "decode/audio/1", "chunk", "multivariant", "publish", "source"] {
         assert_eq!(explain(step).as_array().unwrap().len(), 1, "{step}");
     }
 }

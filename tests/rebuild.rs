@@ -26,7 +26,7 @@ fn a_second_build_runs_nothing() {
     let second = project.build();
     assert_eq!(second.ran_at_all(), 0, "{}", second.summary());
     for kind in [
-        "source", "index", "decode", "chunk", "encode", "audio", "contract", "mux", "reel", "manifest",
+        "source", "index", "decode", "chunk", "encode", "audio", "contract", "mux", "pack", "playlist",
         "publish",
     ] {
         assert_eq!(second.count(kind, "cached"), first.ran(kind) + first.count(kind, "cached"), "{kind}");

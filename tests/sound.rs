@@ -153,7 +153,7 @@ fn the_cpu_is_in_the_key_of_sound_that_depends_on_it() {
             let field = fields.iter().find(|field| field["name"] == name).unwrap();
             field["now"].as_str().unwrap().to_owned()
         };
-        let decoder = field("decode/sound/1", "decoder");
+        let decoder = field("decode/audio/1", "decoder");
         assert_eq!(
             decoder.contains(&format!(" on {} (", std::env::consts::ARCH)),
             depends,
@@ -189,7 +189,7 @@ fn windows_of_other_samples_are_not_believed() {
         fresh.output()
     };
     let cache = LocalCache::open(&project.path("cache/rivet")).unwrap();
-    let key = ActionKey(explained(&project, "decode/sound/1")["key"].as_str().unwrap().parse().unwrap());
+    let key = ActionKey(explained(&project, "decode/audio/1")["key"].as_str().unwrap().parse().unwrap());
     let filed = cache.action(&key).unwrap().unwrap();
     let windows: Vec<Window> =
         postcard::from_bytes(&cache.blob(&filed.result.blobs[0]).unwrap().unwrap()).unwrap();
@@ -214,12 +214,12 @@ fn windows_of_other_samples_are_not_believed() {
         let mut entry = filed.clone();
         entry.result.blobs = vec![cache.put_blob(&postcard::to_stdvec(&other).unwrap()).unwrap()];
         cache.put_action(&key, &entry).unwrap();
-        // Nothing that was encoded of it is there, so that it is heard again.
+        // Nothing that was encoded of it is there, so that it is analyzed again.
         let bitrates = [["96k", "48k"], ["97k", "49k"], ["98k", "50k"], ["99k", "51k"], ["100k", "52k"]];
         write(&project, bitrates[number]);
         let build = project.build();
         assert_eq!(build.ran("decode"), 1, "{number}: the windows are found again");
-        assert!(build.stderr.contains("is heard again"), "{number}: {}", build.stderr);
+        assert!(build.stderr.contains("analyzing it again"), "{number}: {}", build.stderr);
         assert_eq!(cache.action(&key).unwrap().unwrap().result, filed.result, "{number}");
         assert_eq!(project.build().ran_at_all(), 0, "{number}");
     }

@@ -16,7 +16,7 @@ use crate::report;
 ///
 /// A step is named as in `rivet build --events`, `rivet graph` and `rivet log`: `720p/12` (a
 /// segment's encode), `720p/12/mux`, `audio/main/3`, `decode/5`, `chunk`, `720p/playlist`,
-/// `manifest`. The beginning of a name, like `720p`, explains all steps below it; with several
+/// `multivariant`. The beginning of a name, like `720p`, explains all steps below it; with several
 /// titles put `TITLE:` in front. Fields marked `*` differ from the last build of the spec that
 /// got to its end. Nothing is run; a source never seen is read once, for its digest.
 #[derive(Args)]

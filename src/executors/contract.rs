@@ -26,6 +26,12 @@ fn f64_of(rate: &Rational) -> String {
 }
 
 impl Contract {
+    /// One that says just this.
+    #[cfg(test)]
+    pub(crate) fn example(header: SequenceHeader) -> Contract {
+        Contract(header)
+    }
+
     /// The contract of a rung whose pictures are like `picture`, shown `rate` times a second.
     pub fn new(picture: &PictureFormat, rate: Rational) -> Result<Contract, ContractError> {
         let (width, height) = (picture.width, picture.height);

@@ -1,5 +1,7 @@
 //! The files of a package, as they are to lie in an output folder.
 
+use serde::{Deserialize, Serialize};
+
 use std::collections::BTreeSet;
 
 use super::OWN_PREFIX;
@@ -19,7 +21,7 @@ pub struct PublishFile {
 }
 
 /// When a file may be seen: after all of the roles before its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Role {
     /// Initialization and media segments, whole MP4 files: they name no other file.
     Media,

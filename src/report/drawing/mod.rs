@@ -175,8 +175,8 @@ fn colour(kind: Kind) -> &'static str {
         Kind::Audio => "#a947ca",
         Kind::Contract => "#d53744",
         Kind::Mux => "#268345",
-        Kind::Manifest => "#89710f",
-        Kind::Reel => "#5b7f1d",
+        Kind::Playlist => "#89710f",
+        Kind::Pack => "#5b7f1d",
         Kind::Publish => "#d12c8c",
     }
 }
@@ -223,9 +223,9 @@ fn stage(kind: Kind) -> usize {
         Kind::Decode => 2,
         Kind::Chunk => 3,
         Kind::Encode | Kind::Audio => 4,
-        Kind::Reel | Kind::Contract => 6,
+        Kind::Pack | Kind::Contract => 6,
         Kind::Mux => 5,
-        Kind::Manifest => 7,
+        Kind::Playlist => 7,
         Kind::Publish => 8,
     }
 }

@@ -1,0 +1,275 @@
+//! What the build log says of a build: enough to list it, and enough to look at its graph again,
+//! out of the cache, long after its source has changed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use petgraph::graph::NodeIndex;
+use serde::{Deserialize, Serialize};
+
+use super::engine::Engine;
+use super::event::{Counts, FailureReport, Run, Summary};
+use super::graph::StepGraph;
+use crate::cache::{Digest, LocalCache};
+use crate::spec::Ladder;
+use crate::steps::tools::Tools;
+use crate::steps::{Kind, Step, StepError};
+use crate::title::Title;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BuildRecord {
+    /// The record's name in the log; not part of the record itself.
+    #[serde(skip)]
+    pub name: String,
+    /// rivet's version.
+    pub rivet: String,
+    /// Seconds since 1970.
+    pub started: u64,
+    pub wall_seconds: f64,
+    pub cpu_seconds: f64,
+    pub host: String,
+    pub ladder: PathBuf,
+    /// The spec's text at the time.
+    pub spec: String,
+    pub ending: Ending,
+    pub titles: Vec<TitleRecord>,
+    pub nodes: BTreeMap<Kind, Counts>,
+    /// What went wrong.
+    #[serde(default)]
+    pub failures: Vec<FailureReport>,
+    /// What ran, runs of neighbours as one.
+    pub ran: Vec<RanRecord>,
+    /// The steps, from first to last, that the build could not have been shorter than: each needed
+    /// the one before it.
+    pub longest_path: Vec<PathRecord>,
+    pub(crate) tools: Tools,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
+    Done,
+    Failed,
+    Interrupted,
+}
+
+impl Ending {
+    pub fn name(self) -> &'static str {
+        match self {
+            Ending::Done => "done",
+            Ending::Failed => "failed",
+            Ending::Interrupted => "interrupted",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TitleRecord {
+    pub name: String,
+    pub source: PathBuf,
+    /// BLAKE3 of the source; `None` if it could not be read.
+    pub digest: Option<String>,
+}
+
+/// Steps of one kind that ran, on one track.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RanRecord {
+    pub title: String,
+    pub kind: Kind,
+    /// A step's name, or the first's and last's of a run of neighbours: `720p/3-5`.
+    pub nodes: String,
+    pub steps: u64,
+    /// Of all of them together.
+    pub wall_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathRecord {
+    pub title: String,
+    pub kind: Kind,
+    pub node: String,
+    pub wall_ms: u64,
+}
+
+pub(crate) fn keep(
+    cache: &LocalCache,
+    ladder: &Ladder,
+    engine: &Engine<'_>,
+    runs: &[(NodeIndex, Run)],
+    summary: &Summary,
+    started: SystemTime,
+) -> Result<(), StepError> {
+    let titles = engine.titles.iter().map(|title| TitleRecord {
+        name: title.name.clone(),
+        source: title.source.clone(),
+        digest: title.digest.map(|digest| digest.to_string()),
+    });
+    let record = BuildRecord {
+        name: String::new(),
+        rivet: env!("CARGO_PKG_VERSION").to_owned(),
+        started: started.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+        wall_seconds: summary.wall_seconds,
+        cpu_seconds: summary.cpu_seconds,
+        host: super::limits::host_name(),
+        ladder: ladder.path.clone(),
+        spec: ladder.text.clone(),
+        ending: match (summary.interrupted, summary.failures.is_empty()) {
+            (true, _) => Ending::Interrupted,
+            (false, true) => Ending::Done,
+            (false, false) => Ending::Failed,
+        },
+        titles: titles.collect(),
+        nodes: summary.nodes.clone(),
+        failures: summary.failures.clone(),
+        ran: ran(&engine.graph, &engine.titles, runs),
+        longest_path: longest_path(&engine.graph, &engine.titles, runs),
+        tools: engine.tools.clone(),
+    };
+    let bytes = serde_json::to_vec_pretty(&record).map_err(StepError::internal)?;
+    cache.append_log(started, &bytes)?;
+    Ok(())
+}
+
+impl BuildRecord {
+    /// The records of some caches whose names end with `end`, which may be nothing, the newest first. They
+    /// are read when they are come to, and left out where they cannot be.
+    pub fn all<'a>(
+        caches: &[&'a LocalCache],
+        end: &str,
+    ) -> Result<impl Iterator<Item = BuildRecord> + use<'a>, StepError> {
+        let mut names: Vec<(String, &LocalCache)> = Vec::new();
+        for &cache in caches {
+            let wanted = cache.log_names()?.into_iter().filter(|name| name.ends_with(end));
+            names.extend(wanted.map(|name| (name, cache)));
+        }
+        // They begin with the time.
+        names.sort_by(|(a, _), (b, _)| b.cmp(a));
+        Ok(names.into_iter().filter_map(|(name, cache)| BuildRecord::named(cache, name)))
+    }
+
+    fn named(cache: &LocalCache, name: String) -> Option<BuildRecord> {
+        let record: BuildRecord = serde_json::from_slice(&cache.log_record(&name)?).ok()?;
+        Some(BuildRecord { name, ..record })
+    }
+
+    /// The last build of a spec that got to its end; in a copy of the project, of a spec with the
+    /// same titles.
+    pub fn last_of(cache: &LocalCache, ladder: &Ladder) -> Result<Option<BuildRecord>, StepError> {
+        let titles = |record: &BuildRecord| -> Vec<String> {
+            record.titles.iter().map(|title| title.name.clone()).collect()
+        };
+        let ours: Vec<String> = ladder.titles.iter().map(|title| title.name.clone()).collect();
+        let mut alike = None;
+        for record in BuildRecord::all(&[cache], "")?.filter(|record| record.ending == Ending::Done) {
+            if record.ladder == ladder.path {
+                return Ok(Some(record));
+            }
+            if alike.is_none() && titles(&record) == ours {
+                alike = Some(record);
+            }
+        }
+        Ok(alike)
+    }
+
+    /// The digests of the sources at the time, by title.
+    pub(crate) fn sources(&self) -> HashMap<String, Digest> {
+        let known = self
+            .titles
+            .iter()
+            .filter_map(|title| Some((title.name.clone(), title.digest.as_ref()?.parse::<Digest>().ok()?)));
+        known.collect()
+    }
+}
+
+fn millis(wall: Duration) -> u64 {
+    u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A row of neighbouring steps, and a step's place in it.
+type Row = (u8, usize, Option<usize>);
+
+/// What ran, in order of title, kind and place; steps that follow one another as one entry.
+pub(crate) fn ran(graph: &StepGraph, titles: &[Title], runs: &[(NodeIndex, Run)]) -> Vec<RanRecord> {
+    let mut sorted: Vec<(usize, Step, Duration)> =
+        runs.iter().map(|&(id, run)| (graph[id].title.index(), graph[id].step, run.wall)).collect();
+    sorted.sort_by_key(|&(title, step, _)| (title, step.row()));
+    let mut records: Vec<RanRecord> = Vec::new();
+    let mut before: Option<(usize, Row)> = None;
+    let mut first = String::new();
+    for (title, step, wall) in sorted {
+        let (kind, row, place) = step.row();
+        let label = step.label(&titles[title]);
+        let follows = place
+            .and_then(|place| place.checked_sub(1))
+            .is_some_and(|previous| before == Some((title, (kind, row, Some(previous)))));
+        match records.last_mut() {
+            Some(record) if follows => {
+                record.steps += 1;
+                record.wall_ms += millis(wall);
+                record.nodes = range_label(&first, place.map_or(0, |place| place + 1));
+            }
+            _ => {
+                first.clone_from(&label);
+                records.push(RanRecord {
+                    title: titles[title].name.clone(),
+                    kind: step.kind(),
+                    nodes: label,
+                    steps: 1,
+                    wall_ms: millis(wall),
+                });
+            }
+        }
+        before = Some((title, (kind, row, place)));
+    }
+    records
+}
+
+/// `720p/3/mux` and 5: `720p/3-5/mux`.
+fn range_label(first: &str, last: usize) -> String {
+    let numbered = first.rsplitn(2, '/').collect::<Vec<_>>();
+    match numbered.as_slice() {
+        [number, rest] if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("{rest}/{number}-{last}")
+        }
+        [end, rest] => format!("{}/{end}", range_label(rest, last)),
+        _ => first.to_owned(),
+    }
+}
+
+/// The critical path: the chain of steps, each needing the one before it, that took longest in all.
+fn longest_path(graph: &StepGraph, titles: &[Title], runs: &[(NodeIndex, Run)]) -> Vec<PathRecord> {
+    let walls: HashMap<NodeIndex, Duration> = runs.iter().map(|&(id, run)| (id, run.wall)).collect();
+    let mut order: Vec<NodeIndex> = walls.keys().copied().collect();
+    order.sort_by_key(|&id| (graph[id].step.order(), id));
+    let mut best: HashMap<NodeIndex, (Duration, Option<NodeIndex>)> = HashMap::new();
+    for &id in &order {
+        let mut longest: (Duration, Option<NodeIndex>) = (Duration::ZERO, None);
+        let mut consider = |input: NodeIndex| {
+            if let Some(&(length, _)) = best.get(&input)
+                && length > longest.0
+            {
+                longest = (length, Some(input));
+            }
+        };
+        graph.inputs(id).for_each(&mut consider);
+        let node = &graph[id];
+        let told_by = node.step.told_by(&titles[node.title.index()]);
+        told_by.into_iter().filter_map(|step| graph.find(node.title, step)).for_each(&mut consider);
+        best.insert(id, (longest.0 + walls[&id], longest.1));
+    }
+    let last = order.iter().copied().max_by_key(|id| (best[id].0, *id));
+    let mut path: Vec<PathRecord> = std::iter::successors(last, |id| best[id].1)
+        .map(|id| {
+            let (title, step) = (&titles[graph[id].title.index()], graph[id].step);
+            PathRecord {
+                title: title.name.clone(),
+                kind: step.kind(),
+                node: step.label(title),
+                wall_ms: millis(walls[&id]),
+            }
+        })
+        .collect();
+    path.reverse();
+    path
+}
