@@ -144,11 +144,11 @@ impl RungPlan {
 
 /// Whether an encoder makes pictures of this size.
 fn takes(encoder: &str, (width, height): (u32, u32)) -> bool {
-    width.min(height) >= executors::smallest_side(encoder)
+    width.min(height) >= spec::catalog::min_side(encoder)
 }
 
 fn too_small(encoder: &str) -> String {
-    let side = executors::smallest_side(encoder);
+    let side = spec::catalog::min_side(encoder);
     format!("its pictures are at least {side}x{side}")
 }
 

@@ -159,8 +159,7 @@ impl<'t> Fields<'t> {
         if let (true, Some(key)) = (is_table, keys::ROOT.key(name)) {
             return format!("it is a table of its own, `{}`", key.example);
         }
-        let elsewhere: Vec<&str> = keys::TABLES
-            .iter()
+        let elsewhere: Vec<&str> = keys::tables()
             .filter(|table| !table.header.is_empty() && table.key(name).is_some())
             .map(|table| table.header)
             .collect();

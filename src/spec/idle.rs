@@ -4,13 +4,10 @@
 
 use toml::de::{DeTable, DeValue};
 
+use super::catalog;
 use super::errors::SpecErrors;
-use super::ladder::{Encoder, Ladder, Rung};
+use super::ladder::{Ladder, Rung};
 use super::problems::{Diagnostic, Problems};
-
-/// A key of pictures, and the encoders that have it.
-const KEYS: [(&str, &[Encoder]); 2] =
-    [("speed", &[Encoder::Rav1e]), ("preset", &[Encoder::SvtAv1, Encoder::Nvenc])];
 
 /// What the spec says to no effect, each in its place, to be shown as warnings.
 pub fn idle_keys(ladder: &Ladder) -> Option<SpecErrors> {
@@ -37,12 +34,13 @@ pub fn idle_keys(ladder: &Ladder) -> Option<SpecErrors> {
 
 /// Looks at a table that these rungs follow. `which` is said of encoders that none of them names.
 fn look(table: &DeTable<'_>, (header, which): (&str, &str), rungs: &[Rung], problems: &mut Problems) {
-    for (key, whose) in KEYS {
+    for key in catalog::SHARED.iter().map(|key| key.name) {
         let Some((written, _)) = table.get_key_value(key) else { continue };
-        if rungs.iter().flat_map(|rung| &rung.encoders).any(|encoder| whose.contains(encoder)) {
+        let owners: Vec<&str> = catalog::owners(key).map(|(encoder, _)| encoder.name).collect();
+        if rungs.iter().flat_map(|rung| &rung.encoders).any(|encoder| owners.contains(&encoder.name())) {
             continue;
         }
-        let names: Vec<String> = whose.iter().map(|encoder| format!("{encoder}'s")).collect();
+        let names: Vec<String> = owners.iter().map(|encoder| format!("{encoder}'s")).collect();
         problems.report(
             Diagnostic::new(format!("`{key}` in `{header}` changes nothing"))
                 .at(written.span(), format!("it is {}, which {which}", names.join(" and ")))

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::cache::remote::RemoteUrl;
 use crate::cache::trust::PublicKey;
 
+use super::catalog::{self, NvencOptions, Rav1eOptions, SvtAv1Options};
 use super::entry::Choice;
 use super::units::{BitsPerSecond, Millis};
 
@@ -113,9 +114,9 @@ impl Encoder {
     /// As the spec spells it.
     pub fn name(&self) -> &str {
         match self {
-            Encoder::Rav1e => "rav1e",
-            Encoder::SvtAv1 => "svt-av1",
-            Encoder::Nvenc => "nvenc",
+            Encoder::Rav1e => catalog::RAV1E.name,
+            Encoder::SvtAv1 => catalog::SVT_AV1.name,
+            Encoder::Nvenc => catalog::NVENC.name,
             Encoder::Ffmpeg(name) => name,
         }
     }
@@ -167,48 +168,6 @@ impl BitDepth {
             BitDepth::Eight => 8,
             BitDepth::Ten => 10,
         }
-    }
-}
-
-/// What only rav1e knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-pub struct Rav1eOptions {
-    /// rav1e's own scale: 0 (slowest, best) to 10 (fastest).
-    pub speed: u8,
-    /// Tiles of a frame, 1 to 64. `None`: worked out from the picture size. It is never worked
-    /// out from the machine, for it changes the bytes.
-    pub tiles: Option<u32>,
-}
-
-impl Default for Rav1eOptions {
-    fn default() -> Self {
-        Rav1eOptions { speed: 9, tiles: None }
-    }
-}
-
-/// What only SVT-AV1 knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-pub struct SvtAv1Options {
-    /// SVT-AV1's own scale: 0 (slowest, best) to 13 (fastest).
-    pub preset: u8,
-}
-
-impl Default for SvtAv1Options {
-    fn default() -> Self {
-        SvtAv1Options { preset: 8 }
-    }
-}
-
-/// What only NVENC knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-pub struct NvencOptions {
-    /// NVIDIA's own scale: 1 (fastest) to 7 (slowest, best).
-    pub preset: u8,
-}
-
-impl Default for NvencOptions {
-    fn default() -> Self {
-        NvencOptions { preset: 5 }
     }
 }
 

@@ -10,12 +10,13 @@
 //!
 //! One file reads one table: `title`, `segments`, `video` (with the rungs), `encoder` (with `ffmpeg`
 //! for the tables of FFmpeg's encoders), `audio`, `package`, `cache`. What they share: `keys` says which
-//! keys there are, `fields` takes them from a table and `entry` checks their types, `problems` collects
+//! keys there are, `catalog` which encoders and options, `fields` takes them from a table and `entry` checks their types, `problems` collects
 //! what is wrong, `names` and `outputs` hold the rules that span tables. `fault` is for what others find
 //! wrong, `idle` tells of what is right and changes nothing.
 
 mod audio;
 mod cache;
+pub mod catalog;
 mod document;
 mod encoder;
 mod entry;
@@ -48,13 +49,13 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+pub use catalog::{NvencOptions, Rav1eOptions, SvtAv1Options};
 pub use errors::SpecErrors;
 pub use fault::{Fault, OptionCheck, no_faults};
 pub use idle::idle_keys;
 pub use ladder::{
-    AudioCodec, AudioRendition, BitDepth, CacheSpec, Crf, Encoder, FfmpegOptions, Ladder, MOST_SIDE,
-    NvencOptions, Package, PackageFormat, Rav1eOptions, Rung, SegmentMode, SegmentPolicy, SvtAv1Options,
-    Title,
+    AudioCodec, AudioRendition, BitDepth, CacheSpec, Crf, Encoder, FfmpegOptions, Ladder, MOST_SIDE, Package,
+    PackageFormat, Rung, SegmentMode, SegmentPolicy, Title,
 };
 pub use propose::{Proposal, propose};
 pub use units::{BitsPerSecond, Millis, UnitError};

@@ -3,12 +3,13 @@
 
 use std::ops::RangeInclusive;
 
-use super::encoder::{self, Preset, SPEED, SVT_AV1_PRESET, Tables};
+use super::catalog::{self, EncoderInfo, NvencOptions, Rav1eOptions, SvtAv1Options};
+use super::encoder::{self, OwnValues, Shared, Tables};
 use super::entry::{Choice, Entry};
 use super::fault::OptionCheck;
 use super::fields::Fields;
 use super::keys;
-use super::ladder::{BitDepth, Crf, Encoder, MOST_SIDE, NvencOptions, Rav1eOptions, Rung, SvtAv1Options};
+use super::ladder::{BitDepth, Crf, Encoder, MOST_SIDE, Rung};
 use super::names::Names;
 use super::problems::{Diagnostic, Problems, Read, Reported, Span};
 
@@ -27,8 +28,8 @@ impl Choice for AsSource {
 #[derive(Default)]
 struct Picture<'t> {
     encoders: Option<Vec<Encoder>>,
-    speed: Option<u8>,
-    preset: Option<Preset<'t>>,
+    /// Options of encoders.
+    shared: Vec<Shared<'t>>,
     crf: Option<Crf>,
     bit_depth: Option<BitDepth>,
 }
@@ -36,15 +37,12 @@ struct Picture<'t> {
 impl<'t> Picture<'t> {
     fn read(fields: &mut Fields<'t>, problems: &mut Problems) -> Read<Picture<'t>> {
         let encoders = fields.optional("encoder", |entry| encoder::encoders(&entry, problems));
-        let speed = fields.optional("speed", |entry| entry.integer(SPEED, problems));
-        let preset = fields.optional("preset", |entry| {
-            Ok(Preset { value: entry.integer(SVT_AV1_PRESET, problems)?, entry })
-        });
+        let shared = encoder::shared(fields, problems);
         let crf = fields.optional("crf", |entry| crf(&entry, problems));
         let bit_depth = fields.optional("bit_depth", |entry| bit_depth(&entry, problems));
         let color = fields.optional("color", |entry| entry.choice::<AsSource>(problems));
         color?;
-        Ok(Picture { encoders: encoders?, speed: speed?, preset: preset?, crf: crf?, bit_depth: bit_depth? })
+        Ok(Picture { encoders: encoders?, shared: shared?, crf: crf?, bit_depth: bit_depth? })
     }
 }
 
@@ -83,9 +81,14 @@ fn merge(
 ) -> Read<Rung> {
     let own = rung.picture;
     let encoders = own.encoders.or(video.encoders.clone()).unwrap_or_else(|| vec![Encoder::Rav1e]);
-    let presets = encoder::presets(own.preset.as_ref().or(video.preset.as_ref()), &encoders, told, problems)?;
-    let (rav1e, svt_av1, nvenc) =
-        (Rav1eOptions::default(), SvtAv1Options::default(), NvencOptions::default());
+    let nearest = catalog::SHARED
+        .iter()
+        .filter_map(|key| own.shared.iter().chain(&video.shared).find(|one| one.entry.key == key));
+    let nearest: Vec<Read<_>> =
+        nearest.map(|shared| encoder::assigned(shared, &encoders, told, problems)).collect();
+    let nearest: Vec<Option<_>> = nearest.into_iter().collect::<Read<_>>()?;
+    let values: OwnValues = tables.own.clone().into_iter().chain(nearest.into_iter().flatten()).collect();
+    let of = |encoder: &EncoderInfo, key: &str| values.get(&(encoder.name, key)).copied();
     let ffmpeg = tables.ffmpeg.iter().filter(|(name, _)| encoders.iter().any(|one| one.name() == *name));
     Ok(Rung {
         name: rung.name,
@@ -93,14 +96,9 @@ fn merge(
         height: rung.height,
         crf: own.crf.or(video.crf).unwrap_or_default(),
         bit_depth: own.bit_depth.or(video.bit_depth),
-        rav1e: Rav1eOptions {
-            speed: own.speed.or(video.speed).or(tables.speed).unwrap_or(rav1e.speed),
-            tiles: tables.tiles.or(rav1e.tiles),
-        },
-        svt_av1: SvtAv1Options {
-            preset: presets.svt_av1.or(tables.svt_av1_preset).unwrap_or(svt_av1.preset),
-        },
-        nvenc: NvencOptions { preset: presets.nvenc.or(tables.nvenc_preset).unwrap_or(nvenc.preset) },
+        rav1e: Rav1eOptions::with(|key| of(&catalog::RAV1E, key)),
+        svt_av1: SvtAv1Options::with(|key| of(&catalog::SVT_AV1, key)),
+        nvenc: NvencOptions::with(|key| of(&catalog::NVENC, key)),
         ffmpeg: ffmpeg.map(|(name, options)| (name.clone(), options.clone())).collect(),
         encoders,
     })
