@@ -29,7 +29,7 @@ pub(super) fn read(root: &mut Fields<'_>, place: &Place, problems: &mut Problems
     let dir = fields.optional("dir", |entry| {
         let path = paths::read(&entry, place, problems)?;
         if let Some(obstacle) = paths::obstacle(&path) {
-            let headline = "must be a folder, or free to become one";
+            let headline = "cannot be used as a folder";
             return Err(problems.report(entry.problem(headline, obstacle.to_string()).help(entry.example())));
         }
         Ok(Located { spot: Spot::new(&path), span: entry.span })
@@ -98,7 +98,7 @@ mod tests {
         for wrong in ["trusted-keys = ['ssh-ed25519 AAAA']", "trusted-keys = ['rivet-ed25519:00']"] {
             has(&invalid(&spec(wrong)), &["`trusted-keys` in `[cache]` must have public keys"]);
         }
-        has(&invalid(&spec("trusted-keys = 'x'")), &["must be a list"]);
+        has(&invalid(&spec("trusted-keys = 'x'")), &["must be an array"]);
         let text = invalid(&spec(&format!("trusted-keys = ['rivet-ed25519-secret:{}']", "17".repeat(32))));
         has(&text, &["this is a private key", "rivet-ed25519-secret:****"]);
         assert!(!text.contains("1717"), "{text}");
@@ -109,7 +109,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("file"), "").unwrap();
         let text = read_at(&spec("dir = 'file/x'"), folder.path()).unwrap_err().to_string();
-        has(&text, &["`dir` in `[cache]` must be a folder, or free to become one", "is a file"]);
+        has(&text, &["`dir` in `[cache]` cannot be used as a folder", "is a file"]);
         has(&invalid(&spec("dir = ''")), &["`dir` in `[cache]` is empty"]);
     }
 }

@@ -9,7 +9,7 @@ use super::entry::Entry;
 use super::fault::OptionCheck;
 use super::fields::Fields;
 use super::ladder::{Encoder, FfmpegOptions};
-use super::problems::{Problems, Read, Reported, Span, alternatives};
+use super::problems::{Diagnostic, Problems, Read, Reported, Span, alternatives, quoted};
 use super::{ffmpeg, keys};
 use crate::suggest;
 
@@ -38,8 +38,8 @@ fn encoder(entry: &Entry<'_>, problems: &mut Problems) -> Read<Encoder> {
     }
     if let Some(own) = catalog::own_name(name) {
         return Err(problems.report(
-            entry
-                .problem(&format!("names {own} as FFmpeg does"), "rivet has another name for it")
+            Diagnostic::new(format!("encoder `{name}` is named `{own}` in a spec"))
+                .at(entry.span.clone(), "FFmpeg's name")
                 .help(format!("write `\"{own}\"`")),
         ));
     }
@@ -51,16 +51,16 @@ fn encoder(entry: &Entry<'_>, problems: &mut Problems) -> Read<Encoder> {
     if is_ffmpegs && meant.is_none() {
         return Ok(Encoder::Ffmpeg(name.to_owned()));
     }
-    let names = catalog::OWN.map(|encoder| encoder.name);
-    let problem = entry.problem(
-        &format!("must be {}, or FFmpeg's name of an AV1 encoder", alternatives(&names)),
-        "this is none that rivet knows",
-    );
+    let problem = Diagnostic::new(format!("unknown encoder {}", quoted(name)))
+        .at(entry.span.clone(), format!("for {}", entry.name()));
     Err(problems.report(match meant {
         Some(meant) => problem.help(format!("did you mean `\"{meant}\"`?")),
         None => problem
-            .help(entry.example())
-            .help("FFmpeg's names of AV1 encoders hold `av1`: `\"libaom-av1\"`, `\"av1_qsv\"` and the like"),
+            .help(format!(
+                "expected {}, or FFmpeg's name of an AV1 encoder, such as `libaom-av1` or `av1_qsv`",
+                alternatives(&catalog::OWN.map(|encoder| encoder.name)).replace(" or ", ", "),
+            ))
+            .help(entry.example()),
     }))
 }
 
@@ -164,10 +164,10 @@ pub(super) fn assigned(
             let names: Vec<&str> = named.iter().map(|(encoder, _)| encoder.name).collect();
             entry
                 .problem(
-                    &format!("could be {}'s", names.join("'s or ")),
-                    "a rung that this is for may use both",
+                    &format!("is ambiguous: {} have different scales", names.join(" and ")),
+                    format!("for a rung with `encoder = {names:?}`"),
                 )
-                .help(format!("their scales differ: say `{key}` in {} instead", tables.join(" and in ")))
+                .help(format!("remove it, and set `{key}` in {}", tables.join(" and ")))
         }
     };
     if let Some((_, reported)) = told.iter().find(|(span, _)| *span == entry.span) {
@@ -208,8 +208,8 @@ mod tests {
         assert_eq!(rung("", "encoder = ['nvenc', 'svt-av1', 'rav1e']").encoders, [Nvenc, SvtAv1, Rav1e]);
         assert_eq!(rung("[video]\nencoder = ['svt-av1', 'rav1e']\n", "").encoders, [SvtAv1, Rav1e]);
         assert_eq!(rung("[video]\nencoder = ['svt-av1', 'rav1e']\n", "encoder = 'rav1e'").encoders, [Rav1e]);
-        refused("encoder = []", &["`encoder` in `[[rung]]` is an empty list", "nothing would be encoded"]);
-        refused("encoder = ['rav1e', 'rav1e']", &["the encoder `rav1e` is given twice", "leave one out"]);
+        refused("encoder = []", &["`encoder` in `[[rung]]` is an empty array", "nothing would be encoded"]);
+        refused("encoder = ['rav1e', 'rav1e']", &["duplicate encoder `rav1e`", "remove one"]);
     }
 
     #[test]
@@ -219,12 +219,15 @@ mod tests {
         }
         let both = rung("", "encoder = ['av1_vaapi', 'svt-av1']");
         assert_eq!(both.encoders, [ffmpegs("av1_vaapi"), Encoder::SvtAv1]);
-        refused("encoder = ['av1_qsv', 'av1_qsv']", &["the encoder `av1_qsv` is given twice"]);
+        refused("encoder = ['av1_qsv', 'av1_qsv']", &["duplicate encoder `av1_qsv`"]);
         refused(
             "encoder = 'libsvtav1'",
-            &["`encoder` in `[[rung]]` names svt-av1 as FFmpeg does", "help: write `\"svt-av1\"`"],
+            &["encoder `libsvtav1` is named `svt-av1` in a spec", "help: write `\"svt-av1\"`"],
         );
-        refused("encoder = ['librav1e']", &["names rav1e as FFmpeg does", "help: write `\"rav1e\"`"]);
+        refused(
+            "encoder = ['librav1e']",
+            &["encoder `librav1e` is named `rav1e` in a spec", "help: write `\"rav1e\"`"],
+        );
     }
 
     #[test]
@@ -244,15 +247,16 @@ mod tests {
             refused(
                 &format!("encoder = {other}"),
                 &[
-                    "`encoder` in `[[rung]]` must be `rav1e`, `svt-av1` or `nvenc`, or FFmpeg's name of an AV1 encoder",
+                    "error: unknown encoder `",
+                    "for `encoder` in `[[rung]]`",
+                    "expected `rav1e`, `svt-av1`, `nvenc`, or FFmpeg's name of an AV1 encoder, such as `libaom-av1`",
                     "for example: `encoder = \"rav1e\"`",
-                    "FFmpeg's names of AV1 encoders hold `av1`: `\"libaom-av1\"`",
                 ],
             );
         }
         refused("encoder = 'libaom'", &["did you mean `\"libaom-av1\"`?"]);
-        refused("encoder = 'lib'", &["must be `rav1e`"]);
-        refused("encoder = 'libAOM av1'", &["must be `rav1e`"]);
+        refused("encoder = 'lib'", &["unknown encoder `lib"]);
+        refused("encoder = 'libAOM av1'", &["unknown encoder `lib"]);
     }
 
     #[test]
@@ -266,11 +270,11 @@ mod tests {
         }
         has(
             &invalid(&spec("[encoder.libsvtav1]\npreset = 4\n", "")),
-            &["`libsvtav1` in `[encoder]` names svt-av1 as FFmpeg does", "help: write `[encoder.svt-av1]`"],
+            &["encoder `libsvtav1` is named `svt-av1` in a spec", "help: write `[encoder.svt-av1]`"],
         );
         has(
             &invalid(&spec("[encoder.x264]\npreset = 4\n", "")),
-            &["unknown table `x264` in `[encoder]`", "known here: `rav1e`, `svt-av1`, `nvenc`"],
+            &["unknown table `x264` in `[encoder]`", "expected one of `rav1e`, `svt-av1`, `nvenc`"],
         );
         has(&invalid(&spec("[encoder.nvnec]\npreset = 4\n", "")), &["did you mean `nvenc`?"]);
     }
@@ -293,7 +297,7 @@ mod tests {
         assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n", "").svt_av1.preset, 4);
         assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n[video]\npreset = 5\n", "").svt_av1.preset, 5);
         assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n", "preset = 13").svt_av1.preset, 13);
-        refused("preset = 14", &["`preset` in `[[rung]]` must be from 0 to 13", "this is too large"]);
+        refused("preset = 14", &["`preset` in `[[rung]]` must be from 0 to 13", "too large"]);
     }
 
     #[test]
@@ -322,14 +326,14 @@ mod tests {
         refused(
             "encoder = ['nvenc', 'svt-av1']\npreset = 5",
             &[
-                "`preset` in `[[rung]]` could be svt-av1's or nvenc's",
-                "say `preset` in `[encoder.svt-av1]` and in `[encoder.nvenc]` instead",
+                "`preset` in `[[rung]]` is ambiguous: svt-av1 and nvenc have different scales",
+                "remove it, and set `preset` in `[encoder.svt-av1]` and `[encoder.nvenc]`",
             ],
         );
         // One that comes to several rungs is one mistake.
         let video = "[video]\npreset = 5\nencoder = ['nvenc', 'svt-av1']\n";
         let text = invalid(&spec(video, "[[rung]]\nname = 'b'\nheight = 90"));
-        has(&text, &["`preset` in `[video]` could be"]);
+        has(&text, &["`preset` in `[video]` is ambiguous"]);
         assert_eq!(text.matches("error:").count(), 1, "{text}");
     }
 }

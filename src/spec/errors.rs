@@ -40,6 +40,11 @@ impl SpecErrors {
         self.problems.len() + self.unkept
     }
 
+    #[cfg(test)]
+    pub(super) fn first(&self) -> &Diagnostic {
+        &self.problems[0]
+    }
+
     /// All mistakes as a person shall read them: several lines each, blank lines between, no line
     /// break at the end. `color` adds ANSI escape sequences; the words are the same without.
     pub fn render(&self, color: bool) -> String {

@@ -34,15 +34,15 @@ pub(super) fn table(
 ) -> Read<(String, FfmpegOptions)> {
     if let Some(own) = own_name(table.name) {
         return Err(problems.report(
-            Diagnostic::new(format!("`{}` in `[encoder]` names {own} as FFmpeg does", table.name))
-                .at(table.span.clone(), "rivet has another name for it")
+            Diagnostic::new(format!("encoder `{}` is named `{own}` in a spec", table.name))
+                .at(table.span.clone(), "FFmpeg's name")
                 .help(format!("write `[encoder.{own}]`")),
         ));
     }
     let DeValue::Table(entries) = table.value else {
         return Err(problems.report(
             Diagnostic::new(format!("`{}` in `[encoder]` must be a table", table.name))
-                .at(table.value_span.clone(), format!("this is {}", kind(table.value)))
+                .at(table.value_span.clone(), format!("found {}", kind(table.value)))
                 .help(format!("for example: `[encoder.{}]`", table.name)),
         ));
     };
@@ -87,8 +87,8 @@ fn name(encoder: &str, option: &FreeKey<'_>, problems: &mut Problems) -> Read<St
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if option.name.is_empty() || option.name.len() > LONGEST || !option.name.chars().all(fits) {
         return Err(problems.report(
-            Diagnostic::new(format!("{place} cannot be an option of FFmpeg's"))
-                .at(option.span.clone(), "such a name has letters, digits, `-` and `_`")
+            Diagnostic::new(format!("{place} is not a valid option name"))
+                .at(option.span.clone(), "expected letters, digits, `-`, `_` and `.`")
                 .help(format!("`ffmpeg -h encoder={encoder}` lists its options")),
         ));
     }
@@ -103,8 +103,8 @@ fn text(encoder: &str, option: &FreeKey<'_>, problems: &mut Problems) -> Read<St
     };
     match option.value {
         DeValue::String(text) if text.contains('\0') => {
-            let help = "leave it out".to_owned();
-            wrong(problems, "text that FFmpeg can read", "it holds a zero character".to_owned(), help)
+            let help = "remove it".to_owned();
+            wrong(problems, "text without a null character", "contains a null character".to_owned(), help)
         }
         DeValue::String(text) => Ok(text.to_string()),
         DeValue::Boolean(value) => Ok(u8::from(*value).to_string()),
@@ -112,15 +112,15 @@ fn text(encoder: &str, option: &FreeKey<'_>, problems: &mut Problems) -> Read<St
             Ok(value) => Ok(value.to_string()),
             Err(_) => wrong(
                 problems,
-                "a number of 64 bits",
-                "this is out of all bounds".to_owned(),
+                "a 64-bit integer",
+                "out of range".to_owned(),
                 format!("`ffmpeg -h encoder={encoder}` tells what it may be"),
             ),
         },
         value => wrong(
             problems,
-            "a string, a whole number, or true or false",
-            format!("this is {}", kind(value)),
+            "a string, an integer or a boolean",
+            format!("found {}", kind(value)),
             "write it in quotes, as on FFmpeg's command line".to_owned(),
         ),
     }
@@ -183,20 +183,20 @@ mod tests {
         refused(
             "cpu-used = 8.5",
             &[
-                "`cpu-used` in `[encoder.libaom-av1]` must be a string, a whole number, or true or false",
-                "this is a number with a fraction",
+                "`cpu-used` in `[encoder.libaom-av1]` must be a string, an integer or a boolean",
+                "found a float",
                 "write it in quotes",
             ],
         );
-        refused("cpu-used = [8]", &["this is a list"]);
-        refused("cpu-used.x = 8", &["this is a table"]);
-        refused("cpu-used = 99999999999999999999", &["must be a number of 64 bits"]);
-        refused("tune = \"a\\u0000\"", &["it holds a zero character"]);
-        refused("\"ä\" = 1", &["`ä` in `[encoder.libaom-av1]` cannot be an option of FFmpeg's"]);
-        refused("\"\" = 1", &["cannot be an option"]);
+        refused("cpu-used = [8]", &["found an array"]);
+        refused("cpu-used.x = 8", &["found a table"]);
+        refused("cpu-used = 99999999999999999999", &["must be a 64-bit integer"]);
+        refused("tune = \"a\\u0000\"", &["contains a null character"]);
+        refused("\"ä\" = 1", &["`ä` in `[encoder.libaom-av1]` is not a valid option name"]);
+        refused("\"\" = 1", &["is not a valid option name"]);
         has(
             &invalid(&format!("encoder.libaom-av1 = 3\n{HEAD}")),
-            &["`libaom-av1` in `[encoder]` must be a table", "this is a whole number"],
+            &["`libaom-av1` in `[encoder]` must be a table", "found an integer"],
         );
     }
 }

@@ -15,17 +15,12 @@ pub fn idle_keys(ladder: &Ladder) -> Option<SpecErrors> {
     let tree = DeTable::parse(&ladder.text).ok()?;
     let tree = tree.get_ref();
     if let Some(DeValue::Table(video)) = tree.get("video").map(|value| value.get_ref()) {
-        look(video, ("[video]", "no rung names"), &ladder.rungs, &mut problems);
+        look(video, ("[video]", "no rung uses"), &ladder.rungs, &mut problems);
     }
     if let Some(DeValue::Array(rungs)) = tree.get("rung").map(|value| value.get_ref()) {
         for (table, rung) in rungs.iter().zip(&ladder.rungs) {
             if let DeValue::Table(table) = table.get_ref() {
-                look(
-                    table,
-                    ("[[rung]]", "the rung does not name"),
-                    std::slice::from_ref(rung),
-                    &mut problems,
-                );
+                look(table, ("[[rung]]", "the rung does not use"), std::slice::from_ref(rung), &mut problems);
             }
         }
     }
@@ -40,11 +35,11 @@ fn look(table: &DeTable<'_>, (header, which): (&str, &str), rungs: &[Rung], prob
         if rungs.iter().flat_map(|rung| &rung.encoders).any(|encoder| owners.contains(&encoder.name())) {
             continue;
         }
-        let names: Vec<String> = owners.iter().map(|encoder| format!("{encoder}'s")).collect();
+        let tables: Vec<String> = owners.iter().map(|encoder| format!("`[encoder.{encoder}]`")).collect();
         problems.report(
-            Diagnostic::new(format!("`{key}` in `{header}` changes nothing"))
-                .at(written.span(), format!("it is {}, which {which}", names.join(" and ")))
-                .help("leave it out, or say it in the encoder's own table")
+            Diagnostic::new(format!("`{key}` in `{header}` has no effect"))
+                .at(written.span(), format!("an option of {}, which {which}", owners.join(" and ")))
+                .help(format!("remove it, or set it in {}", tables.join(" or ")))
                 .warning(),
         );
     }
@@ -69,10 +64,12 @@ mod tests {
                      [[rung]]\nname = 'b'\nheight = 80\nencoder = 'libaom-av1'\npreset = 3\n";
         let text = idle(lines).unwrap();
         let told = [
-            "warning: `speed` in `[video]` changes nothing\n --> dir/ladder.toml:5:1",
-            "^^^^^ it is rav1e's, which no rung names",
-            "warning: `preset` in `[[rung]]` changes nothing\n  --> dir/ladder.toml:14:1",
-            "^^^^^^ it is svt-av1's and nvenc's, which the rung does not name",
+            "warning: `speed` in `[video]` has no effect\n --> dir/ladder.toml:5:1",
+            "^^^^^ an option of rav1e, which no rung uses",
+            "help: remove it, or set it in `[encoder.rav1e]`\n",
+            "help: remove it, or set it in `[encoder.svt-av1]` or `[encoder.nvenc]`",
+            "warning: `preset` in `[[rung]]` has no effect\n  --> dir/ladder.toml:14:1",
+            "^^^^^^ an option of svt-av1 and nvenc, which the rung does not use",
         ];
         has(&text, &told);
         assert_eq!(text.matches("warning: ").count(), 2, "{text}");

@@ -217,7 +217,7 @@ pub struct CacheSpec {
 
 /// Gives a choice its spelling: one table for reading it, for showing it and for messages.
 macro_rules! spelled {
-    ($name:ident { $($variant:ident = $spelling:literal),* } planned [$($planned:literal),*]) => {
+    ($name:ident { $($variant:ident = $spelling:literal),* }) => {
         impl $name {
             /// As the spec spells it.
             pub const fn name(self) -> &'static str {
@@ -229,7 +229,6 @@ macro_rules! spelled {
 
         impl Choice for $name {
             const ALL: &'static [(&'static str, Self)] = &[$(($spelling, $name::$variant)),*];
-            const PLANNED: &'static [&'static str] = &[$($planned),*];
         }
 
         impl fmt::Display for $name {
@@ -240,9 +239,9 @@ macro_rules! spelled {
     };
 }
 
-spelled!(SegmentMode { Content = "content", Fixed = "fixed" } planned []);
-spelled!(AudioCodec { Opus = "opus" } planned []);
-spelled!(PackageFormat { Hls = "hls" } planned ["dash", "mp4"]);
+spelled!(SegmentMode { Content = "content", Fixed = "fixed" });
+spelled!(AudioCodec { Opus = "opus" });
+spelled!(PackageFormat { Hls = "hls" });
 
 impl fmt::Display for Crf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,7 +11,7 @@
 //! One file reads one table: `title`, `segments`, `video` (with the rungs), `encoder` (with `ffmpeg`
 //! for the tables of FFmpeg's encoders), `audio`, `package`, `cache`. What they share: `keys` says which
 //! keys there are, `catalog` which encoders and options, `fields` takes them from a table and `entry` checks their types, `problems` collects
-//! what is wrong, `names` and `outputs` hold the rules that span tables. `fault` is for what others find
+//! what is wrong, `reserved` what has a meaning later, `names` and `outputs` hold the rules that span tables. `fault` is for what others find
 //! wrong, `idle` tells of what is right and changes nothing.
 
 mod audio;
@@ -34,12 +34,15 @@ mod package;
 mod paths;
 mod problems;
 mod propose;
+mod reserved;
 mod segments;
 mod syntax;
 mod title;
 mod units;
 mod video;
 
+#[cfg(test)]
+mod hints;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -162,9 +165,9 @@ fn not_utf8(bytes: Vec<u8>, path: &Path) -> SpecErrors {
     let start = std::str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
     let end = start + char::REPLACEMENT_CHARACTER.len_utf8();
     problems.report(
-        Diagnostic::new("the spec is not UTF-8 text")
-            .at(start..end, "this is not UTF-8")
-            .help("TOML is always UTF-8; save the file in that encoding"),
+        Diagnostic::new("the spec is not UTF-8")
+            .at(start..end, "invalid UTF-8")
+            .help("save the file as UTF-8"),
     );
     problems.into_errors(path, &text)
 }
@@ -216,9 +219,9 @@ mod tests {
     #[test]
     fn text_that_is_not_utf8_is_underlined() {
         let text = message(load_bytes(b"[title]\nsource = \"caf\xe9.mp4\"\n"));
-        assert!(text.contains("error: the spec is not UTF-8 text"), "{text}");
+        assert!(text.contains("error: the spec is not UTF-8"), "{text}");
         assert!(text.contains("ladder.toml:2:14"), "{text}");
-        assert!(text.contains("^ this is not UTF-8"), "{text}");
+        assert!(text.contains("^ invalid UTF-8"), "{text}");
         assert!(message(load_bytes(b"\xff\xfe[\0")).contains("ladder.toml:1:1"));
         assert!(message(load_bytes(b"# cut off \xe2\x82")).contains(":1:11"));
     }
@@ -257,9 +260,9 @@ mod tests {
                 "error: missing key `source` in `[title]`",
                 "error: missing key `output` in `[title]`",
                 "error: unknown key `sorce` in `[title]`",
-                "error: `height` in `[[rung]]` must be a whole number",
+                "error: `height` in `[[rung]]` must be an integer",
                 "error: `crf` in `[[rung]]` must be from 0 to 63",
-                "error: `dash` is not available in this version of rivet",
+                "error: `dash` for `formats` in `[package]` is reserved for a later version of rivet",
             ]
         );
     }

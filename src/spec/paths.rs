@@ -60,17 +60,20 @@ pub(super) const VIEWS: [fn(&Spot) -> &Path; 2] = [|spot| &spot.written, |spot| 
 pub(super) fn read(entry: &Entry<'_>, place: &Place, problems: &mut Problems) -> Read<PathBuf> {
     let text = entry.text(problems)?;
     let problem = if text.is_empty() {
-        entry.problem("is empty", "a path is missing here").help(entry.example())
+        entry.problem("is empty", "expected a path").help(entry.example())
     } else if let Some(control) = text.chars().find(|c| c.is_control()) {
         entry
-            .problem("is no path", format!("it holds the control character U+{:04X}", u32::from(control)))
-            .help("a `\\\\` in double quotes begins an escape; write `/`, or use single quotes")
+            .problem(
+                "is not a valid path",
+                format!("contains the control character U+{:04X}", u32::from(control)),
+            )
+            .help("`\\` in double quotes starts an escape; write `/`, or use single quotes")
     } else if text.len() > LONGEST {
-        entry.problem("is no path", format!("it is longer than {LONGEST} bytes"))
+        entry.problem("is not a valid path", format!("longer than {LONGEST} bytes"))
     } else if text == "~" || text.starts_with("~/") {
-        entry.problem("starts with `~`", "this is not a shell, `~` means nothing here").help(format!(
-            "write the path out, or {} for a folder that is called `~`",
-            quoted(&format!("./{text}"))
+        entry.problem("starts with `~`", "`~` is not expanded here").help(format!(
+            "write the absolute path, or {} for a folder named `~`",
+            quoted(&format!("{} = \"./{text}\"", entry.key.name))
         ))
     } else {
         return Ok(normalized(&place.folder.join(text)));
@@ -134,7 +137,7 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, what) = match self {
             Obstacle::NotAFolder(path) => (path, "is a file"),
-            Obstacle::BrokenLink(path) => (path, "is a symbolic link that leads nowhere"),
+            Obstacle::BrokenLink(path) => (path, "is a broken symbolic link"),
         };
         write!(f, "{} {what}", quoted(&path.display().to_string()))
     }

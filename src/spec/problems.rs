@@ -19,7 +19,7 @@ pub(super) type Read<T> = Result<T, Reported>;
 
 /// As many problems as are kept in full; the rest are counted. A spec with more is not a spec, and
 /// must not cost memory in proportion.
-const KEPT: usize = 100;
+pub(super) const KEPT: usize = 100;
 
 /// One problem: a headline, the places it is about, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use super::fields::Fields;
 use super::keys;
 use super::ladder::{SegmentMode, SegmentPolicy};
 use super::problems::{Diagnostic, Problems, Read, Reported, Span};
+use super::reserved;
 use super::units::{Millis, UnitError};
 
 const TARGET: RangeInclusive<Millis> = Millis(200)..=Millis(60_000);
@@ -52,11 +53,11 @@ fn policy(mut fields: Fields<'_>, problems: &mut Problems) -> Read<SegmentPolicy
     let (target, min, max) = (target?, min?, max?);
     let length = target.as_ref().map_or(DEFAULT_TARGET, |target| target.length);
     if let Some(min) = min.as_ref().filter(|min| min.length > length) {
-        let problem = Diagnostic::new("`min` in `[segments]` is above the target");
+        let problem = Diagnostic::new("`min` in `[segments]` is larger than `target`");
         crossed(problem, min, target.as_ref(), problems);
     }
     if let Some(max) = max.as_ref().filter(|max| max.length < length) {
-        let problem = Diagnostic::new("`max` in `[segments]` is below the target");
+        let problem = Diagnostic::new("`max` in `[segments]` is smaller than `target`");
         crossed(problem, max, target.as_ref(), problems);
     }
     mode?;
@@ -73,19 +74,18 @@ fn content(target: Millis, min: Option<Millis>, max: Option<Millis>) -> SegmentP
 }
 
 fn only_with_content(entry: &Entry<'_>) -> Diagnostic {
-    let key = entry.key.name;
-    Diagnostic::new(format!("{} goes only with `mode = \"content\"`", entry.name()))
+    Diagnostic::new(format!("{} requires `mode = \"content\"`", entry.name()))
         .at(entry.key_span.clone(), "the mode is `fixed`")
-        .help(format!("leave `{key}` out: a fixed grid is as long as its target everywhere"))
+        .help("remove it: with `fixed` every chunk is as long as `target`")
 }
 
 fn crossed(problem: Diagnostic, bound: &Said, target: Option<&Said>, problems: &mut Problems) {
-    let problem = problem.at(bound.span.clone(), format!("this is {}", bound.length));
+    let problem = problem.at(bound.span.clone(), bound.length.to_string());
     let problem = match target {
-        Some(target) => problem.and(target.span.clone(), format!("the target is {}", target.length)),
-        None => problem.help(format!("the target is {DEFAULT_TARGET} unless it is given")),
+        Some(target) => problem.and(target.span.clone(), format!("`target` is {}", target.length)),
+        None => problem.help(format!("`target` is {DEFAULT_TARGET} by default")),
     };
-    problems.report(problem.help("`min` <= `target` <= `max` must hold"));
+    problems.report(problem.help("required: `min` <= `target` <= `max`"));
 }
 
 /// Reads a duration.
@@ -96,12 +96,17 @@ fn said(entry: &Entry<'_>, range: RangeInclusive<Millis>, problems: &mut Problem
     };
     let length: Millis = match text.parse() {
         Ok(length) => length,
-        Err(error) => return Err(not_a_duration(entry, text, &error, problems)),
+        Err(error) => {
+            return Err(match reserved::value(entry, text) {
+                Some(reserved) => problems.report(reserved),
+                None => not_a_duration(entry, text, &error, problems),
+            });
+        }
     };
     if !range.contains(&length) {
         let label = match length < *range.start() {
-            true => "this is too short",
-            false => "this is too long",
+            true => "too short",
+            false => "too long",
         };
         let headline = format!("must be from {} to {}", range.start(), range.end());
         return Err(problems.report(entry.problem(&headline, label).help(entry.example())));
@@ -118,7 +123,7 @@ fn without_unit(entry: &Entry<'_>, problems: &mut Problems) -> Reported {
     };
     problems.report(
         entry
-            .problem("must be a duration in quotes, with its unit", "this has no unit")
+            .problem("must be a duration in quotes with a unit", "missing unit")
             .help(with_unit(entry, number)),
     )
 }
@@ -127,9 +132,7 @@ fn not_a_duration(entry: &Entry<'_>, text: &str, error: &UnitError, problems: &m
     let problem = entry.problem("must be a duration", error.to_string());
     problems.report(match error {
         UnitError::NoUnit => problem.help(with_unit(entry, text)),
-        _ => {
-            problem.help(format!("a number and `ms`, `s` or `m`, with nothing between; {}", entry.example()))
-        }
+        _ => problem.help(format!("use a number and `ms`, `s` or `m`, without a space; {}", entry.example())),
     })
 }
 
@@ -185,10 +188,10 @@ mod tests {
         has(
             &text,
             &[
-                "error: `min` in `[segments]` goes only with `mode = \"content\"`",
+                "error: `min` in `[segments]` requires `mode = \"content\"`",
                 "^^^ the mode is `fixed`",
-                "help: leave `min` out",
-                "error: `max` in `[segments]` goes only with",
+                "help: remove it",
+                "error: `max` in `[segments]` requires",
             ],
         );
         assert_eq!(text.matches("error:").count(), 2, "{text}");
@@ -213,32 +216,28 @@ mod tests {
         ] {
             has(
                 &invalid(&spec(&format!("target = {value}"))),
-                &[
-                    "`target` in `[segments]` must be a duration in quotes, with its unit",
-                    "this has no unit",
-                    help,
-                ],
+                &["`target` in `[segments]` must be a duration in quotes with a unit", "missing unit", help],
             );
         }
         has(
             &invalid(&spec("target = '2'")),
-            &["must be a duration", "the unit is missing", "write `target = \"2s\"`"],
+            &["must be a duration", "missing unit", "write `target = \"2s\"`"],
         );
-        has(&invalid(&spec("target = true")), &["must be a duration in quotes", "this is true or false"]);
+        has(&invalid(&spec("target = true")), &["must be a duration in quotes", "found a boolean"]);
     }
 
     #[test]
     fn what_is_no_duration_is_told_why() {
         for (value, reason) in [
-            ("2 s", "`s` is not a unit that is known here"),
-            ("2sec", "`sec` is not a unit"),
-            ("1.0001s", "this is finer than a millisecond"),
-            ("two", "this is not a number with a unit"),
-            ("99999999999999999999s", "this number is too large"),
+            ("2 s", "unknown unit `s`"),
+            ("2sec", "unknown unit `sec`"),
+            ("1.0001s", "more precise than a millisecond"),
+            ("two", "not a number with a unit"),
+            ("99999999999999999999s", "number too large"),
         ] {
             has(
                 &invalid(&spec(&format!("target = '{value}'"))),
-                &["must be a duration", reason, "a number and `ms`, `s` or `m`"],
+                &["must be a duration", reason, "use a number and `ms`, `s` or `m`"],
             );
         }
     }
@@ -260,14 +259,14 @@ mod tests {
         has(
             &invalid(&spec("target = '2s'\nmin = '3s'\nmax = '1s'")),
             &[
-                "error: `min` in `[segments]` is above the target",
-                "^^^^ this is 3s",
-                "---- the target is 2s",
-                "error: `max` in `[segments]` is below the target",
-                "^^^^ this is 1s",
-                "`min` <= `target` <= `max` must hold",
+                "error: `min` in `[segments]` is larger than `target`",
+                "^^^^ 3s",
+                "---- `target` is 2s",
+                "error: `max` in `[segments]` is smaller than `target`",
+                "^^^^ 1s",
+                "required: `min` <= `target` <= `max`",
             ],
         );
-        has(&invalid(&spec("max = '1s'")), &["is below the target", "the target is 2s unless it is given"]);
+        has(&invalid(&spec("max = '1s'")), &["is smaller than `target`", "`target` is 2s by default"]);
     }
 }

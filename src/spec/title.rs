@@ -30,7 +30,7 @@ pub(super) fn read(root: &mut Fields<'_>, place: &Place, problems: &mut Problems
     };
     if tables.is_empty() {
         return Err(problems.report(
-            Diagnostic::new("the spec has no title")
+            Diagnostic::new("missing table `[title]`")
                 .help("add one:\n[title]\nsource = \"media/bunny.mp4\"\noutput = \"dist/bunny\""),
         ));
     }
@@ -76,9 +76,7 @@ fn source(fields: &mut Fields<'_>, place: &Place, problems: &mut Problems) -> Re
     let entry = fields.required("source", problems)?;
     let path = paths::read(&entry, place, problems)?;
     if path.file_name().is_none() {
-        return Err(
-            problems.report(entry.problem("names no file", "this is the root folder").help(entry.example()))
-        );
+        return Err(problems.report(entry.problem("is not a file", "the root folder").help(entry.example())));
     }
     Ok(Located { spot: Spot::new(&path), span: entry.span })
 }
@@ -98,9 +96,9 @@ fn climbing(entry: &Entry<'_>, path: &Path, problems: &mut Problems) -> Reported
     let absolute = format!("output = \"{}\"", path.display());
     problems.report(
         entry
-            .problem("leads out of the spec's folder", "this leads above the folder of the spec")
-            .help(format!("keep it below, as in `{}`", entry.key.example))
-            .help(format!("any other place takes an absolute path: {}", quoted(&absolute))),
+            .problem("is outside the spec's folder", "above the folder of the spec")
+            .help(format!("name a folder below it, for example: `{}`", entry.key.example))
+            .help(format!("or write an absolute path: {}", quoted(&absolute))),
     )
 }
 
@@ -153,9 +151,9 @@ mod tests {
                 "error: missing key `name` in `[[title]]`",
                 "^^^^^^^^^ `name` is missing here",
                 "help: add `name = \"bunny\"`",
-                "error: the name `é` is given twice",
-                "this is the first",
-                "give each title another name",
+                "error: duplicate name `é`",
+                "first used here",
+                "rename one; case does not count",
             ],
         );
     }
@@ -165,7 +163,7 @@ mod tests {
         has(
             &invalid(TAIL),
             &[
-                "error: the spec has no title\n--> ladder.toml",
+                "error: missing table `[title]`\n--> ladder.toml",
                 "help: add one:\n         [title]\n         source = \"media/bunny.mp4\"",
             ],
         );
@@ -180,23 +178,23 @@ mod tests {
                 "help: add `output = \"dist/bunny\"`",
             ],
         );
-        has(&invalid(&format!("title = []\n{TAIL}")), &["the spec has no title"]);
+        has(&invalid(&format!("title = []\n{TAIL}")), &["missing table `[title]`"]);
         has(
             &invalid(&format!("title = 'bunny'\n{TAIL}")),
-            &["`title` at the top level must be a table", "this is a string"],
+            &["`title` at the top level must be a table", "found a string"],
         );
     }
 
     #[test]
     fn names_must_be_fit_to_be_shown() {
         for (name, reason) in [
-            ("' '", "this is empty"),
-            ("' a'", "it starts or ends with a space"),
-            ("\"a\\nb\"", "it holds a control character"),
+            ("' '", "empty"),
+            ("' a'", "starts or ends with a space"),
+            ("\"a\\nb\"", "contains a control character"),
         ] {
             has(
                 &invalid(&title(&format!("name = {name}\nsource = 'a'\noutput = 'b'"))),
-                &["`name` in `[title]` is no name", reason],
+                &["`name` in `[title]` is not a valid name", reason],
             );
         }
     }
@@ -205,18 +203,24 @@ mod tests {
     fn what_cannot_be_a_path() {
         let source = |value: &str| invalid(&title(&format!("source = {value}\noutput = 'b'")));
         has(&source("''"), &["`source` in `[title]` is empty", "for example: `source = "]);
-        has(&source("\"a\\u0000b\""), &["`source` in `[title]` is no path", "the control character U+0000"]);
+        has(
+            &source("\"a\\u0000b\""),
+            &["`source` in `[title]` is not a valid path", "the control character U+0000"],
+        );
         has(
             &source("\"media\\bunny.mp4\""),
             &["the control character U+0008", "write `/`, or use single quotes"],
         );
         has(
             &source(&format!("'{}'", "x/".repeat(3000))),
-            &["`source` in `[title]` is no path", "longer than 4096 bytes"],
+            &["`source` in `[title]` is not a valid path", "longer than 4096 bytes"],
         );
-        has(&source("'~/a.mp4'"), &["starts with `~`", "write the path out, or `./~/a.mp4`"]);
-        has(&source("'../../..'"), &["names no file", "this is the root folder"]);
-        has(&source("7"), &["`source` in `[title]` must be a string", "this is a whole number"]);
+        has(
+            &source("'~/a.mp4'"),
+            &["starts with `~`", "write the absolute path, or `source = \"./~/a.mp4\"`"],
+        );
+        has(&source("'../../..'"), &["is not a file", "the root folder"]);
+        has(&source("7"), &["`source` in `[title]` must be a string", "found an integer"]);
     }
 
     #[test]
@@ -224,11 +228,11 @@ mod tests {
         has(
             &invalid(&title("source = 'a.mp4'\noutput = 'dist/../../out'")),
             &[
-                "error: `output` in `[title]` leads out of the spec's folder",
+                "error: `output` in `[title]` is outside the spec's folder",
                 "ladder.toml:3:10",
-                "this leads above the folder of the spec",
-                "help: keep it below, as in `output = \"dist/bunny\"`",
-                "help: any other place takes an absolute path: `output = \"/no/out\"`",
+                "above the folder of the spec",
+                "help: name a folder below it, for example: `output = \"dist/bunny\"`",
+                "help: or write an absolute path: `output = \"/no/out\"`",
             ],
         );
     }

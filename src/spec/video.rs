@@ -21,7 +21,6 @@ struct AsSource;
 
 impl Choice for AsSource {
     const ALL: &'static [(&'static str, Self)] = &[("source", AsSource)];
-    const PLANNED: &'static [&'static str] = &[];
 }
 
 /// What `[video]` sets for every rung, and a rung for itself. `None`: not said here.
@@ -118,8 +117,8 @@ fn drafts<'t>(root: &mut Fields<'t>, names: &mut Names<'t>, problems: &mut Probl
     let tables = root.tables("rung", &keys::RUNG, problems)?;
     if tables.is_empty() {
         return Err(problems.report(
-            Diagnostic::new("the ladder has no rung")
-                .help("add at least one:\n[[rung]]\nname = \"720p\"\nheight = 720"),
+            Diagnostic::new("missing table `[[rung]]`")
+                .help("add one:\n[[rung]]\nname = \"720p\"\nheight = 720"),
         ));
     }
     let drafts: Vec<Read<Draft<'t>>> =
@@ -141,9 +140,9 @@ fn draft<'t>(mut fields: Fields<'t>, names: &mut Names<'t>, problems: &mut Probl
     let (width, height) = (width?, height?);
     if width.is_none() && height.is_none() {
         return Err(problems.report(
-            Diagnostic::new("a rung needs a `height`, a `width` or both")
-                .at(span, "how large is this one?")
-                .help("add `height = 720`; the width follows from the display shape"),
+            Diagnostic::new("missing key `height` or `width` in `[[rung]]`")
+                .at(span, "no size is set here")
+                .help("add `height = 720`; the width follows from the display aspect ratio"),
         ));
     }
     Ok(Draft { name: name?, width, height, picture: picture? })
@@ -153,7 +152,7 @@ fn draft<'t>(mut fields: Fields<'t>, names: &mut Names<'t>, problems: &mut Probl
 fn side(entry: &Entry<'_>, problems: &mut Problems) -> Read<u32> {
     let side = entry.integer(SIDE, problems)?;
     if !side.is_multiple_of(2) {
-        return Err(problems.report(entry.problem("must be even", "this is odd").help(format!(
+        return Err(problems.report(entry.problem("must be even", "odd number").help(format!(
             "write `{key} = {}` or `{key} = {}`",
             side - 1,
             side + 1,
@@ -165,7 +164,7 @@ fn side(entry: &Entry<'_>, problems: &mut Problems) -> Read<u32> {
 
 fn crf(entry: &Entry<'_>, problems: &mut Problems) -> Read<Crf> {
     let value = entry.integer(0..=Crf::MAX.get(), problems)?;
-    Crf::new(value).ok_or_else(|| entry.not("a whole number", problems))
+    Crf::new(value).ok_or_else(|| entry.not("an integer", problems))
 }
 
 fn bit_depth(entry: &Entry<'_>, problems: &mut Problems) -> Read<BitDepth> {
@@ -174,8 +173,8 @@ fn bit_depth(entry: &Entry<'_>, problems: &mut Problems) -> Read<BitDepth> {
         10 => Ok(BitDepth::Ten),
         _ => Err(problems.report(
             entry
-                .problem("must be 8 or 10", "this is neither")
-                .help("leave it out to keep the depth of the source"),
+                .problem("must be 8 or 10", "unsupported bit depth")
+                .help("remove it to keep the depth of the source"),
         )),
     }
 }
@@ -259,22 +258,22 @@ mod tests {
         has(
             &invalid(HEAD),
             &[
-                "error: the ladder has no rung",
-                "= help: add at least one:\n         [[rung]]\n         name = \"720p\"",
+                "error: missing table `[[rung]]`",
+                "= help: add one:\n         [[rung]]\n         name = \"720p\"",
             ],
         );
-        has(&invalid(&format!("rung = []\n{HEAD}")), &["the ladder has no rung"]);
+        has(&invalid(&format!("rung = []\n{HEAD}")), &["missing table `[[rung]]`"]);
         has(
             &invalid(&format!("{HEAD}[rung]\nname = 'a'\nheight = 720")),
-            &["error: `rung` is a list of tables", "help: write `[[rung]]`, with double brackets, for each"],
+            &["error: `rung` must be an array of tables", "help: write `[[rung]]` for each"],
         );
         has(
             &invalid(&format!("rung = [{{ name = 'a', height = 720 }}, 7]\n{HEAD}")),
-            &["`rung` at the top level must be a list of tables", "this is a whole number"],
+            &["`rung` at the top level must be an array of tables", "found an integer"],
         );
         has(
             &invalid(&format!("{HEAD}[[video]]\ncrf = 1\n")),
-            &["error: there is only one `[video]`", "help: write `[video]`, and only once"],
+            &["error: `[video]` must be a single table", "help: write `[video]`, once"],
         );
     }
 
@@ -283,8 +282,8 @@ mod tests {
         has(
             &invalid(&spec("", "[[rung]]\nheight = 360")),
             &[
-                "error: a rung needs a `height`, a `width` or both",
-                "^^^^^^^^ how large is this one?",
+                "error: missing key `height` or `width` in `[[rung]]`",
+                "^^^^^^^^ no size is set here",
                 "help: add `height = 720`",
                 "error: missing key `name` in `[[rung]]`",
                 "help: add `name = \"720p\"`",
@@ -295,10 +294,10 @@ mod tests {
     #[test]
     fn sizes_have_limits() {
         for (line, label) in [
-            ("width = 14", "this is too small"),
-            ("width = 8194", "this is too large"),
-            ("width = -2", "this is too small"),
-            ("width = 99999999999999999999999999999999999999999", "out of all bounds"),
+            ("width = 14", "too small"),
+            ("width = 8194", "too large"),
+            ("width = -2", "too small"),
+            ("width = 99999999999999999999999999999999999999999", "out of range"),
         ] {
             let headline = "`width` in `[[rung]]` must be from 16 to 8192";
             refused(line, &[headline, label, "for example: `width = 1280`"]);
