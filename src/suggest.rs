@@ -5,11 +5,11 @@
 use strsim::osa_distance;
 
 /// Words longer than this are no misspelling of a key.
-const LONGEST: usize = 40;
+const MAX_WORD: usize = 40;
 
 /// The candidate nearest to `word`, if it is near enough to be what was meant.
 pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    if word.chars().count() > LONGEST {
+    if word.chars().count() > MAX_WORD {
         return None;
     }
     let word = folded(word);
@@ -28,7 +28,7 @@ pub fn one_slip_from<'c>(
     candidates: impl IntoIterator<Item = &'c str> + Clone,
 ) -> Option<&'c str> {
     let is_known = candidates.clone().into_iter().any(|candidate| candidate == word);
-    if is_known || word.len() > LONGEST {
+    if is_known || word.len() > MAX_WORD {
         return None;
     }
     let folded_word = folded(word);

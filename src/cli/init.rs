@@ -54,7 +54,7 @@ fn try_run(args: &InitArgs) -> Result<(), Exit> {
         output: &format!("dist/{stem}"),
         width,
         height,
-        sound: !audio.is_empty(),
+        audio: !audio.is_empty(),
         has_svt_av1: !found.executors.is_empty(),
     });
     if args.output == Path::new("-") {

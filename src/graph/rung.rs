@@ -191,13 +191,13 @@ fn size(rung: &spec::Rung, track: &VideoTrack) -> Result<(u32, u32), StepError> 
         (Some(width), None) => (width, even(u128::from(width) * den, num)),
         (None, None) => (even(u128::from(track.display_height()) * num, den), track.display_height()),
     };
-    if width.max(height) > spec::MOST_SIDE {
+    if width.max(height) > spec::MAX_SIDE {
         return Err(StepError::Spec(format!(
             "rung {}: with the shape of this source ({}:{}) its pictures would be {width}x{height}; {} is the most",
             rung.name,
             aspect.num,
             aspect.den,
-            spec::MOST_SIDE
+            spec::MAX_SIDE
         )));
     }
     Ok((width, height))

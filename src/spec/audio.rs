@@ -117,7 +117,7 @@ fn language(entry: &Entry<'_>, problems: &mut Problems) -> Read<String> {
     Err(problems.report(problem))
 }
 
-/// The shape of a tag after RFC 5646 2.1, without the registry: a language of two or three
+/// The form of a tag by RFC 5646 2.1, without the registry: a language of two or three
 /// letters (or `x` for private use), then subtags of one to eight letters and digits, of which
 /// a single letter announces another.
 fn language_fault(tag: &str) -> Option<&'static str> {

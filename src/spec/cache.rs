@@ -7,7 +7,7 @@ use super::entry::Entry;
 use super::fields::Fields;
 use super::keys;
 use super::outputs::Located;
-use super::paths::{self, Place, Spot};
+use super::paths::{self, BaseDir, ResolvedPath};
 use super::problems::{Problems, Read};
 use crate::cache::remote::RemoteUrl;
 use crate::cache::trust::PublicKey;
@@ -22,17 +22,17 @@ pub(super) struct Caches {
     pub(super) trusted_keys: Vec<PublicKey>,
 }
 
-pub(super) fn read(root: &mut Fields<'_>, place: &Place, problems: &mut Problems) -> Read<Caches> {
+pub(super) fn read(root: &mut Fields<'_>, base: &BaseDir, problems: &mut Problems) -> Read<Caches> {
     let Some(mut fields) = root.table("cache", &keys::CACHE, problems)? else {
         return Ok(Caches::default());
     };
     let dir = fields.optional("dir", |entry| {
-        let path = paths::read(&entry, place, problems)?;
+        let path = paths::read(&entry, base, problems)?;
         if let Some(obstacle) = paths::obstacle(&path) {
             let headline = "cannot be used as a folder";
             return Err(problems.report(entry.problem(headline, obstacle.to_string()).help(entry.example())));
         }
-        Ok(Located { spot: Spot::new(&path), span: entry.span })
+        Ok(Located { path: ResolvedPath::new(&path), span: entry.span })
     });
     let remote = fields.optional("remote", |entry| parsed::<RemoteUrl>(&entry, "cannot be used", problems));
     let trusted_keys = fields.optional("trusted-keys", |entry| {

@@ -1,4 +1,4 @@
-//! Reads which encoders a rung may use, and what the encoders' own tables say, `[encoder.…]`. Whether
+//! Reads which encoders a rung may use, and what the encoders' own tables set, `[encoder.…]`. Whether
 //! an encoder is on this machine, and knows an option that is FFmpeg's, is found out elsewhere.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::suggest;
 /// Values of rivet's own options, by encoder and option.
 pub(super) type OwnValues = BTreeMap<(&'static str, &'static str), u32>;
 
-/// What the encoders' own tables say.
+/// What the encoders' own tables set.
 #[derive(Default)]
 pub(super) struct Tables {
     pub(super) own: OwnValues,
@@ -136,11 +136,11 @@ fn widest_range(option: &str) -> RangeInclusive<u32> {
 
 /// The value of a shared key for a rung with these encoders: for the one encoder among them that has such
 /// an option. With several it would be a guess, since their scales differ; with none it has no effect, and
-/// the first encoder of the list keeps it. `told` holds values that were found wrong for an earlier rung.
+/// the first encoder of the list keeps it. `reported_before` holds values that were found wrong for an earlier rung.
 pub(super) fn assigned(
     shared: &Shared<'_>,
     encoders: &[Encoder],
-    told: &mut Vec<(Span, Reported)>,
+    reported_before: &mut Vec<(Span, Reported)>,
     problems: &mut Problems,
 ) -> Read<Option<((&'static str, &'static str), u32)>> {
     let Shared { value, entry } = shared;
@@ -170,11 +170,11 @@ pub(super) fn assigned(
                 .help(format!("remove it, and set `{key}` in {}", tables.join(" and ")))
         }
     };
-    if let Some((_, reported)) = told.iter().find(|(span, _)| *span == entry.span) {
+    if let Some((_, reported)) = reported_before.iter().find(|(span, _)| *span == entry.span) {
         return Err(*reported);
     }
     let reported = problems.report(problem);
-    told.push((entry.span.clone(), reported));
+    reported_before.push((entry.span.clone(), reported));
     Err(reported)
 }
 

@@ -16,14 +16,14 @@ const PREFIXES: [&str; 2] = ["lib", "av1_"];
 /// What all of them hold, and no name of an encoder of anything else.
 const HELD: &str = "av1";
 /// Bytes of the longest name of an encoder or an option.
-const LONGEST: usize = 64;
+const MAX_NAME: usize = 64;
 
 /// Whether this may be FFmpeg's name of an AV1 encoder, whichever FFmpeg is here.
 pub(super) fn is_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     let rest = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix));
     let is_well_formed = rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(fits));
-    is_well_formed && name.contains(HELD) && name.len() <= LONGEST
+    is_well_formed && name.contains(HELD) && name.len() <= MAX_NAME
 }
 
 /// The table of one encoder, with the encoder's name.
@@ -85,7 +85,7 @@ fn name(encoder: &str, option: &FreeKey<'_>, problems: &mut Problems) -> Read<St
         ));
     }
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if option.name.is_empty() || option.name.len() > LONGEST || !option.name.chars().all(fits) {
+    if option.name.is_empty() || option.name.len() > MAX_NAME || !option.name.chars().all(fits) {
         return Err(problems.report(
             Diagnostic::new(format!("{place} is not a valid option name"))
                 .at(option.span.clone(), "expected letters, digits, `-`, `_` and `.`")

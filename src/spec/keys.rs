@@ -90,14 +90,14 @@ pub(super) static SEGMENTS: Table = Table {
 };
 
 /// What `[video]` sets for every rung, and a rung for itself.
-const PICTURE_KEYS: &[Key] = &[
+const VIDEO_KEYS: &[Key] = &[
     key("encoder", r#"encoder = "rav1e""#),
     key("crf", "crf = 32"),
     key("bit_depth", "bit_depth = 10"),
     key("color", r#"color = "source""#),
 ];
 
-pub(super) static VIDEO: Table = Table { header: "[video]", keys: &[PICTURE_KEYS, catalog::SHARED] };
+pub(super) static VIDEO: Table = Table { header: "[video]", keys: &[VIDEO_KEYS, catalog::SHARED] };
 
 /// Beside these it holds tables whose names and keys are FFmpeg's; see `ffmpeg`.
 pub(super) static ENCODER: Table = Table { header: "[encoder]", keys: &[&ENCODER_KEYS] };
@@ -119,7 +119,7 @@ pub(super) static RUNG: Table = Table {
     header: "[[rung]]",
     keys: &[
         &[key("name", r#"name = "720p""#), key("width", "width = 1280"), key("height", "height = 720")],
-        PICTURE_KEYS,
+        VIDEO_KEYS,
         catalog::SHARED,
     ],
 };
@@ -174,7 +174,7 @@ mod tests {
     }
 
     /// The part of docs/spec.md under the heading of a table.
-    fn told_of(header: &str) -> &'static str {
+    fn documented(header: &str) -> &'static str {
         let sections = include_str!("../../docs/spec.md").split("\n## ");
         let quoted = format!("`{header}`");
         let mut of_it = sections.filter(|section| section.lines().next().unwrap().contains(&quoted));
@@ -185,18 +185,19 @@ mod tests {
     fn the_documentation_tells_of_every_key() {
         // Those of the file itself and of `[encoder]` are tables, with headings of their own.
         for table in tables().filter(|table| !["", "[encoder]"].contains(&table.header)) {
-            let mut told = told_of(table.header).to_owned();
+            let mut text = documented(table.header).to_owned();
             if table.header == RUNG.header {
-                assert!(told.contains("any key of `[video]`"));
-                told += told_of(VIDEO.header);
+                assert!(text.contains("any key of `[video]`"));
+                text += documented(VIDEO.header);
             }
             for key in table.all() {
-                let rows = told.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
-                let told = rows.map(|(keys, _)| keys).any(|keys| keys.contains(&format!("`{}`", key.name)));
-                assert!(told, "docs/spec.md says nothing of `{}` in {}", key.name, table.header);
+                let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+                let is_documented =
+                    rows.map(|(keys, _)| keys).any(|keys| keys.contains(&format!("`{}`", key.name)));
+                assert!(is_documented, "docs/spec.md says nothing of `{}` in {}", key.name, table.header);
             }
         }
-        assert!(told_of(TITLES.header).contains("`[[title]]`"));
+        assert!(documented(TITLES.header).contains("`[[title]]`"));
     }
 
     #[test]

@@ -14,9 +14,9 @@ use super::catalog::{self, NvencOptions, Rav1eOptions, SvtAv1Options};
 use super::entry::Choice;
 use super::units::{BitsPerSecond, Millis};
 
-/// Samples of the longest side of a picture: the largest one of AV1's level 6, 8192 x 4352, is no wider (AV1
+/// Luma samples of the longest side of a frame: that of the largest frame of AV1's level 6, 8192 x 4352 (AV1
 /// Annex A.3, MaxPicSize).
-pub const MOST_SIDE: u32 = 8192;
+pub const MAX_SIDE: u32 = 8192;
 
 /// A whole spec. Lists keep the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,21 +51,21 @@ pub struct Title {
     pub output: PathBuf,
 }
 
-/// How a film is cut into chunks. `min <= target <= max`.
+/// How a source is cut into chunks. `min <= target <= max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct SegmentPolicy {
     pub mode: SegmentMode,
     /// Two and a half times the mean length; with [`SegmentMode::Fixed`], the grid.
     pub target: Millis,
-    /// The shortest chunk of the picture; with [`SegmentMode::Fixed`], the target.
+    /// The shortest video chunk; with [`SegmentMode::Fixed`], the target.
     pub min: Millis,
-    /// The longest chunk of the picture; with [`SegmentMode::Fixed`], the target.
+    /// The longest video chunk; with [`SegmentMode::Fixed`], the target.
     pub max: Millis,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub enum SegmentMode {
-    /// Cut where the content says so, so that an edit stays local.
+    /// Content-defined cuts, so that an edit stays local.
     Content,
     /// Cut on a time grid, and within a cell of it that has too many frames to be held at once.
     Fixed,
@@ -76,10 +76,10 @@ pub enum SegmentMode {
 pub struct Rung {
     /// Fit to be a folder's name anywhere: `[A-Za-z0-9][A-Za-z0-9._-]*`, at most 64 bytes.
     pub name: String,
-    /// Luma samples, even, 16 to 8192. `None` follows from the height and the display shape.
+    /// Luma samples, even, 16 to 8192. `None` follows from the height and the display aspect ratio.
     /// At least one of the two is given.
     pub width: Option<u32>,
-    /// Luma samples, even, 16 to 8192. `None` follows from the width and the display shape.
+    /// Luma samples, even, 16 to 8192. `None` follows from the width and the display aspect ratio.
     pub height: Option<u32>,
     /// In order of preference; at least one, none twice.
     pub encoders: Vec<Encoder>,
@@ -89,8 +89,8 @@ pub struct Rung {
     pub rav1e: Rav1eOptions,
     pub svt_av1: SvtAv1Options,
     pub nvenc: NvencOptions,
-    /// What the spec says to those of `encoders` that are FFmpeg's, by their names. One that it
-    /// says nothing to is not here.
+    /// The options that the spec sets for those of `encoders` that are FFmpeg's, by encoder.
+    /// An encoder without options is not here.
     pub ffmpeg: BTreeMap<String, FfmpegOptions>,
 }
 
@@ -211,7 +211,7 @@ pub struct CacheSpec {
     pub dir: Option<PathBuf>,
     /// A cache elsewhere, behind that folder.
     pub remote: Option<RemoteUrl>,
-    /// Whose results from there count, besides those that the user trusts.
+    /// Keys whose entries there are accepted, besides those that the user trusts.
     pub trusted_keys: Vec<PublicKey>,
 }
 

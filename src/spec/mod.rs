@@ -57,13 +57,13 @@ pub use errors::SpecErrors;
 pub use fault::{Fault, OptionCheck, no_faults};
 pub use idle::idle_keys;
 pub use ladder::{
-    AudioCodec, AudioRendition, BitDepth, CacheSpec, Crf, Encoder, FfmpegOptions, Ladder, MOST_SIDE, Package,
+    AudioCodec, AudioRendition, BitDepth, CacheSpec, Crf, Encoder, FfmpegOptions, Ladder, MAX_SIDE, Package,
     PackageFormat, Rung, SegmentMode, SegmentPolicy, Title,
 };
 pub use propose::{Proposal, propose};
 pub use units::{BitsPerSecond, Millis, UnitError};
 
-use paths::Place;
+use paths::BaseDir;
 use problems::{Diagnostic, Problems};
 
 /// The largest spec that is read, in bytes. A ladder takes a few hundred; what is larger is some
@@ -112,8 +112,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Ladder, SpecErrors> {
 
 fn parse_with(text: &str, path: &Path, check: OptionCheck<'_>) -> Result<Ladder, SpecErrors> {
     let mut problems = Problems::default();
-    let read = match Place::of(path) {
-        Ok(place) => parse_at(text, &place, check, &mut problems),
+    let read = match BaseDir::of(path) {
+        Ok(base) => parse_at(text, &base, check, &mut problems),
         Err(error) => Err(problems.report(
             Diagnostic::new(format!("cannot tell where the spec is: {error}"))
                 .help("name it by an absolute path"),
@@ -129,7 +129,7 @@ fn parse_with(text: &str, path: &Path, check: OptionCheck<'_>) -> Result<Ladder,
 
 fn parse_at(
     text: &str,
-    place: &Place,
+    base: &BaseDir,
     check: OptionCheck<'_>,
     problems: &mut Problems,
 ) -> problems::Read<Ladder> {
@@ -137,7 +137,7 @@ fn parse_at(
         return Err(problems.report(too_large()));
     }
     let tree = syntax::tree(text, problems)?;
-    document::read(tree.get_ref(), place, check, problems)
+    document::read(tree.get_ref(), base, check, problems)
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

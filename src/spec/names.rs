@@ -7,7 +7,7 @@ use super::entry::Entry;
 use super::problems::{Diagnostic, Problems, Read, Span, quoted};
 
 /// Bytes of the longest name of a rung or an audio rendition.
-const LONGEST: usize = 64;
+const MAX_NAME: usize = 64;
 
 /// Files that stand beside the rungs' folders in the output.
 const TAKEN: [&str; 2] = ["master.m3u8", "manifest.mpd"];
@@ -103,8 +103,8 @@ fn folder_name_fault(name: &str) -> Option<String> {
     if name.ends_with('.') {
         return Some("ends with `.`".to_owned());
     }
-    if name.len() > LONGEST {
-        return Some(format!("longer than {LONGEST} characters"));
+    if name.len() > MAX_NAME {
+        return Some(format!("longer than {MAX_NAME} characters"));
     }
     if TAKEN.iter().any(|taken| taken.eq_ignore_ascii_case(name)) {
         return Some("reserved for a file of the output".to_owned());
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn portable_names_are_taken() {
-        let longest = "x".repeat(LONGEST);
+        let longest = "x".repeat(MAX_NAME);
         let names = ["720p", "HD.full_range-2", "a", "4k-.-", &longest];
         let ladder = ladder(&rungs(&names));
         let read: Vec<&str> = ladder.rungs.iter().map(|rung| rung.name.as_str()).collect();
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn other_names_are_refused_with_the_reason() {
-        let too_long = "x".repeat(LONGEST + 1);
+        let too_long = "x".repeat(MAX_NAME + 1);
         for (name, reason) in [
             ("", "empty"),
             ("720 p", "contains ` `"),

@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::ladder::Title;
-use super::paths::{self, Place, Spot, VIEWS};
+use super::paths::{self, BaseDir, ResolvedPath, VIEWS};
 use super::problems::{Diagnostic, Problems, Span, quoted};
 
 /// A path of the spec, and where the spec says it.
 #[derive(Debug)]
 pub(super) struct Located {
-    pub(super) spot: Spot,
+    pub(super) path: ResolvedPath,
     pub(super) span: Span,
 }
 
@@ -26,15 +26,15 @@ pub(super) struct Claim {
 
 impl Claim {
     pub(super) fn into_title(self) -> Title {
-        Title { name: self.name, source: self.source.spot.written, output: self.output.spot.written }
+        Title { name: self.name, source: self.source.path.written, output: self.output.path.written }
     }
 }
 
 /// Holds every output against all sources, all other outputs, the spec, the cache and the home
 /// folder. Reports at most one problem for each output.
-pub(super) fn check(claims: &[&Claim], cache: Option<&Located>, place: &Place, problems: &mut Problems) {
-    let spec = Spot::new(&place.spec);
-    let home = place.home.as_deref().map(Spot::new);
+pub(super) fn check(claims: &[&Claim], cache: Option<&Located>, base: &BaseDir, problems: &mut Problems) {
+    let spec = ResolvedPath::new(&base.spec);
+    let home = base.home.as_deref().map(ResolvedPath::new);
     let sources = sources_met(claims);
     let outputs = outputs_met(claims);
     for (at, claim) in claims.iter().enumerate() {
@@ -72,21 +72,21 @@ fn own_folder(name: &str) -> String {
 }
 
 fn is_root(output: &Located) -> Option<Diagnostic> {
-    let is_root = VIEWS.iter().any(|view| view(&output.spot).parent().is_none());
+    let is_root = VIEWS.iter().any(|view| view(&output.path).parent().is_none());
     is_root.then(|| {
         Diagnostic::new("the output is the root folder").at(output.span.clone(), label("the output", output))
     })
 }
 
-fn holds(output: &Located, held: &Spot, what: &str) -> Option<Diagnostic> {
-    output.spot.holds(held).then(|| {
+fn holds(output: &Located, held: &ResolvedPath, what: &str) -> Option<Diagnostic> {
+    output.path.holds(held).then(|| {
         Diagnostic::new(format!("the output contains {what}"))
             .at(output.span.clone(), format!("contains {}", shown(&held.written)))
     })
 }
 
 fn is_blocked(output: &Located) -> Option<Diagnostic> {
-    let obstacle = paths::obstacle(&output.spot.written)?;
+    let obstacle = paths::obstacle(&output.path.written)?;
     Some(
         Diagnostic::new("the output cannot be used as a folder")
             .at(output.span.clone(), obstacle.to_string())
@@ -96,7 +96,7 @@ fn is_blocked(output: &Located) -> Option<Diagnostic> {
 
 /// A problem if the two are not apart.
 fn meets(output: &Located, other: &Located, what: &str, short: &str) -> Option<Diagnostic> {
-    let verb = match (output.spot.holds(&other.spot), other.spot.holds(&output.spot)) {
+    let verb = match (output.path.holds(&other.path), other.path.holds(&output.path)) {
         (true, true) => "is",
         (true, false) => "contains",
         (false, true) => "is inside",
@@ -111,9 +111,9 @@ fn meets(output: &Located, other: &Located, what: &str, short: &str) -> Option<D
 
 /// Where links lead, for they are what a look at the spec does not show.
 fn label(what: &str, located: &Located) -> String {
-    match located.spot.real == located.spot.written {
+    match located.path.real == located.path.written {
         true => what.to_owned(),
-        false => format!("{what}, through symbolic links {}", shown(&located.spot.real)),
+        false => format!("{what}, through symbolic links {}", shown(&located.path.real)),
     }
 }
 
@@ -125,13 +125,13 @@ fn shown(path: &Path) -> String {
 fn sources_met(claims: &[&Claim]) -> HashMap<usize, usize> {
     let mut met = HashMap::new();
     for view in VIEWS {
-        let outputs = Index::new(claims.iter().map(|claim| view(&claim.output.spot)));
-        let sources = Index::new(claims.iter().map(|claim| view(&claim.source.spot)));
+        let outputs = Index::new(claims.iter().map(|claim| view(&claim.output.path)));
+        let sources = Index::new(claims.iter().map(|claim| view(&claim.source.path)));
         for (at, claim) in claims.iter().enumerate() {
-            for source in sources.holding(view(&claim.output.spot)) {
+            for source in sources.holding(view(&claim.output.path)) {
                 met.entry(at).or_insert(source);
             }
-            for output in outputs.holding(view(&claim.source.spot)) {
+            for output in outputs.holding(view(&claim.source.path)) {
                 met.entry(output).or_insert(at);
             }
         }
@@ -143,9 +143,9 @@ fn sources_met(claims: &[&Claim]) -> HashMap<usize, usize> {
 fn outputs_met(claims: &[&Claim]) -> HashMap<usize, usize> {
     let mut met = HashMap::new();
     for view in VIEWS {
-        let outputs = Index::new(claims.iter().map(|claim| view(&claim.output.spot)));
+        let outputs = Index::new(claims.iter().map(|claim| view(&claim.output.path)));
         for (at, claim) in claims.iter().enumerate() {
-            for other in outputs.holding(view(&claim.output.spot)) {
+            for other in outputs.holding(view(&claim.output.path)) {
                 if other != at {
                     met.entry(at.max(other)).or_insert(at.min(other));
                 }

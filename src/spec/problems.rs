@@ -102,7 +102,7 @@ impl Problems {
     }
 }
 
-/// A piece of the spec as it stands in a message: in backquotes, on one line, not too long, with
+/// Text of the spec as it is quoted in a message: in backquotes, on one line, not too long, with
 /// nothing in it that a terminal would obey.
 pub(super) fn quoted(text: &str) -> String {
     const SHOWN: usize = 60;

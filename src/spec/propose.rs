@@ -12,11 +12,11 @@ pub struct Proposal<'a> {
     pub source: &'a str,
     /// Where the stream shall go, within the spec's folder.
     pub output: &'a str,
-    /// The source's picture as shown, in square samples.
+    /// Size of the source as displayed, in square samples.
     pub width: u32,
     pub height: u32,
-    /// Whether there is sound.
-    pub sound: bool,
+    /// Whether there is audio.
+    pub audio: bool,
     /// Whether SVT-AV1 is there to encode with.
     pub has_svt_av1: bool,
 }
@@ -24,7 +24,7 @@ pub struct Proposal<'a> {
 /// The short sides of rungs that players and people expect.
 const SIDES: [u32; 7] = [2160, 1440, 1080, 720, 480, 360, 240];
 /// No proposal has more rungs.
-const MOST_RUNGS: usize = 5;
+const MAX_RUNGS: usize = 5;
 
 /// The text of a spec.
 pub fn propose(proposal: &Proposal<'_>) -> String {
@@ -42,11 +42,13 @@ pub fn propose(proposal: &Proposal<'_>) -> String {
     line(format_args!("source = {}", quoted(proposal.source)));
     line(format_args!("output = {}    # a folder for rivet alone", quoted(proposal.output)));
     line(format_args!("\n[segments]"));
-    line(format_args!("target = \"2s\"    # \"6s\" needs a third fewer bytes, and makes edits dearer"));
+    line(format_args!(
+        "target = \"2s\"    # \"6s\" needs a third fewer bytes, and makes re-encodes after an edit larger"
+    ));
     line(format_args!("\n[video]"));
-    // A picture that stands is named by its width, as one that lies is by its height.
+    // Portrait rungs are named by their width, landscape ones by their height.
     let (short, key) = if width < height { (width, "width") } else { (height, "height") };
-    let mut sides: Vec<u32> = SIDES.into_iter().filter(|&side| side <= short).take(MOST_RUNGS).collect();
+    let mut sides: Vec<u32> = SIDES.into_iter().filter(|&side| side <= short).take(MAX_RUNGS).collect();
     if sides.is_empty() {
         sides.push((short / 2 * 2).max(16));
     }
@@ -66,12 +68,12 @@ pub fn propose(proposal: &Proposal<'_>) -> String {
     }
     line(format_args!("{:<22} # 0 (best) to {} (smallest)", format!("crf = {}", Crf::default()), Crf::MAX));
     line(format_args!(
-        "\n# The source is {width}x{height}; the other side of each rung follows from its shape."
+        "\n# The source is {width}x{height}; the other side of each rung follows from its display aspect ratio."
     ));
     for side in sides {
         line(format_args!("\n[[rung]]\nname = \"{side}p\"\n{key} = {side}"));
     }
-    if proposal.sound {
+    if proposal.audio {
         line(format_args!("\n[[audio]]\nname = \"main\"\nbitrate = \"128k\"    # Opus"));
     }
     text
@@ -99,7 +101,7 @@ mod tests {
     use crate::spec::{Encoder, parse};
 
     fn proposal(width: u32, height: u32) -> Proposal<'static> {
-        Proposal { source: "a \"b\".mp4", output: "dist/a", width, height, sound: true, has_svt_av1: true }
+        Proposal { source: "a \"b\".mp4", output: "dist/a", width, height, audio: true, has_svt_av1: true }
     }
 
     fn sides(width: u32, height: u32) -> Vec<(Option<u32>, Option<u32>)> {
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn rungs_fit_the_picture() {
+    fn rungs_fit_the_source() {
         let high = |sides: &[u32]| sides.iter().map(|&side| (None, Some(side))).collect::<Vec<_>>();
         assert_eq!(sides(1920, 1080), high(&[1080, 720, 480, 360, 240]));
         assert_eq!(sides(3840, 2160), high(&[2160, 1440, 1080, 720, 480]));
@@ -140,7 +142,7 @@ mod tests {
         assert_eq!(ladder.titles[0].output, Path::new("/here/dist/a"));
         assert_eq!(ladder.rungs[0].encoders, [Encoder::SvtAv1]);
         assert_eq!(ladder.audio.len(), 1);
-        let plain = Proposal { sound: false, has_svt_av1: false, ..proposal(1280, 720) };
+        let plain = Proposal { audio: false, has_svt_av1: false, ..proposal(1280, 720) };
         let ladder = parse(&propose(&plain), Path::new("/here/ladder.toml")).unwrap();
         assert_eq!((ladder.audio.len(), &ladder.rungs[0].encoders[..]), (0, &[Encoder::Rav1e][..]));
     }

@@ -15,16 +15,16 @@ use super::units::{Millis, UnitError};
 const TARGET: RangeInclusive<Millis> = Millis(200)..=Millis(60_000);
 const DEFAULT_TARGET: Millis = Millis(2_000);
 
-/// Shorter chunks leave an encoder nothing to predict from; longer ones make an edit dear and a
+/// Shorter chunks leave an encoder nothing to predict from; longer ones make re-encodes after an edit large and a
 /// player slow to start.
 const BOUNDS: RangeInclusive<Millis> = Millis(100)..=Millis(120_000);
 
 /// A segment of a quarter of a second and less is passed over by hls.js when it changes the rung just
-/// before it (`maxFragLookUpTolerance`), which leaves a hole in the picture.
+/// before it (`maxFragLookUpTolerance`), which leaves a hole in the video.
 const PLAYABLE: Millis = Millis(300);
 
-/// A length, and where the spec says it.
-struct Said {
+/// A length and its place in the spec.
+struct SpannedLength {
     length: Millis,
     span: Span,
 }
@@ -38,7 +38,7 @@ pub(super) fn read(root: &mut Fields<'_>, problems: &mut Problems) -> Read<Segme
 
 fn policy(mut fields: Fields<'_>, problems: &mut Problems) -> Read<SegmentPolicy> {
     let mode = fields.optional("mode", |entry| entry.choice(problems));
-    let target = fields.optional("target", |entry| said(&entry, TARGET, problems));
+    let target = fields.optional("target", |entry| duration(&entry, TARGET, problems));
     let (min, max) = (fields.entry("min"), fields.entry("max"));
     fields.finish(problems);
     if let Ok(Some(SegmentMode::Fixed)) = mode {
@@ -48,7 +48,8 @@ fn policy(mut fields: Fields<'_>, problems: &mut Problems) -> Read<SegmentPolicy
         let target = target?.map_or(DEFAULT_TARGET, |target| target.length);
         return Ok(SegmentPolicy { mode: SegmentMode::Fixed, target, min: target, max: target });
     }
-    let mut bound = |entry: Option<Entry<'_>>| entry.map(|entry| said(&entry, BOUNDS, problems)).transpose();
+    let mut bound =
+        |entry: Option<Entry<'_>>| entry.map(|entry| duration(&entry, BOUNDS, problems)).transpose();
     let (min, max) = (bound(min), bound(max));
     let (target, min, max) = (target?, min?, max?);
     let length = target.as_ref().map_or(DEFAULT_TARGET, |target| target.length);
@@ -79,7 +80,12 @@ fn only_with_content(entry: &Entry<'_>) -> Diagnostic {
         .help("remove it: with `fixed` every chunk is as long as `target`")
 }
 
-fn crossed(problem: Diagnostic, bound: &Said, target: Option<&Said>, problems: &mut Problems) {
+fn crossed(
+    problem: Diagnostic,
+    bound: &SpannedLength,
+    target: Option<&SpannedLength>,
+    problems: &mut Problems,
+) {
     let problem = problem.at(bound.span.clone(), bound.length.to_string());
     let problem = match target {
         Some(target) => problem.and(target.span.clone(), format!("`target` is {}", target.length)),
@@ -89,7 +95,11 @@ fn crossed(problem: Diagnostic, bound: &Said, target: Option<&Said>, problems: &
 }
 
 /// Reads a duration.
-fn said(entry: &Entry<'_>, range: RangeInclusive<Millis>, problems: &mut Problems) -> Read<Said> {
+fn duration(
+    entry: &Entry<'_>,
+    range: RangeInclusive<Millis>,
+    problems: &mut Problems,
+) -> Read<SpannedLength> {
     let text = match entry.value {
         DeValue::String(text) => text,
         _ => return Err(without_unit(entry, problems)),
@@ -111,7 +121,7 @@ fn said(entry: &Entry<'_>, range: RangeInclusive<Millis>, problems: &mut Problem
         let headline = format!("must be from {} to {}", range.start(), range.end());
         return Err(problems.report(entry.problem(&headline, label).help(entry.example())));
     }
-    Ok(Said { length, span: entry.span.clone() })
+    Ok(SpannedLength { length, span: entry.span.clone() })
 }
 
 /// A number is what people write first; the help gives back theirs with a unit.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::paths::Place;
+use super::paths::BaseDir;
 use super::problems::Problems;
 use super::{Ladder, SpecErrors, parse_at};
 
@@ -24,13 +24,13 @@ pub(super) const TAIL: &str = "[[rung]]\nname = '720p'\nheight = 720\n";
 
 /// Reads a spec that stands in `folder`, for somebody at home in `/home/me`.
 pub(super) fn read_at(text: &str, folder: &Path) -> Result<Ladder, SpecErrors> {
-    let place = Place {
+    let base = BaseDir {
         spec: folder.join("ladder.toml"),
         folder: folder.to_owned(),
         home: Some(PathBuf::from("/home/me")),
     };
     let mut problems = Problems::default();
-    match parse_at(text, &place, &|_, _| Vec::new(), &mut problems) {
+    match parse_at(text, &base, &|_, _| Vec::new(), &mut problems) {
         Ok(ladder) if problems.is_empty() => Ok(ladder),
         _ => Err(problems.into_errors(Path::new("ladder.toml"), text)),
     }

@@ -10,19 +10,19 @@ use super::fields::Fields;
 use super::keys;
 use super::names::Names;
 use super::outputs::{Claim, Located};
-use super::paths::{self, Place, Spot};
+use super::paths::{self, BaseDir, ResolvedPath};
 use super::problems::{Diagnostic, Problems, Read, Reported, quoted};
 
 /// Reads all titles. Those that are wrong by themselves do not hide the others, which can still
 /// be held against each other.
-pub(super) fn read(root: &mut Fields<'_>, place: &Place, problems: &mut Problems) -> Read<Vec<Read<Claim>>> {
+pub(super) fn read(root: &mut Fields<'_>, base: &BaseDir, problems: &mut Problems) -> Read<Vec<Read<Claim>>> {
     let entry = root.entry("title");
     let tables = match &entry {
         None => Vec::new(),
         Some(entry) => match entry.value {
             DeValue::Table(entries) => {
                 let fields = Fields::new(&keys::TITLE, entry.span.clone(), entries);
-                return Ok(vec![single(fields, place, problems)]);
+                return Ok(vec![single(fields, base, problems)]);
             }
             DeValue::Array(_) => entry.tables(&keys::TITLES, problems)?,
             _ => return Err(entry.not("a table", problems)),
@@ -35,21 +35,21 @@ pub(super) fn read(root: &mut Fields<'_>, place: &Place, problems: &mut Problems
         ));
     }
     let mut names = Names::of_titles();
-    let titles = tables.into_iter().map(|fields| one_of_many(fields, &mut names, place, problems)).collect();
+    let titles = tables.into_iter().map(|fields| one_of_many(fields, &mut names, base, problems)).collect();
     names.finish(problems);
     Ok(titles)
 }
 
 /// `[title]`, which may go without a name.
-fn single(mut fields: Fields<'_>, place: &Place, problems: &mut Problems) -> Read<Claim> {
+fn single(mut fields: Fields<'_>, base: &BaseDir, problems: &mut Problems) -> Read<Claim> {
     let name = fields.optional("name", |entry| Names::of_titles().free_name(&entry, problems));
-    let source = source(&mut fields, place, problems);
-    let output = output(&mut fields, place, problems);
+    let source = source(&mut fields, base, problems);
+    let output = output(&mut fields, base, problems);
     fields.finish(problems);
     let (source, output) = (source?, output?);
     let name = match name? {
         Some(name) => name,
-        None => stem(&source.spot.written),
+        None => stem(&source.path.written),
     };
     Ok(Claim { name, source, output })
 }
@@ -58,37 +58,37 @@ fn single(mut fields: Fields<'_>, place: &Place, problems: &mut Problems) -> Rea
 fn one_of_many<'t>(
     mut fields: Fields<'t>,
     names: &mut Names<'t>,
-    place: &Place,
+    base: &BaseDir,
     problems: &mut Problems,
 ) -> Read<Claim> {
     let name = match fields.required("name", problems) {
         Ok(entry) => names.free_name(&entry, problems),
         Err(reported) => Err(reported),
     };
-    let source = source(&mut fields, place, problems);
-    let output = output(&mut fields, place, problems);
+    let source = source(&mut fields, base, problems);
+    let output = output(&mut fields, base, problems);
     fields.finish(problems);
     Ok(Claim { name: name?, source: source?, output: output? })
 }
 
 /// Whether the source exists is not asked here: a spec is right or wrong on every machine.
-fn source(fields: &mut Fields<'_>, place: &Place, problems: &mut Problems) -> Read<Located> {
+fn source(fields: &mut Fields<'_>, base: &BaseDir, problems: &mut Problems) -> Read<Located> {
     let entry = fields.required("source", problems)?;
-    let path = paths::read(&entry, place, problems)?;
+    let path = paths::read(&entry, base, problems)?;
     if path.file_name().is_none() {
         return Err(problems.report(entry.problem("is not a file", "the root folder").help(entry.example())));
     }
-    Ok(Located { spot: Spot::new(&path), span: entry.span })
+    Ok(Located { path: ResolvedPath::new(&path), span: entry.span })
 }
 
-fn output(fields: &mut Fields<'_>, place: &Place, problems: &mut Problems) -> Read<Located> {
+fn output(fields: &mut Fields<'_>, base: &BaseDir, problems: &mut Problems) -> Read<Located> {
     let entry = fields.required("output", problems)?;
-    let path = paths::read(&entry, place, problems)?;
+    let path = paths::read(&entry, base, problems)?;
     let written = Path::new(entry.text(problems)?);
     if written.is_relative() && paths::climbs(written) {
         return Err(climbing(&entry, &path, problems));
     }
-    Ok(Located { spot: Spot::new(&path), span: entry.span })
+    Ok(Located { path: ResolvedPath::new(&path), span: entry.span })
 }
 
 /// A spec that is copied elsewhere must not come to own a folder that it never named.

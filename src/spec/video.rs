@@ -9,11 +9,11 @@ use super::entry::{Choice, Entry};
 use super::fault::OptionCheck;
 use super::fields::Fields;
 use super::keys;
-use super::ladder::{BitDepth, Crf, Encoder, MOST_SIDE, Rung};
+use super::ladder::{BitDepth, Crf, Encoder, MAX_SIDE, Rung};
 use super::names::Names;
 use super::problems::{Diagnostic, Problems, Read, Reported, Span};
 
-const SIDE: RangeInclusive<u32> = 16..=MOST_SIDE;
+const SIDE: RangeInclusive<u32> = 16..=MAX_SIDE;
 
 /// The only thing that `color` can be for now, so that nothing needs to keep it.
 #[derive(Clone, Copy)]
@@ -23,9 +23,9 @@ impl Choice for AsSource {
     const ALL: &'static [(&'static str, Self)] = &[("source", AsSource)];
 }
 
-/// What `[video]` sets for every rung, and a rung for itself. `None`: not said here.
+/// What `[video]` sets for every rung, and a rung for itself. `None`: not set here.
 #[derive(Default)]
-struct Picture<'t> {
+struct VideoSettings<'t> {
     encoders: Option<Vec<Encoder>>,
     /// Options of encoders.
     shared: Vec<Shared<'t>>,
@@ -33,24 +33,24 @@ struct Picture<'t> {
     bit_depth: Option<BitDepth>,
 }
 
-impl<'t> Picture<'t> {
-    fn read(fields: &mut Fields<'t>, problems: &mut Problems) -> Read<Picture<'t>> {
+impl<'t> VideoSettings<'t> {
+    fn read(fields: &mut Fields<'t>, problems: &mut Problems) -> Read<VideoSettings<'t>> {
         let encoders = fields.optional("encoder", |entry| encoder::encoders(&entry, problems));
         let shared = encoder::shared(fields, problems);
         let crf = fields.optional("crf", |entry| crf(&entry, problems));
         let bit_depth = fields.optional("bit_depth", |entry| bit_depth(&entry, problems));
         let color = fields.optional("color", |entry| entry.choice::<AsSource>(problems));
         color?;
-        Ok(Picture { encoders: encoders?, shared: shared?, crf: crf?, bit_depth: bit_depth? })
+        Ok(VideoSettings { encoders: encoders?, shared: shared?, crf: crf?, bit_depth: bit_depth? })
     }
 }
 
-/// What a rung says, before `[video]` is merged into it.
+/// What a rung sets, before `[video]` is merged into it.
 struct Draft<'t> {
     name: String,
     width: Option<u32>,
     height: Option<u32>,
-    picture: Picture<'t>,
+    settings: VideoSettings<'t>,
 }
 
 pub(super) fn read<'t>(
@@ -63,28 +63,28 @@ pub(super) fn read<'t>(
     let tables = encoder::tables(root, check, problems);
     let drafts = drafts(root, names, problems);
     let (video, tables) = (video?, tables?);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let rungs: Vec<Read<Rung>> =
-        drafts?.into_iter().map(|draft| merge(draft, &video, &tables, &mut told, problems)).collect();
+        drafts?.into_iter().map(|draft| merge(draft, &video, &tables, &mut reported, problems)).collect();
     rungs.into_iter().collect()
 }
 
-/// The nearest to the rung that says something is right; the encoder's own table is farthest. `told`
+/// The nearest to the rung that says something is right; the encoder's own table is farthest. `reported`
 /// holds presets that were found wrong for an earlier rung.
 fn merge(
     rung: Draft<'_>,
-    video: &Picture<'_>,
+    video: &VideoSettings<'_>,
     tables: &Tables,
-    told: &mut Vec<(Span, Reported)>,
+    reported: &mut Vec<(Span, Reported)>,
     problems: &mut Problems,
 ) -> Read<Rung> {
-    let own = rung.picture;
+    let own = rung.settings;
     let encoders = own.encoders.or(video.encoders.clone()).unwrap_or_else(|| vec![Encoder::Rav1e]);
     let nearest = catalog::SHARED
         .iter()
         .filter_map(|key| own.shared.iter().chain(&video.shared).find(|one| one.entry.key == key));
     let nearest: Vec<Read<_>> =
-        nearest.map(|shared| encoder::assigned(shared, &encoders, told, problems)).collect();
+        nearest.map(|shared| encoder::assigned(shared, &encoders, reported, problems)).collect();
     let nearest: Vec<Option<_>> = nearest.into_iter().collect::<Read<_>>()?;
     let values: OwnValues = tables.own.clone().into_iter().chain(nearest.into_iter().flatten()).collect();
     let of = |encoder: &EncoderInfo, key: &str| values.get(&(encoder.name, key)).copied();
@@ -104,13 +104,13 @@ fn merge(
 }
 
 /// `[video]`
-fn video<'t>(root: &mut Fields<'t>, problems: &mut Problems) -> Read<Picture<'t>> {
+fn video<'t>(root: &mut Fields<'t>, problems: &mut Problems) -> Read<VideoSettings<'t>> {
     let Some(mut fields) = root.table("video", &keys::VIDEO, problems)? else {
-        return Ok(Picture::default());
+        return Ok(VideoSettings::default());
     };
-    let picture = Picture::read(&mut fields, problems);
+    let settings = VideoSettings::read(&mut fields, problems);
     fields.finish(problems);
-    picture
+    settings
 }
 
 fn drafts<'t>(root: &mut Fields<'t>, names: &mut Names<'t>, problems: &mut Problems) -> Read<Vec<Draft<'t>>> {
@@ -134,7 +134,7 @@ fn draft<'t>(mut fields: Fields<'t>, names: &mut Names<'t>, problems: &mut Probl
     };
     let width = fields.optional("width", |entry| side(&entry, problems));
     let height = fields.optional("height", |entry| side(&entry, problems));
-    let picture = Picture::read(&mut fields, problems);
+    let settings = VideoSettings::read(&mut fields, problems);
     let span = fields.span();
     fields.finish(problems);
     let (width, height) = (width?, height?);
@@ -145,7 +145,7 @@ fn draft<'t>(mut fields: Fields<'t>, names: &mut Names<'t>, problems: &mut Probl
                 .help("add `height = 720`; the width follows from the display aspect ratio"),
         ));
     }
-    Ok(Draft { name: name?, width, height, picture: picture? })
+    Ok(Draft { name: name?, width, height, settings: settings? })
 }
 
 /// A width or a height. Even, because chroma of half the size must come out whole.
