@@ -1,4 +1,4 @@
-//! Finds the word that somebody meant: "did you mean".
+//! Finds the word that was meant: "did you mean".
 //! Small and pure; it does not know what the words stand for, nor prints anything.
 //! A slip is an insertion, a deletion, a replacement or a swap of two neighbours (optimal string alignment).
 
@@ -21,8 +21,8 @@ pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// The candidate that `word` is but for one slip, or for how its parts are joined. For words that
-/// may also be right though nobody here has heard of them.
+/// The candidate that `word` is but for one slip, or for how its parts are joined. For words that may be
+/// right although they are not in the list.
 pub fn one_slip_from<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str> + Clone,

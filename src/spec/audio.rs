@@ -1,5 +1,5 @@
-//! Reads every `[[audio]]`: what listeners get. Which track of the source serves best, and what
-//! becomes of its channels, is decided where the source is known.
+//! Reads every `[[audio]]`. Which track of the source is used, and how its channels are mixed, is decided
+//! where the source is known.
 
 use std::ops::RangeInclusive;
 
@@ -17,7 +17,7 @@ use super::units::{BitsPerSecond, UnitError};
 const BITRATE: RangeInclusive<BitsPerSecond> = BitsPerSecond(6_000)..=BitsPerSecond(510_000);
 const DEFAULT_BITRATE: BitsPerSecond = BitsPerSecond(128_000);
 
-/// Reads all renditions. None at all make a silent ladder.
+/// Reads all renditions. A ladder without any has no audio.
 pub(super) fn read<'t>(
     root: &mut Fields<'t>,
     names: &mut Names<'t>,
@@ -77,7 +77,7 @@ fn bitrate(entry: &Entry<'_>, problems: &mut Problems) -> Read<BitsPerSecond> {
     Ok(rate)
 }
 
-/// A number is bits to some and kilobits to others; the help gives back the one that makes sense.
+/// A bare number may be meant in bits or in kilobits; the hint takes the one that Opus can do.
 fn without_unit(entry: &Entry<'_>, problems: &mut Problems) -> Reported {
     let number: u64 = match entry.value {
         DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().unwrap_or(0),

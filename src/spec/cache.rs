@@ -1,5 +1,4 @@
-//! Reads `[cache]`: where results are kept, and whose count. The caches themselves are elsewhere; here they
-//! are a path, a URL and keys.
+//! Reads `[cache]`: the cache folder, the remote and the trusted keys. The caches themselves are elsewhere.
 
 use std::str::FromStr;
 

@@ -1,5 +1,5 @@
-//! Reads which encoders a rung may use, and what the encoders' own tables set, `[encoder.…]`. Whether
-//! an encoder is on this machine, and knows an option that is FFmpeg's, is found out elsewhere.
+//! Reads which encoders a rung may use, and what the encoders' own tables set, `[encoder.…]`. Whether an
+//! encoder is on this machine, and has an option of FFmpeg's, is found elsewhere.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -136,7 +136,8 @@ fn widest_range(option: &str) -> RangeInclusive<u32> {
 
 /// The value of a shared key for a rung with these encoders: for the one encoder among them that has such
 /// an option. With several it would be a guess, since their scales differ; with none it has no effect, and
-/// the first encoder of the list keeps it. `reported_before` holds values that were found wrong for an earlier rung.
+/// the first encoder of the list keeps it. `reported_before` holds values that were reported for an earlier
+/// rung.
 pub(super) fn assigned(
     shared: &Shared<'_>,
     encoders: &[Encoder],

@@ -1,4 +1,4 @@
-//! One key of the spec with its value: checks the type, and says what is wrong with it in one voice.
+//! One key of the spec with its value: checks the type, and words the errors alike.
 //! It knows TOML values, not what a ladder is.
 
 use std::fmt::Display;
@@ -208,7 +208,7 @@ fn within<T: Into<i128> + Copy>(value: i128, range: &RangeInclusive<T>) -> bool 
     (*range.start()).into() <= value && value <= (*range.end()).into()
 }
 
-/// What a value is, in the words of a person.
+/// The type of a value, as messages name it.
 pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
@@ -225,7 +225,7 @@ pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
 mod tests {
     use crate::spec::testing::{SPEC, has, invalid};
 
-    /// Asserts what is said when these lines are added to a rung.
+    /// Asserts the error when these lines are added to a rung.
     fn refused(lines: &str, parts: &[&str]) {
         has(&invalid(&format!("{SPEC}{lines}\n")), parts);
     }

@@ -1,6 +1,5 @@
-//! Reads the tables of FFmpeg's encoders, `[encoder.libaom-av1]` and the like: their keys are the
-//! encoder's own options. Which options an encoder knows only FFmpeg can tell; here only those are
-//! refused that are rivet's to set.
+//! Reads the tables of FFmpeg's encoders, `[encoder.libaom-av1]` and the like: their keys are the encoder's
+//! own options. Only FFmpeg knows which options an encoder has; here those are refused that rivet sets.
 
 use toml::de::DeValue;
 
@@ -13,7 +12,7 @@ use super::problems::{Diagnostic, Problems, Read, Reported, quoted};
 
 /// What FFmpeg's names of AV1 encoders begin with.
 const PREFIXES: [&str; 2] = ["lib", "av1_"];
-/// What all of them hold, and no name of an encoder of anything else.
+/// What all of them contain, and no name of another codec's encoder does.
 const HELD: &str = "av1";
 /// Bytes of the longest name of an encoder or an option.
 const MAX_NAME: usize = 64;

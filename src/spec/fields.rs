@@ -1,5 +1,5 @@
-//! Takes keys out of a TOML table one by one and remembers what was asked for, so that what is
-//! left over is an unknown key. It knows TOML tables, not what a ladder is.
+//! Takes keys out of a TOML table one by one and remembers which were read; the rest are unknown keys. It
+//! knows TOML tables, not what a ladder is.
 
 use toml::de::{DeTable, DeValue};
 
@@ -125,7 +125,7 @@ impl<'t> Fields<'t> {
         }
     }
 
-    /// Reports every key that nobody asked for.
+    /// Reports every key that was not read.
     pub(super) fn finish(self, problems: &mut Problems) {
         debug_assert!(
             self.table.all().all(|key| self.asked.contains(&key.name)),
@@ -183,7 +183,7 @@ impl<'t> Fields<'t> {
 mod tests {
     use crate::spec::testing::{SPEC, has, invalid};
 
-    /// Asserts what is said when these lines are added to a rung.
+    /// Asserts the error when these lines are added to a rung.
     fn refused(lines: &str, parts: &[&str]) {
         has(&invalid(&format!("{SPEC}{lines}\n")), parts);
     }

@@ -1,4 +1,4 @@
-//! What hints say is tried: a spec with a mistake is changed as the hint tells, and read again.
+//! Tests of the hints in errors: a spec with a mistake is changed as its hint says, and read again.
 
 use super::testing::{HEAD, SPEC, TAIL, has, ladder, read};
 
@@ -14,8 +14,8 @@ pub(super) fn with_line(table: &str, line: &str) -> String {
     }
 }
 
-/// The text after the first thing to do that is told of its first mistake. `None` where nothing is told that
-/// could be done without thinking.
+/// The text changed as the first hint of its first error says. `None` where no hint can be followed
+/// mechanically.
 fn followed(text: &str) -> Option<String> {
     let errors = read(text).expect_err(text);
     let problem = errors.first();
@@ -31,16 +31,18 @@ fn followed(text: &str) -> Option<String> {
             return Some(replaced(start, end, ""));
         }
         let example = help.split_once("for example: `").map(|(_, rest)| rest);
-        let told = example.or(help.split_once('`').map(|(_, rest)| rest))?.split('`').next()?;
-        let is_line = told.contains(" = ") || told.starts_with('[');
+        let written = example.or(help.split_once('`').map(|(_, rest)| rest))?.split('`').next()?;
+        let is_line = written.contains(" = ") || written.starts_with('[');
         if example.is_some() || is_line && help.starts_with("write ") {
-            return Some(replaced(start, end, told));
+            return Some(replaced(start, end, written));
         }
         match help.split('`').next()? {
-            "did you mean " | "write " => Some(replaced(span.start, span.end, told)),
-            "add " => Some(replaced(end, end, &format!("\n{told}"))),
-            "it belongs in " => Some(format!("{}\n{told}\n{}", replaced(start, end, ""), &text[start..end])),
-            "it is a table at the top level: " => Some(replaced(start, end, told)),
+            "did you mean " | "write " => Some(replaced(span.start, span.end, written)),
+            "add " => Some(replaced(end, end, &format!("\n{written}"))),
+            "it belongs in " => {
+                Some(format!("{}\n{written}\n{}", replaced(start, end, ""), &text[start..end]))
+            }
+            "it is a table at the top level: " => Some(replaced(start, end, written)),
             _ => None,
         }
     })
@@ -50,9 +52,9 @@ fn followed(text: &str) -> Option<String> {
 #[track_caller]
 pub(super) fn is_helped(text: &str) {
     let errors = read(text).expect_err(text);
-    let fixed = followed(text).unwrap_or_else(|| panic!("nothing to do is told:\n{errors}"));
+    let fixed = followed(text).unwrap_or_else(|| panic!("no hint that can be followed:\n{errors}"));
     if let Err(more) = read(&fixed) {
-        panic!("{errors}\nwas followed by\n{more}\nin\n{fixed}");
+        panic!("{errors}\nafter its hint:\n{more}\nin\n{fixed}");
     }
 }
 

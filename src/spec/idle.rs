@@ -1,6 +1,5 @@
-//! Tells of keys that change nothing where they stand, as no encoder that they come to has them. A person
-//! may leave them there while changing encoders, so they are no mistakes; the encoders' own tables, which
-//! wait for whoever names those encoders, are not even told of.
+//! Warns of keys without effect: options that no encoder of their rungs has. They are no errors, since they
+//! may stay in a spec while encoders are tried. Tables of encoders that no rung uses are not warned of.
 
 use toml::de::{DeTable, DeValue};
 
@@ -9,7 +8,7 @@ use super::errors::SpecErrors;
 use super::ladder::{Ladder, Rung};
 use super::problems::{Diagnostic, Problems};
 
-/// What the spec says to no effect, each in its place, to be shown as warnings.
+/// The keys without effect, each in its place, as warnings.
 pub fn idle_keys(ladder: &Ladder) -> Option<SpecErrors> {
     let mut problems = Problems::default();
     let tree = DeTable::parse(&ladder.text).ok()?;
@@ -27,7 +26,7 @@ pub fn idle_keys(ladder: &Ladder) -> Option<SpecErrors> {
     (!problems.is_empty()).then(|| problems.into_errors(&ladder.named, &ladder.text))
 }
 
-/// Looks at a table that these rungs follow. `which` is said of encoders that none of them names.
+/// Checks a table against the rungs that it applies to. `which` describes encoders that none of them uses.
 fn look(table: &DeTable<'_>, (header, which): (&str, &str), rungs: &[Rung], problems: &mut Problems) {
     for key in catalog::SHARED.iter().map(|key| key.name) {
         let Some((written, _)) = table.get_key_value(key) else { continue };

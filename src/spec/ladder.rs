@@ -25,14 +25,14 @@ pub struct Ladder {
     pub path: PathBuf,
     /// The same as messages name it: as the caller did.
     pub named: PathBuf,
-    /// The spec's own words.
+    /// The spec's text.
     pub text: String,
     /// At least one.
     pub titles: Vec<Title>,
     pub segments: SegmentPolicy,
     /// At least one. No two share a name, nor do a rung and an audio rendition.
     pub rungs: Vec<Rung>,
-    /// Empty for a silent ladder.
+    /// Empty for a ladder without audio.
     pub audio: Vec<AudioRendition>,
     pub package: Package,
     pub cache: CacheSpec,
@@ -181,7 +181,7 @@ pub struct AudioRendition {
     pub bitrate: BitsPerSecond,
     /// 1 or 2. `None`: stereo, except that mono stays mono.
     pub channels: Option<u8>,
-    /// A well-formed BCP 47 tag, as it was written. `None`: what the source says.
+    /// A well-formed BCP 47 tag, as it was written. `None`: the source's.
     pub language: Option<String>,
     /// Which of the source's audio tracks, counted from 0. `None`: the best.
     pub track: Option<u32>,
@@ -204,7 +204,7 @@ pub enum PackageFormat {
     Hls,
 }
 
-/// Where results are kept.
+/// Where cache entries and blobs are kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CacheSpec {
     /// Absolute, lexically normalised. `None`: the user's cache folder.

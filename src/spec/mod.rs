@@ -1,6 +1,6 @@
-//! Reads `ladder.toml` into a [`Ladder`]: plain types, every default filled in, every rule checked.
-//! The one door through which a person's words enter rivet; what comes out needs no second look.
-//! It reads the spec and looks at paths (never at their contents), and it never prints.
+//! Reads `ladder.toml` into a [`Ladder`]: plain types, every default filled in, every rule checked. A
+//! [`Ladder`] needs no further checks. It reads the spec and looks at paths (never at their contents), and
+//! it never prints.
 //!
 //! ```text
 //! text --toml--> spanned tree --walk (fields, entry)--> values --rules--> Ladder
@@ -8,11 +8,12 @@
 //!                                              all of them, underlined in the text: SpecErrors
 //! ```
 //!
-//! One file reads one table: `title`, `segments`, `video` (with the rungs), `encoder` (with `ffmpeg`
-//! for the tables of FFmpeg's encoders), `audio`, `package`, `cache`. What they share: `keys` says which
-//! keys there are, `catalog` which encoders and options, `fields` takes them from a table and `entry` checks their types, `problems` collects
-//! what is wrong, `reserved` what has a meaning later, `names` and `outputs` hold the rules that span tables. `fault` is for what others find
-//! wrong, `idle` tells of what is right and changes nothing.
+//! One file reads one table: `title`, `segments`, `video` (with the rungs), `encoder` (with `ffmpeg` for
+//! the tables of FFmpeg's encoders), `audio`, `package`, `cache`. What they share: `keys` says which keys
+//! there are, `catalog` which encoders and options, `fields` takes them from a table and `entry` checks
+//! their types, `problems` collects what is wrong, `reserved` what has a meaning later, `names` and
+//! `outputs` hold the rules that span tables. `fault` shows mistakes that are found later, `idle` warns of
+//! keys without effect.
 
 mod audio;
 mod cache;
@@ -78,7 +79,7 @@ pub enum LoadError {
     Io {
         /// The spec, as it was given.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The file was read, and is wrong.
@@ -86,13 +87,13 @@ pub enum LoadError {
     Invalid(#[from] SpecErrors),
 }
 
-/// Reads and checks the spec at `path`, but for what only others can tell of encoders' options.
+/// Reads and checks the spec at `path`, except for options of FFmpeg's encoders.
 pub fn load(path: &Path) -> Result<Ladder, LoadError> {
     load_with(path, &|_, _| Vec::new())
 }
 
-/// Reads and checks the spec at `path`. `check` tells of options that an encoder does not take, so that these
-/// are shown with all other mistakes.
+/// Reads and checks the spec at `path`. `check` finds options that an encoder does not
+/// take; they are shown with all other mistakes.
 pub fn load_with(path: &Path, check: OptionCheck<'_>) -> Result<Ladder, LoadError> {
     let bytes = read(path).map_err(|source| LoadError::Io { path: path.to_owned(), source })?;
     let text = match String::from_utf8(bytes) {

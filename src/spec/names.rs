@@ -42,7 +42,8 @@ impl<'t> Names<'t> {
                 entry
                     .problem("is not a valid folder name", fault)
                     .help(
-                        "use letters a-z and A-Z, digits, `-`, `_` and `.`, the first a letter or a digit, the last not `.`",
+                        "use letters a-z and A-Z, digits, `-`, `_` and `.`; start with a letter or digit, \
+                         and do not end with `.`",
                     )
                     .help(entry.example()),
             ));
@@ -51,7 +52,7 @@ impl<'t> Names<'t> {
         Ok(name.to_owned())
     }
 
-    /// Reads a name that is only for people.
+    /// Reads a name that is only shown.
     pub(super) fn free_name(&mut self, entry: &Entry<'t>, problems: &mut Problems) -> Read<String> {
         let name = entry.text(problems)?;
         let fault = if name.trim().is_empty() {
@@ -67,8 +68,8 @@ impl<'t> Names<'t> {
         Err(problems.report(entry.problem("is not a valid name", fault).help(entry.example())))
     }
 
-    /// Reports every name that has been given before, in the order of the file. Case does not
-    /// tell names apart: on some file systems it does not tell folders apart.
+    /// Reports every name that has been given before, in the order of the file. Names that differ only in
+    /// case are equal, as folders are on some file systems.
     pub(super) fn finish(mut self, problems: &mut Problems) {
         self.given.sort_by_key(|(_, span)| span.start);
         let mut first: HashMap<String, Span> = HashMap::new();

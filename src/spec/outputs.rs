@@ -1,6 +1,5 @@
-//! What an output folder must not be. Publishing takes no folder that others filled, and removes from its
-//! own what is no longer part of the stream. So no output may hold, or lie in, anything that a build reads
-//! or that is somebody's.
+//! Rules for output folders. Publishing removes old files from its folder, so an output may not contain, or
+//! be inside, anything that a build reads or that belongs to the user.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,14 +8,14 @@ use super::ladder::Title;
 use super::paths::{self, BaseDir, ResolvedPath, VIEWS};
 use super::problems::{Diagnostic, Problems, Span, quoted};
 
-/// A path of the spec, and where the spec says it.
+/// A path and its place in the spec.
 #[derive(Debug)]
 pub(super) struct Located {
     pub(super) path: ResolvedPath,
     pub(super) span: Span,
 }
 
-/// A title that is right by itself, and what it lays claim to.
+/// A title that is valid by itself, with the paths that it uses.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) name: String,
@@ -30,7 +29,7 @@ impl Claim {
     }
 }
 
-/// Holds every output against all sources, all other outputs, the spec, the cache and the home
+/// Checks every output against all sources, all other outputs, the spec, the cache and the home
 /// folder. Reports at most one problem for each output.
 pub(super) fn check(claims: &[&Claim], cache: Option<&Located>, base: &BaseDir, problems: &mut Problems) {
     let spec = ResolvedPath::new(&base.spec);
@@ -109,7 +108,7 @@ fn meets(output: &Located, other: &Located, what: &str, short: &str) -> Option<D
     )
 }
 
-/// Where links lead, for they are what a look at the spec does not show.
+/// Shows where symbolic links lead.
 fn label(what: &str, located: &Located) -> String {
     match located.path.real == located.path.written {
         true => what.to_owned(),
@@ -121,7 +120,7 @@ fn shown(path: &Path) -> String {
     quoted(&path.display().to_string())
 }
 
-/// For an output, a source that it is, holds or lies in.
+/// For an output, a source that it is, contains or is inside.
 fn sources_met(claims: &[&Claim]) -> HashMap<usize, usize> {
     let mut met = HashMap::new();
     for view in VIEWS {
@@ -139,7 +138,7 @@ fn sources_met(claims: &[&Claim]) -> HashMap<usize, usize> {
     met
 }
 
-/// For an output, an earlier one that it is, holds or lies in.
+/// For an output, an earlier one that it is, contains or is inside.
 fn outputs_met(claims: &[&Claim]) -> HashMap<usize, usize> {
     let mut met = HashMap::new();
     for view in VIEWS {

@@ -1,4 +1,4 @@
-//! Paths of the spec: where relative ones start, how they are made plain, which ones meet.
+//! Paths of the spec: where relative ones start, how they are normalised, which ones overlap.
 //! It looks at names, folders and symbolic links; it opens no file and changes nothing.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use super::problems::{Problems, Read, quoted};
 /// No file system takes longer paths (`PATH_MAX` of Linux). It also bounds what checking one costs.
 const MAX_PATH: usize = 4096;
 
-/// Where a spec stands, and with it all that its paths can run into.
+/// Where relative paths start, and what no output may contain.
 #[derive(Debug)]
 pub(super) struct BaseDir {
     /// The spec: absolute, normalised. It need not exist.
@@ -33,7 +33,7 @@ impl BaseDir {
     }
 }
 
-/// A path twice: as it is written, and where the file system has it.
+/// A path as written, and with symbolic links resolved.
 #[derive(Debug)]
 pub(super) struct ResolvedPath {
     pub(super) written: PathBuf,
@@ -192,7 +192,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_spot_follows_links_as_far_as_there_is_something() {
+    fn links_are_resolved_as_far_as_the_path_exists() {
         let folder = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(folder.path()).unwrap();
         fs::create_dir(root.join("media")).unwrap();

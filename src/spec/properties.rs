@@ -65,7 +65,7 @@ remote = "s3://bucket/prefix?region=eu-central-1"
 trusted-keys = ["rivet-ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"]
 "#;
 
-/// What mutations insert: the fragments that specs are made of, and what does not belong there.
+/// What mutations insert: fragments of specs, and what does not belong there.
 const FRAGMENTS: &[&str] = &[
     "[[",
     "]]",
@@ -164,7 +164,7 @@ fn edited(text: &str, edits: &[(prop::sample::Index, Edit)]) -> String {
     chars.into_iter().collect()
 }
 
-/// Reads and, if there is something to say, says it; then holds the result to its promises.
+/// Reads a text, and renders its errors or checks what the types of the ladder promise.
 fn reads(text: &str) -> Result<(), TestCaseError> {
     match read(text) {
         Ok(ladder) => keeps_its_promises(&ladder),

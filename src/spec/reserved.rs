@@ -1,5 +1,5 @@
-//! Keys and values that have a meaning in a later version. They are told from mistakes, so that nobody is
-//! sent to look for a spelling that works. One list; what is in it is in docs/spec.md, too.
+//! Keys and values that have a meaning in a later version. They get an error of their own, so that nobody
+//! looks for a spelling that works. docs/spec.md lists them, too.
 
 use super::entry::Entry;
 use super::keys::Table;
@@ -37,7 +37,7 @@ pub(super) const KEYS: &[Keys] = &[
     Keys {
         tables: &[""],
         names: &["frame"],
-        hint: "remove it; frames are scaled and not processed otherwise, so deinterlace, crop and filter the source first",
+        hint: "remove it; frames are scaled only, so deinterlace, crop or filter the source beforehand",
     },
     Keys { tables: &[""], names: &["subtitles"], hint: "remove it; the stream has video and audio only" },
     Keys {
@@ -114,7 +114,7 @@ pub(super) const VALUES: &[Values] = &[
     },
 ];
 
-/// What is told of a key, or a table, that is reserved where it stands.
+/// The error for a key or a table, if it is reserved where it stands.
 pub(super) fn key(table: &Table, name: &str, span: Span) -> Option<Diagnostic> {
     let found = KEYS.iter().find(|keys| keys.tables.contains(&table.header) && keys.names.contains(&name))?;
     let what = match table.header {
@@ -124,14 +124,14 @@ pub(super) fn key(table: &Table, name: &str, span: Span) -> Option<Diagnostic> {
     Some(reserved(what, span, found.hint))
 }
 
-/// What is told of a value that is reserved for its key.
+/// The error for a value, if it is reserved for its key.
 pub(super) fn value(entry: &Entry<'_>, value: &str) -> Option<Diagnostic> {
-    let is_reserved = |one: &&Values| {
+    let matches = |one: &&Values| {
         one.tables.contains(&entry.table.header)
             && one.key == entry.key.name
             && (one.values.is_empty() || one.values.contains(&value))
     };
-    let found = VALUES.iter().find(is_reserved)?;
+    let found = VALUES.iter().find(matches)?;
     Some(reserved(format!("{} for {}", quoted(value), entry.name()), entry.span.clone(), found.hint))
 }
 
@@ -148,8 +148,8 @@ mod tests {
     use crate::spec::keys;
     use crate::spec::testing::{has, invalid};
 
-    /// Asserts that the line is told to be reserved and nothing else, and that the hint works.
-    fn is_told(table: &str, line: &str, headline: &str) {
+    /// Asserts that the only error is that the line is reserved, and that its hint works.
+    fn is_reserved(table: &str, line: &str, headline: &str) {
         let spec = with_line(table, line);
         let text = invalid(&spec);
         has(
@@ -168,10 +168,14 @@ mod tests {
             {
                 match table {
                     "" => {
-                        is_told("", &format!("[{name}]"), &format!("table `{name}`"));
-                        is_told("", &format!("[[{name}]]"), &format!("table `{name}`"));
+                        is_reserved("", &format!("[{name}]"), &format!("table `{name}`"));
+                        is_reserved("", &format!("[[{name}]]"), &format!("table `{name}`"));
                     }
-                    _ => is_told(table, &format!("{name} = {{ x = 1 }}"), &format!("`{name}` in `{table}`")),
+                    _ => is_reserved(
+                        table,
+                        &format!("{name} = {{ x = 1 }}"),
+                        &format!("`{name}` in `{table}`"),
+                    ),
                 }
                 let known = keys::tables().find(|known| known.header == table);
                 assert!(known.is_none_or(|known| known.key(name).is_none()), "`{name}` in `{table}` works");
@@ -191,7 +195,7 @@ mod tests {
                     "formats" => format!("{key} = ['{value}']"),
                     _ => format!("{key} = '{value}'"),
                 };
-                is_told(table, &line, &format!("`{value}` for `{key}` in `{table}`"));
+                is_reserved(table, &line, &format!("`{value}` for `{key}` in `{table}`"));
             }
         }
     }

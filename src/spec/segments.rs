@@ -1,4 +1,4 @@
-//! Reads `[segments]`: how long chunks shall be. Only the wish; the cutting itself is elsewhere.
+//! Reads `[segments]`: how long chunks shall be. The cutting itself is elsewhere.
 
 use std::ops::RangeInclusive;
 
@@ -15,8 +15,8 @@ use super::units::{Millis, UnitError};
 const TARGET: RangeInclusive<Millis> = Millis(200)..=Millis(60_000);
 const DEFAULT_TARGET: Millis = Millis(2_000);
 
-/// Shorter chunks leave an encoder nothing to predict from; longer ones make re-encodes after an edit large and a
-/// player slow to start.
+/// Shorter chunks leave an encoder nothing to predict from; longer ones make re-encodes after an edit large
+/// and a player slow to start.
 const BOUNDS: RangeInclusive<Millis> = Millis(100)..=Millis(120_000);
 
 /// A segment of a quarter of a second and less is passed over by hls.js when it changes the rung just
@@ -24,7 +24,7 @@ const BOUNDS: RangeInclusive<Millis> = Millis(100)..=Millis(120_000);
 const PLAYABLE: Millis = Millis(300);
 
 /// A length and its place in the spec.
-struct SpannedLength {
+struct Length {
     length: Millis,
     span: Span,
 }
@@ -80,12 +80,7 @@ fn only_with_content(entry: &Entry<'_>) -> Diagnostic {
         .help("remove it: with `fixed` every chunk is as long as `target`")
 }
 
-fn crossed(
-    problem: Diagnostic,
-    bound: &SpannedLength,
-    target: Option<&SpannedLength>,
-    problems: &mut Problems,
-) {
+fn crossed(problem: Diagnostic, bound: &Length, target: Option<&Length>, problems: &mut Problems) {
     let problem = problem.at(bound.span.clone(), bound.length.to_string());
     let problem = match target {
         Some(target) => problem.and(target.span.clone(), format!("`target` is {}", target.length)),
@@ -95,11 +90,7 @@ fn crossed(
 }
 
 /// Reads a duration.
-fn duration(
-    entry: &Entry<'_>,
-    range: RangeInclusive<Millis>,
-    problems: &mut Problems,
-) -> Read<SpannedLength> {
+fn duration(entry: &Entry<'_>, range: RangeInclusive<Millis>, problems: &mut Problems) -> Read<Length> {
     let text = match entry.value {
         DeValue::String(text) => text,
         _ => return Err(without_unit(entry, problems)),
@@ -121,10 +112,10 @@ fn duration(
         let headline = format!("must be from {} to {}", range.start(), range.end());
         return Err(problems.report(entry.problem(&headline, label).help(entry.example())));
     }
-    Ok(SpannedLength { length, span: entry.span.clone() })
+    Ok(Length { length, span: entry.span.clone() })
 }
 
-/// A number is what people write first; the help gives back theirs with a unit.
+/// A bare number: the hint is the same number with a unit.
 fn without_unit(entry: &Entry<'_>, problems: &mut Problems) -> Reported {
     let number = match entry.value {
         DeValue::Integer(number) if number.radix() == 10 => number.as_str(),

@@ -22,7 +22,7 @@ pub(super) const HEAD: &str = "[title]\nsource = 'bunny.mp4'\noutput = 'dist/bun
 /// [`SPEC`] without its title.
 pub(super) const TAIL: &str = "[[rung]]\nname = '720p'\nheight = 720\n";
 
-/// Reads a spec that stands in `folder`, for somebody at home in `/home/me`.
+/// Reads a spec in `folder`; the home folder is `/home/me`.
 pub(super) fn read_at(text: &str, folder: &Path) -> Result<Ladder, SpecErrors> {
     let base = BaseDir {
         spec: folder.join("ladder.toml"),
@@ -45,7 +45,7 @@ pub(super) fn ladder(text: &str) -> Ladder {
     read(text).unwrap_or_else(|errors| panic!("{errors}\nin\n{text}"))
 }
 
-/// What is said about a spec that is wrong.
+/// The errors of an invalid spec.
 pub(super) fn invalid(text: &str) -> String {
     match read(text) {
         Ok(ladder) => panic!("valid: {ladder:?}\nin\n{text}"),

@@ -1,5 +1,5 @@
 //! Reads `[title]`, or every `[[title]]`: what is made, from what, and where it goes.
-//! Each title by itself; how titles and their folders may lie to each other is in `outputs`.
+//! Each title by itself; rules between titles are in `outputs`.
 
 use std::path::Path;
 
@@ -13,8 +13,7 @@ use super::outputs::{Claim, Located};
 use super::paths::{self, BaseDir, ResolvedPath};
 use super::problems::{Diagnostic, Problems, Read, Reported, quoted};
 
-/// Reads all titles. Those that are wrong by themselves do not hide the others, which can still
-/// be held against each other.
+/// Reads all titles. The valid ones are checked against each other even if one is invalid.
 pub(super) fn read(root: &mut Fields<'_>, base: &BaseDir, problems: &mut Problems) -> Read<Vec<Read<Claim>>> {
     let entry = root.entry("title");
     let tables = match &entry {

@@ -69,8 +69,8 @@ pub(super) fn read<'t>(
     rungs.into_iter().collect()
 }
 
-/// The nearest to the rung that says something is right; the encoder's own table is farthest. `reported`
-/// holds presets that were found wrong for an earlier rung.
+/// The setting nearest to the rung wins: its own, then `[video]`, then the encoder's table. `reported` holds
+/// values that were reported for an earlier rung.
 fn merge(
     rung: Draft<'_>,
     video: &VideoSettings<'_>,
