@@ -267,6 +267,12 @@ mod tests {
     }
 
     #[test]
+    fn own_encoders_are_those_of_the_catalog() {
+        let names: Vec<&str> = Encoder::OWN.iter().map(Encoder::name).collect();
+        assert_eq!(names, catalog::OWN.map(|encoder| encoder.name));
+    }
+
+    #[test]
     fn choices_are_shown_as_the_spec_spells_them() {
         assert_eq!(Encoder::Rav1e.to_string(), "rav1e");
         assert_eq!(Encoder::Ffmpeg("av1_qsv".to_owned()).to_string(), "av1_qsv");
