@@ -347,10 +347,12 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), count, "a name stands for one encoder");
         for option in OWN.iter().filter_map(|encoder| encoder.own.as_ref()).flat_map(|own| own.options) {
-            assert!(option.default.is_none_or(|default| option.range.contains(&default)), "{option:?}");
+            let Some(default) = option.default else { continue };
+            assert!(option.range.contains(&default), "{option:?}");
+            assert_eq!(option.key.example, format!("{} = {default}", option.key.name));
         }
         for key in SHARED {
-            assert!(owners(key.name).next().is_some(), "no encoder has `{}`", key.name);
+            assert!(owners(key.name).any(|(_, option)| option.key == *key), "{key:?}");
         }
         let defaults = (Rav1eOptions::default(), SvtAv1Options::default(), NvencOptions::default());
         assert_eq!(defaults.0, Rav1eOptions { speed: 9, tiles: None });
