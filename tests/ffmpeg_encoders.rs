@@ -143,7 +143,7 @@ fn options_that_the_encoder_does_not_take_are_shown_in_their_place() {
     );
     let build = project.try_build(&[]);
     said(&build, &["`g` in `[encoder.libaom-av1]` is set by rivet", "did you mean `cpu-used`?"]);
-    said(&build, &["`dash` is not available", "unknown table `rav1d`"]);
+    said(&build, &["`dash` for `formats` in `[package]` is reserved", "unknown table `rav1d`"]);
 }
 
 #[test]

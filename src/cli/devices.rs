@@ -15,11 +15,12 @@ use super::{Exit, complain, print};
 ///
 /// Decoding on NVIDIA's GPUs (NVDEC) has been run on an H100. Encoding on them (nvenc) has not been run on
 /// hardware yet, only against a driver made for rivet's tests, which holds it to the rules of NVIDIA's.
-/// FFmpeg's encoders for hardware (av1_qsv for Intel, av1_vaapi for Intel and AMD, av1_amf for AMD) are
+/// FFmpeg's encoders for hardware are
 /// listed where the installed FFmpeg has them, each tried on a small picture; rivet's use of them
 /// follows FFmpeg's documentation and tables and has not been run on such hardware yet, either. What any of
 /// them makes is held against the ladder, so what does not fit is an error, never a broken stream.
 #[derive(Args)]
+#[command(after_long_help = rivet::spec::catalog::listing())]
 pub struct DevicesArgs {}
 
 pub fn run(_: &DevicesArgs) -> Exit {

@@ -54,8 +54,8 @@ fn try_run(args: &InitArgs) -> Result<(), Exit> {
         output: &format!("dist/{stem}"),
         width,
         height,
-        sound: !audio.is_empty(),
-        svt_av1_from: (!found.executors.is_empty()).then(|| executors::smallest_side(Encoder::SvtAv1.name())),
+        audio: !audio.is_empty(),
+        has_svt_av1: !found.executors.is_empty(),
     });
     if args.output == Path::new("-") {
         print(text.trim_end());

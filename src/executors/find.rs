@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Executor, Failure, Ffmpeg, NVENC, OWN, OptionFault, RAV1E, Rav1e, SVT_AV1, ffmpeg, svt_av1};
+use crate::spec::catalog::is_own;
+
+use super::{Executor, Failure, Ffmpeg, NVENC, OptionFault, RAV1E, Rav1e, SVT_AV1, ffmpeg, svt_av1};
 
 /// Which encoders are looked for, by the names that the spec has for them.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +67,7 @@ pub fn found_here(slots: usize, wanted: Wanted<'_>) -> Result<Found, Failure> {
     }
     let of_ffmpeg: Vec<&str> = match wanted {
         Wanted::All => ffmpeg::known(),
-        Wanted::Named(names) => names.iter().copied().filter(|name| !OWN.contains(name)).collect(),
+        Wanted::Named(names) => names.iter().copied().filter(|name| !is_own(name)).collect(),
     };
     for name in of_ffmpeg {
         found.take(name, ffmpeg::named(name, slots));
@@ -115,18 +117,12 @@ pub fn open(name: &str) -> Result<Arc<dyn Executor>, Failure> {
     found.executors.into_iter().find(|executor| executor.name() == name).ok_or_else(missing)
 }
 
-/// How wide and how high an encoder's pictures are at least, in samples, as far as that is known without
-/// asking a device.
-pub fn smallest_side(encoder: &str) -> u32 {
-    if encoder == SVT_AV1 { svt_av1::SMALLEST_SIDE } else { 1 }
-}
-
 /// Whether an encoder of this name opens a device, and so a driver, when it is looked for.
 pub fn is_on_device(encoder: &str) -> bool {
-    encoder == NVENC || (!OWN.contains(&encoder) && ffmpeg::is_hardware(encoder))
+    encoder == NVENC || (!is_own(encoder) && ffmpeg::is_hardware(encoder))
 }
 
 /// What is wrong with options of an encoder's own, as far as it can be told without encoding.
 pub fn check_options(encoder: &str, options: &BTreeMap<String, String>) -> Vec<OptionFault> {
-    if OWN.contains(&encoder) { Vec::new() } else { ffmpeg::faults_of(encoder, options) }
+    if is_own(encoder) { Vec::new() } else { ffmpeg::faults_of(encoder, options) }
 }

@@ -21,19 +21,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::media::{Frame, HdrMetadata, PictureFormat};
+use crate::spec::catalog;
 
 pub use contract::{Contract, ContractError};
 pub use ffmpeg::Ffmpeg;
-pub use find::{Found, Unusable, Wanted, check_options, found_here, is_on_device, open, smallest_side};
+pub use find::{Found, Unusable, Wanted, check_options, found_here, is_on_device, open};
 #[cfg(feature = "nvidia")]
 pub use nvenc::{GpuEncoder, Nvenc, find_nvenc};
 pub use rav1e::Rav1e;
 
-const RAV1E: &str = "rav1e";
-const SVT_AV1: &str = "svt-av1";
-const NVENC: &str = "nvenc";
-/// Encoders that rivet has names of its own for; all others go by FFmpeg's.
-const OWN: [&str; 3] = [RAV1E, SVT_AV1, NVENC];
+const RAV1E: &str = catalog::RAV1E.name;
+const SVT_AV1: &str = catalog::SVT_AV1.name;
+const NVENC: &str = catalog::NVENC.name;
 
 /// The pictures of a chunk, as decoded. They need not all be in memory at once.
 pub trait Pictures: Sync {

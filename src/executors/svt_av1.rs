@@ -7,12 +7,7 @@ use super::SVT_AV1;
 use super::ffi::library_version;
 use super::ffmpeg::{Capabilities, Ffmpeg};
 use crate::media;
-
-/// FFmpeg's name for it.
-const CODEC: &str = "libsvtav1";
-
-/// Its pictures are at least as wide and as high.
-pub const SMALLEST_SIDE: u32 = 64;
+use crate::spec::catalog;
 
 /// It has options of its own for what others are told by FFmpeg's: no key frame but the first, no
 /// search for scenes, and one thread, as chunks run side by side.
@@ -21,7 +16,7 @@ const PARAMETERS: (&str, &str) = ("svtav1-params", "keyint=-1:scd=0:lp=1");
 /// `None` where the installed FFmpeg has no SVT-AV1. `slots` never changes the bytes.
 pub fn find(slots: usize) -> Option<Ffmpeg> {
     media::init();
-    let codec = codec::encoder::find_by_name(CODEC)?;
+    let codec = codec::encoder::find_by_name(catalog::SVT_AV1.ffmpeg_name?)?;
     // Its own version where it tells it; the wrapper's version counts, too.
     let version =
         library_version(b"svt_av1_get_version\0").unwrap_or_else(|| "of unknown version".to_owned());

@@ -1,5 +1,5 @@
-//! Reads every `[[audio]]`: what listeners get. Which track of the source serves best, and what
-//! becomes of its channels, is decided where the source is known.
+//! Reads every `[[audio]]`. Which track of the source is used, and how its channels are mixed, is decided
+//! where the source is known.
 
 use std::ops::RangeInclusive;
 
@@ -10,14 +10,14 @@ use super::fields::Fields;
 use super::keys;
 use super::ladder::{AudioCodec, AudioRendition};
 use super::names::Names;
-use super::problems::{Problems, Read, Reported, quoted};
+use super::problems::{Problems, Read, Reported};
 use super::units::{BitsPerSecond, UnitError};
 
 /// What Opus can do (RFC 6716 2.1.1).
 const BITRATE: RangeInclusive<BitsPerSecond> = BitsPerSecond(6_000)..=BitsPerSecond(510_000);
 const DEFAULT_BITRATE: BitsPerSecond = BitsPerSecond(128_000);
 
-/// Reads all renditions. None at all make a silent ladder.
+/// Reads all renditions. A ladder without any has no audio.
 pub(super) fn read<'t>(
     root: &mut Fields<'t>,
     names: &mut Names<'t>,
@@ -68,8 +68,8 @@ fn bitrate(entry: &Entry<'_>, problems: &mut Problems) -> Read<BitsPerSecond> {
     };
     if !BITRATE.contains(&rate) {
         let label = match rate < *BITRATE.start() {
-            true => format!("{rate} bit/s is too little"),
-            false => format!("{rate} bit/s is too much"),
+            true => format!("{rate} bit/s is too low"),
+            false => format!("{rate} bit/s is too high"),
         };
         let headline = format!("must be from {} to {}", BITRATE.start(), BITRATE.end());
         return Err(problems.report(entry.problem(&headline, label).help(entry.example())));
@@ -77,7 +77,7 @@ fn bitrate(entry: &Entry<'_>, problems: &mut Problems) -> Read<BitsPerSecond> {
     Ok(rate)
 }
 
-/// A number is bits to some and kilobits to others; the help gives back the one that makes sense.
+/// A bare number may be meant in bits or in kilobits; the hint takes the one that Opus can do.
 fn without_unit(entry: &Entry<'_>, problems: &mut Problems) -> Reported {
     let number: u64 = match entry.value {
         DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().unwrap_or(0),
@@ -92,15 +92,14 @@ fn without_unit(entry: &Entry<'_>, problems: &mut Problems) -> Reported {
         Some(rate) => format!("write `bitrate = \"{rate}\"`"),
         None => entry.example(),
     };
-    problems
-        .report(entry.problem("must be a bit rate in quotes, with its unit", "this has no unit").help(help))
+    problems.report(entry.problem("must be a bit rate in quotes with a unit", "missing unit").help(help))
 }
 
 fn not_a_bitrate(entry: &Entry<'_>, error: &UnitError, problems: &mut Problems) -> Reported {
     problems.report(
         entry
             .problem("must be a bit rate", error.to_string())
-            .help(format!("a number and `k` or `M`, with nothing between; {}", entry.example())),
+            .help(format!("use a number and `k` or `M`, without a space; {}", entry.example())),
     )
 }
 
@@ -112,34 +111,34 @@ fn language(entry: &Entry<'_>, problems: &mut Problems) -> Read<String> {
     let problem = entry.problem("must be a language tag (BCP 47)", fault);
     let with_hyphens = tag.replace('_', "-");
     let problem = match language_fault(&with_hyphens) {
-        None => problem.help(format!("did you mean {}?", quoted(&with_hyphens))),
-        Some(_) => problem.help("for example: `en`, `pt-BR` or `zh-Hant`"),
+        None => problem.help(format!("did you mean `\"{with_hyphens}\"`?")),
+        Some(_) => problem.help(entry.example()),
     };
     Err(problems.report(problem))
 }
 
-/// The shape of a tag after RFC 5646 2.1, without the registry: a language of two or three
+/// The form of a tag by RFC 5646 2.1, without the registry: a language of two or three
 /// letters (or `x` for private use), then subtags of one to eight letters and digits, of which
 /// a single letter announces another.
 fn language_fault(tag: &str) -> Option<&'static str> {
     if tag.is_empty() {
-        return Some("this is empty");
+        return Some("empty");
     }
     if !tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-        return Some("a tag holds letters, digits and `-`");
+        return Some("expected letters, digits and `-`");
     }
     let mut subtags = tag.split('-');
     let language = subtags.next().unwrap_or_default();
     let is_private = language.eq_ignore_ascii_case("x");
     let is_language = (2..=3).contains(&language.len()) && language.bytes().all(|b| b.is_ascii_alphabetic());
     if !(is_language || is_private) {
-        return Some("a tag starts with a language of two or three letters");
+        return Some("expected a language of two or three letters first");
     }
     if subtags.any(|subtag| !(1..=8).contains(&subtag.len())) {
-        return Some("a part between `-` has one to eight letters or digits");
+        return Some("expected one to eight letters or digits between `-`");
     }
     if tag.rsplit('-').next().is_some_and(|last| last.len() == 1) {
-        return Some("something is missing after the last letter");
+        return Some("expected more after the last letter");
     }
     None
 }
@@ -201,16 +200,12 @@ mod tests {
         ] {
             has(
                 &invalid(&spec(&format!("bitrate = {value}"))),
-                &[
-                    "`bitrate` in `[[audio]]` must be a bit rate in quotes, with its unit",
-                    "this has no unit",
-                    help,
-                ],
+                &["`bitrate` in `[[audio]]` must be a bit rate in quotes with a unit", "missing unit", help],
             );
         }
         has(
             &invalid(&spec("bitrate = '128kbps'")),
-            &["must be a bit rate", "`kbps` is not a unit", "a number and `k` or `M`"],
+            &["must be a bit rate", "unknown unit `kbps`", "use a number and `k` or `M`"],
         );
         has(&invalid(&spec("bitrate = false")), &["must be a bit rate in quotes"]);
     }
@@ -220,9 +215,9 @@ mod tests {
         assert_eq!(audio("bitrate = '6k'").bitrate, BitsPerSecond(6_000));
         assert_eq!(audio("bitrate = '510000'").bitrate, BitsPerSecond(510_000));
         for (value, label) in [
-            ("5999", "5.999k bit/s is too little"),
-            ("128", "128 bit/s is too little"),
-            ("1.2M", "1.2M bit/s is too much"),
+            ("5999", "5.999k bit/s is too low"),
+            ("128", "128 bit/s is too low"),
+            ("1.2M", "1.2M bit/s is too high"),
         ] {
             has(
                 &invalid(&spec(&format!("bitrate = '{value}'"))),
@@ -235,7 +230,7 @@ mod tests {
     fn other_values_have_limits() {
         has(&invalid(&spec("channels = 6")), &["`channels` in `[[audio]]` must be from 1 to 2"]);
         has(&invalid(&spec("track = -1")), &["`track` in `[[audio]]` must be from 0 to"]);
-        has(&invalid(&spec("codec = 'aac'")), &["`codec` in `[[audio]]` must be `opus`"]);
+        has(&invalid(&spec("codec = 'flac'")), &["`codec` in `[[audio]]` must be `opus`"]);
     }
 
     #[test]
@@ -244,15 +239,15 @@ mod tests {
             assert_eq!(audio(&format!("language = '{tag}'")).language.as_deref(), Some(tag));
         }
         for (tag, parts) in [
-            ("", ["this is empty", "for example: `en`, `pt-BR` or `zh-Hant`"]),
-            ("en_US", ["a tag holds letters, digits and `-`", "did you mean `en-US`?"]),
+            ("", ["empty", "for example: `language = \"en\"`"]),
+            ("en_US", ["expected letters, digits and `-`", "did you mean `\"en-US\"`?"]),
             ("english", ["two or three letters", "for example"]),
             ("12", ["two or three letters", "for example"]),
             ("en--US", ["one to eight letters", "for example"]),
             ("en-", ["one to eight letters", "for example"]),
             ("en-abcdefghi", ["one to eight letters", "for example"]),
-            ("de-x", ["something is missing", "for example"]),
-            ("x", ["something is missing", "for example"]),
+            ("de-x", ["expected more", "for example"]),
+            ("x", ["expected more", "for example"]),
         ] {
             let text = invalid(&spec(&format!("language = '{tag}'")));
             has(&text, &["`language` in `[[audio]]` must be a language tag (BCP 47)"]);

@@ -1,5 +1,4 @@
-//! Reads `[cache]`: where results are kept, and whose count. The caches themselves are elsewhere; here they
-//! are a path, a URL and keys.
+//! Reads `[cache]`: the cache folder, the remote and the trusted keys. The caches themselves are elsewhere.
 
 use std::str::FromStr;
 
@@ -7,7 +6,7 @@ use super::entry::Entry;
 use super::fields::Fields;
 use super::keys;
 use super::outputs::Located;
-use super::paths::{self, Place, Spot};
+use super::paths::{self, BaseDir, ResolvedPath};
 use super::problems::{Problems, Read};
 use crate::cache::remote::RemoteUrl;
 use crate::cache::trust::PublicKey;
@@ -22,17 +21,17 @@ pub(super) struct Caches {
     pub(super) trusted_keys: Vec<PublicKey>,
 }
 
-pub(super) fn read(root: &mut Fields<'_>, place: &Place, problems: &mut Problems) -> Read<Caches> {
+pub(super) fn read(root: &mut Fields<'_>, base: &BaseDir, problems: &mut Problems) -> Read<Caches> {
     let Some(mut fields) = root.table("cache", &keys::CACHE, problems)? else {
         return Ok(Caches::default());
     };
     let dir = fields.optional("dir", |entry| {
-        let path = paths::read(&entry, place, problems)?;
+        let path = paths::read(&entry, base, problems)?;
         if let Some(obstacle) = paths::obstacle(&path) {
-            let headline = "must be a folder, or free to become one";
+            let headline = "cannot be used as a folder";
             return Err(problems.report(entry.problem(headline, obstacle.to_string()).help(entry.example())));
         }
-        Ok(Located { spot: Spot::new(&path), span: entry.span })
+        Ok(Located { path: ResolvedPath::new(&path), span: entry.span })
     });
     let remote = fields.optional("remote", |entry| parsed::<RemoteUrl>(&entry, "cannot be used", problems));
     let trusted_keys = fields.optional("trusted-keys", |entry| {
@@ -98,7 +97,7 @@ mod tests {
         for wrong in ["trusted-keys = ['ssh-ed25519 AAAA']", "trusted-keys = ['rivet-ed25519:00']"] {
             has(&invalid(&spec(wrong)), &["`trusted-keys` in `[cache]` must have public keys"]);
         }
-        has(&invalid(&spec("trusted-keys = 'x'")), &["must be a list"]);
+        has(&invalid(&spec("trusted-keys = 'x'")), &["must be an array"]);
         let text = invalid(&spec(&format!("trusted-keys = ['rivet-ed25519-secret:{}']", "17".repeat(32))));
         has(&text, &["this is a private key", "rivet-ed25519-secret:****"]);
         assert!(!text.contains("1717"), "{text}");
@@ -109,7 +108,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("file"), "").unwrap();
         let text = read_at(&spec("dir = 'file/x'"), folder.path()).unwrap_err().to_string();
-        has(&text, &["`dir` in `[cache]` must be a folder, or free to become one", "is a file"]);
+        has(&text, &["`dir` in `[cache]` cannot be used as a folder", "is a file"]);
         has(&invalid(&spec("dir = ''")), &["`dir` in `[cache]` is empty"]);
     }
 }

@@ -1,32 +1,25 @@
-//! Reads which encoders a rung may use, and what the encoders' own tables say, `[encoder.…]`. Whether
-//! an encoder is on this machine, and knows an option that is FFmpeg's, is found out elsewhere.
+//! Reads which encoders a rung may use, and what the encoders' own tables set, `[encoder.…]`. Whether an
+//! encoder is on this machine, and has an option of FFmpeg's, is found elsewhere.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use super::catalog::{self, EncoderInfo, OwnOptions};
 use super::entry::Entry;
 use super::fault::OptionCheck;
 use super::fields::Fields;
 use super::ladder::{Encoder, FfmpegOptions};
-use super::problems::{Problems, Read, Reported, Span, alternatives};
+use super::problems::{Diagnostic, Problems, Read, Reported, Span, alternatives, quoted};
 use super::{ffmpeg, keys};
 use crate::suggest;
 
-/// rav1e's own scale.
-pub(super) const SPEED: RangeInclusive<u8> = 0..=10;
-const TILES: RangeInclusive<u32> = 1..=64;
-/// SVT-AV1's own scale.
-pub(super) const SVT_AV1_PRESET: RangeInclusive<u8> = 0..=13;
-/// NVIDIA's own scale.
-pub(super) const NVENC_PRESET: RangeInclusive<u8> = 1..=7;
+/// Values of rivet's own options, by encoder and option.
+pub(super) type OwnValues = BTreeMap<(&'static str, &'static str), u32>;
 
-/// What the encoders' own tables say. `None`: not said here.
+/// What the encoders' own tables set.
 #[derive(Default)]
 pub(super) struct Tables {
-    pub(super) speed: Option<u8>,
-    pub(super) tiles: Option<u32>,
-    pub(super) svt_av1_preset: Option<u8>,
-    pub(super) nvenc_preset: Option<u8>,
+    pub(super) own: OwnValues,
     pub(super) ffmpeg: BTreeMap<String, FfmpegOptions>,
 }
 
@@ -43,31 +36,31 @@ fn encoder(entry: &Entry<'_>, problems: &mut Problems) -> Read<Encoder> {
     if let Some(own) = Encoder::OWN.into_iter().find(|own| own.name() == name) {
         return Ok(own);
     }
-    if let Some(own) = ffmpeg::own_name(name) {
+    if let Some(own) = catalog::own_name(name) {
         return Err(problems.report(
-            entry
-                .problem(&format!("names {own} as FFmpeg does"), "rivet has another name for it")
+            Diagnostic::new(format!("encoder `{name}` is named `{own}` in a spec"))
+                .at(entry.span.clone(), "FFmpeg's name")
                 .help(format!("write `\"{own}\"`")),
         ));
     }
     let is_ffmpegs = ffmpeg::is_name(name);
     let meant = match is_ffmpegs {
-        true => suggest::one_slip_from(name, ffmpeg::KNOWN),
-        false => suggest::nearest(name, Encoder::OWN.iter().map(Encoder::name).chain(ffmpeg::KNOWN)),
+        true => suggest::one_slip_from(name, catalog::OF_FFMPEG.iter().map(|encoder| encoder.name)),
+        false => suggest::nearest(name, catalog::all().map(|encoder| encoder.name)),
     };
     if is_ffmpegs && meant.is_none() {
         return Ok(Encoder::Ffmpeg(name.to_owned()));
     }
-    let names: Vec<&str> = Encoder::OWN.iter().map(Encoder::name).collect();
-    let problem = entry.problem(
-        &format!("must be {}, or FFmpeg's name of an AV1 encoder", alternatives(&names)),
-        "this is none that rivet knows",
-    );
+    let problem = Diagnostic::new(format!("unknown encoder {}", quoted(name)))
+        .at(entry.span.clone(), format!("for {}", entry.name()));
     Err(problems.report(match meant {
         Some(meant) => problem.help(format!("did you mean `\"{meant}\"`?")),
         None => problem
-            .help(entry.example())
-            .help("FFmpeg's names of AV1 encoders hold `av1`: `\"libaom-av1\"`, `\"av1_qsv\"` and the like"),
+            .help(format!(
+                "expected {}, or FFmpeg's name of an AV1 encoder, such as `libaom-av1` or `av1_qsv`",
+                alternatives(&catalog::OWN.map(|encoder| encoder.name)).replace(" or ", ", "),
+            ))
+            .help(entry.example()),
     }))
 }
 
@@ -76,83 +69,113 @@ pub(super) fn tables(root: &mut Fields<'_>, check: OptionCheck<'_>, problems: &m
     let Some(mut fields) = root.table("encoder", &keys::ENCODER, problems)? else {
         return Ok(Tables::default());
     };
-    let rav1e = fields.table("rav1e", &keys::RAV1E, problems);
-    let svt_av1 = fields.table("svt-av1", &keys::SVT_AV1, problems);
-    let nvenc = fields.table("nvenc", &keys::NVENC, problems);
+    let own = catalog::OWN.into_iter().filter_map(|encoder| Some((encoder, encoder.own.as_ref()?)));
+    let own: Vec<_> =
+        own.map(|(encoder, own)| (encoder, own, fields.table(encoder.name, &own.table, problems))).collect();
     let others = fields.free(ffmpeg::is_name);
     fields.finish(problems);
     // All is read before the first `?`, so that all problems come to light.
     let ffmpeg: Vec<Read<(String, FfmpegOptions)>> =
         others.into_iter().map(|table| ffmpeg::table(&table, check, problems)).collect();
-    let rav1e = rav1e.map(|fields| {
-        fields.map(|mut fields| {
-            let speed = fields.optional("speed", |entry| entry.integer(SPEED, problems));
-            let tiles = fields.optional("tiles", |entry| entry.integer(TILES, problems));
-            fields.finish(problems);
-            (speed, tiles)
+    let own: Vec<Read<OwnValues>> = own
+        .into_iter()
+        .map(|(encoder, own, fields)| match fields? {
+            Some(fields) => own_table(encoder, own, fields, problems),
+            None => Ok(OwnValues::new()),
         })
-    });
-    let svt_av1 = svt_av1.map(|fields| fields.map(|fields| preset(fields, SVT_AV1_PRESET, problems)));
-    let nvenc = nvenc.map(|fields| fields.map(|fields| preset(fields, NVENC_PRESET, problems)));
-    let mut tables = Tables::default();
-    if let Some((speed, tiles)) = rav1e? {
-        (tables.speed, tables.tiles) = (speed?, tiles?);
-    }
-    tables.svt_av1_preset = svt_av1?.transpose()?.flatten();
-    tables.nvenc_preset = nvenc?.transpose()?.flatten();
-    tables.ffmpeg = ffmpeg.into_iter().collect::<Read<_>>()?;
-    Ok(tables)
+        .collect();
+    let own: Vec<OwnValues> = own.into_iter().collect::<Read<_>>()?;
+    Ok(Tables { own: own.into_iter().flatten().collect(), ffmpeg: ffmpeg.into_iter().collect::<Read<_>>()? })
 }
 
-/// The table of an encoder that has nothing but a preset.
-fn preset(mut fields: Fields<'_>, range: RangeInclusive<u8>, problems: &mut Problems) -> Read<Option<u8>> {
-    let preset = fields.optional("preset", |entry| entry.integer(range, problems));
+/// The table of an encoder whose options rivet names.
+fn own_table(
+    encoder: &'static EncoderInfo,
+    own: &'static OwnOptions,
+    mut fields: Fields<'_>,
+    problems: &mut Problems,
+) -> Read<OwnValues> {
+    let values: Vec<Read<Option<_>>> = own
+        .options
+        .iter()
+        .map(|option| {
+            fields.optional(option.key.name, |entry| {
+                Ok(((encoder.name, option.key.name), entry.integer(option.range.clone(), problems)?))
+            })
+        })
+        .collect();
     fields.finish(problems);
-    preset
+    values.into_iter().filter_map(Read::transpose).collect()
 }
 
-/// A `preset`, with its place: whose it is follows from the encoders of the rung that it comes to.
-pub(super) struct Preset<'t> {
-    pub(super) value: u8,
+/// A key of `[video]` or a rung that is an option of some encoders. Which of them it is for follows from
+/// the encoders of the rung that it comes to.
+pub(super) struct Shared<'t> {
+    value: u32,
     pub(super) entry: Entry<'t>,
 }
 
-/// Whose a `preset` is.
-#[derive(Default)]
-pub(super) struct Presets {
-    pub(super) svt_av1: Option<u8>,
-    pub(super) nvenc: Option<u8>,
+/// The keys of a table that are options of encoders. Each may have any value that one of these takes.
+pub(super) fn shared<'t>(fields: &mut Fields<'t>, problems: &mut Problems) -> Read<Vec<Shared<'t>>> {
+    let values: Vec<Read<Option<Shared<'t>>>> = catalog::SHARED
+        .iter()
+        .map(|key| {
+            fields.optional(key.name, |entry| {
+                Ok(Shared { value: entry.integer(widest_range(key.name), problems)?, entry })
+            })
+        })
+        .collect();
+    values.into_iter().filter_map(Read::transpose).collect()
 }
 
-/// A preset is SVT-AV1's, but NVENC's where that is the one that the rung may use. For a rung that
-/// may use either it would be a guess: their scales run in opposite directions. `told` holds presets
-/// that were found wrong for an earlier rung.
-pub(super) fn presets(
-    preset: Option<&Preset<'_>>,
+/// From the lowest to the highest value that any encoder takes for an option.
+fn widest_range(option: &str) -> RangeInclusive<u32> {
+    let ranges = catalog::owners(option).map(|(_, option)| option.range.clone());
+    ranges.reduce(|a, b| *a.start().min(b.start())..=*a.end().max(b.end())).unwrap_or(0..=0)
+}
+
+/// The value of a shared key for a rung with these encoders: for the one encoder among them that has such
+/// an option. With several it would be a guess, since their scales differ; with none it has no effect, and
+/// the first encoder of the list keeps it. `reported_before` holds values that were reported for an earlier
+/// rung.
+pub(super) fn assigned(
+    shared: &Shared<'_>,
     encoders: &[Encoder],
-    told: &mut Vec<(Span, Reported)>,
+    reported_before: &mut Vec<(Span, Reported)>,
     problems: &mut Problems,
-) -> Read<Presets> {
-    let Some(Preset { value, entry }) = preset else { return Ok(Presets::default()) };
-    let problem = match (encoders.contains(&Encoder::SvtAv1), encoders.contains(&Encoder::Nvenc)) {
-        (_, false) => return Ok(Presets { svt_av1: Some(*value), nvenc: None }),
-        (false, true) if NVENC_PRESET.contains(value) => {
-            return Ok(Presets { svt_av1: None, nvenc: Some(*value) });
+) -> Read<Option<((&'static str, &'static str), u32)>> {
+    let Shared { value, entry } = shared;
+    let key = entry.key.name;
+    let is_named = |encoder: &EncoderInfo| encoders.iter().any(|named| named.name() == encoder.name);
+    let named: Vec<_> = catalog::owners(key).filter(|(encoder, _)| is_named(encoder)).collect();
+    let problem = match named[..] {
+        [] => return Ok(catalog::owners(key).next().map(|(first, _)| ((first.name, key), *value))),
+        [(encoder, option)] if option.range.contains(value) => {
+            return Ok(Some(((encoder.name, key), *value)));
         }
-        (false, true) => entry
-            .problem("must be from 1 to 7 for nvenc", "this is not on NVIDIA's scale")
-            .help("1 is the fastest, 7 the best"),
-        (true, true) => {
-            entry.problem("could be svt-av1's or nvenc's", "a rung that this is for may use both").help(
-                "their scales differ: say `preset` in `[encoder.svt-av1]` and in `[encoder.nvenc]` instead",
-            )
+        [(encoder, option)] => {
+            let (low, high) = (option.range.start(), option.range.end());
+            entry
+                .problem(&format!("must be from {low} to {high} for {}", encoder.name), "out of range")
+                .help(format!("the scale of {} is {}", encoder.name, option.scale()))
+        }
+        [..] => {
+            let tables = named.iter().filter_map(|(encoder, _)| Some(encoder.own.as_ref()?.table.header));
+            let tables: Vec<String> = tables.map(|header| format!("`{header}`")).collect();
+            let names: Vec<&str> = named.iter().map(|(encoder, _)| encoder.name).collect();
+            entry
+                .problem(
+                    &format!("is ambiguous: {} have different scales", names.join(" and ")),
+                    format!("for a rung with `encoder = {names:?}`"),
+                )
+                .help(format!("remove it, and set `{key}` in {}", tables.join(" and ")))
         }
     };
-    if let Some((_, reported)) = told.iter().find(|(span, _)| *span == entry.span) {
+    if let Some((_, reported)) = reported_before.iter().find(|(span, _)| *span == entry.span) {
         return Err(*reported);
     }
     let reported = problems.report(problem);
-    told.push((entry.span.clone(), reported));
+    reported_before.push((entry.span.clone(), reported));
     Err(reported)
 }
 
@@ -186,8 +209,8 @@ mod tests {
         assert_eq!(rung("", "encoder = ['nvenc', 'svt-av1', 'rav1e']").encoders, [Nvenc, SvtAv1, Rav1e]);
         assert_eq!(rung("[video]\nencoder = ['svt-av1', 'rav1e']\n", "").encoders, [SvtAv1, Rav1e]);
         assert_eq!(rung("[video]\nencoder = ['svt-av1', 'rav1e']\n", "encoder = 'rav1e'").encoders, [Rav1e]);
-        refused("encoder = []", &["`encoder` in `[[rung]]` is an empty list", "nothing would be encoded"]);
-        refused("encoder = ['rav1e', 'rav1e']", &["the encoder `rav1e` is given twice", "leave one out"]);
+        refused("encoder = []", &["`encoder` in `[[rung]]` is an empty array", "nothing would be encoded"]);
+        refused("encoder = ['rav1e', 'rav1e']", &["duplicate encoder `rav1e`", "remove one"]);
     }
 
     #[test]
@@ -197,12 +220,15 @@ mod tests {
         }
         let both = rung("", "encoder = ['av1_vaapi', 'svt-av1']");
         assert_eq!(both.encoders, [ffmpegs("av1_vaapi"), Encoder::SvtAv1]);
-        refused("encoder = ['av1_qsv', 'av1_qsv']", &["the encoder `av1_qsv` is given twice"]);
+        refused("encoder = ['av1_qsv', 'av1_qsv']", &["duplicate encoder `av1_qsv`"]);
         refused(
             "encoder = 'libsvtav1'",
-            &["`encoder` in `[[rung]]` names svt-av1 as FFmpeg does", "help: write `\"svt-av1\"`"],
+            &["encoder `libsvtav1` is named `svt-av1` in a spec", "help: write `\"svt-av1\"`"],
         );
-        refused("encoder = ['librav1e']", &["names rav1e as FFmpeg does", "help: write `\"rav1e\"`"]);
+        refused(
+            "encoder = ['librav1e']",
+            &["encoder `librav1e` is named `rav1e` in a spec", "help: write `\"rav1e\"`"],
+        );
     }
 
     #[test]
@@ -222,15 +248,16 @@ mod tests {
             refused(
                 &format!("encoder = {other}"),
                 &[
-                    "`encoder` in `[[rung]]` must be `rav1e`, `svt-av1` or `nvenc`, or FFmpeg's name of an AV1 encoder",
+                    "error: unknown encoder `",
+                    "for `encoder` in `[[rung]]`",
+                    "expected `rav1e`, `svt-av1`, `nvenc`, or FFmpeg's name of an AV1 encoder, such as `libaom-av1`",
                     "for example: `encoder = \"rav1e\"`",
-                    "FFmpeg's names of AV1 encoders hold `av1`: `\"libaom-av1\"`",
                 ],
             );
         }
         refused("encoder = 'libaom'", &["did you mean `\"libaom-av1\"`?"]);
-        refused("encoder = 'lib'", &["must be `rav1e`"]);
-        refused("encoder = 'libAOM av1'", &["must be `rav1e`"]);
+        refused("encoder = 'lib'", &["unknown encoder `lib"]);
+        refused("encoder = 'libAOM av1'", &["unknown encoder `lib"]);
     }
 
     #[test]
@@ -244,11 +271,11 @@ mod tests {
         }
         has(
             &invalid(&spec("[encoder.libsvtav1]\npreset = 4\n", "")),
-            &["`libsvtav1` in `[encoder]` names svt-av1 as FFmpeg does", "help: write `[encoder.svt-av1]`"],
+            &["encoder `libsvtav1` is named `svt-av1` in a spec", "help: write `[encoder.svt-av1]`"],
         );
         has(
             &invalid(&spec("[encoder.x264]\npreset = 4\n", "")),
-            &["unknown table `x264` in `[encoder]`", "known here: `rav1e`, `svt-av1`, `nvenc`"],
+            &["unknown table `x264` in `[encoder]`", "expected one of `rav1e`, `svt-av1`, `nvenc`"],
         );
         has(&invalid(&spec("[encoder.nvnec]\npreset = 4\n", "")), &["did you mean `nvenc`?"]);
     }
@@ -271,7 +298,7 @@ mod tests {
         assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n", "").svt_av1.preset, 4);
         assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n[video]\npreset = 5\n", "").svt_av1.preset, 5);
         assert_eq!(rung("[encoder.svt-av1]\npreset = 4\n", "preset = 13").svt_av1.preset, 13);
-        refused("preset = 14", &["`preset` in `[[rung]]` must be from 0 to 13", "this is too large"]);
+        refused("preset = 14", &["`preset` in `[[rung]]` must be from 0 to 13", "too large"]);
     }
 
     #[test]
@@ -290,20 +317,24 @@ mod tests {
         for wrong in [0, 8, 13] {
             refused(
                 &format!("encoder = 'nvenc'\npreset = {wrong}"),
-                &["`preset` in `[[rung]]` must be from 1 to 7 for nvenc", "not on NVIDIA's scale"],
+                &[
+                    "`preset` in `[[rung]]` must be from 1 to 7 for nvenc",
+                    "out of range",
+                    "1 (fastest) to 7 (slowest, best)",
+                ],
             );
         }
         refused(
             "encoder = ['nvenc', 'svt-av1']\npreset = 5",
             &[
-                "`preset` in `[[rung]]` could be svt-av1's or nvenc's",
-                "say `preset` in `[encoder.svt-av1]` and in `[encoder.nvenc]` instead",
+                "`preset` in `[[rung]]` is ambiguous: svt-av1 and nvenc have different scales",
+                "remove it, and set `preset` in `[encoder.svt-av1]` and `[encoder.nvenc]`",
             ],
         );
         // One that comes to several rungs is one mistake.
         let video = "[video]\npreset = 5\nencoder = ['nvenc', 'svt-av1']\n";
         let text = invalid(&spec(video, "[[rung]]\nname = 'b'\nheight = 90"));
-        has(&text, &["`preset` in `[video]` could be"]);
+        has(&text, &["`preset` in `[video]` is ambiguous"]);
         assert_eq!(text.matches("error:").count(), 1, "{text}");
     }
 }

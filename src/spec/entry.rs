@@ -1,4 +1,4 @@
-//! One key of the spec with its value: checks the type, and says what is wrong with it in one voice.
+//! One key of the spec with its value: checks the type, and words the errors alike.
 //! It knows TOML values, not what a ladder is.
 
 use std::fmt::Display;
@@ -8,15 +8,14 @@ use toml::de::DeValue;
 
 use super::fields::Fields;
 use super::keys::{Key, Table};
-use super::problems::{Diagnostic, Problems, Read, Reported, Span, alternatives, quoted};
+use super::problems::{Diagnostic, Problems, Read, Reported, Span, alternatives};
+use super::reserved;
 use crate::suggest;
 
 /// A value that is one of a few words.
 pub(super) trait Choice: Copy + 'static {
     /// Every word that can be chosen, and what it stands for.
     const ALL: &'static [(&'static str, Self)];
-    /// Words that a later version will know; they deserve another message than a typing error.
-    const PLANNED: &'static [&'static str];
 }
 
 /// A key that is there, and its value.
@@ -48,9 +47,8 @@ impl<'t> Entry<'t> {
     /// Reports a value of another type than `wanted`.
     pub(super) fn not(&self, wanted: &str, problems: &mut Problems) -> Reported {
         let found = kind(self.value);
-        problems.report(
-            self.problem(&format!("must be {wanted}"), format!("this is {found}")).help(self.example()),
-        )
+        problems
+            .report(self.problem(&format!("must be {wanted}"), format!("found {found}")).help(self.example()))
     }
 
     pub(super) fn text(&self, problems: &mut Problems) -> Read<&'t str> {
@@ -70,21 +68,27 @@ impl<'t> Entry<'t> {
             DeValue::Integer(number) => number,
             DeValue::String(text) if text.parse::<i128>().is_ok_and(|n| within(n, &range)) => {
                 return Err(problems.report(
-                    self.problem("must be a whole number", "this is a string")
-                        .help(format!("leave the quotes out: `{} = {text}`", self.key.name)),
+                    self.problem("must be an integer", "found a string")
+                        .help(format!("write `{} = {text}`, without quotes", self.key.name)),
                 ));
             }
-            _ => return Err(self.not("a whole number", problems)),
+            DeValue::String(text) => {
+                return Err(match reserved::value(self, text) {
+                    Some(reserved) => problems.report(reserved),
+                    None => self.not("an integer", problems),
+                });
+            }
+            _ => return Err(self.not("an integer", problems)),
         };
         // What 128 bits do not hold is outside of every range, too; TOML knows no such limit.
         let value = i128::from_str_radix(number.as_str(), number.radix()).ok();
         match value.filter(|value| within(*value, &range)) {
-            Some(value) => T::try_from(value).map_err(|_| self.not("a whole number", problems)),
+            Some(value) => T::try_from(value).map_err(|_| self.not("an integer", problems)),
             None => {
                 let label = match value {
-                    Some(value) if value < low.into() => "this is too small",
-                    Some(_) => "this is too large",
-                    None => "this is out of all bounds",
+                    Some(value) if value < low.into() => "too small",
+                    Some(_) => "too large",
+                    None => "out of range",
                 };
                 Err(problems.report(
                     self.problem(&format!("must be from {low} to {high}"), label).help(self.example()),
@@ -99,20 +103,15 @@ impl<'t> Entry<'t> {
         if let Some((_, value)) = T::ALL.iter().find(|(name, _)| *name == text) {
             return Ok(*value);
         }
+        if let Some(reserved) = reserved::value(self, text) {
+            return Err(problems.report(reserved));
+        }
         let names: Vec<&str> = T::ALL.iter().map(|(name, _)| *name).collect();
-        let problem = if T::PLANNED.contains(&text) {
-            Diagnostic::new(format!("{} is not available in this version of rivet", quoted(text)))
-                .at(self.span.clone(), format!("for {}", self.name()))
-                .help(format!("available: {}", alternatives(&names)))
-        } else {
-            let problem =
-                self.problem(&format!("must be {}", alternatives(&names)), "this is none that rivet knows");
-            match suggest::nearest(text, names.iter().copied()) {
-                Some(near) => problem.help(format!("did you mean `\"{near}\"`?")),
-                None => problem.help(self.example()),
-            }
-        };
-        Err(problems.report(problem))
+        let problem = self.problem(&format!("must be {}", alternatives(&names)), "unknown value");
+        Err(problems.report(match suggest::nearest(text, names.iter().copied()) {
+            Some(near) => problem.help(format!("did you mean `\"{near}\"`?")),
+            None => problem.help(self.example()),
+        }))
     }
 
     pub(super) fn is_list(&self) -> bool {
@@ -141,7 +140,7 @@ impl<'t> Entry<'t> {
     {
         let elements = self.elements(problems)?;
         if elements.is_empty() {
-            return Err(problems.report(self.problem("is an empty list", empty).help(self.example())));
+            return Err(problems.report(self.problem("is an empty array", empty).help(self.example())));
         }
         let mut seen: Vec<(T, Span)> = Vec::new();
         let choices: Vec<Read<T>> = elements
@@ -150,10 +149,10 @@ impl<'t> Entry<'t> {
                 let choice: T = read(&element, problems)?;
                 if let Some((_, first)) = seen.iter().find(|(other, _)| *other == choice) {
                     return Err(problems.report(
-                        Diagnostic::new(format!("the {what} `{choice}` is given twice"))
-                            .at(element.span, "this is the second")
-                            .and(first.clone(), "this is the first")
-                            .help("leave one out"),
+                        Diagnostic::new(format!("duplicate {what} `{choice}`"))
+                            .at(element.span, "listed again here")
+                            .and(first.clone(), "first listed here")
+                            .help("remove one"),
                     ));
                 }
                 seen.push((choice.clone(), element.span));
@@ -166,7 +165,7 @@ impl<'t> Entry<'t> {
     /// The elements of a list, as values of the same key.
     pub(super) fn elements(&self, problems: &mut Problems) -> Read<Vec<Entry<'t>>> {
         let DeValue::Array(elements) = self.value else {
-            return Err(self.not("a list", problems));
+            return Err(self.not("an array", problems));
         };
         Ok(elements
             .iter()
@@ -186,19 +185,19 @@ impl<'t> Entry<'t> {
             DeValue::Array(_) => self.elements(problems)?,
             DeValue::Table(_) => {
                 return Err(problems.report(
-                    Diagnostic::new(format!("`{}` is a list of tables", self.key.name))
-                        .at(self.span.clone(), "this is a single table")
-                        .help(format!("write `{}`, with double brackets, for each", table.header)),
+                    Diagnostic::new(format!("`{}` must be an array of tables", self.key.name))
+                        .at(self.span.clone(), "found a single table")
+                        .help(format!("write `{}` for each", table.header)),
                 ));
             }
-            _ => return Err(self.not("a list of tables", problems)),
+            _ => return Err(self.not("an array of tables", problems)),
         };
         // All elements are looked at before the first wrong one ends it.
         let tables: Vec<Read<Fields<'t>>> = elements
             .into_iter()
             .map(|element| match element.value {
                 DeValue::Table(entries) => Ok(Fields::new(table, element.span, entries)),
-                _ => Err(element.not("a list of tables", problems)),
+                _ => Err(element.not("an array of tables", problems)),
             })
             .collect();
         tables.into_iter().collect()
@@ -209,15 +208,15 @@ fn within<T: Into<i128> + Copy>(value: i128, range: &RangeInclusive<T>) -> bool 
     (*range.start()).into() <= value && value <= (*range.end()).into()
 }
 
-/// What a value is, in the words of a person.
+/// The type of a value, as messages name it.
 pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date or a time",
-        DeValue::Array(_) => "a list",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date-time",
+        DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
     }
 }
@@ -226,23 +225,20 @@ pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
 mod tests {
     use crate::spec::testing::{SPEC, has, invalid};
 
-    /// Asserts what is said when these lines are added to a rung.
+    /// Asserts the error when these lines are added to a rung.
     fn refused(lines: &str, parts: &[&str]) {
         has(&invalid(&format!("{SPEC}{lines}\n")), parts);
     }
 
     #[test]
     fn values_of_another_type_are_named() {
-        refused(
-            "crf = 32.5",
-            &["`crf` in `[[rung]]` must be a whole number", "this is a number with a fraction"],
-        );
-        refused("crf = '32'", &["this is a string", "leave the quotes out: `crf = 32`"]);
-        refused("crf = '99'", &["this is a string", "for example: `crf = 32`"]);
-        refused("crf = true", &["this is true or false"]);
-        refused("crf = 1979-05-27", &["this is a date or a time"]);
-        refused("crf = [32]", &["this is a list"]);
-        refused("crf = { is = 32 }", &["this is a table"]);
+        refused("crf = 32.5", &["`crf` in `[[rung]]` must be an integer", "found a float"]);
+        refused("crf = '32'", &["found a string", "write `crf = 32`, without quotes"]);
+        refused("crf = '99'", &["found a string", "for example: `crf = 32`"]);
+        refused("crf = true", &["found a boolean"]);
+        refused("crf = 1979-05-27", &["found a date-time"]);
+        refused("crf = [32]", &["found an array"]);
+        refused("crf = { is = 32 }", &["found a table"]);
         refused("encoder = [1]", &["`encoder` in `[[rung]]` must be a string"]);
         has(
             &invalid(&format!("video = 'rav1e'\n{SPEC}")),

@@ -40,8 +40,13 @@ impl SpecErrors {
         self.problems.len() + self.unkept
     }
 
-    /// All mistakes as a person shall read them: several lines each, blank lines between, no line
-    /// break at the end. `color` adds ANSI escape sequences; the words are the same without.
+    #[cfg(test)]
+    pub(super) fn first(&self) -> &Diagnostic {
+        &self.problems[0]
+    }
+
+    /// All mistakes, to be printed: several lines each, blank lines between, no line break at the end.
+    /// `color` adds ANSI escape sequences; the words are the same without.
     pub fn render(&self, color: bool) -> String {
         let renderer =
             if color { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
@@ -55,8 +60,8 @@ impl SpecErrors {
         parts.join("\n\n")
     }
 
-    /// Makes harmless whatever of the spec is quoted in messages, where the crate does not: it
-    /// takes labels, paths and help for its caller's own words.
+    /// Escapes control characters in labels, paths and help, which may quote the spec and which the crate
+    /// prints as they are.
     fn report<'a>(&'a self, problem: &'a Diagnostic) -> Group<'a> {
         let level = if problem.is_warning { Level::WARNING } else { Level::ERROR };
         let mut group = Group::with_title(level.primary_title(&problem.headline));

@@ -1,5 +1,5 @@
-//! Shows what turned out to be wrong with a spec after it was read, in the form of all its errors: what
-//! only others can tell, such as which options an encoder has.
+//! Shows mistakes that are found after the spec was read, such as an option that an encoder lacks, in the
+//! form of all other errors.
 
 use toml::de::{DeTable, DeValue};
 
@@ -19,7 +19,7 @@ pub struct Fault {
     pub help: String,
 }
 
-/// Tells what is wrong with options of an encoder, by FFmpeg's name for it, as far as that is known.
+/// Finds mistakes in the options of an encoder, which is given by FFmpeg's name.
 pub type OptionCheck<'a> = &'a dyn Fn(&str, &FfmpegOptions) -> Vec<Fault>;
 
 /// The faults as errors of the spec, each in its place in the spec's text; `Ok` if there are none.

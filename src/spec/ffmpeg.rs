@@ -1,9 +1,9 @@
-//! Reads the tables of FFmpeg's encoders, `[encoder.libaom-av1]` and the like: their keys are the
-//! encoder's own options. Which options an encoder knows only FFmpeg can tell; here only those are
-//! refused that are rivet's to set.
+//! Reads the tables of FFmpeg's encoders, `[encoder.libaom-av1]` and the like: their keys are the encoder's
+//! own options. Only FFmpeg knows which options an encoder has; here those are refused that rivet sets.
 
 use toml::de::DeValue;
 
+use super::catalog::{own_name, set_by_rivet};
 use super::entry::kind;
 use super::fault::OptionCheck;
 use super::fields::FreeKey;
@@ -12,114 +12,17 @@ use super::problems::{Diagnostic, Problems, Read, Reported, quoted};
 
 /// What FFmpeg's names of AV1 encoders begin with.
 const PREFIXES: [&str; 2] = ["lib", "av1_"];
-/// What all of them hold, and no name of an encoder of anything else.
+/// What all of them contain, and no name of another codec's encoder does.
 const HELD: &str = "av1";
 /// Bytes of the longest name of an encoder or an option.
-const LONGEST: usize = 64;
-
-/// Names that FFmpeg is known to have for AV1 encoders; only for "did you mean".
-pub(super) const KNOWN: [&str; 9] = [
-    "libaom-av1",
-    "av1_qsv",
-    "av1_vaapi",
-    "av1_amf",
-    "av1_nvenc",
-    "av1_mf",
-    "av1_mediacodec",
-    "av1_vulkan",
-    "av1_d3d12va",
-];
-
-/// Encoders that rivet knows better than by FFmpeg's name.
-const OWN_NAMES: [(&str, &str); 2] = [("libsvtav1", "svt-av1"), ("librav1e", "rav1e")];
+const MAX_NAME: usize = 64;
 
 /// Whether this may be FFmpeg's name of an AV1 encoder, whichever FFmpeg is here.
 pub(super) fn is_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     let rest = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix));
     let is_well_formed = rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(fits));
-    is_well_formed && name.contains(HELD) && name.len() <= LONGEST
-}
-
-/// rivet's name for an encoder that FFmpeg has another for.
-pub(super) fn own_name(name: &str) -> Option<&'static str> {
-    OWN_NAMES.iter().find(|(ffmpegs, _)| *ffmpegs == name).map(|(_, own)| *own)
-}
-
-/// Options that are rivet's to set, and what sets them.
-const SET_BY_RIVET: &[(&[&str], &str)] = &[
-    (
-        &[
-            "crf",
-            "qp",
-            "qp_i",
-            "qp_p",
-            "qp_b",
-            "cq",
-            "q",
-            "qscale",
-            "global_quality",
-            "qmin",
-            "qmax",
-            "qvbr_quality_level",
-        ],
-        "quality is constant: `crf` in `[video]` or `[[rung]]` sets it, on AV1's scale",
-    ),
-    (
-        &["b", "bt", "maxrate", "minrate", "bufsize", "rc_init_occupancy", "rc", "rc_mode"],
-        "quality is constant, so the bit rate is what it takes: `crf` in `[video]` or `[[rung]]` sets it",
-    ),
-    (
-        &[
-            "g",
-            "keyint_min",
-            "bf",
-            "sc_threshold",
-            "forced-idr",
-            "forced_idr",
-            "force_key_frames",
-            "idr_interval",
-            "intra-refresh",
-            "still-picture",
-            "adaptive_i",
-            "flags",
-            "flags2",
-        ],
-        "a segment is one closed sequence that begins with its only key frame: `[segments]` says how long",
-    ),
-    (
-        &["threads", "thread_type", "row-mt"],
-        "each encoder has one thread, and segments are encoded side by side: `--jobs` says how many",
-    ),
-    (
-        &[
-            "profile",
-            "level",
-            "tier",
-            "s",
-            "video_size",
-            "pix_fmt",
-            "r",
-            "framerate",
-            "time_base",
-            "aspect",
-            "color_primaries",
-            "color_trc",
-            "colorspace",
-            "color_range",
-            "chroma_sample_location",
-            "header_insertion_mode",
-        ],
-        "it follows from the rung and the source",
-    ),
-];
-
-/// Why an option is rivet's to set.
-fn set_by_rivet(option: &str) -> Option<&'static str> {
-    if option.ends_with("-params") || option.ends_with("_params") {
-        return Some("it could set what rivet sets; give each option by its own name");
-    }
-    SET_BY_RIVET.iter().find(|(options, _)| options.contains(&option)).map(|(_, why)| *why)
+    is_well_formed && name.contains(HELD) && name.len() <= MAX_NAME
 }
 
 /// The table of one encoder, with the encoder's name.
@@ -130,15 +33,15 @@ pub(super) fn table(
 ) -> Read<(String, FfmpegOptions)> {
     if let Some(own) = own_name(table.name) {
         return Err(problems.report(
-            Diagnostic::new(format!("`{}` in `[encoder]` names {own} as FFmpeg does", table.name))
-                .at(table.span.clone(), "rivet has another name for it")
+            Diagnostic::new(format!("encoder `{}` is named `{own}` in a spec", table.name))
+                .at(table.span.clone(), "FFmpeg's name")
                 .help(format!("write `[encoder.{own}]`")),
         ));
     }
     let DeValue::Table(entries) = table.value else {
         return Err(problems.report(
             Diagnostic::new(format!("`{}` in `[encoder]` must be a table", table.name))
-                .at(table.value_span.clone(), format!("this is {}", kind(table.value)))
+                .at(table.value_span.clone(), format!("found {}", kind(table.value)))
                 .help(format!("for example: `[encoder.{}]`", table.name)),
         ));
     };
@@ -173,18 +76,18 @@ fn place(encoder: &str, option: &FreeKey<'_>) -> String {
 
 fn name(encoder: &str, option: &FreeKey<'_>, problems: &mut Problems) -> Read<String> {
     let place = place(encoder, option);
-    if let Some(why) = set_by_rivet(option.name) {
+    if let Some(hint) = set_by_rivet(option.name) {
         return Err(problems.report(
             Diagnostic::new(format!("{place} is set by rivet"))
-                .at(option.span.clone(), "leave this out")
-                .help(why),
+                .at(option.span.clone(), "not an option here")
+                .help(hint),
         ));
     }
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if option.name.is_empty() || option.name.len() > LONGEST || !option.name.chars().all(fits) {
+    if option.name.is_empty() || option.name.len() > MAX_NAME || !option.name.chars().all(fits) {
         return Err(problems.report(
-            Diagnostic::new(format!("{place} cannot be an option of FFmpeg's"))
-                .at(option.span.clone(), "such a name has letters, digits, `-` and `_`")
+            Diagnostic::new(format!("{place} is not a valid option name"))
+                .at(option.span.clone(), "expected letters, digits, `-`, `_` and `.`")
                 .help(format!("`ffmpeg -h encoder={encoder}` lists its options")),
         ));
     }
@@ -199,8 +102,8 @@ fn text(encoder: &str, option: &FreeKey<'_>, problems: &mut Problems) -> Read<St
     };
     match option.value {
         DeValue::String(text) if text.contains('\0') => {
-            let help = "leave it out".to_owned();
-            wrong(problems, "text that FFmpeg can read", "it holds a zero character".to_owned(), help)
+            let help = "remove it".to_owned();
+            wrong(problems, "text without a null character", "contains a null character".to_owned(), help)
         }
         DeValue::String(text) => Ok(text.to_string()),
         DeValue::Boolean(value) => Ok(u8::from(*value).to_string()),
@@ -208,15 +111,15 @@ fn text(encoder: &str, option: &FreeKey<'_>, problems: &mut Problems) -> Read<St
             Ok(value) => Ok(value.to_string()),
             Err(_) => wrong(
                 problems,
-                "a number of 64 bits",
-                "this is out of all bounds".to_owned(),
+                "a 64-bit integer",
+                "out of range".to_owned(),
                 format!("`ffmpeg -h encoder={encoder}` tells what it may be"),
             ),
         },
         value => wrong(
             problems,
-            "a string, a whole number, or true or false",
-            format!("this is {}", kind(value)),
+            "a string, an integer or a boolean",
+            format!("found {}", kind(value)),
             "write it in quotes, as on FFmpeg's command line".to_owned(),
         ),
     }
@@ -257,18 +160,18 @@ mod tests {
     #[test]
     fn what_rivet_sets_is_refused_where_it_stands() {
         for (line, why) in [
-            ("crf = 20", "`crf` in `[video]` or `[[rung]]` sets it, on AV1's scale"),
-            ("b = '2M'", "the bit rate is what it takes"),
-            ("g = 48", "a segment is one closed sequence"),
-            ("keyint_min = 48", "its only key frame"),
-            ("flags = '+psnr'", "one closed sequence"),
-            ("row-mt = true", "`--jobs` says how many"),
+            ("crf = 20", "`crf` in `[video]` or `[[rung]]` sets it on AV1's scale"),
+            ("b = '2M'", "the bit rate follows from `crf`"),
+            ("g = 48", "a chunk is one closed GOP"),
+            ("keyint_min = 48", "one key frame"),
+            ("flags = '+psnr'", "one closed GOP"),
+            ("row-mt = true", "`--jobs` sets how many"),
             ("level = 8", "it follows from the rung and the source"),
             ("aom-params = 'kf-max-dist=3'", "give each option by its own name"),
         ] {
             let option = line.split(' ').next().unwrap_or_default();
             let headline = format!("error: `{option}` in `[encoder.libaom-av1]` is set by rivet");
-            refused(line, &[&headline, "ladder.toml:5:1", "leave this out", why]);
+            refused(line, &[&headline, "ladder.toml:5:1", "not an option here", why]);
         }
         let both = invalid(&spec("crf = 20\nb = 7"));
         assert_eq!(both.matches("is set by rivet").count(), 2, "{both}");
@@ -279,20 +182,20 @@ mod tests {
         refused(
             "cpu-used = 8.5",
             &[
-                "`cpu-used` in `[encoder.libaom-av1]` must be a string, a whole number, or true or false",
-                "this is a number with a fraction",
+                "`cpu-used` in `[encoder.libaom-av1]` must be a string, an integer or a boolean",
+                "found a float",
                 "write it in quotes",
             ],
         );
-        refused("cpu-used = [8]", &["this is a list"]);
-        refused("cpu-used.x = 8", &["this is a table"]);
-        refused("cpu-used = 99999999999999999999", &["must be a number of 64 bits"]);
-        refused("tune = \"a\\u0000\"", &["it holds a zero character"]);
-        refused("\"ä\" = 1", &["`ä` in `[encoder.libaom-av1]` cannot be an option of FFmpeg's"]);
-        refused("\"\" = 1", &["cannot be an option"]);
+        refused("cpu-used = [8]", &["found an array"]);
+        refused("cpu-used.x = 8", &["found a table"]);
+        refused("cpu-used = 99999999999999999999", &["must be a 64-bit integer"]);
+        refused("tune = \"a\\u0000\"", &["contains a null character"]);
+        refused("\"ä\" = 1", &["`ä` in `[encoder.libaom-av1]` is not a valid option name"]);
+        refused("\"\" = 1", &["is not a valid option name"]);
         has(
             &invalid(&format!("encoder.libaom-av1 = 3\n{HEAD}")),
-            &["`libaom-av1` in `[encoder]` must be a table", "this is a whole number"],
+            &["`libaom-av1` in `[encoder]` must be a table", "found an integer"],
         );
     }
 }

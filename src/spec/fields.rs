@@ -1,11 +1,12 @@
-//! Takes keys out of a TOML table one by one and remembers what was asked for, so that what is
-//! left over is an unknown key. It knows TOML tables, not what a ladder is.
+//! Takes keys out of a TOML table one by one and remembers which were read; the rest are unknown keys. It
+//! knows TOML tables, not what a ladder is.
 
 use toml::de::{DeTable, DeValue};
 
 use super::entry::Entry;
 use super::keys::{self, Table};
 use super::problems::{Diagnostic, Problems, Read, Span, alternatives, quoted};
+use super::reserved;
 use crate::suggest;
 
 /// A table of the spec being read. End with [`Fields::finish`].
@@ -103,9 +104,9 @@ impl<'t> Fields<'t> {
         self.optional(name, |entry| match entry.value {
             DeValue::Table(entries) => Ok(Fields::new(table, entry.span, entries)),
             DeValue::Array(_) => Err(problems.report(
-                Diagnostic::new(format!("there is only one `{}`", table.header))
-                    .at(entry.key_span.clone(), "this is a list")
-                    .help(format!("write `{}`, and only once", table.header)),
+                Diagnostic::new(format!("`{}` must be a single table", table.header))
+                    .at(entry.key_span.clone(), "found an array")
+                    .help(format!("write `{}`, once", table.header)),
             )),
             _ => Err(entry.not("a table", problems)),
         })
@@ -124,7 +125,7 @@ impl<'t> Fields<'t> {
         }
     }
 
-    /// Reports every key that nobody asked for.
+    /// Reports every key that was not read.
     pub(super) fn finish(self, problems: &mut Problems) {
         debug_assert!(
             self.table.all().all(|key| self.asked.contains(&key.name)),
@@ -137,13 +138,17 @@ impl<'t> Fields<'t> {
             if self.table.key(name).is_some() || self.free.contains(&name) {
                 continue;
             }
+            if let Some(reserved) = reserved::key(self.table, name, key.span()) {
+                problems.report(reserved);
+                continue;
+            }
             let kind = match value.get_ref() {
                 DeValue::Table(_) => "table",
                 _ => "key",
             };
             problems.report(
                 Diagnostic::new(format!("unknown {kind} {} {}", quoted(name), self.table.place()))
-                    .at(key.span(), format!("rivet knows no such {kind} here"))
+                    .at(key.span(), format!("unknown {kind}"))
                     .help(self.instead_of(name, value.get_ref())),
             );
         }
@@ -157,10 +162,9 @@ impl<'t> Fields<'t> {
             _ => false,
         };
         if let (true, Some(key)) = (is_table, keys::ROOT.key(name)) {
-            return format!("it is a table of its own, `{}`", key.example);
+            return format!("it is a table at the top level: `{}`", key.example);
         }
-        let elsewhere: Vec<&str> = keys::TABLES
-            .iter()
+        let elsewhere: Vec<&str> = keys::tables()
             .filter(|table| !table.header.is_empty() && table.key(name).is_some())
             .map(|table| table.header)
             .collect();
@@ -170,7 +174,7 @@ impl<'t> Fields<'t> {
         let known: Vec<&str> = self.table.all().map(|key| key.name).collect();
         match suggest::nearest(name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known here: `{}`", known.join("`, `")),
+            None => format!("expected one of `{}`", known.join("`, `")),
         }
     }
 }
@@ -179,7 +183,7 @@ impl<'t> Fields<'t> {
 mod tests {
     use crate::spec::testing::{SPEC, has, invalid};
 
-    /// Asserts what is said when these lines are added to a rung.
+    /// Asserts the error when these lines are added to a rung.
     fn refused(lines: &str, parts: &[&str]) {
         has(&invalid(&format!("{SPEC}{lines}\n")), parts);
     }
@@ -188,18 +192,17 @@ mod tests {
     fn unknown_keys_and_tables_say_what_to_write() {
         refused(
             "hieght = 720",
-            &[
-                "error: unknown key `hieght` in `[[rung]]`",
-                "rivet knows no such key here",
-                "help: did you mean `height`?",
-            ],
+            &["error: unknown key `hieght` in `[[rung]]`", "^ unknown key", "help: did you mean `height`?"],
         );
         refused("bit-depth = 8", &["did you mean `bit_depth`?"]);
         refused("tiles = 4", &["help: it belongs in `[encoder.rav1e]`"]);
         refused("bitrate = '2M'", &["help: it belongs in `[[audio]]`"]);
-        refused("fps = 30", &["help: known here: `name`, `width`, `height`, `encoder`, `speed`, `preset`"]);
+        refused(
+            "fps = 30",
+            &["help: expected one of `name`, `width`, `height`, `encoder`, `crf`, `bit_depth`"],
+        );
         refused("[rung.rav1e]\nspeed = 1", &["unknown table `rav1e` in `[[rung]]`"]);
-        refused("[rung.audio]\nname = 'a'", &["it is a table of its own, `[[audio]]`"]);
+        refused("[rung.audio]\nname = 'a'", &["it is a table at the top level: `[[audio]]`"]);
         refused(
             "[segment]\nmode = 'fixed'",
             &["unknown table `segment` at the top level", "did you mean `segments`?"],

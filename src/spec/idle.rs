@@ -1,52 +1,44 @@
-//! Tells of keys that change nothing where they stand, as no encoder that they come to has them. A person
-//! may leave them there while changing encoders, so they are no mistakes; the encoders' own tables, which
-//! wait for whoever names those encoders, are not even told of.
+//! Warns of keys without effect: options that no encoder of their rungs has. They are no errors, since they
+//! may stay in a spec while encoders are tried. Tables of encoders that no rung uses are not warned of.
 
 use toml::de::{DeTable, DeValue};
 
+use super::catalog;
 use super::errors::SpecErrors;
-use super::ladder::{Encoder, Ladder, Rung};
+use super::ladder::{Ladder, Rung};
 use super::problems::{Diagnostic, Problems};
 
-/// A key of pictures, and the encoders that have it.
-const KEYS: [(&str, &[Encoder]); 2] =
-    [("speed", &[Encoder::Rav1e]), ("preset", &[Encoder::SvtAv1, Encoder::Nvenc])];
-
-/// What the spec says to no effect, each in its place, to be shown as warnings.
+/// The keys without effect, each in its place, as warnings.
 pub fn idle_keys(ladder: &Ladder) -> Option<SpecErrors> {
     let mut problems = Problems::default();
     let tree = DeTable::parse(&ladder.text).ok()?;
     let tree = tree.get_ref();
     if let Some(DeValue::Table(video)) = tree.get("video").map(|value| value.get_ref()) {
-        look(video, ("[video]", "no rung names"), &ladder.rungs, &mut problems);
+        look(video, ("[video]", "no rung uses"), &ladder.rungs, &mut problems);
     }
     if let Some(DeValue::Array(rungs)) = tree.get("rung").map(|value| value.get_ref()) {
         for (table, rung) in rungs.iter().zip(&ladder.rungs) {
             if let DeValue::Table(table) = table.get_ref() {
-                look(
-                    table,
-                    ("[[rung]]", "the rung does not name"),
-                    std::slice::from_ref(rung),
-                    &mut problems,
-                );
+                look(table, ("[[rung]]", "the rung does not use"), std::slice::from_ref(rung), &mut problems);
             }
         }
     }
     (!problems.is_empty()).then(|| problems.into_errors(&ladder.named, &ladder.text))
 }
 
-/// Looks at a table that these rungs follow. `which` is said of encoders that none of them names.
+/// Checks a table against the rungs that it applies to. `which` describes encoders that none of them uses.
 fn look(table: &DeTable<'_>, (header, which): (&str, &str), rungs: &[Rung], problems: &mut Problems) {
-    for (key, whose) in KEYS {
+    for key in catalog::SHARED.iter().map(|key| key.name) {
         let Some((written, _)) = table.get_key_value(key) else { continue };
-        if rungs.iter().flat_map(|rung| &rung.encoders).any(|encoder| whose.contains(encoder)) {
+        let owners: Vec<&str> = catalog::owners(key).map(|(encoder, _)| encoder.name).collect();
+        if rungs.iter().flat_map(|rung| &rung.encoders).any(|encoder| owners.contains(&encoder.name())) {
             continue;
         }
-        let names: Vec<String> = whose.iter().map(|encoder| format!("{encoder}'s")).collect();
+        let tables: Vec<String> = owners.iter().map(|encoder| format!("`[encoder.{encoder}]`")).collect();
         problems.report(
-            Diagnostic::new(format!("`{key}` in `{header}` changes nothing"))
-                .at(written.span(), format!("it is {}, which {which}", names.join(" and ")))
-                .help("leave it out, or say it in the encoder's own table")
+            Diagnostic::new(format!("`{key}` in `{header}` has no effect"))
+                .at(written.span(), format!("an option of {}, which {which}", owners.join(" and ")))
+                .help(format!("remove it, or set it in {}", tables.join(" or ")))
                 .warning(),
         );
     }
@@ -71,10 +63,12 @@ mod tests {
                      [[rung]]\nname = 'b'\nheight = 80\nencoder = 'libaom-av1'\npreset = 3\n";
         let text = idle(lines).unwrap();
         let told = [
-            "warning: `speed` in `[video]` changes nothing\n --> dir/ladder.toml:5:1",
-            "^^^^^ it is rav1e's, which no rung names",
-            "warning: `preset` in `[[rung]]` changes nothing\n  --> dir/ladder.toml:14:1",
-            "^^^^^^ it is svt-av1's and nvenc's, which the rung does not name",
+            "warning: `speed` in `[video]` has no effect\n --> dir/ladder.toml:5:1",
+            "^^^^^ an option of rav1e, which no rung uses",
+            "help: remove it, or set it in `[encoder.rav1e]`\n",
+            "help: remove it, or set it in `[encoder.svt-av1]` or `[encoder.nvenc]`",
+            "warning: `preset` in `[[rung]]` has no effect\n  --> dir/ladder.toml:14:1",
+            "^^^^^^ an option of svt-av1 and nvenc, which the rung does not use",
         ];
         has(&text, &told);
         assert_eq!(text.matches("warning: ").count(), 2, "{text}");

@@ -1,9 +1,11 @@
 //! Every table and key of `ladder.toml`, each with an example.
 //! One list for reading, for "did you mean" and for the help in messages. It says which keys
-//! there are and nothing about what they mean.
+//! there are and nothing about what they mean. Keys of encoders come from `catalog`.
+
+use super::catalog;
 
 /// A key of the spec.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) name: &'static str,
     /// How it is written, for a help line: `height = 720`, or a table's header.
@@ -37,11 +39,17 @@ impl Table {
     }
 }
 
-/// Every table, in the order in which a spec is usually written; of the title, its usual form.
-pub(super) static TABLES: &[&Table] =
-    &[&ROOT, &TITLE, &SEGMENTS, &VIDEO, &ENCODER, &RAV1E, &SVT_AV1, &NVENC, &RUNG, &AUDIO, &PACKAGE, &CACHE];
+/// Every table but those of encoders, in the order in which a spec is usually written; of the title, its
+/// usual form.
+const TABLES: [&Table; 9] = [&ROOT, &TITLE, &SEGMENTS, &VIDEO, &ENCODER, &RUNG, &AUDIO, &PACKAGE, &CACHE];
 
-const fn key(name: &'static str, example: &'static str) -> Key {
+/// Every table.
+pub(super) fn tables() -> impl Iterator<Item = &'static Table> {
+    let encoders = catalog::OWN.into_iter().filter_map(|encoder| encoder.own.as_ref());
+    TABLES.into_iter().chain(encoders.map(|own| &own.table))
+}
+
+pub(super) const fn key(name: &'static str, example: &'static str) -> Key {
     Key { name, example }
 }
 
@@ -82,40 +90,37 @@ pub(super) static SEGMENTS: Table = Table {
 };
 
 /// What `[video]` sets for every rung, and a rung for itself.
-const PICTURE_KEYS: &[Key] = &[
+const VIDEO_KEYS: &[Key] = &[
     key("encoder", r#"encoder = "rav1e""#),
-    key("speed", "speed = 9"),
-    key("preset", "preset = 8"),
     key("crf", "crf = 32"),
     key("bit_depth", "bit_depth = 10"),
     key("color", r#"color = "source""#),
 ];
 
-pub(super) static VIDEO: Table = Table { header: "[video]", keys: &[PICTURE_KEYS] };
+pub(super) static VIDEO: Table = Table { header: "[video]", keys: &[VIDEO_KEYS, catalog::SHARED] };
 
 /// Beside these it holds tables whose names and keys are FFmpeg's; see `ffmpeg`.
-pub(super) static ENCODER: Table = Table {
-    header: "[encoder]",
-    keys: &[&[
-        key("rav1e", "[encoder.rav1e]"),
-        key("svt-av1", "[encoder.svt-av1]"),
-        key("nvenc", "[encoder.nvenc]"),
-    ]],
+pub(super) static ENCODER: Table = Table { header: "[encoder]", keys: &[&ENCODER_KEYS] };
+
+/// A table for each encoder whose options rivet names.
+const ENCODER_KEYS: [Key; catalog::OWN.len()] = {
+    let mut keys = [key("", ""); catalog::OWN.len()];
+    let mut at = 0;
+    while at < keys.len() {
+        if let Some(own) = &catalog::OWN[at].own {
+            keys[at] = key(catalog::OWN[at].name, own.table.header);
+        }
+        at += 1;
+    }
+    keys
 };
-
-pub(super) static RAV1E: Table =
-    Table { header: "[encoder.rav1e]", keys: &[&[key("speed", "speed = 9"), key("tiles", "tiles = 4")]] };
-
-pub(super) static SVT_AV1: Table =
-    Table { header: "[encoder.svt-av1]", keys: &[&[key("preset", "preset = 8")]] };
-
-pub(super) static NVENC: Table = Table { header: "[encoder.nvenc]", keys: &[&[key("preset", "preset = 5")]] };
 
 pub(super) static RUNG: Table = Table {
     header: "[[rung]]",
     keys: &[
         &[key("name", r#"name = "720p""#), key("width", "width = 1280"), key("height", "height = 720")],
-        PICTURE_KEYS,
+        VIDEO_KEYS,
+        catalog::SHARED,
     ],
 };
 
@@ -155,7 +160,7 @@ mod tests {
     fn the_examples_of_all_keys_make_a_valid_spec() {
         let mut text = String::new();
         // The file itself and `[encoder]` only hold tables.
-        let written = TABLES.iter().filter(|table| !["", "[encoder]"].contains(&table.header));
+        let written = tables().filter(|table| !["", "[encoder]"].contains(&table.header));
         for table in written {
             text += &format!("{}\n", table.header);
             for key in table.all() {
@@ -169,7 +174,7 @@ mod tests {
     }
 
     /// The part of docs/spec.md under the heading of a table.
-    fn told_of(header: &str) -> &'static str {
+    fn documented(header: &str) -> &'static str {
         let sections = include_str!("../../docs/spec.md").split("\n## ");
         let quoted = format!("`{header}`");
         let mut of_it = sections.filter(|section| section.lines().next().unwrap().contains(&quoted));
@@ -179,24 +184,25 @@ mod tests {
     #[test]
     fn the_documentation_tells_of_every_key() {
         // Those of the file itself and of `[encoder]` are tables, with headings of their own.
-        for table in TABLES.iter().filter(|table| !["", "[encoder]"].contains(&table.header)) {
-            let mut told = told_of(table.header).to_owned();
+        for table in tables().filter(|table| !["", "[encoder]"].contains(&table.header)) {
+            let mut text = documented(table.header).to_owned();
             if table.header == RUNG.header {
-                assert!(told.contains("any key of `[video]`"));
-                told += told_of(VIDEO.header);
+                assert!(text.contains("any key of `[video]`"));
+                text += documented(VIDEO.header);
             }
             for key in table.all() {
-                let rows = told.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
-                let told = rows.map(|(keys, _)| keys).any(|keys| keys.contains(&format!("`{}`", key.name)));
-                assert!(told, "docs/spec.md says nothing of `{}` in {}", key.name, table.header);
+                let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+                let is_documented =
+                    rows.map(|(keys, _)| keys).any(|keys| keys.contains(&format!("`{}`", key.name)));
+                assert!(is_documented, "docs/spec.md says nothing of `{}` in {}", key.name, table.header);
             }
         }
-        assert!(told_of(TITLES.header).contains("`[[title]]`"));
+        assert!(documented(TITLES.header).contains("`[[title]]`"));
     }
 
     #[test]
     fn an_example_shows_its_key() {
-        for key in TABLES.iter().flat_map(|table| table.all()) {
+        for key in tables().flat_map(|table| table.all()) {
             assert!(key.example.contains(key.name), "{key:?}");
         }
     }

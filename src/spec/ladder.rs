@@ -10,12 +10,13 @@ use serde::Serialize;
 use crate::cache::remote::RemoteUrl;
 use crate::cache::trust::PublicKey;
 
+use super::catalog::{self, NvencOptions, Rav1eOptions, SvtAv1Options};
 use super::entry::Choice;
 use super::units::{BitsPerSecond, Millis};
 
-/// Samples of the longest side of a picture: the largest one of AV1's level 6, 8192 x 4352, is no wider (AV1
+/// Luma samples of the longest side of a frame: that of the largest frame of AV1's level 6, 8192 x 4352 (AV1
 /// Annex A.3, MaxPicSize).
-pub const MOST_SIDE: u32 = 8192;
+pub const MAX_SIDE: u32 = 8192;
 
 /// A whole spec. Lists keep the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,14 +25,14 @@ pub struct Ladder {
     pub path: PathBuf,
     /// The same as messages name it: as the caller did.
     pub named: PathBuf,
-    /// The spec's own words.
+    /// The spec's text.
     pub text: String,
     /// At least one.
     pub titles: Vec<Title>,
     pub segments: SegmentPolicy,
     /// At least one. No two share a name, nor do a rung and an audio rendition.
     pub rungs: Vec<Rung>,
-    /// Empty for a silent ladder.
+    /// Empty for a ladder without audio.
     pub audio: Vec<AudioRendition>,
     pub package: Package,
     pub cache: CacheSpec,
@@ -50,21 +51,21 @@ pub struct Title {
     pub output: PathBuf,
 }
 
-/// How a film is cut into chunks. `min <= target <= max`.
+/// How a source is cut into chunks. `min <= target <= max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct SegmentPolicy {
     pub mode: SegmentMode,
     /// Two and a half times the mean length; with [`SegmentMode::Fixed`], the grid.
     pub target: Millis,
-    /// The shortest chunk of the picture; with [`SegmentMode::Fixed`], the target.
+    /// The shortest video chunk; with [`SegmentMode::Fixed`], the target.
     pub min: Millis,
-    /// The longest chunk of the picture; with [`SegmentMode::Fixed`], the target.
+    /// The longest video chunk; with [`SegmentMode::Fixed`], the target.
     pub max: Millis,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub enum SegmentMode {
-    /// Cut where the content says so, so that an edit stays local.
+    /// Content-defined cuts, so that an edit stays local.
     Content,
     /// Cut on a time grid, and within a cell of it that has too many frames to be held at once.
     Fixed,
@@ -75,10 +76,10 @@ pub enum SegmentMode {
 pub struct Rung {
     /// Fit to be a folder's name anywhere: `[A-Za-z0-9][A-Za-z0-9._-]*`, at most 64 bytes.
     pub name: String,
-    /// Luma samples, even, 16 to 8192. `None` follows from the height and the display shape.
+    /// Luma samples, even, 16 to 8192. `None` follows from the height and the display aspect ratio.
     /// At least one of the two is given.
     pub width: Option<u32>,
-    /// Luma samples, even, 16 to 8192. `None` follows from the width and the display shape.
+    /// Luma samples, even, 16 to 8192. `None` follows from the width and the display aspect ratio.
     pub height: Option<u32>,
     /// In order of preference; at least one, none twice.
     pub encoders: Vec<Encoder>,
@@ -88,8 +89,8 @@ pub struct Rung {
     pub rav1e: Rav1eOptions,
     pub svt_av1: SvtAv1Options,
     pub nvenc: NvencOptions,
-    /// What the spec says to those of `encoders` that are FFmpeg's, by their names. One that it
-    /// says nothing to is not here.
+    /// The options that the spec sets for those of `encoders` that are FFmpeg's, by encoder.
+    /// An encoder without options is not here.
     pub ffmpeg: BTreeMap<String, FfmpegOptions>,
 }
 
@@ -113,9 +114,9 @@ impl Encoder {
     /// As the spec spells it.
     pub fn name(&self) -> &str {
         match self {
-            Encoder::Rav1e => "rav1e",
-            Encoder::SvtAv1 => "svt-av1",
-            Encoder::Nvenc => "nvenc",
+            Encoder::Rav1e => catalog::RAV1E.name,
+            Encoder::SvtAv1 => catalog::SVT_AV1.name,
+            Encoder::Nvenc => catalog::NVENC.name,
             Encoder::Ffmpeg(name) => name,
         }
     }
@@ -170,48 +171,6 @@ impl BitDepth {
     }
 }
 
-/// What only rav1e knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-pub struct Rav1eOptions {
-    /// rav1e's own scale: 0 (slowest, best) to 10 (fastest).
-    pub speed: u8,
-    /// Tiles of a frame, 1 to 64. `None`: worked out from the picture size. It is never worked
-    /// out from the machine, for it changes the bytes.
-    pub tiles: Option<u32>,
-}
-
-impl Default for Rav1eOptions {
-    fn default() -> Self {
-        Rav1eOptions { speed: 9, tiles: None }
-    }
-}
-
-/// What only SVT-AV1 knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-pub struct SvtAv1Options {
-    /// SVT-AV1's own scale: 0 (slowest, best) to 13 (fastest).
-    pub preset: u8,
-}
-
-impl Default for SvtAv1Options {
-    fn default() -> Self {
-        SvtAv1Options { preset: 8 }
-    }
-}
-
-/// What only NVENC knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-pub struct NvencOptions {
-    /// NVIDIA's own scale: 1 (fastest) to 7 (slowest, best).
-    pub preset: u8,
-}
-
-impl Default for NvencOptions {
-    fn default() -> Self {
-        NvencOptions { preset: 5 }
-    }
-}
-
 /// One audio rendition.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct AudioRendition {
@@ -222,7 +181,7 @@ pub struct AudioRendition {
     pub bitrate: BitsPerSecond,
     /// 1 or 2. `None`: stereo, except that mono stays mono.
     pub channels: Option<u8>,
-    /// A well-formed BCP 47 tag, as it was written. `None`: what the source says.
+    /// A well-formed BCP 47 tag, as it was written. `None`: the source's.
     pub language: Option<String>,
     /// Which of the source's audio tracks, counted from 0. `None`: the best.
     pub track: Option<u32>,
@@ -245,20 +204,20 @@ pub enum PackageFormat {
     Hls,
 }
 
-/// Where results are kept.
+/// Where cache entries and blobs are kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CacheSpec {
     /// Absolute, lexically normalised. `None`: the user's cache folder.
     pub dir: Option<PathBuf>,
     /// A cache elsewhere, behind that folder.
     pub remote: Option<RemoteUrl>,
-    /// Whose results from there count, besides those that the user trusts.
+    /// Keys whose entries there are accepted, besides those that the user trusts.
     pub trusted_keys: Vec<PublicKey>,
 }
 
 /// Gives a choice its spelling: one table for reading it, for showing it and for messages.
 macro_rules! spelled {
-    ($name:ident { $($variant:ident = $spelling:literal),* } planned [$($planned:literal),*]) => {
+    ($name:ident { $($variant:ident = $spelling:literal),* }) => {
         impl $name {
             /// As the spec spells it.
             pub const fn name(self) -> &'static str {
@@ -270,7 +229,6 @@ macro_rules! spelled {
 
         impl Choice for $name {
             const ALL: &'static [(&'static str, Self)] = &[$(($spelling, $name::$variant)),*];
-            const PLANNED: &'static [&'static str] = &[$($planned),*];
         }
 
         impl fmt::Display for $name {
@@ -281,9 +239,9 @@ macro_rules! spelled {
     };
 }
 
-spelled!(SegmentMode { Content = "content", Fixed = "fixed" } planned []);
-spelled!(AudioCodec { Opus = "opus" } planned []);
-spelled!(PackageFormat { Hls = "hls" } planned ["dash", "mp4"]);
+spelled!(SegmentMode { Content = "content", Fixed = "fixed" });
+spelled!(AudioCodec { Opus = "opus" });
+spelled!(PackageFormat { Hls = "hls" });
 
 impl fmt::Display for Crf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -306,6 +264,12 @@ mod tests {
         assert_eq!(Crf::new(0).map(Crf::get), Some(0));
         assert_eq!(Crf::new(63), Some(Crf::MAX));
         assert_eq!(Crf::new(64), None);
+    }
+
+    #[test]
+    fn own_encoders_are_those_of_the_catalog() {
+        let names: Vec<&str> = Encoder::OWN.iter().map(Encoder::name).collect();
+        assert_eq!(names, catalog::OWN.map(|encoder| encoder.name));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Covers what may be a secret in a spec's text before it is shown around a mistake: private keys, and in
-//! URLs users and passwords, parameters that look like secrets, and fragments. Wherever it stands: a
-//! mistake's line is shown whole, and a mistake can be that something stands in the wrong place.
+//! Masks possible secrets in a spec's text before lines of it are shown with a mistake: private keys, and
+//! in URLs users and passwords, parameters that look like secrets, and fragments. Anywhere in the text: a
+//! line is shown whole, and a secret may be in the wrong place.
 
 use crate::cache::remote::is_secret;
 use crate::cache::trust::SECRET;

@@ -1,6 +1,6 @@
-//! Reads `ladder.toml` into a [`Ladder`]: plain types, every default filled in, every rule checked.
-//! The one door through which a person's words enter rivet; what comes out needs no second look.
-//! It reads the spec and looks at paths (never at their contents), and it never prints.
+//! Reads `ladder.toml` into a [`Ladder`]: plain types, every default filled in, every rule checked. A
+//! [`Ladder`] needs no further checks. It reads the spec and looks at paths (never at their contents), and
+//! it never prints.
 //!
 //! ```text
 //! text --toml--> spanned tree --walk (fields, entry)--> values --rules--> Ladder
@@ -8,14 +8,16 @@
 //!                                              all of them, underlined in the text: SpecErrors
 //! ```
 //!
-//! One file reads one table: `title`, `segments`, `video` (with the rungs), `encoder` (with `ffmpeg`
-//! for the tables of FFmpeg's encoders), `audio`, `package`, `cache`. What they share: `keys` says which
-//! keys there are, `fields` takes them from a table and `entry` checks their types, `problems` collects
-//! what is wrong, `names` and `outputs` hold the rules that span tables. `fault` is for what others find
-//! wrong, `idle` tells of what is right and changes nothing.
+//! One file reads one table: `title`, `segments`, `video` (with the rungs), `encoder` (with `ffmpeg` for
+//! the tables of FFmpeg's encoders), `audio`, `package`, `cache`. What they share: `keys` says which keys
+//! there are, `catalog` which encoders and options, `fields` takes them from a table and `entry` checks
+//! their types, `problems` collects what is wrong, `reserved` what has a meaning later, `names` and
+//! `outputs` hold the rules that span tables. `fault` shows mistakes that are found later, `idle` warns of
+//! keys without effect.
 
 mod audio;
 mod cache;
+pub mod catalog;
 mod document;
 mod encoder;
 mod entry;
@@ -33,12 +35,15 @@ mod package;
 mod paths;
 mod problems;
 mod propose;
+mod reserved;
 mod segments;
 mod syntax;
 mod title;
 mod units;
 mod video;
 
+#[cfg(test)]
+mod hints;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -48,18 +53,18 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+pub use catalog::{NvencOptions, Rav1eOptions, SvtAv1Options};
 pub use errors::SpecErrors;
 pub use fault::{Fault, OptionCheck, no_faults};
 pub use idle::idle_keys;
 pub use ladder::{
-    AudioCodec, AudioRendition, BitDepth, CacheSpec, Crf, Encoder, FfmpegOptions, Ladder, MOST_SIDE,
-    NvencOptions, Package, PackageFormat, Rav1eOptions, Rung, SegmentMode, SegmentPolicy, SvtAv1Options,
-    Title,
+    AudioCodec, AudioRendition, BitDepth, CacheSpec, Crf, Encoder, FfmpegOptions, Ladder, MAX_SIDE, Package,
+    PackageFormat, Rung, SegmentMode, SegmentPolicy, Title,
 };
 pub use propose::{Proposal, propose};
 pub use units::{BitsPerSecond, Millis, UnitError};
 
-use paths::Place;
+use paths::BaseDir;
 use problems::{Diagnostic, Problems};
 
 /// The largest spec that is read, in bytes. A ladder takes a few hundred; what is larger is some
@@ -74,7 +79,7 @@ pub enum LoadError {
     Io {
         /// The spec, as it was given.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The file was read, and is wrong.
@@ -82,13 +87,13 @@ pub enum LoadError {
     Invalid(#[from] SpecErrors),
 }
 
-/// Reads and checks the spec at `path`, but for what only others can tell of encoders' options.
+/// Reads and checks the spec at `path`, except for options of FFmpeg's encoders.
 pub fn load(path: &Path) -> Result<Ladder, LoadError> {
     load_with(path, &|_, _| Vec::new())
 }
 
-/// Reads and checks the spec at `path`. `check` tells of options that an encoder does not take, so that these
-/// are shown with all other mistakes.
+/// Reads and checks the spec at `path`. `check` finds options that an encoder does not
+/// take; they are shown with all other mistakes.
 pub fn load_with(path: &Path, check: OptionCheck<'_>) -> Result<Ladder, LoadError> {
     let bytes = read(path).map_err(|source| LoadError::Io { path: path.to_owned(), source })?;
     let text = match String::from_utf8(bytes) {
@@ -108,8 +113,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Ladder, SpecErrors> {
 
 fn parse_with(text: &str, path: &Path, check: OptionCheck<'_>) -> Result<Ladder, SpecErrors> {
     let mut problems = Problems::default();
-    let read = match Place::of(path) {
-        Ok(place) => parse_at(text, &place, check, &mut problems),
+    let read = match BaseDir::of(path) {
+        Ok(base) => parse_at(text, &base, check, &mut problems),
         Err(error) => Err(problems.report(
             Diagnostic::new(format!("cannot tell where the spec is: {error}"))
                 .help("name it by an absolute path"),
@@ -125,7 +130,7 @@ fn parse_with(text: &str, path: &Path, check: OptionCheck<'_>) -> Result<Ladder,
 
 fn parse_at(
     text: &str,
-    place: &Place,
+    base: &BaseDir,
     check: OptionCheck<'_>,
     problems: &mut Problems,
 ) -> problems::Read<Ladder> {
@@ -133,7 +138,7 @@ fn parse_at(
         return Err(problems.report(too_large()));
     }
     let tree = syntax::tree(text, problems)?;
-    document::read(tree.get_ref(), place, check, problems)
+    document::read(tree.get_ref(), base, check, problems)
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -161,9 +166,9 @@ fn not_utf8(bytes: Vec<u8>, path: &Path) -> SpecErrors {
     let start = std::str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
     let end = start + char::REPLACEMENT_CHARACTER.len_utf8();
     problems.report(
-        Diagnostic::new("the spec is not UTF-8 text")
-            .at(start..end, "this is not UTF-8")
-            .help("TOML is always UTF-8; save the file in that encoding"),
+        Diagnostic::new("the spec is not UTF-8")
+            .at(start..end, "invalid UTF-8")
+            .help("save the file as UTF-8"),
     );
     problems.into_errors(path, &text)
 }
@@ -215,9 +220,9 @@ mod tests {
     #[test]
     fn text_that_is_not_utf8_is_underlined() {
         let text = message(load_bytes(b"[title]\nsource = \"caf\xe9.mp4\"\n"));
-        assert!(text.contains("error: the spec is not UTF-8 text"), "{text}");
+        assert!(text.contains("error: the spec is not UTF-8"), "{text}");
         assert!(text.contains("ladder.toml:2:14"), "{text}");
-        assert!(text.contains("^ this is not UTF-8"), "{text}");
+        assert!(text.contains("^ invalid UTF-8"), "{text}");
         assert!(message(load_bytes(b"\xff\xfe[\0")).contains("ladder.toml:1:1"));
         assert!(message(load_bytes(b"# cut off \xe2\x82")).contains(":1:11"));
     }
@@ -256,9 +261,9 @@ mod tests {
                 "error: missing key `source` in `[title]`",
                 "error: missing key `output` in `[title]`",
                 "error: unknown key `sorce` in `[title]`",
-                "error: `height` in `[[rung]]` must be a whole number",
+                "error: `height` in `[[rung]]` must be an integer",
                 "error: `crf` in `[[rung]]` must be from 0 to 63",
-                "error: `dash` is not available in this version of rivet",
+                "error: `dash` for `formats` in `[package]` is reserved for a later version of rivet",
             ]
         );
     }

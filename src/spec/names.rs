@@ -7,7 +7,7 @@ use super::entry::Entry;
 use super::problems::{Diagnostic, Problems, Read, Span, quoted};
 
 /// Bytes of the longest name of a rung or an audio rendition.
-const LONGEST: usize = 64;
+const MAX_NAME: usize = 64;
 
 /// Files that stand beside the rungs' folders in the output.
 const TAKEN: [&str; 2] = ["master.m3u8", "manifest.mpd"];
@@ -24,14 +24,14 @@ impl<'t> Names<'t> {
     pub(super) fn of_renditions() -> Names<'t> {
         Names {
             given: Vec::new(),
-            rule: "rungs and audio renditions become folders side by side, and some file systems \
-                   do not tell upper from lower case; give each another name",
+            rule: "rename one: rungs and audio renditions become folders side by side, and some file systems \
+                   ignore case",
         }
     }
 
     /// The namespace of titles.
     pub(super) fn of_titles() -> Names<'t> {
-        Names { given: Vec::new(), rule: "give each title another name, not only by upper and lower case" }
+        Names { given: Vec::new(), rule: "rename one; case does not count" }
     }
 
     /// Reads a name that becomes a folder's.
@@ -40,10 +40,10 @@ impl<'t> Names<'t> {
         if let Some(fault) = folder_name_fault(name) {
             return Err(problems.report(
                 entry
-                    .problem("cannot be a folder's name", fault)
+                    .problem("is not a valid folder name", fault)
                     .help(
-                        "a name is made of letters a-z and A-Z, digits, `-`, `_` and `.`, \
-                         starts with a letter or a digit and does not end with `.`",
+                        "use letters a-z and A-Z, digits, `-`, `_` and `.`; start with a letter or digit, \
+                         and do not end with `.`",
                     )
                     .help(entry.example()),
             ));
@@ -52,24 +52,24 @@ impl<'t> Names<'t> {
         Ok(name.to_owned())
     }
 
-    /// Reads a name that is only for people.
+    /// Reads a name that is only shown.
     pub(super) fn free_name(&mut self, entry: &Entry<'t>, problems: &mut Problems) -> Read<String> {
         let name = entry.text(problems)?;
         let fault = if name.trim().is_empty() {
-            "this is empty"
+            "empty"
         } else if name.chars().any(char::is_control) {
-            "it holds a control character"
+            "contains a control character"
         } else if name.trim() != name {
-            "it starts or ends with a space"
+            "starts or ends with a space"
         } else {
             self.given.push((name, entry.span.clone()));
             return Ok(name.to_owned());
         };
-        Err(problems.report(entry.problem("is no name", fault).help(entry.example())))
+        Err(problems.report(entry.problem("is not a valid name", fault).help(entry.example())))
     }
 
-    /// Reports every name that has been given before, in the order of the file. Case does not
-    /// tell names apart: on some file systems it does not tell folders apart.
+    /// Reports every name that has been given before, in the order of the file. Names that differ only in
+    /// case are equal, as folders are on some file systems.
     pub(super) fn finish(mut self, problems: &mut Problems) {
         self.given.sort_by_key(|(_, span)| span.start);
         let mut first: HashMap<String, Span> = HashMap::new();
@@ -79,9 +79,9 @@ impl<'t> Names<'t> {
                 continue;
             };
             problems.report(
-                Diagnostic::new(format!("the name {} is given twice", quoted(name)))
-                    .at(span, "this is the second")
-                    .and(earlier.clone(), "this is the first")
+                Diagnostic::new(format!("duplicate name {}", quoted(name)))
+                    .at(span, "used again here")
+                    .and(earlier.clone(), "first used here")
                     .help(self.rule),
             );
         }
@@ -92,23 +92,23 @@ impl<'t> Names<'t> {
 /// shell and URL leaves alone.
 fn folder_name_fault(name: &str) -> Option<String> {
     let Some(first) = name.chars().next() else {
-        return Some("this is empty".to_owned());
+        return Some("empty".to_owned());
     };
     let strange = |c: &char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
     if let Some(c) = name.chars().find(strange) {
-        return Some(format!("{} is not allowed in it", quoted(&c.to_string())));
+        return Some(format!("contains {}", quoted(&c.to_string())));
     }
     if !first.is_ascii_alphanumeric() {
-        return Some(format!("it starts with `{first}`"));
+        return Some(format!("starts with `{first}`"));
     }
     if name.ends_with('.') {
-        return Some("it ends with `.`".to_owned());
+        return Some("ends with `.`".to_owned());
     }
-    if name.len() > LONGEST {
-        return Some(format!("it is longer than {LONGEST} characters"));
+    if name.len() > MAX_NAME {
+        return Some(format!("longer than {MAX_NAME} characters"));
     }
     if TAKEN.iter().any(|taken| taken.eq_ignore_ascii_case(name)) {
-        return Some("a file of the output has this name".to_owned());
+        return Some("reserved for a file of the output".to_owned());
     }
     None
 }
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn portable_names_are_taken() {
-        let longest = "x".repeat(LONGEST);
+        let longest = "x".repeat(MAX_NAME);
         let names = ["720p", "HD.full_range-2", "a", "4k-.-", &longest];
         let ladder = ladder(&rungs(&names));
         let read: Vec<&str> = ladder.rungs.iter().map(|rung| rung.name.as_str()).collect();
@@ -134,26 +134,26 @@ mod tests {
 
     #[test]
     fn other_names_are_refused_with_the_reason() {
-        let too_long = "x".repeat(LONGEST + 1);
+        let too_long = "x".repeat(MAX_NAME + 1);
         for (name, reason) in [
-            ("", "this is empty"),
-            ("720 p", "` ` is not allowed in it"),
-            ("a/b", "`/` is not allowed in it"),
-            ("..", "it starts with `.`"),
-            ("-a", "it starts with `-`"),
-            ("_a", "it starts with `_`"),
-            ("a.", "it ends with `.`"),
-            ("größe", "`ö` is not allowed in it"),
-            ("a\\u0000", "`\\0` is not allowed in it"),
-            (&too_long, "it is longer than 64 characters"),
-            ("Master.m3u8", "a file of the output has this name"),
+            ("", "empty"),
+            ("720 p", "contains ` `"),
+            ("a/b", "contains `/`"),
+            ("..", "starts with `.`"),
+            ("-a", "starts with `-`"),
+            ("_a", "starts with `_`"),
+            ("a.", "ends with `.`"),
+            ("größe", "contains `ö`"),
+            ("a\\u0000", "contains `\\0`"),
+            (&too_long, "longer than 64 characters"),
+            ("Master.m3u8", "reserved for a file of the output"),
         ] {
             has(
                 &invalid(&rungs(&[name])),
                 &[
-                    "`name` in `[[rung]]` cannot be a folder's name",
+                    "`name` in `[[rung]]` is not a valid folder name",
                     reason,
-                    "a name is made of letters",
+                    "use letters a-z and A-Z",
                     "for example: `name = \"720p\"`",
                 ],
             );
@@ -166,11 +166,11 @@ mod tests {
         has(
             &text,
             &[
-                "error: the name `720P` is given twice",
+                "error: duplicate name `720P`",
                 "ladder.toml:11:8",
-                "------ this is the first",
-                "^^^^^^ this is the second",
-                "upper from lower case",
+                "------ first used here",
+                "^^^^^^ used again here",
+                "rename one: rungs and audio renditions",
             ],
         );
         assert_eq!(text.matches("error:").count(), 1, "{text}");
@@ -179,6 +179,6 @@ mod tests {
     #[test]
     fn rungs_and_audio_share_a_namespace_in_the_order_of_the_file() {
         let spec = format!("{HEAD}[[audio]]\nname = \"main\"\n[[rung]]\nname = \"Main\"\nheight = 720");
-        has(&invalid(&spec), &["the name `Main` is given twice", "ladder.toml:7:8"]);
+        has(&invalid(&spec), &["duplicate name `Main`", "ladder.toml:7:8"]);
     }
 }

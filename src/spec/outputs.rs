@@ -1,22 +1,21 @@
-//! What an output folder must not be. Publishing takes no folder that others filled, and removes from its
-//! own what is no longer part of the stream. So no output may hold, or lie in, anything that a build reads
-//! or that is somebody's.
+//! Rules for output folders. Publishing removes old files from its folder, so an output may not contain, or
+//! be inside, anything that a build reads or that belongs to the user.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use super::ladder::Title;
-use super::paths::{self, Place, Spot, VIEWS};
+use super::paths::{self, BaseDir, ResolvedPath, VIEWS};
 use super::problems::{Diagnostic, Problems, Span, quoted};
 
-/// A path of the spec, and where the spec says it.
+/// A path and its place in the spec.
 #[derive(Debug)]
 pub(super) struct Located {
-    pub(super) spot: Spot,
+    pub(super) path: ResolvedPath,
     pub(super) span: Span,
 }
 
-/// A title that is right by itself, and what it lays claim to.
+/// A title that is valid by itself, with the paths that it uses.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) name: String,
@@ -26,15 +25,15 @@ pub(super) struct Claim {
 
 impl Claim {
     pub(super) fn into_title(self) -> Title {
-        Title { name: self.name, source: self.source.spot.written, output: self.output.spot.written }
+        Title { name: self.name, source: self.source.path.written, output: self.output.path.written }
     }
 }
 
-/// Holds every output against all sources, all other outputs, the spec, the cache and the home
+/// Checks every output against all sources, all other outputs, the spec, the cache and the home
 /// folder. Reports at most one problem for each output.
-pub(super) fn check(claims: &[&Claim], cache: Option<&Located>, place: &Place, problems: &mut Problems) {
-    let spec = Spot::new(&place.spec);
-    let home = place.home.as_deref().map(Spot::new);
+pub(super) fn check(claims: &[&Claim], cache: Option<&Located>, base: &BaseDir, problems: &mut Problems) {
+    let spec = ResolvedPath::new(&base.spec);
+    let home = base.home.as_deref().map(ResolvedPath::new);
     let sources = sources_met(claims);
     let outputs = outputs_met(claims);
     for (at, claim) in claims.iter().enumerate() {
@@ -52,9 +51,9 @@ pub(super) fn check(claims: &[&Claim], cache: Option<&Located>, place: &Place, p
             })
             .or_else(|| {
                 let other = claims.get(*outputs.get(&at)?)?;
-                meets(output, &other.output, "the output of another title", "the other")
+                meets(output, &other.output, "the output of another title", "the other output")
             })
-            .or_else(|| meets(output, cache?, "the cache", "the cache"))
+            .or_else(|| meets(output, cache?, "the cache", "the cache folder"))
             .map(|fault| fault.help(own_folder(&claim.name)))
             .or_else(|| is_blocked(output));
         if let Some(fault) = fault {
@@ -66,56 +65,54 @@ pub(super) fn check(claims: &[&Claim], cache: Option<&Located>, place: &Place, p
 fn own_folder(name: &str) -> String {
     let example = format!("output = \"dist/{name}\"");
     format!(
-        "a build removes from its output what is no longer part of the stream, and takes no folder that others \
-         filled; name a folder of its own, as in {}",
+        "a build removes old files from its output: use a folder of its own, for example: {}",
         quoted(&example)
     )
 }
 
 fn is_root(output: &Located) -> Option<Diagnostic> {
-    let is_root = VIEWS.iter().any(|view| view(&output.spot).parent().is_none());
+    let is_root = VIEWS.iter().any(|view| view(&output.path).parent().is_none());
     is_root.then(|| {
-        Diagnostic::new("the output cannot be the root folder")
-            .at(output.span.clone(), label("this is the output", output))
+        Diagnostic::new("the output is the root folder").at(output.span.clone(), label("the output", output))
     })
 }
 
-fn holds(output: &Located, held: &Spot, what: &str) -> Option<Diagnostic> {
-    output.spot.holds(held).then(|| {
-        Diagnostic::new(format!("the output cannot be a folder that holds {what}"))
-            .at(output.span.clone(), format!("it holds {}", shown(&held.written)))
+fn holds(output: &Located, held: &ResolvedPath, what: &str) -> Option<Diagnostic> {
+    output.path.holds(held).then(|| {
+        Diagnostic::new(format!("the output contains {what}"))
+            .at(output.span.clone(), format!("contains {}", shown(&held.written)))
     })
 }
 
 fn is_blocked(output: &Located) -> Option<Diagnostic> {
-    let obstacle = paths::obstacle(&output.spot.written)?;
+    let obstacle = paths::obstacle(&output.path.written)?;
     Some(
-        Diagnostic::new("the output must be a folder, or free to become one")
+        Diagnostic::new("the output cannot be used as a folder")
             .at(output.span.clone(), obstacle.to_string())
-            .help("name another place, or move that out of the way"),
+            .help("name another path, or move it away"),
     )
 }
 
 /// A problem if the two are not apart.
 fn meets(output: &Located, other: &Located, what: &str, short: &str) -> Option<Diagnostic> {
-    let verb = match (output.spot.holds(&other.spot), other.spot.holds(&output.spot)) {
+    let verb = match (output.path.holds(&other.path), other.path.holds(&output.path)) {
         (true, true) => "is",
-        (true, false) => "holds",
-        (false, true) => "lies in",
+        (true, false) => "contains",
+        (false, true) => "is inside",
         (false, false) => return None,
     };
     Some(
         Diagnostic::new(format!("the output {verb} {what}"))
-            .at(output.span.clone(), label("this is the output", output))
-            .and(other.span.clone(), label(&format!("this is {short}"), other)),
+            .at(output.span.clone(), label("the output", output))
+            .and(other.span.clone(), label(short, other)),
     )
 }
 
-/// Where links lead, for they are what a look at the spec does not show.
+/// Shows where symbolic links lead.
 fn label(what: &str, located: &Located) -> String {
-    match located.spot.real == located.spot.written {
+    match located.path.real == located.path.written {
         true => what.to_owned(),
-        false => format!("{what}, by symbolic links {}", shown(&located.spot.real)),
+        false => format!("{what}, through symbolic links {}", shown(&located.path.real)),
     }
 }
 
@@ -123,17 +120,17 @@ fn shown(path: &Path) -> String {
     quoted(&path.display().to_string())
 }
 
-/// For an output, a source that it is, holds or lies in.
+/// For an output, a source that it is, contains or is inside.
 fn sources_met(claims: &[&Claim]) -> HashMap<usize, usize> {
     let mut met = HashMap::new();
     for view in VIEWS {
-        let outputs = Index::new(claims.iter().map(|claim| view(&claim.output.spot)));
-        let sources = Index::new(claims.iter().map(|claim| view(&claim.source.spot)));
+        let outputs = Index::new(claims.iter().map(|claim| view(&claim.output.path)));
+        let sources = Index::new(claims.iter().map(|claim| view(&claim.source.path)));
         for (at, claim) in claims.iter().enumerate() {
-            for source in sources.holding(view(&claim.output.spot)) {
+            for source in sources.holding(view(&claim.output.path)) {
                 met.entry(at).or_insert(source);
             }
-            for output in outputs.holding(view(&claim.source.spot)) {
+            for output in outputs.holding(view(&claim.source.path)) {
                 met.entry(output).or_insert(at);
             }
         }
@@ -141,13 +138,13 @@ fn sources_met(claims: &[&Claim]) -> HashMap<usize, usize> {
     met
 }
 
-/// For an output, an earlier one that it is, holds or lies in.
+/// For an output, an earlier one that it is, contains or is inside.
 fn outputs_met(claims: &[&Claim]) -> HashMap<usize, usize> {
     let mut met = HashMap::new();
     for view in VIEWS {
-        let outputs = Index::new(claims.iter().map(|claim| view(&claim.output.spot)));
+        let outputs = Index::new(claims.iter().map(|claim| view(&claim.output.path)));
         for (at, claim) in claims.iter().enumerate() {
-            for other in outputs.holding(view(&claim.output.spot)) {
+            for other in outputs.holding(view(&claim.output.path)) {
                 if other != at {
                     met.entry(at.max(other)).or_insert(at.min(other));
                 }
@@ -195,7 +192,7 @@ mod tests {
     fn refused(titles: &[(&str, &str)], more: &str, parts: &[&str]) {
         let text = invalid(&spec(titles, more));
         has(&text, parts);
-        has(&text, &["takes no folder that others filled; name a folder of its own"]);
+        has(&text, &["use a folder of its own, for example: `output = \"dist/"]);
         assert_eq!(text.matches("error:").count(), 1, "{text}");
     }
 
@@ -211,18 +208,18 @@ mod tests {
         refused(
             &[("media/a.mp4", "media/a.mp4")],
             "",
-            &["error: the output is its source", "ladder.toml:4:8", "- this is the source"],
+            &["error: the output is its source", "ladder.toml:4:8", "- the source"],
         );
         refused(
             &[("media/a.mp4", "media")],
             "",
-            &["error: the output holds its source", "name a folder of its own, as in `output"],
+            &["error: the output contains its source", "use a folder of its own"],
         );
-        refused(&[("media/a.mp4", "./media/a.mp4/out")], "", &["error: the output lies in its source"]);
+        refused(&[("media/a.mp4", "./media/a.mp4/out")], "", &["error: the output is inside its source"]);
         refused(
             &[("media/a.mp4", "dist/a"), ("dist/a/b.mp4", "dist/b")],
             "",
-            &["error: the output holds the source of another title", "ladder.toml:4:8"],
+            &["error: the output contains the source of another title", "ladder.toml:4:8"],
         );
     }
 
@@ -230,40 +227,36 @@ mod tests {
     fn the_output_holds_neither_spec_nor_home_nor_everything() {
         let source = "/else/a.mp4";
         for folder in [".", "/no/such", "/no/such/ladder.toml", "dist/.."] {
-            refused(&[(source, folder)], "", &["holds the spec", "it holds `/no/such/ladder.toml`"]);
+            refused(&[(source, folder)], "", &["contains the spec", "contains `/no/such/ladder.toml`"]);
         }
         for folder in ["/home/me", "/home"] {
-            refused(
-                &[(source, folder)],
-                "",
-                &["error: the output cannot be a folder that holds your home folder"],
-            );
+            refused(&[(source, folder)], "", &["error: the output contains your home folder"]);
         }
-        refused(&[(source, "/")], "", &["error: the output cannot be the root folder"]);
+        refused(&[(source, "/")], "", &["error: the output is the root folder"]);
         assert_eq!(ladder(&spec(&[(source, "/home/me/x")], "")).titles.len(), 1);
     }
 
     #[test]
     fn outputs_of_two_titles_are_apart() {
-        let verbs = [("d/x", "d/x", "is"), ("d/x", "d/x/y", "lies in"), ("d/x/y", "d/x", "holds")];
+        let verbs = [("d/x", "d/x", "is"), ("d/x", "d/x/y", "is inside"), ("d/x/y", "d/x", "contains")];
         for (first, second, verb) in verbs {
             let expected = format!("error: the output {verb} the output of another title");
             refused(
                 &[("a.mp4", first), ("b.mp4", second)],
                 "",
-                &[&expected, "ladder.toml:8:8", "- this is the other", "^ this is the output"],
+                &[&expected, "ladder.toml:8:8", "- the other output", "^ the output"],
             );
         }
     }
 
     #[test]
     fn the_output_is_apart_from_the_cache() {
-        for (dir, verb) in [("d/x", "is"), ("d", "lies in"), ("d/x/c", "holds")] {
+        for (dir, verb) in [("d/x", "is"), ("d", "is inside"), ("d/x/c", "contains")] {
             let expected = format!("error: the output {verb} the cache");
             refused(
                 &[("a.mp4", "d/x")],
                 &format!("[cache]\ndir = '{dir}'"),
-                &[&expected, "this is the cache"],
+                &[&expected, "the cache folder"],
             );
         }
     }
@@ -283,10 +276,10 @@ mod tests {
         for (output, reason) in [
             ("file", "/file` is a file"),
             ("file/below", "/file` is a file"),
-            ("broken/below", "/broken` is a symbolic link that leads nowhere"),
+            ("broken/below", "/broken` is a broken symbolic link"),
         ] {
             let text = read_at(&spec(&[("a.mp4", output)], ""), &root).unwrap_err().to_string();
-            has(&text, &["error: the output must be a folder, or free to become one", reason]);
+            has(&text, &["error: the output cannot be used as a folder", reason]);
         }
         fs::create_dir(root.join("folder")).unwrap();
         assert!(read_at(&spec(&[("a.mp4", "folder")], ""), &root).is_ok());
@@ -301,21 +294,21 @@ mod tests {
         symlink("media", root.join("out")).unwrap();
         symlink(".", root.join("here")).unwrap();
         symlink(root.join("elsewhere"), root.join("dist/b")).unwrap();
-        let real = |name: &str| format!("by symbolic links `{}", root.join(name).display());
+        let real = |name: &str| format!("through symbolic links `{}", root.join(name).display());
         let refused = |titles: &[(&str, &str)], parts: &[&str]| {
             has(&read_at(&spec(titles, ""), &root).unwrap_err().to_string(), parts);
         };
-        refused(&[("media/a.mp4", "out")], &["the output holds its source", &real("media")]);
-        refused(&[("out/a.mp4", "media")], &["the output holds its source", &real("media/a.mp4")]);
-        refused(&[("media/a.mp4", "here")], &["holds the spec"]);
+        refused(&[("media/a.mp4", "out")], &["the output contains its source", &real("media")]);
+        refused(&[("out/a.mp4", "media")], &["the output contains its source", &real("media/a.mp4")]);
+        refused(&[("media/a.mp4", "here")], &["contains the spec"]);
         refused(
             &[("a.mp4", "dist"), ("a.mp4", "here/dist/new")],
-            &["the output lies in the output of another title", &real("dist/new")],
+            &["the output is inside the output of another title", &real("dist/new")],
         );
         // By its real path the second is apart, but it stands as an entry of the first.
         refused(
             &[("a.mp4", "dist"), ("a.mp4", "dist/b")],
-            &["the output lies in the output of another title"],
+            &["the output is inside the output of another title"],
         );
     }
 

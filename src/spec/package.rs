@@ -40,10 +40,9 @@ mod tests {
         has(
             &invalid(&spec("['hls', 'dash', 'mp4']")),
             &[
-                "error: `dash` is not available in this version of rivet",
-                "error: `mp4` is not available in this version of rivet",
-                "for `formats` in `[package]`",
-                "help: available: `hls`",
+                "error: `dash` for `formats` in `[package]` is reserved for a later version of rivet",
+                "error: `mp4` for `formats` in `[package]` is reserved for a later version of rivet",
+                "help: remove it; the format is `\"hls\"`",
             ],
         );
         has(
@@ -54,14 +53,14 @@ mod tests {
 
     #[test]
     fn formats_are_a_list_of_something_and_nothing_twice() {
-        has(&invalid(&spec("[]")), &["is an empty list", "nothing would be published"]);
+        has(&invalid(&spec("[]")), &["is an empty array", "nothing would be published"]);
         has(
             &invalid(&spec("'hls'")),
-            &["`formats` in `[package]` must be a list", "for example: `formats = [\"hls\"]`"],
+            &["`formats` in `[package]` must be an array", "for example: `formats = [\"hls\"]`"],
         );
         has(
             &invalid(&spec("['hls', 'hls']")),
-            &["the format `hls` is given twice", "this is the first", "leave one out"],
+            &["duplicate format `hls`", "first listed here", "remove one"],
         );
         has(&invalid(&spec("[1]")), &["must be a string"]);
     }

@@ -1,4 +1,4 @@
-//! Paths of the spec: where relative ones start, how they are made plain, which ones meet.
+//! Paths of the spec: where relative ones start, how they are normalised, which ones overlap.
 //! It looks at names, folders and symbolic links; it opens no file and changes nothing.
 
 use std::fmt;
@@ -10,11 +10,11 @@ use super::entry::Entry;
 use super::problems::{Problems, Read, quoted};
 
 /// No file system takes longer paths (`PATH_MAX` of Linux). It also bounds what checking one costs.
-const LONGEST: usize = 4096;
+const MAX_PATH: usize = 4096;
 
-/// Where a spec stands, and with it all that its paths can run into.
+/// Where relative paths start, and what no output may contain.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct BaseDir {
     /// The spec: absolute, normalised. It need not exist.
     pub(super) spec: PathBuf,
     /// Where relative paths start.
@@ -22,10 +22,10 @@ pub(super) struct Place {
     pub(super) home: Option<PathBuf>,
 }
 
-impl Place {
-    pub(super) fn of(path: &Path) -> io::Result<Place> {
+impl BaseDir {
+    pub(super) fn of(path: &Path) -> io::Result<BaseDir> {
         let spec = normalized(&std::path::absolute(path)?);
-        Ok(Place {
+        Ok(BaseDir {
             folder: spec.parent().unwrap_or(&spec).to_owned(),
             spec,
             home: std::env::home_dir().filter(|home| home.is_absolute()),
@@ -33,47 +33,50 @@ impl Place {
     }
 }
 
-/// A path twice: as it is written, and where the file system has it.
+/// A path as written, and with symbolic links resolved.
 #[derive(Debug)]
-pub(super) struct Spot {
+pub(super) struct ResolvedPath {
     pub(super) written: PathBuf,
     /// Symbolic links followed, as far as the path exists.
     pub(super) real: PathBuf,
 }
 
-impl Spot {
+impl ResolvedPath {
     /// `path` is absolute and normalised.
-    pub(super) fn new(path: &Path) -> Spot {
-        Spot { written: path.to_owned(), real: real(path) }
+    pub(super) fn new(path: &Path) -> ResolvedPath {
+        ResolvedPath { written: path.to_owned(), real: real(path) }
     }
 
     /// Whether `other` is this folder or lies in it, in either view.
-    pub(super) fn holds(&self, other: &Spot) -> bool {
+    pub(super) fn holds(&self, other: &ResolvedPath) -> bool {
         other.written.starts_with(&self.written) || other.real.starts_with(&self.real)
     }
 }
 
-/// Both views of a spot, for rules that must hold in each.
-pub(super) const VIEWS: [fn(&Spot) -> &Path; 2] = [|spot| &spot.written, |spot| &spot.real];
+/// Both views of a path, for rules that must hold in each.
+pub(super) const VIEWS: [fn(&ResolvedPath) -> &Path; 2] = [|path| &path.written, |path| &path.real];
 
 /// Reads a path, relative to the spec's folder, as an absolute one.
-pub(super) fn read(entry: &Entry<'_>, place: &Place, problems: &mut Problems) -> Read<PathBuf> {
+pub(super) fn read(entry: &Entry<'_>, base: &BaseDir, problems: &mut Problems) -> Read<PathBuf> {
     let text = entry.text(problems)?;
     let problem = if text.is_empty() {
-        entry.problem("is empty", "a path is missing here").help(entry.example())
+        entry.problem("is empty", "expected a path").help(entry.example())
     } else if let Some(control) = text.chars().find(|c| c.is_control()) {
         entry
-            .problem("is no path", format!("it holds the control character U+{:04X}", u32::from(control)))
-            .help("a `\\\\` in double quotes begins an escape; write `/`, or use single quotes")
-    } else if text.len() > LONGEST {
-        entry.problem("is no path", format!("it is longer than {LONGEST} bytes"))
+            .problem(
+                "is not a valid path",
+                format!("contains the control character U+{:04X}", u32::from(control)),
+            )
+            .help("`\\` in double quotes starts an escape; write `/`, or use single quotes")
+    } else if text.len() > MAX_PATH {
+        entry.problem("is not a valid path", format!("longer than {MAX_PATH} bytes"))
     } else if text == "~" || text.starts_with("~/") {
-        entry.problem("starts with `~`", "this is not a shell, `~` means nothing here").help(format!(
-            "write the path out, or {} for a folder that is called `~`",
-            quoted(&format!("./{text}"))
+        entry.problem("starts with `~`", "`~` is not expanded here").help(format!(
+            "write the absolute path, or {} for a folder named `~`",
+            quoted(&format!("{} = \"./{text}\"", entry.key.name))
         ))
     } else {
-        return Ok(normalized(&place.folder.join(text)));
+        return Ok(normalized(&base.folder.join(text)));
     };
     Err(problems.report(problem))
 }
@@ -134,7 +137,7 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, what) = match self {
             Obstacle::NotAFolder(path) => (path, "is a file"),
-            Obstacle::BrokenLink(path) => (path, "is a symbolic link that leads nowhere"),
+            Obstacle::BrokenLink(path) => (path, "is a broken symbolic link"),
         };
         write!(f, "{} {what}", quoted(&path.display().to_string()))
     }
@@ -179,26 +182,26 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_absolute() {
-        let place = Place::of(Path::new("specs/../ladder.toml")).unwrap();
-        assert_eq!(place.folder, std::env::current_dir().unwrap());
-        assert_eq!(place.spec, place.folder.join("ladder.toml"));
-        assert!(Place::of(Path::new("")).is_err());
-        assert_eq!(Place::of(Path::new("/")).unwrap().folder, Path::new("/"));
+    fn a_base_folder_is_absolute() {
+        let base = BaseDir::of(Path::new("specs/../ladder.toml")).unwrap();
+        assert_eq!(base.folder, std::env::current_dir().unwrap());
+        assert_eq!(base.spec, base.folder.join("ladder.toml"));
+        assert!(BaseDir::of(Path::new("")).is_err());
+        assert_eq!(BaseDir::of(Path::new("/")).unwrap().folder, Path::new("/"));
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_spot_follows_links_as_far_as_there_is_something() {
+    fn links_are_resolved_as_far_as_the_path_exists() {
         let folder = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(folder.path()).unwrap();
         fs::create_dir(root.join("media")).unwrap();
         std::os::unix::fs::symlink("media", root.join("link")).unwrap();
-        let spot = Spot::new(&root.join("link/new/out"));
-        assert_eq!(spot.real, root.join("media/new/out"));
-        assert_eq!(Spot::new(&root.join("link")).real, root.join("media"));
-        assert!(Spot::new(&root.join("media")).holds(&spot));
-        assert!(!spot.holds(&Spot::new(&root.join("media"))));
+        let path = ResolvedPath::new(&root.join("link/new/out"));
+        assert_eq!(path.real, root.join("media/new/out"));
+        assert_eq!(ResolvedPath::new(&root.join("link")).real, root.join("media"));
+        assert!(ResolvedPath::new(&root.join("media")).holds(&path));
+        assert!(!path.holds(&ResolvedPath::new(&root.join("media"))));
     }
 
     #[cfg(unix)]

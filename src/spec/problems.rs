@@ -19,7 +19,7 @@ pub(super) type Read<T> = Result<T, Reported>;
 
 /// As many problems as are kept in full; the rest are counted. A spec with more is not a spec, and
 /// must not cost memory in proportion.
-const KEPT: usize = 100;
+pub(super) const KEPT: usize = 100;
 
 /// One problem: a headline, the places it is about, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl Problems {
     }
 }
 
-/// A piece of the spec as it stands in a message: in backquotes, on one line, not too long, with
+/// Text of the spec as it is quoted in a message: in backquotes, on one line, not too long, with
 /// nothing in it that a terminal would obey.
 pub(super) fn quoted(text: &str) -> String {
     const SHOWN: usize = 60;

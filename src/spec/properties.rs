@@ -65,8 +65,8 @@ remote = "s3://bucket/prefix?region=eu-central-1"
 trusted-keys = ["rivet-ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"]
 "#;
 
-/// What mutations insert: the pieces that specs are made of, and what does not belong there.
-const PIECES: &[&str] = &[
+/// What mutations insert: fragments of specs, and what does not belong there.
+const FRAGMENTS: &[&str] = &[
     "[[",
     "]]",
     "[",
@@ -97,6 +97,10 @@ const PIECES: &[&str] = &[
     "speed = 5\n",
     "preset = 8\n",
     "[encoder.av1_qsv]\n",
+    "[chunks]\n",
+    "effort = 5\n",
+    "crf = 9\ncrf = 9\n",
+    "\"chunk\"",
     "[encoder]\n",
     "\"nvenc\"",
     "\"libsvtav1\"",
@@ -140,7 +144,7 @@ enum Edit {
 
 fn edits() -> impl Strategy<Value = Vec<(prop::sample::Index, Edit)>> {
     let edit = prop_oneof![
-        prop::sample::select(PIECES).prop_map(Edit::Insert),
+        prop::sample::select(FRAGMENTS).prop_map(Edit::Insert),
         (1usize..20).prop_map(Edit::Delete),
         (any::<prop::sample::Index>(), 1usize..60).prop_map(|(at, n)| Edit::Copy(at, n)),
     ];
@@ -152,7 +156,7 @@ fn edited(text: &str, edits: &[(prop::sample::Index, Edit)]) -> String {
     for (at, edit) in edits {
         let at = at.index(chars.len() + 1);
         match edit {
-            Edit::Insert(piece) => drop(chars.splice(at..at, piece.chars())),
+            Edit::Insert(fragment) => drop(chars.splice(at..at, fragment.chars())),
             Edit::Delete(count) => drop(chars.drain(at..(at + count).min(chars.len()))),
             Edit::Copy(from, count) => {
                 let from = from.index(chars.len() + 1);
@@ -164,7 +168,7 @@ fn edited(text: &str, edits: &[(prop::sample::Index, Edit)]) -> String {
     chars.into_iter().collect()
 }
 
-/// Reads and, if there is something to say, says it; then holds the result to its promises.
+/// Reads a text, and renders its errors or checks what the types of the ladder promise.
 fn reads(text: &str) -> Result<(), TestCaseError> {
     match read(text) {
         Ok(ladder) => keeps_its_promises(&ladder),
@@ -263,8 +267,8 @@ proptest! {
     }
 
     #[test]
-    fn any_pieces_are_answered(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..40)) {
-        reads(&pieces.concat())?;
+    fn any_fragments_are_answered(fragments in prop::collection::vec(prop::sample::select(FRAGMENTS), 0..40)) {
+        reads(&fragments.concat())?;
     }
 
     #[test]
@@ -273,7 +277,7 @@ proptest! {
     }
 
     #[test]
-    fn any_value_of_any_key_is_answered(line in 0usize..80, value in prop::sample::select(PIECES)) {
+    fn any_value_of_any_key_is_answered(line in 0usize..80, value in prop::sample::select(FRAGMENTS)) {
         let lines: Vec<&str> = FULL.lines().collect();
         let line = line % lines.len();
         let mut text = lines.clone();

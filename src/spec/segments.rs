@@ -1,4 +1,4 @@
-//! Reads `[segments]`: how long chunks shall be. Only the wish; the cutting itself is elsewhere.
+//! Reads `[segments]`: how long chunks shall be. The cutting itself is elsewhere.
 
 use std::ops::RangeInclusive;
 
@@ -9,21 +9,22 @@ use super::fields::Fields;
 use super::keys;
 use super::ladder::{SegmentMode, SegmentPolicy};
 use super::problems::{Diagnostic, Problems, Read, Reported, Span};
+use super::reserved;
 use super::units::{Millis, UnitError};
 
 const TARGET: RangeInclusive<Millis> = Millis(200)..=Millis(60_000);
 const DEFAULT_TARGET: Millis = Millis(2_000);
 
-/// Shorter chunks leave an encoder nothing to predict from; longer ones make an edit dear and a
-/// player slow to start.
+/// Shorter chunks leave an encoder nothing to predict from; longer ones make re-encodes after an edit large
+/// and a player slow to start.
 const BOUNDS: RangeInclusive<Millis> = Millis(100)..=Millis(120_000);
 
 /// A segment of a quarter of a second and less is passed over by hls.js when it changes the rung just
-/// before it (`maxFragLookUpTolerance`), which leaves a hole in the picture.
+/// before it (`maxFragLookUpTolerance`), which leaves a hole in the video.
 const PLAYABLE: Millis = Millis(300);
 
-/// A length, and where the spec says it.
-struct Said {
+/// A length and its place in the spec.
+struct Length {
     length: Millis,
     span: Span,
 }
@@ -37,7 +38,7 @@ pub(super) fn read(root: &mut Fields<'_>, problems: &mut Problems) -> Read<Segme
 
 fn policy(mut fields: Fields<'_>, problems: &mut Problems) -> Read<SegmentPolicy> {
     let mode = fields.optional("mode", |entry| entry.choice(problems));
-    let target = fields.optional("target", |entry| said(&entry, TARGET, problems));
+    let target = fields.optional("target", |entry| duration(&entry, TARGET, problems));
     let (min, max) = (fields.entry("min"), fields.entry("max"));
     fields.finish(problems);
     if let Ok(Some(SegmentMode::Fixed)) = mode {
@@ -47,16 +48,17 @@ fn policy(mut fields: Fields<'_>, problems: &mut Problems) -> Read<SegmentPolicy
         let target = target?.map_or(DEFAULT_TARGET, |target| target.length);
         return Ok(SegmentPolicy { mode: SegmentMode::Fixed, target, min: target, max: target });
     }
-    let mut bound = |entry: Option<Entry<'_>>| entry.map(|entry| said(&entry, BOUNDS, problems)).transpose();
+    let mut bound =
+        |entry: Option<Entry<'_>>| entry.map(|entry| duration(&entry, BOUNDS, problems)).transpose();
     let (min, max) = (bound(min), bound(max));
     let (target, min, max) = (target?, min?, max?);
     let length = target.as_ref().map_or(DEFAULT_TARGET, |target| target.length);
     if let Some(min) = min.as_ref().filter(|min| min.length > length) {
-        let problem = Diagnostic::new("`min` in `[segments]` is above the target");
+        let problem = Diagnostic::new("`min` in `[segments]` is larger than `target`");
         crossed(problem, min, target.as_ref(), problems);
     }
     if let Some(max) = max.as_ref().filter(|max| max.length < length) {
-        let problem = Diagnostic::new("`max` in `[segments]` is below the target");
+        let problem = Diagnostic::new("`max` in `[segments]` is smaller than `target`");
         crossed(problem, max, target.as_ref(), problems);
     }
     mode?;
@@ -73,43 +75,47 @@ fn content(target: Millis, min: Option<Millis>, max: Option<Millis>) -> SegmentP
 }
 
 fn only_with_content(entry: &Entry<'_>) -> Diagnostic {
-    let key = entry.key.name;
-    Diagnostic::new(format!("{} goes only with `mode = \"content\"`", entry.name()))
+    Diagnostic::new(format!("{} requires `mode = \"content\"`", entry.name()))
         .at(entry.key_span.clone(), "the mode is `fixed`")
-        .help(format!("leave `{key}` out: a fixed grid is as long as its target everywhere"))
+        .help("remove it: with `fixed` every chunk is as long as `target`")
 }
 
-fn crossed(problem: Diagnostic, bound: &Said, target: Option<&Said>, problems: &mut Problems) {
-    let problem = problem.at(bound.span.clone(), format!("this is {}", bound.length));
+fn crossed(problem: Diagnostic, bound: &Length, target: Option<&Length>, problems: &mut Problems) {
+    let problem = problem.at(bound.span.clone(), bound.length.to_string());
     let problem = match target {
-        Some(target) => problem.and(target.span.clone(), format!("the target is {}", target.length)),
-        None => problem.help(format!("the target is {DEFAULT_TARGET} unless it is given")),
+        Some(target) => problem.and(target.span.clone(), format!("`target` is {}", target.length)),
+        None => problem.help(format!("`target` is {DEFAULT_TARGET} by default")),
     };
-    problems.report(problem.help("`min` <= `target` <= `max` must hold"));
+    problems.report(problem.help("required: `min` <= `target` <= `max`"));
 }
 
 /// Reads a duration.
-fn said(entry: &Entry<'_>, range: RangeInclusive<Millis>, problems: &mut Problems) -> Read<Said> {
+fn duration(entry: &Entry<'_>, range: RangeInclusive<Millis>, problems: &mut Problems) -> Read<Length> {
     let text = match entry.value {
         DeValue::String(text) => text,
         _ => return Err(without_unit(entry, problems)),
     };
     let length: Millis = match text.parse() {
         Ok(length) => length,
-        Err(error) => return Err(not_a_duration(entry, text, &error, problems)),
+        Err(error) => {
+            return Err(match reserved::value(entry, text) {
+                Some(reserved) => problems.report(reserved),
+                None => not_a_duration(entry, text, &error, problems),
+            });
+        }
     };
     if !range.contains(&length) {
         let label = match length < *range.start() {
-            true => "this is too short",
-            false => "this is too long",
+            true => "too short",
+            false => "too long",
         };
         let headline = format!("must be from {} to {}", range.start(), range.end());
         return Err(problems.report(entry.problem(&headline, label).help(entry.example())));
     }
-    Ok(Said { length, span: entry.span.clone() })
+    Ok(Length { length, span: entry.span.clone() })
 }
 
-/// A number is what people write first; the help gives back theirs with a unit.
+/// A bare number: the hint is the same number with a unit.
 fn without_unit(entry: &Entry<'_>, problems: &mut Problems) -> Reported {
     let number = match entry.value {
         DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
@@ -118,7 +124,7 @@ fn without_unit(entry: &Entry<'_>, problems: &mut Problems) -> Reported {
     };
     problems.report(
         entry
-            .problem("must be a duration in quotes, with its unit", "this has no unit")
+            .problem("must be a duration in quotes with a unit", "missing unit")
             .help(with_unit(entry, number)),
     )
 }
@@ -127,9 +133,7 @@ fn not_a_duration(entry: &Entry<'_>, text: &str, error: &UnitError, problems: &m
     let problem = entry.problem("must be a duration", error.to_string());
     problems.report(match error {
         UnitError::NoUnit => problem.help(with_unit(entry, text)),
-        _ => {
-            problem.help(format!("a number and `ms`, `s` or `m`, with nothing between; {}", entry.example()))
-        }
+        _ => problem.help(format!("use a number and `ms`, `s` or `m`, without a space; {}", entry.example())),
     })
 }
 
@@ -185,10 +189,10 @@ mod tests {
         has(
             &text,
             &[
-                "error: `min` in `[segments]` goes only with `mode = \"content\"`",
+                "error: `min` in `[segments]` requires `mode = \"content\"`",
                 "^^^ the mode is `fixed`",
-                "help: leave `min` out",
-                "error: `max` in `[segments]` goes only with",
+                "help: remove it",
+                "error: `max` in `[segments]` requires",
             ],
         );
         assert_eq!(text.matches("error:").count(), 2, "{text}");
@@ -213,32 +217,28 @@ mod tests {
         ] {
             has(
                 &invalid(&spec(&format!("target = {value}"))),
-                &[
-                    "`target` in `[segments]` must be a duration in quotes, with its unit",
-                    "this has no unit",
-                    help,
-                ],
+                &["`target` in `[segments]` must be a duration in quotes with a unit", "missing unit", help],
             );
         }
         has(
             &invalid(&spec("target = '2'")),
-            &["must be a duration", "the unit is missing", "write `target = \"2s\"`"],
+            &["must be a duration", "missing unit", "write `target = \"2s\"`"],
         );
-        has(&invalid(&spec("target = true")), &["must be a duration in quotes", "this is true or false"]);
+        has(&invalid(&spec("target = true")), &["must be a duration in quotes", "found a boolean"]);
     }
 
     #[test]
     fn what_is_no_duration_is_told_why() {
         for (value, reason) in [
-            ("2 s", "`s` is not a unit that is known here"),
-            ("2sec", "`sec` is not a unit"),
-            ("1.0001s", "this is finer than a millisecond"),
-            ("two", "this is not a number with a unit"),
-            ("99999999999999999999s", "this number is too large"),
+            ("2 s", "unknown unit `s`"),
+            ("2sec", "unknown unit `sec`"),
+            ("1.0001s", "more precise than a millisecond"),
+            ("two", "not a number with a unit"),
+            ("99999999999999999999s", "number too large"),
         ] {
             has(
                 &invalid(&spec(&format!("target = '{value}'"))),
-                &["must be a duration", reason, "a number and `ms`, `s` or `m`"],
+                &["must be a duration", reason, "use a number and `ms`, `s` or `m`"],
             );
         }
     }
@@ -260,14 +260,14 @@ mod tests {
         has(
             &invalid(&spec("target = '2s'\nmin = '3s'\nmax = '1s'")),
             &[
-                "error: `min` in `[segments]` is above the target",
-                "^^^^ this is 3s",
-                "---- the target is 2s",
-                "error: `max` in `[segments]` is below the target",
-                "^^^^ this is 1s",
-                "`min` <= `target` <= `max` must hold",
+                "error: `min` in `[segments]` is larger than `target`",
+                "^^^^ 3s",
+                "---- `target` is 2s",
+                "error: `max` in `[segments]` is smaller than `target`",
+                "^^^^ 1s",
+                "required: `min` <= `target` <= `max`",
             ],
         );
-        has(&invalid(&spec("max = '1s'")), &["is below the target", "the target is 2s unless it is given"]);
+        has(&invalid(&spec("max = '1s'")), &["is smaller than `target`", "`target` is 2s by default"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::paths::Place;
+use super::paths::BaseDir;
 use super::problems::Problems;
 use super::{Ladder, SpecErrors, parse_at};
 
@@ -22,15 +22,15 @@ pub(super) const HEAD: &str = "[title]\nsource = 'bunny.mp4'\noutput = 'dist/bun
 /// [`SPEC`] without its title.
 pub(super) const TAIL: &str = "[[rung]]\nname = '720p'\nheight = 720\n";
 
-/// Reads a spec that stands in `folder`, for somebody at home in `/home/me`.
+/// Reads a spec in `folder`; the home folder is `/home/me`.
 pub(super) fn read_at(text: &str, folder: &Path) -> Result<Ladder, SpecErrors> {
-    let place = Place {
+    let base = BaseDir {
         spec: folder.join("ladder.toml"),
         folder: folder.to_owned(),
         home: Some(PathBuf::from("/home/me")),
     };
     let mut problems = Problems::default();
-    match parse_at(text, &place, &|_, _| Vec::new(), &mut problems) {
+    match parse_at(text, &base, &|_, _| Vec::new(), &mut problems) {
         Ok(ladder) if problems.is_empty() => Ok(ladder),
         _ => Err(problems.into_errors(Path::new("ladder.toml"), text)),
     }
@@ -45,7 +45,7 @@ pub(super) fn ladder(text: &str) -> Ladder {
     read(text).unwrap_or_else(|errors| panic!("{errors}\nin\n{text}"))
 }
 
-/// What is said about a spec that is wrong.
+/// The errors of an invalid spec.
 pub(super) fn invalid(text: &str) -> String {
     match read(text) {
         Ok(ladder) => panic!("valid: {ladder:?}\nin\n{text}"),

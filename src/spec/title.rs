@@ -1,5 +1,5 @@
 //! Reads `[title]`, or every `[[title]]`: what is made, from what, and where it goes.
-//! Each title by itself; how titles and their folders may lie to each other is in `outputs`.
+//! Each title by itself; rules between titles are in `outputs`.
 
 use std::path::Path;
 
@@ -10,19 +10,18 @@ use super::fields::Fields;
 use super::keys;
 use super::names::Names;
 use super::outputs::{Claim, Located};
-use super::paths::{self, Place, Spot};
+use super::paths::{self, BaseDir, ResolvedPath};
 use super::problems::{Diagnostic, Problems, Read, Reported, quoted};
 
-/// Reads all titles. Those that are wrong by themselves do not hide the others, which can still
-/// be held against each other.
-pub(super) fn read(root: &mut Fields<'_>, place: &Place, problems: &mut Problems) -> Read<Vec<Read<Claim>>> {
+/// Reads all titles. The valid ones are checked against each other even if one is invalid.
+pub(super) fn read(root: &mut Fields<'_>, base: &BaseDir, problems: &mut Problems) -> Read<Vec<Read<Claim>>> {
     let entry = root.entry("title");
     let tables = match &entry {
         None => Vec::new(),
         Some(entry) => match entry.value {
             DeValue::Table(entries) => {
                 let fields = Fields::new(&keys::TITLE, entry.span.clone(), entries);
-                return Ok(vec![single(fields, place, problems)]);
+                return Ok(vec![single(fields, base, problems)]);
             }
             DeValue::Array(_) => entry.tables(&keys::TITLES, problems)?,
             _ => return Err(entry.not("a table", problems)),
@@ -30,26 +29,26 @@ pub(super) fn read(root: &mut Fields<'_>, place: &Place, problems: &mut Problems
     };
     if tables.is_empty() {
         return Err(problems.report(
-            Diagnostic::new("the spec has no title")
+            Diagnostic::new("missing table `[title]`")
                 .help("add one:\n[title]\nsource = \"media/bunny.mp4\"\noutput = \"dist/bunny\""),
         ));
     }
     let mut names = Names::of_titles();
-    let titles = tables.into_iter().map(|fields| one_of_many(fields, &mut names, place, problems)).collect();
+    let titles = tables.into_iter().map(|fields| one_of_many(fields, &mut names, base, problems)).collect();
     names.finish(problems);
     Ok(titles)
 }
 
 /// `[title]`, which may go without a name.
-fn single(mut fields: Fields<'_>, place: &Place, problems: &mut Problems) -> Read<Claim> {
+fn single(mut fields: Fields<'_>, base: &BaseDir, problems: &mut Problems) -> Read<Claim> {
     let name = fields.optional("name", |entry| Names::of_titles().free_name(&entry, problems));
-    let source = source(&mut fields, place, problems);
-    let output = output(&mut fields, place, problems);
+    let source = source(&mut fields, base, problems);
+    let output = output(&mut fields, base, problems);
     fields.finish(problems);
     let (source, output) = (source?, output?);
     let name = match name? {
         Some(name) => name,
-        None => stem(&source.spot.written),
+        None => stem(&source.path.written),
     };
     Ok(Claim { name, source, output })
 }
@@ -58,39 +57,37 @@ fn single(mut fields: Fields<'_>, place: &Place, problems: &mut Problems) -> Rea
 fn one_of_many<'t>(
     mut fields: Fields<'t>,
     names: &mut Names<'t>,
-    place: &Place,
+    base: &BaseDir,
     problems: &mut Problems,
 ) -> Read<Claim> {
     let name = match fields.required("name", problems) {
         Ok(entry) => names.free_name(&entry, problems),
         Err(reported) => Err(reported),
     };
-    let source = source(&mut fields, place, problems);
-    let output = output(&mut fields, place, problems);
+    let source = source(&mut fields, base, problems);
+    let output = output(&mut fields, base, problems);
     fields.finish(problems);
     Ok(Claim { name: name?, source: source?, output: output? })
 }
 
 /// Whether the source exists is not asked here: a spec is right or wrong on every machine.
-fn source(fields: &mut Fields<'_>, place: &Place, problems: &mut Problems) -> Read<Located> {
+fn source(fields: &mut Fields<'_>, base: &BaseDir, problems: &mut Problems) -> Read<Located> {
     let entry = fields.required("source", problems)?;
-    let path = paths::read(&entry, place, problems)?;
+    let path = paths::read(&entry, base, problems)?;
     if path.file_name().is_none() {
-        return Err(
-            problems.report(entry.problem("names no file", "this is the root folder").help(entry.example()))
-        );
+        return Err(problems.report(entry.problem("is not a file", "the root folder").help(entry.example())));
     }
-    Ok(Located { spot: Spot::new(&path), span: entry.span })
+    Ok(Located { path: ResolvedPath::new(&path), span: entry.span })
 }
 
-fn output(fields: &mut Fields<'_>, place: &Place, problems: &mut Problems) -> Read<Located> {
+fn output(fields: &mut Fields<'_>, base: &BaseDir, problems: &mut Problems) -> Read<Located> {
     let entry = fields.required("output", problems)?;
-    let path = paths::read(&entry, place, problems)?;
+    let path = paths::read(&entry, base, problems)?;
     let written = Path::new(entry.text(problems)?);
     if written.is_relative() && paths::climbs(written) {
         return Err(climbing(&entry, &path, problems));
     }
-    Ok(Located { spot: Spot::new(&path), span: entry.span })
+    Ok(Located { path: ResolvedPath::new(&path), span: entry.span })
 }
 
 /// A spec that is copied elsewhere must not come to own a folder that it never named.
@@ -98,9 +95,9 @@ fn climbing(entry: &Entry<'_>, path: &Path, problems: &mut Problems) -> Reported
     let absolute = format!("output = \"{}\"", path.display());
     problems.report(
         entry
-            .problem("leads out of the spec's folder", "this leads above the folder of the spec")
-            .help(format!("keep it below, as in `{}`", entry.key.example))
-            .help(format!("any other place takes an absolute path: {}", quoted(&absolute))),
+            .problem("is outside the spec's folder", "above the folder of the spec")
+            .help(format!("name a folder below it, for example: `{}`", entry.key.example))
+            .help(format!("or write an absolute path: {}", quoted(&absolute))),
     )
 }
 
@@ -153,9 +150,9 @@ mod tests {
                 "error: missing key `name` in `[[title]]`",
                 "^^^^^^^^^ `name` is missing here",
                 "help: add `name = \"bunny\"`",
-                "error: the name `é` is given twice",
-                "this is the first",
-                "give each title another name",
+                "error: duplicate name `é`",
+                "first used here",
+                "rename one; case does not count",
             ],
         );
     }
@@ -165,7 +162,7 @@ mod tests {
         has(
             &invalid(TAIL),
             &[
-                "error: the spec has no title\n--> ladder.toml",
+                "error: missing table `[title]`\n--> ladder.toml",
                 "help: add one:\n         [title]\n         source = \"media/bunny.mp4\"",
             ],
         );
@@ -180,23 +177,23 @@ mod tests {
                 "help: add `output = \"dist/bunny\"`",
             ],
         );
-        has(&invalid(&format!("title = []\n{TAIL}")), &["the spec has no title"]);
+        has(&invalid(&format!("title = []\n{TAIL}")), &["missing table `[title]`"]);
         has(
             &invalid(&format!("title = 'bunny'\n{TAIL}")),
-            &["`title` at the top level must be a table", "this is a string"],
+            &["`title` at the top level must be a table", "found a string"],
         );
     }
 
     #[test]
     fn names_must_be_fit_to_be_shown() {
         for (name, reason) in [
-            ("' '", "this is empty"),
-            ("' a'", "it starts or ends with a space"),
-            ("\"a\\nb\"", "it holds a control character"),
+            ("' '", "empty"),
+            ("' a'", "starts or ends with a space"),
+            ("\"a\\nb\"", "contains a control character"),
         ] {
             has(
                 &invalid(&title(&format!("name = {name}\nsource = 'a'\noutput = 'b'"))),
-                &["`name` in `[title]` is no name", reason],
+                &["`name` in `[title]` is not a valid name", reason],
             );
         }
     }
@@ -205,18 +202,24 @@ mod tests {
     fn what_cannot_be_a_path() {
         let source = |value: &str| invalid(&title(&format!("source = {value}\noutput = 'b'")));
         has(&source("''"), &["`source` in `[title]` is empty", "for example: `source = "]);
-        has(&source("\"a\\u0000b\""), &["`source` in `[title]` is no path", "the control character U+0000"]);
+        has(
+            &source("\"a\\u0000b\""),
+            &["`source` in `[title]` is not a valid path", "the control character U+0000"],
+        );
         has(
             &source("\"media\\bunny.mp4\""),
             &["the control character U+0008", "write `/`, or use single quotes"],
         );
         has(
             &source(&format!("'{}'", "x/".repeat(3000))),
-            &["`source` in `[title]` is no path", "longer than 4096 bytes"],
+            &["`source` in `[title]` is not a valid path", "longer than 4096 bytes"],
         );
-        has(&source("'~/a.mp4'"), &["starts with `~`", "write the path out, or `./~/a.mp4`"]);
-        has(&source("'../../..'"), &["names no file", "this is the root folder"]);
-        has(&source("7"), &["`source` in `[title]` must be a string", "this is a whole number"]);
+        has(
+            &source("'~/a.mp4'"),
+            &["starts with `~`", "write the absolute path, or `source = \"./~/a.mp4\"`"],
+        );
+        has(&source("'../../..'"), &["is not a file", "the root folder"]);
+        has(&source("7"), &["`source` in `[title]` must be a string", "found an integer"]);
     }
 
     #[test]
@@ -224,11 +227,11 @@ mod tests {
         has(
             &invalid(&title("source = 'a.mp4'\noutput = 'dist/../../out'")),
             &[
-                "error: `output` in `[title]` leads out of the spec's folder",
+                "error: `output` in `[title]` is outside the spec's folder",
                 "ladder.toml:3:10",
-                "this leads above the folder of the spec",
-                "help: keep it below, as in `output = \"dist/bunny\"`",
-                "help: any other place takes an absolute path: `output = \"/no/out\"`",
+                "above the folder of the spec",
+                "help: name a folder below it, for example: `output = \"dist/bunny\"`",
+                "help: or write an absolute path: `output = \"/no/out\"`",
             ],
         );
     }

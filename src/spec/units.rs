@@ -18,15 +18,15 @@ pub struct BitsPerSecond(pub u64);
 /// Why a text is no duration, or no bit rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
-    #[error("this is not a number with a unit")]
+    #[error("not a number with a unit")]
     NotANumber,
-    #[error("the unit is missing")]
+    #[error("missing unit")]
     NoUnit,
-    #[error("`{0}` is not a unit that is known here")]
+    #[error("unknown unit `{0}`")]
     UnknownUnit(String),
-    #[error("this is finer than {0}")]
+    #[error("more precise than {0}")]
     TooFine(&'static str),
-    #[error("this number is too large")]
+    #[error("number too large")]
     TooLarge,
 }
 

@@ -3,16 +3,17 @@
 
 use std::ops::RangeInclusive;
 
-use super::encoder::{self, Preset, SPEED, SVT_AV1_PRESET, Tables};
+use super::catalog::{self, EncoderInfo, NvencOptions, Rav1eOptions, SvtAv1Options};
+use super::encoder::{self, OwnValues, Shared, Tables};
 use super::entry::{Choice, Entry};
 use super::fault::OptionCheck;
 use super::fields::Fields;
 use super::keys;
-use super::ladder::{BitDepth, Crf, Encoder, MOST_SIDE, NvencOptions, Rav1eOptions, Rung, SvtAv1Options};
+use super::ladder::{BitDepth, Crf, Encoder, MAX_SIDE, Rung};
 use super::names::Names;
 use super::problems::{Diagnostic, Problems, Read, Reported, Span};
 
-const SIDE: RangeInclusive<u32> = 16..=MOST_SIDE;
+const SIDE: RangeInclusive<u32> = 16..=MAX_SIDE;
 
 /// The only thing that `color` can be for now, so that nothing needs to keep it.
 #[derive(Clone, Copy)]
@@ -20,40 +21,36 @@ struct AsSource;
 
 impl Choice for AsSource {
     const ALL: &'static [(&'static str, Self)] = &[("source", AsSource)];
-    const PLANNED: &'static [&'static str] = &[];
 }
 
-/// What `[video]` sets for every rung, and a rung for itself. `None`: not said here.
+/// What `[video]` sets for every rung, and a rung for itself. `None`: not set here.
 #[derive(Default)]
-struct Picture<'t> {
+struct VideoSettings<'t> {
     encoders: Option<Vec<Encoder>>,
-    speed: Option<u8>,
-    preset: Option<Preset<'t>>,
+    /// Options of encoders.
+    shared: Vec<Shared<'t>>,
     crf: Option<Crf>,
     bit_depth: Option<BitDepth>,
 }
 
-impl<'t> Picture<'t> {
-    fn read(fields: &mut Fields<'t>, problems: &mut Problems) -> Read<Picture<'t>> {
+impl<'t> VideoSettings<'t> {
+    fn read(fields: &mut Fields<'t>, problems: &mut Problems) -> Read<VideoSettings<'t>> {
         let encoders = fields.optional("encoder", |entry| encoder::encoders(&entry, problems));
-        let speed = fields.optional("speed", |entry| entry.integer(SPEED, problems));
-        let preset = fields.optional("preset", |entry| {
-            Ok(Preset { value: entry.integer(SVT_AV1_PRESET, problems)?, entry })
-        });
+        let shared = encoder::shared(fields, problems);
         let crf = fields.optional("crf", |entry| crf(&entry, problems));
         let bit_depth = fields.optional("bit_depth", |entry| bit_depth(&entry, problems));
         let color = fields.optional("color", |entry| entry.choice::<AsSource>(problems));
         color?;
-        Ok(Picture { encoders: encoders?, speed: speed?, preset: preset?, crf: crf?, bit_depth: bit_depth? })
+        Ok(VideoSettings { encoders: encoders?, shared: shared?, crf: crf?, bit_depth: bit_depth? })
     }
 }
 
-/// What a rung says, before `[video]` is merged into it.
+/// What a rung sets, before `[video]` is merged into it.
 struct Draft<'t> {
     name: String,
     width: Option<u32>,
     height: Option<u32>,
-    picture: Picture<'t>,
+    settings: VideoSettings<'t>,
 }
 
 pub(super) fn read<'t>(
@@ -66,26 +63,31 @@ pub(super) fn read<'t>(
     let tables = encoder::tables(root, check, problems);
     let drafts = drafts(root, names, problems);
     let (video, tables) = (video?, tables?);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let rungs: Vec<Read<Rung>> =
-        drafts?.into_iter().map(|draft| merge(draft, &video, &tables, &mut told, problems)).collect();
+        drafts?.into_iter().map(|draft| merge(draft, &video, &tables, &mut reported, problems)).collect();
     rungs.into_iter().collect()
 }
 
-/// The nearest to the rung that says something is right; the encoder's own table is farthest. `told`
-/// holds presets that were found wrong for an earlier rung.
+/// The setting nearest to the rung wins: its own, then `[video]`, then the encoder's table. `reported` holds
+/// values that were reported for an earlier rung.
 fn merge(
     rung: Draft<'_>,
-    video: &Picture<'_>,
+    video: &VideoSettings<'_>,
     tables: &Tables,
-    told: &mut Vec<(Span, Reported)>,
+    reported: &mut Vec<(Span, Reported)>,
     problems: &mut Problems,
 ) -> Read<Rung> {
-    let own = rung.picture;
+    let own = rung.settings;
     let encoders = own.encoders.or(video.encoders.clone()).unwrap_or_else(|| vec![Encoder::Rav1e]);
-    let presets = encoder::presets(own.preset.as_ref().or(video.preset.as_ref()), &encoders, told, problems)?;
-    let (rav1e, svt_av1, nvenc) =
-        (Rav1eOptions::default(), SvtAv1Options::default(), NvencOptions::default());
+    let nearest = catalog::SHARED
+        .iter()
+        .filter_map(|key| own.shared.iter().chain(&video.shared).find(|one| one.entry.key == key));
+    let nearest: Vec<Read<_>> =
+        nearest.map(|shared| encoder::assigned(shared, &encoders, reported, problems)).collect();
+    let nearest: Vec<Option<_>> = nearest.into_iter().collect::<Read<_>>()?;
+    let values: OwnValues = tables.own.clone().into_iter().chain(nearest.into_iter().flatten()).collect();
+    let of = |encoder: &EncoderInfo, key: &str| values.get(&(encoder.name, key)).copied();
     let ffmpeg = tables.ffmpeg.iter().filter(|(name, _)| encoders.iter().any(|one| one.name() == *name));
     Ok(Rung {
         name: rung.name,
@@ -93,35 +95,30 @@ fn merge(
         height: rung.height,
         crf: own.crf.or(video.crf).unwrap_or_default(),
         bit_depth: own.bit_depth.or(video.bit_depth),
-        rav1e: Rav1eOptions {
-            speed: own.speed.or(video.speed).or(tables.speed).unwrap_or(rav1e.speed),
-            tiles: tables.tiles.or(rav1e.tiles),
-        },
-        svt_av1: SvtAv1Options {
-            preset: presets.svt_av1.or(tables.svt_av1_preset).unwrap_or(svt_av1.preset),
-        },
-        nvenc: NvencOptions { preset: presets.nvenc.or(tables.nvenc_preset).unwrap_or(nvenc.preset) },
+        rav1e: Rav1eOptions::with(|key| of(&catalog::RAV1E, key)),
+        svt_av1: SvtAv1Options::with(|key| of(&catalog::SVT_AV1, key)),
+        nvenc: NvencOptions::with(|key| of(&catalog::NVENC, key)),
         ffmpeg: ffmpeg.map(|(name, options)| (name.clone(), options.clone())).collect(),
         encoders,
     })
 }
 
 /// `[video]`
-fn video<'t>(root: &mut Fields<'t>, problems: &mut Problems) -> Read<Picture<'t>> {
+fn video<'t>(root: &mut Fields<'t>, problems: &mut Problems) -> Read<VideoSettings<'t>> {
     let Some(mut fields) = root.table("video", &keys::VIDEO, problems)? else {
-        return Ok(Picture::default());
+        return Ok(VideoSettings::default());
     };
-    let picture = Picture::read(&mut fields, problems);
+    let settings = VideoSettings::read(&mut fields, problems);
     fields.finish(problems);
-    picture
+    settings
 }
 
 fn drafts<'t>(root: &mut Fields<'t>, names: &mut Names<'t>, problems: &mut Problems) -> Read<Vec<Draft<'t>>> {
     let tables = root.tables("rung", &keys::RUNG, problems)?;
     if tables.is_empty() {
         return Err(problems.report(
-            Diagnostic::new("the ladder has no rung")
-                .help("add at least one:\n[[rung]]\nname = \"720p\"\nheight = 720"),
+            Diagnostic::new("missing table `[[rung]]`")
+                .help("add one:\n[[rung]]\nname = \"720p\"\nheight = 720"),
         ));
     }
     let drafts: Vec<Read<Draft<'t>>> =
@@ -137,25 +134,25 @@ fn draft<'t>(mut fields: Fields<'t>, names: &mut Names<'t>, problems: &mut Probl
     };
     let width = fields.optional("width", |entry| side(&entry, problems));
     let height = fields.optional("height", |entry| side(&entry, problems));
-    let picture = Picture::read(&mut fields, problems);
+    let settings = VideoSettings::read(&mut fields, problems);
     let span = fields.span();
     fields.finish(problems);
     let (width, height) = (width?, height?);
     if width.is_none() && height.is_none() {
         return Err(problems.report(
-            Diagnostic::new("a rung needs a `height`, a `width` or both")
-                .at(span, "how large is this one?")
-                .help("add `height = 720`; the width follows from the display shape"),
+            Diagnostic::new("missing key `height` or `width` in `[[rung]]`")
+                .at(span, "no size is set here")
+                .help("add `height = 720`; the width follows from the display aspect ratio"),
         ));
     }
-    Ok(Draft { name: name?, width, height, picture: picture? })
+    Ok(Draft { name: name?, width, height, settings: settings? })
 }
 
 /// A width or a height. Even, because chroma of half the size must come out whole.
 fn side(entry: &Entry<'_>, problems: &mut Problems) -> Read<u32> {
     let side = entry.integer(SIDE, problems)?;
     if !side.is_multiple_of(2) {
-        return Err(problems.report(entry.problem("must be even", "this is odd").help(format!(
+        return Err(problems.report(entry.problem("must be even", "odd number").help(format!(
             "write `{key} = {}` or `{key} = {}`",
             side - 1,
             side + 1,
@@ -167,7 +164,7 @@ fn side(entry: &Entry<'_>, problems: &mut Problems) -> Read<u32> {
 
 fn crf(entry: &Entry<'_>, problems: &mut Problems) -> Read<Crf> {
     let value = entry.integer(0..=Crf::MAX.get(), problems)?;
-    Crf::new(value).ok_or_else(|| entry.not("a whole number", problems))
+    Crf::new(value).ok_or_else(|| entry.not("an integer", problems))
 }
 
 fn bit_depth(entry: &Entry<'_>, problems: &mut Problems) -> Read<BitDepth> {
@@ -176,8 +173,8 @@ fn bit_depth(entry: &Entry<'_>, problems: &mut Problems) -> Read<BitDepth> {
         10 => Ok(BitDepth::Ten),
         _ => Err(problems.report(
             entry
-                .problem("must be 8 or 10", "this is neither")
-                .help("leave it out to keep the depth of the source"),
+                .problem("must be 8 or 10", "unsupported bit depth")
+                .help("remove it to keep the depth of the source"),
         )),
     }
 }
@@ -261,22 +258,22 @@ mod tests {
         has(
             &invalid(HEAD),
             &[
-                "error: the ladder has no rung",
-                "= help: add at least one:\n         [[rung]]\n         name = \"720p\"",
+                "error: missing table `[[rung]]`",
+                "= help: add one:\n         [[rung]]\n         name = \"720p\"",
             ],
         );
-        has(&invalid(&format!("rung = []\n{HEAD}")), &["the ladder has no rung"]);
+        has(&invalid(&format!("rung = []\n{HEAD}")), &["missing table `[[rung]]`"]);
         has(
             &invalid(&format!("{HEAD}[rung]\nname = 'a'\nheight = 720")),
-            &["error: `rung` is a list of tables", "help: write `[[rung]]`, with double brackets, for each"],
+            &["error: `rung` must be an array of tables", "help: write `[[rung]]` for each"],
         );
         has(
             &invalid(&format!("rung = [{{ name = 'a', height = 720 }}, 7]\n{HEAD}")),
-            &["`rung` at the top level must be a list of tables", "this is a whole number"],
+            &["`rung` at the top level must be an array of tables", "found an integer"],
         );
         has(
             &invalid(&format!("{HEAD}[[video]]\ncrf = 1\n")),
-            &["error: there is only one `[video]`", "help: write `[video]`, and only once"],
+            &["error: `[video]` must be a single table", "help: write `[video]`, once"],
         );
     }
 
@@ -285,8 +282,8 @@ mod tests {
         has(
             &invalid(&spec("", "[[rung]]\nheight = 360")),
             &[
-                "error: a rung needs a `height`, a `width` or both",
-                "^^^^^^^^ how large is this one?",
+                "error: missing key `height` or `width` in `[[rung]]`",
+                "^^^^^^^^ no size is set here",
                 "help: add `height = 720`",
                 "error: missing key `name` in `[[rung]]`",
                 "help: add `name = \"720p\"`",
@@ -297,10 +294,10 @@ mod tests {
     #[test]
     fn sizes_have_limits() {
         for (line, label) in [
-            ("width = 14", "this is too small"),
-            ("width = 8194", "this is too large"),
-            ("width = -2", "this is too small"),
-            ("width = 99999999999999999999999999999999999999999", "out of all bounds"),
+            ("width = 14", "too small"),
+            ("width = 8194", "too large"),
+            ("width = -2", "too small"),
+            ("width = 99999999999999999999999999999999999999999", "out of range"),
         ] {
             let headline = "`width` in `[[rung]]` must be from 16 to 8192";
             refused(line, &[headline, label, "for example: `width = 1280`"]);

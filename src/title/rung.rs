@@ -144,11 +144,11 @@ impl RungPlan {
 
 /// Whether an encoder makes pictures of this size.
 fn takes(encoder: &str, (width, height): (u32, u32)) -> bool {
-    width.min(height) >= executors::smallest_side(encoder)
+    width.min(height) >= spec::catalog::min_side(encoder)
 }
 
 fn too_small(encoder: &str) -> String {
-    let side = executors::smallest_side(encoder);
+    let side = spec::catalog::min_side(encoder);
     format!("its pictures are at least {side}x{side}")
 }
 
@@ -191,13 +191,13 @@ fn size(rung: &spec::Rung, track: &VideoTrack) -> Result<(u32, u32), TitleError>
         (Some(width), None) => (width, even(u128::from(width) * den, num)),
         (None, None) => (even(u128::from(track.display_height()) * num, den), track.display_height()),
     };
-    if width.max(height) > spec::MOST_SIDE {
+    if width.max(height) > spec::MAX_SIDE {
         return Err(TitleError::Spec(format!(
             "rung {}: with the shape of this source ({}:{}) its pictures would be {width}x{height}; {} is the most",
             rung.name,
             aspect.num,
             aspect.den,
-            spec::MOST_SIDE
+            spec::MAX_SIDE
         )));
     }
     Ok((width, height))

@@ -13,10 +13,8 @@ use super::session::Session;
 use super::{Ffmpeg, cpu, hardware};
 use crate::executors::{EncodeSettings, EncoderSettings, OptionFault, ffi::library_version};
 use crate::media::{self, Colour, HdrMetadata, PictureFormat, Rotation};
+use crate::spec::catalog::own_name;
 use crate::suggest;
-
-/// Encoders that are here under other names, so that FFmpeg's way to them is not offered as well.
-const OFFERED_OTHERWISE: [&str; 2] = ["libsvtav1", "librav1e"];
 
 /// What is known of a library that encodes.
 struct Library {
@@ -37,11 +35,11 @@ const LIBRARIES: [Library; 1] = [Library {
 /// A device has an engine or two: more sessions than that only take its memory.
 const MOST_ON_A_DEVICE: usize = 2;
 
-/// FFmpeg's names of the AV1 encoders that it was built with.
+/// FFmpeg's names of the AV1 encoders that it was built with, without those that rivet has other names for.
 pub fn known() -> Vec<&'static str> {
     media::init();
     let names = ffi::av1_encoders().into_iter().map(ffi::name);
-    names.filter(|name| !OFFERED_OTHERWISE.contains(name)).collect()
+    names.filter(|name| own_name(name).is_none()).collect()
 }
 
 fn find(name: &str) -> Option<Codec> {

@@ -146,3 +146,26 @@ fn colour_options(colour: &Colour) -> [(&'static str, u8); 5] {
         ("chroma_sample_location", PLACES.get(usize::from(colour.chroma_position)).copied().unwrap_or(0)),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::capabilities::Capabilities;
+    use super::*;
+    use crate::spec::catalog::set_by_rivet;
+
+    /// A spec that set one of them would be overruled in silence.
+    #[test]
+    fn what_is_set_here_a_spec_cannot_set() {
+        crate::media::init();
+        let colour = Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 0 };
+        let mut set: Vec<&str> = colour_options(&colour).map(|(option, _)| option).into();
+        for encoder in ["libaom-av1", "librav1e", "vp9_vaapi", "hevc_nvenc"] {
+            let codec = ffmpeg::encoder::find_by_name(encoder).unwrap_or_else(|| panic!("no {encoder}"));
+            set.extend(Capabilities::of(codec).options(32).into_iter().map(|(option, _)| option));
+        }
+        assert!(set.contains(&"crf") && set.contains(&"rc_mode"), "{set:?}");
+        for option in set {
+            assert!(set_by_rivet(option).is_some(), "a spec can set `{option}`");
+        }
+    }
+}
