@@ -213,15 +213,14 @@ fn the_graph_has_every_step() {
     assert_eq!(reach(id("source"), true), nodes.len());
     assert_eq!(reach(id("publish"), false), nodes.len());
 
-    let (_, dot) = rivet(&project, &["graph", "--format", "dot"]);
-    let (_, svg) = rivet(&project, &["graph"]);
+    let (_, dot) = rivet(&project, &["graph"]);
     let (_, grouped) = rivet(&project, &["graph", "--grouped"]);
-    assert!(dot.starts_with("digraph") && svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+    assert!(dot.starts_with("digraph"));
     for node in nodes {
         let label = node["label"].as_str().unwrap();
-        assert!(dot.contains(label) && svg.contains(label), "{label}");
+        assert!(dot.contains(&format!("[label=\"{label}\\n")), "{label}");
     }
-    assert!(grouped.len() < svg.len() && grouped.contains("tiny/encode"));
+    assert!(grouped.len() < dot.len() && grouped.contains("tiny/encode"));
 }
 
 #[test]
