@@ -83,7 +83,7 @@ pub enum Event {
         kind: Kind,
         node: String,
     },
-    /// A step has its result; of an encode, how much it was.
+    /// A step has its result.
     Finished {
         title: String,
         kind: Kind,
@@ -91,8 +91,12 @@ pub enum Event {
         origin: Origin,
         #[serde(flatten)]
         run: Run,
+        /// Of an encode, how much it was.
         #[serde(skip_serializing_if = "Option::is_none")]
         encode: Option<EncodeWork>,
+        /// Of a pack that was found in the cache, the steps that have no events of their own because of that.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        stands_for: Option<StandsFor>,
     },
     Failed {
         title: String,
@@ -101,7 +105,9 @@ pub enum Event {
         message: String,
         hint: Option<String>,
     },
-    /// It is known how much there is to encode of a title, if nothing is in the cache.
+    /// How much there is to encode of a title if nothing is in the cache: by what the container says once
+    /// the source is indexed, and again once the frames' times are fixed. A later one replaces an earlier
+    /// one, and what was finished of the title before it counts no more.
     Film {
         title: String,
         rungs: u64,
@@ -157,13 +163,23 @@ fn millis<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok,
     serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// How much an encode was.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// How much an encode was, or several together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct EncodeWork {
-    /// Seconds of the film.
+    /// Seconds of the source.
     pub seconds: f64,
-    /// Luma samples of all its frames.
+    /// Luma samples of all frames.
     pub samples: u64,
+}
+
+/// The steps that a pack stands for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StandsFor {
+    /// How many of each kind.
+    pub steps: BTreeMap<Kind, u64>,
+    /// How much its encodes are, if it has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encode: Option<EncodeWork>,
 }
 
 /// How many steps of a kind ran, were found in the cache, or failed.
@@ -289,7 +305,11 @@ mod tests {
                 node: node.clone(),
                 origin: Origin::Ran,
                 run,
-                encode: Some(EncodeWork { seconds: 0.0, samples: 0 }),
+                encode: Some(EncodeWork::default()),
+                stands_for: Some(StandsFor {
+                    steps: [(kind, 1)].into(),
+                    encode: Some(EncodeWork::default()),
+                }),
             },
             Event::Failed { title: title(), kind, node, message: message.clone(), hint },
             Event::Film { title: title(), rungs: 0, seconds: 0.0, samples: 0 },

@@ -48,7 +48,8 @@ use crate::workers::{WorkerCodecs, WorkerExecutor, WorkerOptions, WorkerPool};
 pub use check::{Check, Difference, check};
 pub use error::StepError;
 pub use event::{
-    Counts, EncodeWork, Event, FailureReport, Kind, Origin, Run, Summary, TitleSummary, TrackSummary,
+    Counts, EncodeWork, Event, FailureReport, Kind, Origin, Run, StandsFor, Summary, TitleSummary,
+    TrackSummary,
 };
 pub use explain::{Explanation, Field, LastBuild, ResultFacts, Verdict, explain};
 pub use limits::{default_jobs, default_memory};

@@ -7,6 +7,7 @@ mod explanation;
 mod history;
 mod progress;
 mod remote;
+mod tally;
 mod text;
 mod trace;
 mod tracer;

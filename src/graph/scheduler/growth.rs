@@ -6,7 +6,7 @@ use petgraph::graph::NodeIndex;
 
 use super::Scheduler;
 use crate::graph::error::StepError;
-use crate::graph::event::{EncodeWork, Event, Origin};
+use crate::graph::event::{Event, Origin};
 use crate::graph::film::Piece;
 use crate::graph::memo;
 use crate::graph::packaging::ENTRY;
@@ -113,16 +113,5 @@ impl Scheduler<'_> {
         if let Some(sound) = self.titles[number].sounds.get_mut(sound) {
             sound.heard = Some((facts, Arc::new(windows)));
         }
-    }
-
-    pub(super) fn encode_work(&self, title: usize, step: Step) -> Option<EncodeWork> {
-        let Step::Encode { track, piece } = step else {
-            return None;
-        };
-        let title = &self.titles[title];
-        let chunk = title.chunks.get(piece)?;
-        let picture = &title.tracks.get(track)?.rung()?.picture;
-        let samples = u64::from(picture.width) * u64::from(picture.height) * u64::from(chunk.frames);
-        Some(EncodeWork { seconds: title.timing.as_ref()?.seconds(chunk.duration()), samples })
     }
 }

@@ -2,6 +2,7 @@
 //! a pool of workers, and lets the graph grow as results tell of more steps. One thread owns the
 //! graph; workers only ever see the jobs that it hands them.
 
+mod amounts;
 mod dispatch;
 mod elsewhere;
 mod film;
@@ -356,11 +357,9 @@ impl<'a> Scheduler<'a> {
             Origin::Ran => counts.ran += 1,
             Origin::Cached => counts.cached += 1,
         }
-        if origin == Origin::Cached {
-            // A reel that was found stands for what is on it.
-            for (kind, unseen) in self.titles[title].unseen_on(step) {
-                self.outcome.counts.entry(kind).or_default().cached += unseen;
-            }
+        let stands_for = if origin == Origin::Cached { self.stands_for(title, step) } else { None };
+        for (&kind, &steps) in stands_for.iter().flat_map(|pack| &pack.steps) {
+            self.outcome.counts.entry(kind).or_default().cached += steps;
         }
         let result = Arc::new(made.result);
         self.graph[id].last = Some(Arc::clone(&result));
@@ -376,6 +375,7 @@ impl<'a> Scheduler<'a> {
             origin,
             run,
             encode: self.encode_work(title, step),
+            stands_for,
         });
         let dependents: Vec<NodeIndex> = self.graph.neighbors_directed(id, Direction::Outgoing).collect();
         for dependent in dependents {
@@ -388,8 +388,11 @@ impl<'a> Scheduler<'a> {
                 self.fresh.push(dependent);
             }
         }
-        if let Err(error) = self.grow(id, title, step, origin, made.payload) {
-            self.fail_dependents(id, error);
+        let is_new_index = step == Step::Index && self.titles[title].index.is_none();
+        match self.grow(id, title, step, origin, made.payload) {
+            Ok(()) if is_new_index => self.tell_expected(title),
+            Ok(()) => {}
+            Err(error) => self.fail_dependents(id, error),
         }
     }
 
