@@ -199,7 +199,7 @@ fn a_build_that_is_killed_holds_nobody_up() {
     });
     assert_eq!(made.count(), 1, "what the other was at is made after all");
     let text = String::from_utf8_lossy(&ended.stderr);
-    assert!(text.contains("waits for another rivet"), "{text}");
+    assert!(text.contains("waiting: another rivet process is "), "{text}");
     let summary = rest.last().unwrap();
     assert!(summary["nodes"]["encode"]["cached"].as_u64().unwrap() >= 1, "what it had made is not");
     assert!(!project.path("holder").exists());

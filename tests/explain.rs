@@ -133,7 +133,7 @@ fn a_plan_is_exact_and_its_exit_status_tells() {
     fs::remove_dir_all(project.path("cache/rivet/v2/blobs")).unwrap();
     fs::remove_dir_all(project.path("out")).unwrap();
     let (_, text) = rivet(&project, &["plan"]);
-    assert!(text.contains("would run"), "{text}");
+    assert!(text.contains("\nrun: ") && !text.contains("\nrun: nothing"), "{text}");
 }
 
 #[test]
@@ -213,15 +213,14 @@ fn the_graph_has_every_step() {
     assert_eq!(reach(id("source"), true), nodes.len());
     assert_eq!(reach(id("publish"), false), nodes.len());
 
-    let (_, dot) = rivet(&project, &["graph", "--format", "dot"]);
-    let (_, svg) = rivet(&project, &["graph"]);
+    let (_, dot) = rivet(&project, &["graph"]);
     let (_, grouped) = rivet(&project, &["graph", "--grouped"]);
-    assert!(dot.starts_with("digraph") && svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+    assert!(dot.starts_with("digraph"));
     for node in nodes {
         let label = node["label"].as_str().unwrap();
-        assert!(dot.contains(label) && svg.contains(label), "{label}");
+        assert!(dot.contains(&format!("[label=\"{label}\\n")), "{label}");
     }
-    assert!(grouped.len() < svg.len() && grouped.contains("tiny/encode"));
+    assert!(grouped.len() < dot.len() && grouped.contains("tiny/encode"));
 }
 
 #[test]
@@ -250,7 +249,7 @@ fn the_log_knows_every_build() {
     let name = text.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     assert_eq!(log[1]["name"], *name);
     let (_, told) = rivet(&project, &["log", &name]);
-    assert!(told.contains(&format!("tiny/1-{encodes}")) && told.contains("longest path"), "{told}");
+    assert!(told.contains(&format!("tiny/1-{encodes}")) && told.contains("critical path"), "{told}");
     assert_eq!(rivet(&project, &["log", "nonsense"]).0, 2);
 
     // A build that fails is in it, too; and one record that is damaged hides no other.
@@ -266,7 +265,7 @@ fn the_log_knows_every_build() {
 fn building_again_finds_what_differs_first() {
     let project = project();
     let build = project.build_with(&["--check"]);
-    assert!(build.stdout.contains("made the same bytes again"), "{}", build.stdout);
+    assert!(build.stdout.contains("produced the same bytes again"), "{}", build.stdout);
     // An encode that came out differently, once: all that follows from it is in the cache, too.
     let explain = |step: &str| json(&project, &["explain", "ladder.toml", step, "--json"])[0].clone();
     let cache = LocalCache::open(&project.path("cache/rivet")).unwrap();

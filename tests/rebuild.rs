@@ -256,7 +256,7 @@ fn a_plan_counts_what_is_equal_once() {
     let output = project.rivet().arg("plan").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
-    assert!(text.contains(&format!("would run: {} encode", first.ran("encode"))), "{text}");
+    assert!(text.contains(&format!("\nrun: {} encode", first.ran("encode"))), "{text}");
 }
 
 /// Two pictures that differ only in their palettes are two pictures.
@@ -286,7 +286,7 @@ fn the_plan_tells_what_a_build_then_does() {
     assert!(plan(&project).contains("known once it is decoded"));
     assert!(!project.path("out").exists(), "a plan publishes nothing");
     let first = project.build();
-    assert!(plan(&project).contains("would run: nothing"), "{}", plan(&project));
+    assert!(plan(&project).contains("\nrun: nothing"), "{}", plan(&project));
     project.write("ladder.toml", ladder("clip.mp4", &format!("{}{SOUND}", TINY_RUNG.replace("36", "40"))));
     let told = plan(&project);
     assert!(told.contains(&format!("encode {0} of {0} segments", first.ran("encode"))), "{told}");

@@ -343,11 +343,10 @@ impl<'a> Engine<'a> {
             Origin::Ran => counts.ran += 1,
             Origin::Cached => counts.cached += 1,
         }
-        if origin == Origin::Cached {
-            // A pack that was found stands for what is in it.
-            for (kind, hidden) in self.stands_for(title, step) {
-                self.outcome.counts.entry(kind).or_default().cached += hidden;
-            }
+        // A pack that was found stands for what is in it.
+        let stands_for = if origin == Origin::Cached { self.stands_for(title, step) } else { None };
+        for (&kind, &steps) in stands_for.iter().flat_map(|stands_for| &stands_for.steps) {
+            self.outcome.counts.entry(kind).or_default().cached += steps;
         }
         self.graph.set(id, State::Done { result: Arc::new(output.result), origin });
         if origin == Origin::Ran {
@@ -361,6 +360,7 @@ impl<'a> Engine<'a> {
             origin,
             run,
             encode: self.encode_work(title, step),
+            stands_for,
         });
         let dependents: Vec<NodeIndex> = self.graph.dependents(id).collect();
         for dependent in dependents {

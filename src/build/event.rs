@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::RemoteReport;
-use crate::steps::{EncodeWork, Kind};
+use crate::steps::{EncodeWork, Kind, StandsFor};
 
 /// Where a step's result came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub enum Event {
         kind: Kind,
         node: String,
     },
-    /// A step has its result; of an encode, how much it was.
+    /// A step has its result.
     Finished {
         title: String,
         kind: Kind,
@@ -42,8 +42,12 @@ pub enum Event {
         origin: Origin,
         #[serde(flatten)]
         run: Run,
+        /// Of an encode, how much it was.
         #[serde(skip_serializing_if = "Option::is_none")]
         encode: Option<EncodeWork>,
+        /// Of a pack that was found in the cache, the steps that have no events of their own because of that.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        stands_for: Option<StandsFor>,
     },
     Failed {
         title: String,
@@ -52,7 +56,9 @@ pub enum Event {
         message: String,
         hint: Option<String>,
     },
-    /// It is known how much there is to encode of a title, if nothing is in the cache.
+    /// How much there is to encode of a title if nothing is in the cache: by what the container says once
+    /// the source is indexed, and again once the frames' times are fixed. A later one replaces an earlier
+    /// one, and what was finished of the title before it counts no more.
     Film {
         title: String,
         rungs: u64,
@@ -231,7 +237,11 @@ mod tests {
                 node: node.clone(),
                 origin: Origin::Ran,
                 run,
-                encode: Some(EncodeWork { seconds: 0.0, samples: 0 }),
+                encode: Some(EncodeWork::default()),
+                stands_for: Some(StandsFor {
+                    steps: [(kind, 1)].into(),
+                    encode: Some(EncodeWork::default()),
+                }),
             },
             Event::Failed { title: title(), kind, node, message: message.clone(), hint },
             Event::Film { title: title(), rungs: 0, seconds: 0.0, samples: 0 },

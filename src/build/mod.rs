@@ -42,7 +42,7 @@ use crate::steps::context::StepContext;
 use crate::steps::tools::Tools;
 use crate::title::rung;
 
-pub use crate::steps::{EncodeWork, Kind, StepError};
+pub use crate::steps::{EncodeWork, Kind, StandsFor, StepError};
 pub use event::{Counts, Event, FailureReport, Origin, Run, Summary, TitleSummary, TrackSummary};
 pub use limits::{default_jobs, default_memory};
 pub use record::{BuildRecord, Ending, PathRecord, RanRecord, TitleRecord};

@@ -9,7 +9,7 @@ use super::graph::State;
 use super::slots::{Assignment, Reduction};
 use crate::cache::{ActionEntry, BlobRef, Cache, Cost};
 use crate::executors::{Blame, Failure};
-use crate::steps::{Needs, Packing, Recovery, Step, StepError, Stop, StoreResult};
+use crate::steps::{Needs, Packing, Recovery, StandsFor, Step, StepError, Stop, StoreResult};
 use crate::title::ids::{TitleId, TrackId};
 
 /// A step whose result is lost this often is not met by chance.
@@ -260,9 +260,9 @@ impl Engine<'_> {
         }
         if origin == Origin::Cached {
             // What a pack stands for will be counted one by one.
-            for (kind, hidden) in self.stands_for(title, step) {
+            for (kind, steps) in self.stands_for(title, step).into_iter().flat_map(|pack| pack.steps) {
                 let counts = self.outcome.counts.entry(kind).or_default();
-                counts.cached = counts.cached.saturating_sub(hidden);
+                counts.cached = counts.cached.saturating_sub(steps);
             }
         }
         self.graph.set(maker, State::Waiting);
@@ -276,11 +276,11 @@ impl Engine<'_> {
         }
     }
 
-    /// How many steps of each kind a step stands for that do not exist.
-    pub(super) fn stands_for(&self, title: TitleId, step: Step) -> Vec<(crate::steps::Kind, u64)> {
+    /// The steps that a pack stands for and that do not exist, if there are any.
+    pub(super) fn stands_for(&self, title: TitleId, step: Step) -> Option<StandsFor> {
         match step.packing(&self.titles[title.index()]) {
-            Packing::Pack { stands_for, .. } => stands_for,
-            Packing::Alone | Packing::InPack => Vec::new(),
+            Packing::Pack { stands_for, .. } => Some(stands_for).filter(|pack| !pack.steps.is_empty()),
+            Packing::Alone | Packing::InPack => None,
         }
     }
 }

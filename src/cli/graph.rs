@@ -10,32 +10,30 @@ use super::remote::{RemoteArgs, warn_of_doubts};
 use super::{Exit, LadderArgs, failed, load, on_interrupt, print, print_json};
 use crate::report::drawing;
 
-/// Draw the graph of a build: every step, what it needs, and whether it would run
+/// Print the graph of a build for Graphviz: every step, what it needs, and whether it runs
 ///
-/// Writes to standard output. A graph of many steps is drawn with the steps of a kind and track as
-/// one, unless --all is given; JSON always has every step. Nothing is run.
+/// `rivet graph | dot -Tsvg > graph.svg` draws it. A graph of many steps is drawn with the steps of a kind
+/// and track as one node, unless --all is given; JSON always has every step. Nothing is run.
 #[derive(Args)]
 pub struct GraphArgs {
     #[command(flatten)]
     ladder: LadderArgs,
     #[command(flatten)]
     remote: RemoteArgs,
-    /// How to write it
-    #[arg(short, long, value_name = "FORMAT", default_value = "svg")]
+    /// What to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "dot")]
     format: Format,
     /// Draw every step, however many
     #[arg(long, conflicts_with = "grouped")]
     all: bool,
-    /// Draw the steps of a kind and track as one, however few
+    /// Draw the steps of a kind and track as one node, however few
     #[arg(long)]
     grouped: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// A picture for a browser
-    Svg,
-    /// For Graphviz
+    /// Text for Graphviz's `dot`
     Dot,
     /// For programs
     Json,
@@ -54,10 +52,9 @@ fn try_run(args: &GraphArgs) -> Result<Exit, Exit> {
         Arc::new(args.remote.tiers(LocalCache::open_to_look, &args.ladder.cache, &ladder, &cancelled)?);
     let view = graph::view(&ladder, &cache, &super::looking(), &cancelled).map_err(|error| failed(&error))?;
     warn_of_doubts(&cache);
-    let group = args.grouped || (!args.all && view.nodes.len() > drawing::MANY);
+    let group = args.grouped || (!args.all && view.nodes.len() > drawing::MAX_DRAWN);
     match args.format {
         Format::Json => print_json(&drawing::json(&view)),
-        Format::Svg => print(drawing::svg(&view, group).trim_end()),
         Format::Dot => print(drawing::dot(&view, group).trim_end()),
     }
     Ok(Exit::Done)

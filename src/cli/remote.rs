@@ -131,7 +131,7 @@ fn doubts(report: &RemoteReport) -> Vec<String> {
         let why = report.last_error.as_deref().unwrap_or_default();
         doubts.push(format!("the remote cache {name} did not say all that it was asked: {why}"));
     }
-    if let Some(why) = report::not_believed(report) {
+    if let Some(why) = report::rejected(report) {
         let hint = report::unknown_key(report).map(|hint| format!("; {hint}")).unwrap_or_default();
         doubts.push(format!("results of the remote cache {name} are not believed: {why}{hint}"));
     }

@@ -87,6 +87,19 @@ pub struct Span {
 }
 
 impl VideoTrack {
+    /// How long the track is by its time stamps, or, without any, by the rate that the container claims.
+    pub fn claimed_seconds(&self) -> f64 {
+        let stamps = if self.stamps.is_empty() { &self.sorted_stamps } else { &self.stamps };
+        let ratio = |ratio: &Rational| ratio.num as f64 / ratio.den.max(1) as f64;
+        match (stamps.iter().min(), stamps.iter().max(), self.claimed_rates.first()) {
+            (Some(first), Some(last), _) => {
+                (last.abs_diff(*first) + self.last_duration) as f64 * ratio(&self.time_base)
+            }
+            (_, _, Some(rate)) if rate.num > 0 => self.packets as f64 / ratio(rate),
+            _ => 0.0,
+        }
+    }
+
     /// The track as one span, which decodes right whatever its random-access points are worth.
     pub fn as_one_span(&self) -> VideoTrack {
         let span = Span { first: 0, end: self.packets, digest: self.whole };

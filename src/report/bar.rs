@@ -1,4 +1,4 @@
-//! A bar for work on many files: how far it is, and a line of words. Nothing without a terminal.
+//! A progress bar for work on many files, with a line of text. Shows nothing without a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -29,7 +29,7 @@ impl Bar {
     }
 }
 
-/// Words and the time, of work of which nobody knows how much there is; on standard error, if it is shown.
+/// A text and the elapsed time, for work of unknown length; on standard error, if it is shown.
 pub(super) fn spinner(shown: bool) -> ProgressBar {
     let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(None, target);
@@ -37,7 +37,7 @@ pub(super) fn spinner(shown: bool) -> ProgressBar {
     bar
 }
 
-/// Shows from now on which part of `length` is done.
+/// Turns it into a bar of `length`.
 pub(super) fn measure(bar: &ProgressBar, length: u64) {
     bar.set_style(style("{spinner} {elapsed} [{bar:24}] {msg}"));
     bar.set_length(length);

@@ -1,4 +1,4 @@
-//! Why a step would run or not, in words.
+//! Why a step runs or not, as text.
 
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
@@ -8,16 +8,16 @@ use rivet::graph::{Explanation, Verdict};
 use super::text::{bytes, count, duration};
 
 /// A long list is cut after this many.
-const MOST_NAMES: usize = 12;
+const MAX_NAMES: usize = 12;
 
-/// One step, taken apart: fields that differ from the last build are marked with `*`.
+/// One step with the fields of its key: those that differ from the last build are marked with `*`.
 pub fn explanation(step: &Explanation, several_titles: bool) -> String {
     let mut text = String::new();
     let title = if several_titles { format!("{}:", step.title) } else { String::new() };
     let verdict = match step.verdict {
-        Verdict::Cached => "reused: its result is in the cache",
-        Verdict::WouldRun => "would run: the cache has nothing under its key",
-        Verdict::DependsOnOthers => "depends on steps that would run first",
+        Verdict::Cached => "cached: its result is in the cache",
+        Verdict::WouldRun => "runs: the cache has no entry under its key",
+        Verdict::DependsOnOthers => "may run: steps that it needs run first",
     };
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{title}{} ({}), {verdict}", step.node, step.kind.name());
@@ -27,7 +27,7 @@ pub fn explanation(step: &Explanation, several_titles: bool) -> String {
     if let Some(result) = &step.result {
         let _ = writeln!(
             text,
-            "  result  {}, {}, made {} in {}{}",
+            "  result  {}, {}, built {} in {}{}",
             &result.digest[..12.min(result.digest.len())],
             bytes(result.bytes),
             time(result.made_at),
@@ -37,23 +37,19 @@ pub fn explanation(step: &Explanation, several_titles: bool) -> String {
     }
     match &step.last {
         None => {
-            let _ = writeln!(
-                text,
-                "  last    the build log knows no earlier build of this spec that got to its end"
-            );
+            let _ = writeln!(text, "  last    the build log has no finished build of this spec");
         }
         Some(last) => {
             let when = format!("{} ({})", last.build, time(last.started));
             let _ = match (&last.key, &step.key) {
-                (None, _) => writeln!(
-                    text,
-                    "  last    {when}: it had no such step, or the cache lost what tells of it"
-                ),
+                (None, _) => {
+                    writeln!(text, "  last    {when}: it had no such step, or the cache has lost its record")
+                }
                 (Some(key), Some(now)) if key == now => writeln!(text, "  last    {when}: the same key"),
                 (Some(key), _) => writeln!(text, "  last    {when}: key {key}"),
             };
             if let Some(place) = &last.moved_from {
-                let _ = writeln!(text, "          its content stood at {place} then");
+                let _ = writeln!(text, "          then its content was step {place}");
             }
         }
     }
@@ -70,8 +66,8 @@ pub fn explanation(step: &Explanation, several_titles: bool) -> String {
     }
     for (what, steps) in [("needs", &step.needs), ("needed by", &step.needed_by)] {
         if !steps.is_empty() {
-            let shown = steps.iter().take(MOST_NAMES).cloned().collect::<Vec<_>>().join(", ");
-            let more = steps.len().saturating_sub(MOST_NAMES);
+            let shown = steps.iter().take(MAX_NAMES).cloned().collect::<Vec<_>>().join(", ");
+            let more = steps.len().saturating_sub(MAX_NAMES);
             let more = if more > 0 { format!(", and {}", count(more as u64, "more")) } else { String::new() };
             let _ = writeln!(text, "  {what}: {shown}{}", more.trim_end_matches('s'));
         }

@@ -1,4 +1,4 @@
-//! The build log in words.
+//! The build log as text.
 
 use std::fmt::Write;
 
@@ -15,7 +15,7 @@ pub fn history(records: &[BuildRecord]) -> String {
         let ran: u64 = record.nodes.values().map(|counts| counts.ran).sum();
         let encodes = counts(Kind::Encode);
         let what = match ran {
-            0 if record.ending == Ending::Done => "nothing to do".to_owned(),
+            0 if record.ending == Ending::Done => "up to date".to_owned(),
             0 => "nothing ran".to_owned(),
             _ => format!(
                 "{} ran, {} of {}",
@@ -37,7 +37,7 @@ pub fn history(records: &[BuildRecord]) -> String {
     text
 }
 
-/// All that is known of one build.
+/// One build: what ran, what failed, and the critical path.
 pub fn build(record: &BuildRecord) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{}  {}  {}", record.name, time(record.started), record.ending.name());
@@ -71,7 +71,7 @@ pub fn build(record: &BuildRecord) -> String {
     }
     if !record.longest_path.is_empty() {
         let total: u64 = record.longest_path.iter().map(|step| step.wall_ms).sum();
-        let _ = writeln!(text, "longest path, {}:", duration(total as f64 / 1000.0));
+        let _ = writeln!(text, "critical path, {}:", duration(total as f64 / 1000.0));
         let rows: Vec<(String, String, String)> = record
             .longest_path
             .iter()

@@ -1,5 +1,5 @@
-//! What a person sees: progress while a build runs, and its summary at the end. It only turns
-//! what the library tells into text.
+//! What a person sees: progress while a build runs, its summary at the end, and reports of plans, steps and
+//! earlier builds. It only turns the library's data into text.
 
 mod bar;
 pub mod drawing;
@@ -7,6 +7,7 @@ mod explanation;
 mod history;
 mod progress;
 mod remote;
+mod tally;
 mod text;
 mod trace;
 mod tracer;
@@ -15,6 +16,6 @@ pub use bar::Bar;
 pub use explanation::explanation;
 pub use history::{build, history};
 pub use progress::Progress;
-pub use remote::{not_believed, remote, unknown_key};
+pub use remote::{rejected, remote, unknown_key};
 pub use text::{bytes, check, count, plan, summary};
 pub use tracer::Tracer;

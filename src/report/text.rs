@@ -30,7 +30,7 @@ fn scaled(value: u64, units: &[&str]) -> String {
     format!("{scaled:.digits$} {}", units[unit])
 }
 
-/// Seconds as people say them: `12 ms`, `5.3 s`, `4 min 10 s`, `2 h 05 min`.
+/// Seconds as people read them: `12 ms`, `5.3 s`, `4 min 10 s`, `2 h 05 min`.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
@@ -61,7 +61,7 @@ pub fn summary(summary: &Summary) -> String {
         let (names, sizes, codecs) = (width(&|t| t.name.clone()), width(&size), width(&|t| t.codecs.clone()));
         for track in &tracks {
             let encoded = match track.encoded {
-                0 => "all reused".to_owned(),
+                0 => "all cached".to_owned(),
                 n if n == track.segments => "all encoded".to_owned(),
                 n => format!("{n} encoded"),
             };
@@ -82,8 +82,8 @@ pub fn summary(summary: &Summary) -> String {
     let cached: u64 = summary.nodes.values().map(|counts| counts.cached).sum();
     let encodes = summary.nodes.get(&Kind::Encode).copied().unwrap_or_default();
     let _ = match (ran, summary.succeeded()) {
-        (0, true) => write!(text, "up to date: {} looked at", count(cached, "step")),
-        _ => write!(text, "{} ran ({}), {cached} reused", count(ran, "step"), count(encodes.ran, "encode"),),
+        (0, true) => write!(text, "up to date ({} checked)", count(cached, "step")),
+        _ => write!(text, "{} ran ({}), {cached} cached", count(ran, "step"), count(encodes.ran, "encode"),),
     };
     if summary.spans_on_gpus > 0 {
         let _ = write!(text, ", {} decoded on GPUs", count(summary.spans_on_gpus, "span"));
@@ -94,7 +94,7 @@ pub fn summary(summary: &Summary) -> String {
         summary.wall_seconds,
         summary.cpu_seconds,
         match (summary.interrupted, summary.failures.len() as u64) {
-            (true, _) => "; interrupted, run it again to go on from here".to_owned(),
+            (true, _) => "; interrupted: run it again to continue".to_owned(),
             (false, 0) => String::new(),
             (false, n) => format!("; {} failed", count(n, "step")),
         }
@@ -105,7 +105,7 @@ pub fn summary(summary: &Summary) -> String {
     text
 }
 
-/// What a build would do.
+/// What a build would run, and what is cached.
 pub fn plan(plan: &Plan) -> String {
     let mut text = String::new();
     for title in &plan.titles {
@@ -115,7 +115,7 @@ pub fn plan(plan: &Plan) -> String {
             }
             TitlePlan { exact: true, .. } => writeln!(text, "{}  {}", title.name, duration(title.seconds)),
             _ => {
-                writeln!(text, "{}  what to encode is known once it is decoded", title.name)
+                writeln!(text, "{}  not analyzed yet: `rivet build` decodes it first", title.name)
             }
         };
         if title.up_to_date || !title.exact {
@@ -127,7 +127,7 @@ pub fn plan(plan: &Plan) -> String {
         for track in &title.tracks {
             let _ = write!(text, "  {:<names$}  {:<size$}  ", track.name, sizes(track));
             let _ = match track.to_encode {
-                0 => writeln!(text, "reuse all {}", count(track.segments, "segment")),
+                0 => writeln!(text, "{}, all cached", count(track.segments, "segment")),
                 n => writeln!(
                     text,
                     "encode {n} of {} ({}): {}",
@@ -150,34 +150,34 @@ pub fn plan(plan: &Plan) -> String {
         let some: Vec<String> = some.map(|(kind, n)| format!("{n} {}", kind.name())).collect();
         if some.is_empty() { "nothing".to_owned() } else { some.join(", ") }
     };
-    let _ = writeln!(text, "would run: {}", list(&|node| node.would_run));
+    let _ = writeln!(text, "run: {}", list(&|node| node.would_run));
     if plan.nodes.iter().any(|node| node.follow > 0) {
-        let _ = writeln!(text, "would follow: {}", list(&|node| node.follow));
+        let _ = writeln!(text, "may run: {}", list(&|node| node.follow));
     }
-    let _ = writeln!(text, "would reuse: {}", list(&|node| node.reused));
+    let _ = writeln!(text, "cached: {}", list(&|node| node.reused));
     text
 }
 
 /// Numbers of segments, e.g. `3, 7-9`; a long list is cut short.
 fn ranges(ranges: &[(u64, u64)]) -> String {
-    const MOST: usize = 10;
+    const MAX_RANGES: usize = 10;
     let one = |&(first, last): &(u64, u64)| {
         if first == last { first.to_string() } else { format!("{first}-{last}") }
     };
-    let mut text = ranges.iter().take(MOST).map(one).collect::<Vec<_>>().join(", ");
-    if ranges.len() > MOST {
+    let mut text = ranges.iter().take(MAX_RANGES).map(one).collect::<Vec<_>>().join(", ");
+    if ranges.len() > MAX_RANGES {
         text += ", …";
     }
     text
 }
 
-/// What building again has found.
+/// What building everything a second time has found.
 pub fn check(check: &Check) -> String {
     let mut text = String::new();
     for difference in &check.differences {
         let _ = writeln!(
             text,
-            "{}: {} ({}) made other bytes this time\n  key {}\n  in the cache {}, again {}",
+            "{}: {} ({}) produced other bytes\n  key {}\n  cached {}, rebuilt {}",
             difference.title,
             difference.node,
             difference.kind.name(),
@@ -187,8 +187,10 @@ pub fn check(check: &Check) -> String {
         );
     }
     let _ = match (check.differences.len(), check.compared) {
-        (0, compared) => writeln!(text, "checked: {} made the same bytes again", count(compared, "step")),
-        (different, compared) => writeln!(text, "{different} of {} differ", count(compared, "step")),
+        (0, compared) => writeln!(text, "checked: {} produced the same bytes again", count(compared, "step")),
+        (different, compared) => {
+            writeln!(text, "{different} of {} produced other bytes", count(compared, "step"))
+        }
     };
     text
 }
@@ -208,5 +210,90 @@ mod tests {
             ["12 ms", "5.3 s", "59 s", "4 min 10 s", "2 h 05 min"]
         );
         assert_eq!((count(1, "step"), count(0, "step")), ("1 step".to_owned(), "0 steps".to_owned()));
+    }
+
+    fn track(name: &str, encoded: u64) -> TrackSummary {
+        let (size, codecs) = (Some((1280, 720)), "av01.0.05M.08".to_owned());
+        let (bytes, average, peak) = (516_000, 782_000, 901_000);
+        TrackSummary { name: name.to_owned(), size, codecs, segments: 6, encoded, bytes, average, peak }
+    }
+
+    #[test]
+    fn a_summary_says_what_ran_and_what_was_cached() {
+        let counts = |ran, cached| rivet::graph::Counts { ran, cached, failed: 0 };
+        let nodes = [(Kind::Encode, counts(0, 60)), (Kind::Mux, counts(0, 4))].into();
+        let none = Summary { nodes, ..Summary::default() };
+        assert_eq!(summary(&none), "up to date (64 steps checked); 0.00 s, 0.00 s of CPU\n");
+        let title = rivet::graph::TitleSummary {
+            name: "bunny".to_owned(),
+            entry: "dist/master.m3u8".to_owned(),
+            seconds: 5.28,
+            rungs: vec![track("720p", 6), track("hd", 0), track("sd", 2)],
+            audio: Vec::new(),
+        };
+        let some = Summary {
+            nodes: [(Kind::Encode, counts(8, 10)), (Kind::Mux, counts(3, 15))].into(),
+            titles: vec![title],
+            spans_on_gpus: 1,
+            wall_seconds: 1.5,
+            cpu_seconds: 2.0,
+            interrupted: true,
+            ..Summary::default()
+        };
+        let expected = "\
+bunny  5.3 s  dist/master.m3u8
+  720p  1280x720  av01.0.05M.08     516 kB    782 kbit/s, peak   901 kbit/s  6 segments, all encoded
+  hd    1280x720  av01.0.05M.08     516 kB    782 kbit/s, peak   901 kbit/s  6 segments, all cached
+  sd    1280x720  av01.0.05M.08     516 kB    782 kbit/s, peak   901 kbit/s  6 segments, 2 encoded
+11 steps ran (8 encodes), 25 cached, 1 span decoded on GPUs; 1.50 s, 2.00 s of CPU; interrupted: run it again to continue
+";
+        assert_eq!(summary(&some), expected);
+    }
+
+    #[test]
+    fn a_plan_says_what_runs_what_may_run_and_what_is_cached() {
+        let track = |name: &str, to_encode, which: &[(u64, u64)], why: &[&str]| TrackPlan {
+            name: name.to_owned(),
+            size: Some((640, 360)),
+            segments: 12,
+            to_encode,
+            seconds_to_encode: to_encode as f64,
+            which: which.to_vec(),
+            why: why.iter().map(|why| (*why).to_owned()).collect(),
+        };
+        let title = |name: &str, exact, up_to_date, tracks| TitlePlan {
+            name: name.to_owned(),
+            exact,
+            up_to_date,
+            seconds: 9.5,
+            tracks,
+        };
+        let tracks =
+            vec![track("360p", 4, &[(3, 3), (7, 9)], &["crf: 40, was 32"]), track("main", 0, &[], &[])];
+        let kind = |kind, would_run, follow, reused| KindPlan { kind, would_run, follow, reused };
+        let some = Plan {
+            nodes: vec![kind(Kind::Encode, 4, 0, 8), kind(Kind::Mux, 0, 4, 8), kind(Kind::Index, 0, 0, 2)],
+            titles: vec![
+                title("a", true, false, tracks),
+                title("b", true, true, Vec::new()),
+                title("c", false, false, Vec::new()),
+            ],
+            several_encoders: Vec::new(),
+            failures: Vec::new(),
+            remote: None,
+            interrupted: false,
+        };
+        let expected = "\
+a  9.5 s
+  360p  640x360  encode 4 of 12 segments (4.0 s): 3, 7-9
+                   crf: 40, was 32
+  main  640x360  12 segments, all cached
+b  9.5 s: up to date
+c  not analyzed yet: `rivet build` decodes it first
+run: 4 encode
+may run: 4 mux
+cached: 8 encode, 8 mux, 2 index
+";
+        assert_eq!(plan(&some), expected);
     }
 }

@@ -1,5 +1,5 @@
 //! What ran when, on which slot, as Chrome's Trace Event JSON: a file that Perfetto
-//! (ui.perfetto.dev) and `chrome://tracing` open. It writes what it is told and measures nothing.
+//! (ui.perfetto.dev) and `chrome://tracing` open. It measures nothing itself.
 //!
 //! The file is the format's plain array, an event a line, not the object with `traceEvents`:
 //! readers take an array whose end is missing, so that the trace of a build that was killed can be
@@ -69,7 +69,7 @@ impl<W: Write> Trace<W> {
         self.about("thread_sort_index", row(slot), json!({ "sort_index": slot }));
     }
 
-    /// A step that ran on a slot, told when it has ended. Readers drop slices that overlap in a
+    /// A step that ran on a slot, written when it has ended. Readers drop slices that overlap in a
     /// row; times that were rounded may do so by a little, so a step that seems to begin before
     /// its predecessor on that slot ended is shown from there on.
     pub fn step(
@@ -127,7 +127,7 @@ impl<W: Write> Trace<W> {
         }
     }
 
-    /// Closes the array. Whatever could not be written since [`Trace::new`] is told here.
+    /// Closes the array. Returns the first failure to write since [`Trace::new`].
     pub fn finish(mut self) -> io::Result<()> {
         match self.failed {
             Some(error) => Err(error),
@@ -237,7 +237,7 @@ mod tests {
         let events = events(|trace| {
             trace.counter("memory", 7, &[("frames", 1.5e9), ("encoders", f64::NAN)]);
             trace.counter("memory", 8, &[("frames", f64::INFINITY)]);
-            trace.mark("film \"x\" is cut\n", 9, json!(12));
+            trace.mark("title \"x\" is cut\n", 9, json!(12));
         });
         assert_eq!(
             events[1..],
@@ -247,7 +247,7 @@ mod tests {
                     "args": { "frames": 1.5e9 },
                 }),
                 json!({
-                    "name": "film \"x\" is cut\n", "ph": "i", "pid": 1000, "tid": 0, "ts": 9, "s": "p",
+                    "name": "title \"x\" is cut\n", "ph": "i", "pid": 1000, "tid": 0, "ts": 9, "s": "p",
                     "args": { "value": 12 },
                 }),
             ]

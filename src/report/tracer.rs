@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::trace::Trace;
 
-/// Writes a trace of the events that it is told.
+/// Writes a trace of a build's events.
 pub struct Tracer {
     trace: Trace<File>,
-    /// The counters as they were told last.
+    /// The counters as they were written last.
     gauges: Option<[u64; 5]>,
 }
 
@@ -23,9 +23,9 @@ impl Tracer {
 
     pub fn observe(&mut self, event: &Event) {
         match event {
-            Event::Finished { title, kind, node, origin: Origin::Ran, run, encode } => {
+            Event::Finished { title, kind, node, origin: Origin::Ran, run, encode, .. } => {
                 self.trace.slot(run.slot);
-                let args = json!({ "title": title, "seconds of film": encode.map(|work| work.seconds) });
+                let args = json!({ "title": title, "seconds of source": encode.map(|work| work.seconds) });
                 self.trace.step(run.slot, node, kind.name(), micros(run.start), micros(run.wall), args);
             }
             Event::Gauges { at, queued, running, memory, looked_up, found } => {

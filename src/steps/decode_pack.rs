@@ -1,5 +1,7 @@
 //! A pack of decoded spans: one look-up, and one blob, that stands for up to 128 of them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Cache, Digest};
@@ -15,7 +17,7 @@ use super::index::IndexSource;
 use super::live::Live;
 use super::recipe::Recipe;
 use super::view::View;
-use super::{Kind, Learned, Learning, LookUp, Needs, Output, Packing, Recovery, Step, StepKind};
+use super::{Kind, Learned, Learning, LookUp, Needs, Output, Packing, Recovery, StandsFor, Step, StepKind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PackSpans {
@@ -93,8 +95,9 @@ impl StepKind for PackSpans {
 
     fn packing(self, title: &Title) -> Packing {
         let is_packed = !title.is_span_pack_unpacked(self.pack);
-        let spans = if is_packed { title.spans_of(self.pack).len() as u64 } else { 0 };
-        Packing::Pack { is_packed, stands_for: vec![(Kind::Decode, spans)] }
+        let spans = title.spans_of(self.pack).len() as u64;
+        let steps = if is_packed { [(Kind::Decode, spans)].into() } else { BTreeMap::new() };
+        Packing::Pack { is_packed, stands_for: StandsFor { steps, encode: None } }
     }
 
     fn unpack(self, title: &mut Title) {

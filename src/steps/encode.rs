@@ -140,6 +140,18 @@ pub(crate) fn recipes(
     Ok(recipes.collect())
 }
 
+impl EncodeChunk {
+    /// How much it is.
+    pub fn amount(self, title: &Title) -> EncodeWork {
+        let (Some(rung), Some(chunk)) = (title.rung(self.track), title.chunk(self.track, self.chunk)) else {
+            return EncodeWork::default();
+        };
+        let samples = u64::from(rung.picture.width) * u64::from(rung.picture.height);
+        let seconds = title.timing.as_ref().map_or(0.0, |timing| timing.seconds(chunk.duration()));
+        EncodeWork { seconds, samples: samples * u64::from(chunk.frames) }
+    }
+}
+
 impl StepKind for EncodeChunk {
     const KIND: Kind = Kind::Encode;
     const VERSION: u32 = 1;
@@ -222,19 +234,18 @@ impl StepKind for EncodeChunk {
 
     fn needs(self, title: &Title, jobs: usize) -> Needs {
         let EncodeChunk { track, chunk } = self;
+        let work = self.amount(title);
         let (Some(video), Some(rung), Some(of)) =
             (title.video(), title.rung(track), title.chunk(track, chunk))
         else {
-            let (work, bytes) = (EncodeWork::default(), Bytes::default());
-            return Needs::Encode { track, chunk, work, bytes };
+            return Needs::Encode { track, chunk, work, bytes: Bytes::default() };
         };
         let (frames, picture) = (u64::from(of.frames), &rung.picture);
         let samples = u64::from(picture.width) * u64::from(picture.height);
-        let seconds = title.timing.as_ref().map_or(0.0, |timing| timing.seconds(of.duration()));
         Needs::Encode {
             track,
             chunk,
-            work: EncodeWork { seconds, samples: samples * frames },
+            work,
             bytes: Bytes {
                 frames: frames.saturating_mul(video.frame_bytes()),
                 decoder: super::frames::decoder_bytes(video, jobs.min(super::frames::MAX_THREADS)),

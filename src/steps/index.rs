@@ -16,7 +16,7 @@ use super::live::Live;
 use super::recipe::Recipe;
 use super::source::{HashSource, known_source};
 use super::view::View;
-use super::{Effect, Kind, Learned, Learning, LookUp, Needs, Output, Packing, Recovery, Step, StepKind};
+use super::{Effect, EncodeWork, Kind, Learned, Learning, LookUp, Needs, Output, Packing, Recovery, Step, StepKind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct IndexSource;
@@ -129,7 +129,11 @@ impl StepKind for IndexSource {
             return Ok(Vec::new());
         }
         live.readers = Some(Arc::new(Readers::new(&title.source, Arc::new(index.video.clone()))));
-        Ok(title.learn_index(index)?.into_iter().map(Effect::Warn).collect())
+        let mut effects: Vec<Effect> = title.learn_index(index)?.into_iter().map(Effect::Warn).collect();
+        // By what the container says, for progress and estimates; nothing is decided by it.
+        let (rungs, seconds, samples) = title.expected_work();
+        effects.push(Effect::Totals { rungs, work: EncodeWork { seconds, samples } });
+        Ok(effects)
     }
 
     fn recover(self, _: &mut Title, _: &mut Live, _: &Stop) -> Recovery {

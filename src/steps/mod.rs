@@ -21,6 +21,7 @@ pub(crate) mod segments;
 pub(crate) mod tools;
 pub(crate) mod view;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 
@@ -119,8 +120,8 @@ pub(crate) enum Packing {
     Pack {
         /// Whether it is looked up before the steps that it stands for, which do not exist yet.
         is_packed: bool,
-        /// How many steps of each kind it stands for that do not exist.
-        stands_for: Vec<(Kind, u64)>,
+        /// The steps that it stands for and that do not exist.
+        stands_for: StandsFor,
     },
 }
 
@@ -161,13 +162,23 @@ pub(crate) struct Bytes {
     pub encoder: u64,
 }
 
-/// How much an encode is.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+/// How much an encode is, or several together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EncodeWork {
     /// Seconds of the source.
     pub seconds: f64,
-    /// Luma samples of all its frames.
+    /// Luma samples of all frames.
     pub samples: u64,
+}
+
+/// Steps that a pack stands for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StandsFor {
+    /// How many of each kind.
+    pub steps: BTreeMap<Kind, u64>,
+    /// How much its encodes are, if it has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encode: Option<EncodeWork>,
 }
 
 /// What a run of a step made.

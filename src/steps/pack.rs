@@ -19,7 +19,10 @@ use super::live::Live;
 use super::mux::{MuxSegment, SegmentPosition, TrackMux};
 use super::recipe::Recipe;
 use super::view::View;
-use super::{Kind, Learned, Learning, LookUp, Needs, Output, Packing, Recovery, Step, StepKind};
+use super::{
+    EncodeChunk, EncodeWork, Kind, Learned, Learning, LookUp, Needs, Output, Packing, Recovery, StandsFor, Step,
+    StepKind,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PackSegments {
@@ -63,7 +66,7 @@ impl Key<'_> {
 }
 
 impl PackSegments {
-    fn chunks(self, title: &Title) -> impl Iterator<Item = ChunkId> + use<> {
+    fn chunks(self, title: &Title) -> impl Iterator<Item = ChunkId> + Clone + use<> {
         title.segments_of(self.track, self.pack).map(ChunkId::new)
     }
 }
@@ -118,11 +121,22 @@ impl StepKind for PackSegments {
 
     fn packing(self, title: &Title) -> Packing {
         let is_packed = !title.is_unpacked(self.track, self.pack);
-        let early = |chunk: &ChunkId| title.is_early(self.track, *chunk);
-        let hidden =
-            if is_packed { self.chunks(title).filter(|chunk| !early(chunk)).count() as u64 } else { 0 };
-        let encode = if title.rung(self.track).is_some() { Kind::Encode } else { Kind::Audio };
-        Packing::Pack { is_packed, stands_for: vec![(encode, hidden), (Kind::Mux, hidden)] }
+        if !is_packed {
+            return Packing::Pack { is_packed, stands_for: StandsFor::default() };
+        }
+        let hidden = self.chunks(title).filter(|chunk| !title.is_early(self.track, *chunk));
+        let count = hidden.clone().count() as u64;
+        let is_video = title.rung(self.track).is_some();
+        let kind = if is_video { Kind::Encode } else { Kind::Audio };
+        let encode = is_video.then(|| {
+            let works = hidden.map(|chunk| EncodeChunk { track: self.track, chunk }.amount(title));
+            works.fold(EncodeWork::default(), |sum, work| EncodeWork {
+                seconds: sum.seconds + work.seconds,
+                samples: sum.samples + work.samples,
+            })
+        });
+        let steps = [(kind, count), (Kind::Mux, count)].into_iter().filter(|(_, count)| *count > 0).collect();
+        Packing::Pack { is_packed, stands_for: StandsFor { steps, encode } }
     }
 
     fn unpack(self, title: &mut Title) {

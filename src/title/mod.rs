@@ -448,6 +448,14 @@ impl Title {
         audio.fold(video, u64::max)
     }
 
+    /// How much there will be to encode by what the container says: rungs, seconds, luma samples of all frames.
+    pub fn expected_work(&self) -> (u64, f64, u64) {
+        let Some(video) = self.video() else { return (0, 0.0, 0) };
+        let sizes = self.spec_rungs.iter().filter_map(|rung| rung::size(rung, video).ok());
+        let samples = sizes.map(|(width, height)| u64::from(width) * u64::from(height) * video.packets);
+        (self.spec_rungs.len() as u64, video.claimed_seconds(), samples.sum())
+    }
+
     /// The spans that a chunk's frames are decoded from. `ends` are [`Title::span_ends`].
     pub fn spans_under(&self, chunk: ChunkId, ends: &[u64]) -> Range<usize> {
         self.chunks.get(chunk.index()).map_or(0..0, |chunk| {

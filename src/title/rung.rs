@@ -178,7 +178,7 @@ pub fn check_size(rung: &spec::Rung, track: &VideoTrack) -> Result<Vec<String>, 
 
 /// The rung's size in square samples, both even. A side that the spec leaves open follows the
 /// display shape of the source.
-fn size(rung: &spec::Rung, track: &VideoTrack) -> Result<(u32, u32), TitleError> {
+pub fn size(rung: &spec::Rung, track: &VideoTrack) -> Result<(u32, u32), TitleError> {
     let aspect = track.display_aspect();
     let even = |num: u128, den: u128| -> u32 {
         let den = den.max(1);

@@ -93,7 +93,7 @@ fn what_is_believed_because_of_a_spec_is_kept_apart() {
     let disbelieved = bob.build(&["--remote-read-only"]);
     assert_eq!(codec_runs(&disbelieved).0, encodes, "{}", disbelieved.summary());
     assert!(remote(&disbelieved)["distrusted"]["unknown key"].as_u64() > Some(0));
-    assert!(disbelieved.stdout.contains("not believed"), "{}", disbelieved.stdout);
+    assert!(disbelieved.stdout.contains("rejected"), "{}", disbelieved.stdout);
     assert_eq!(bob.output(), ann.output());
 }
 

@@ -81,11 +81,11 @@ fn who_is_set_up_to_read_is_not_told_that_nothing_was_stored() {
     let mut bob = Machine::reader_at(&place, &public);
     bob.add_rung();
     let build = bob.build(&[]);
-    assert!(codec_runs(&build).0 > 0 && !build.stdout.contains("nothing was stored"), "{}", build.stdout);
+    assert!(codec_runs(&build).0 > 0 && !build.stdout.contains("nothing uploaded"), "{}", build.stdout);
     assert!(remote(&build)["read_only"].as_str().unwrap().contains("no key to sign with"));
     // Who trusts nobody either has not been set up at all.
     let build = Machine::at(&place).build(&[]);
-    assert!(build.stdout.contains("nothing was stored: there is no key"), "{}", build.stdout);
+    assert!(build.stdout.contains("nothing uploaded (there is no key"), "{}", build.stdout);
 }
 
 #[test]

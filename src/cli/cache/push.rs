@@ -155,7 +155,7 @@ fn nothing_of(title: &TitleKey, cache: &Tiers, interrupted: bool) -> Exit {
             format_args!("{name}: the remote cache did not say whether it has anything of it{why}"),
             Some("`rivet -vv cache pull` tells more of what failed"),
         );
-    } else if let Some(why) = report::not_believed(&report) {
+    } else if let Some(why) = report::rejected(&report) {
         let hint = report::unknown_key(&report);
         let hint =
             hint.unwrap_or_else(|| "it counts once somebody whose key you trust has stored it".to_owned());
