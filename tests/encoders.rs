@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::chunk::{Chunk, FRAMES, contract};
+use common::chunk::{Chunk, FRAMES, task};
 use common::{BUNNY_5S, FLOWER, Project, decoders, ladder};
 use rivet::cache::{LocalCache, Tiers};
 use rivet::executors::{
@@ -125,7 +125,7 @@ fn encoders_ask_to_the_end_whether_to_stop() {
         let picture =
             PictureFormat { width: 128, height: 72, bit_depth: 8, rotation: Rotation::None, colour };
         let settings = EncodeSettings { picture, hdr: HdrMetadata::default(), crf: 40, encoder };
-        let (executor, contract) = (executors::open(&name).unwrap(), contract(&settings, 25));
+        let (executor, task) = (executors::open(&name).unwrap(), task(&settings, 25));
         let given = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&given);
         let pictures = Chunk::with(move |number| {
@@ -135,8 +135,7 @@ fn encoders_ask_to_the_end_whether_to_stop() {
         let all_given = || given.load(Ordering::SeqCst) == FRAMES;
         let encode = |cancelled: &(dyn Fn() -> bool + Sync)| {
             given.store(0, Ordering::SeqCst);
-            let (pictures, settings, contract) = (&pictures, &settings, &contract);
-            executor.encode(&EncodeJob { pictures, settings, contract, threads: 1, cancelled }).outcome
+            executor.encode(&EncodeJob { task: &task, decoded: &pictures, threads: 1, cancelled }).outcome
         };
         let asked = AtomicUsize::new(0);
         let made = encode(&|| {
@@ -277,10 +276,10 @@ impl Executor for Faulty {
 
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
-        let mut settings = job.settings.clone();
-        settings.encoder = executors::EncoderSettings::Rav1e { speed: 10, tiles: 1 };
+        let mut task = job.task.clone();
+        task.settings.encoder = executors::EncoderSettings::Rav1e { speed: 10, tiles: 1 };
         if matches!(self.fault, Fault::OtherDepth) {
-            settings.picture.bit_depth = 18 - settings.picture.bit_depth;
+            task.settings.picture.bit_depth = 18 - task.settings.picture.bit_depth;
         }
         let fails = match self.fault {
             Fault::Nth(nth) => attempt == nth,
@@ -290,7 +289,7 @@ impl Executor for Faulty {
         let outcome = if fails {
             Err(Failure { blame: Blame::Machine, message: "the device is gone".to_owned() })
         } else {
-            self.rav1e.encode(&EncodeJob { settings: &settings, ..*job }).outcome
+            self.rav1e.encode(&EncodeJob { task: &task, ..*job }).outcome
         };
         let outcome = outcome.and_then(|chunk| match self.fault {
             Fault::Short => Err(Failure::machine(format!("{} packets are missing", chunk.units.len()))),

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::chunk::{Chunk, FRAMES, assert_good, contract, encode};
+use common::chunk::{Chunk, FRAMES, assert_good, encode, task};
 use common::fake_nvidia::with_driver;
 use common::nvenc::{found, only, settings};
 use rivet::executors::{EncodeJob, EncodeSettings, EncodedChunk, Executor, GpuEncoder, find_nvenc};
@@ -78,17 +78,11 @@ fn level_and_colours_are_the_contracts() {
         for (colour, rate) in colours.into_iter().flat_map(|colour| [(colour, 25), (colour, 200)]) {
             let mut settings = settings(10, 4);
             settings.picture.colour = colour;
-            let contract = contract(&settings, rate);
-            let job = EncodeJob {
-                pictures: &source,
-                settings: &settings,
-                contract: &contract,
-                threads: 1,
-                cancelled: &|| false,
-            };
+            let task = task(&settings, rate);
+            let job = EncodeJob { task: &task, decoded: &source, threads: 1, cancelled: &|| false };
             let chunk = nvenc.encode(&job).outcome.unwrap();
             let header = SequenceHeader::parse(&chunk.sequence_header).unwrap();
-            assert_eq!(contract.header().differences(&header), []);
+            assert_eq!(task.contract.header().differences(&header), []);
             assert_eq!(header.seq_level_idx, if rate == 25 { 0 } else { 8 });
             let found = (header.color_primaries, header.transfer_characteristics, header.matrix_coefficients);
             assert_eq!(found, (colour.primaries, colour.transfer, colour.matrix));

@@ -7,7 +7,7 @@ mod common;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 
-use common::chunk::{Chunk, FRAMES, assert_good, contract, encode};
+use common::chunk::{Chunk, FRAMES, assert_good, encode, task};
 use common::fake_nvidia::{in_other_process, with_driver};
 use common::nvenc::{found, only, settings};
 use rivet::executors::{Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure};
@@ -60,14 +60,8 @@ fn what_the_encoder_does_not_take_is_told() {
 fn what_the_driver_does_not_take_is_told() {
     with_driver("what_the_driver_does_not_take_is_told", "highest-level=4", || {
         let (nvenc, source, settings) = (only(), Chunk::new(2), settings(8, 4));
-        let contract = contract(&settings, 200);
-        let job = EncodeJob {
-            pictures: &source,
-            settings: &settings,
-            contract: &contract,
-            threads: 1,
-            cancelled: &|| false,
-        };
+        let task = task(&settings, 200);
+        let job = EncodeJob { task: &task, decoded: &source, threads: 1, cancelled: &|| false };
         let message = "nvenc: nvEncInitializeEncoder failed: NV_ENC_ERR_UNSUPPORTED_PARAM \
                        (nvEncInitializeEncoder: the engine does not go to such a level)";
         let told = Failure { blame: Blame::Spec, message: message.to_owned() };
@@ -135,15 +129,9 @@ fn every_fault_is_told_for_what_it_is() {
 fn another_tier_is_told() {
     with_driver("another_tier_is_told", "high-tier", || {
         let settings = settings(8, 4);
-        let contract = contract(&settings, 200);
+        let task = task(&settings, 200);
         let pictures = Chunk::new(FRAMES);
-        let job = EncodeJob {
-            pictures: &pictures,
-            settings: &settings,
-            contract: &contract,
-            threads: 1,
-            cancelled: &|| false,
-        };
+        let job = EncodeJob { task: &task, decoded: &pictures, threads: 1, cancelled: &|| false };
         let failure = only().encode(&job).outcome.unwrap_err();
         assert_eq!(failure.blame, Blame::Contract);
         assert_eq!(
@@ -276,14 +264,8 @@ fn a_job_that_is_broken_off_leaves_nothing_behind() {
 
             let asked = std::sync::atomic::AtomicUsize::new(0);
             let cancelled = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == at;
-            let (pictures, contract) = (Chunk::new(FRAMES), contract(&settings, 25));
-            let job = EncodeJob {
-                pictures: &pictures,
-                settings: &settings,
-                contract: &contract,
-                threads: 1,
-                cancelled: &cancelled,
-            };
+            let (pictures, task) = (Chunk::new(FRAMES), task(&settings, 25));
+            let job = EncodeJob { task: &task, decoded: &pictures, threads: 1, cancelled: &cancelled };
             assert_eq!(nvenc.encode(&job).outcome.unwrap_err().blame, Blame::Cancelled);
         }
     });

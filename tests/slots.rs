@@ -109,20 +109,20 @@ impl Executor for Device {
         let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         let refused = || Failure { blame: Blame::Refused, message: "no session".to_owned() };
-        let mut settings = job.settings.clone();
-        settings.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 1 };
+        let mut task = job.task.clone();
+        task.settings.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 1 };
         let outcome = match self.fault {
             Fault::Grants(most) if running > most => Err(refused()),
             Fault::BusyFor(jobs) if attempt < jobs => Err(refused()),
             Fault::Full => Err(refused()),
             Fault::Always => Err(Failure::machine("the device is gone")),
-            Fault::NoHeight(height) if job.settings.picture.height == height => Err(self.unfit()),
+            Fault::NoHeight(height) if job.task.settings.picture.height == height => Err(self.unfit()),
             fault => {
                 self.most.fetch_max(running, Ordering::SeqCst);
                 if matches!(fault, Fault::OtherDepth) {
-                    settings.picture.bit_depth = 18 - settings.picture.bit_depth;
+                    task.settings.picture.bit_depth = 18 - task.settings.picture.bit_depth;
                 }
-                self.rav1e.encode(&EncodeJob { settings: &settings, ..*job }).outcome
+                self.rav1e.encode(&EncodeJob { task: &task, ..*job }).outcome
             }
         };
         self.running.fetch_sub(1, Ordering::SeqCst);

@@ -16,7 +16,7 @@ pub struct Collector<'a> {
 
 impl<'a> Collector<'a> {
     pub fn new(job: &'a EncodeJob<'a>, encoder: &'static str, sets_own_level: bool) -> Collector<'a> {
-        let units = Vec::with_capacity(job.pictures.count());
+        let units = Vec::with_capacity(job.count());
         let chunk = EncodedChunk { sequence_header: Vec::new(), units };
         Collector { job, encoder, sets_own_level, chunk }
     }
@@ -41,7 +41,7 @@ impl<'a> Collector<'a> {
         if place == 0 && header.is_some() && !is_key {
             return Err(Failure::machine(format!("{encoder}'s first frame is no key frame")));
         }
-        let contract = self.job.contract;
+        let contract = &self.job.task.contract;
         let sample = match header {
             None if place == 0 => {
                 return Err(Failure::machine(format!("{encoder}'s first packet has no sequence header")));
@@ -54,7 +54,7 @@ impl<'a> Collector<'a> {
                 };
                 contract.check(&header).map_err(|error| Failure::contract(encoder, &error))?;
                 let mut unit = av1::with_header(unit, &header).map_err(|error| garbled(&error))?;
-                let hdr = &self.job.settings.hdr;
+                let hdr = &self.job.task.settings.hdr;
                 if place == 0 && !hdr.is_empty() {
                     unit = av1::with_hdr(&unit, hdr).map_err(|error| garbled(&error))?;
                 }
@@ -70,7 +70,7 @@ impl<'a> Collector<'a> {
 
     /// The chunk, if a packet has come for every frame.
     pub fn finish(self) -> Result<EncodedChunk, Failure> {
-        let (made, count) = (self.chunk.units.len(), self.job.pictures.count());
+        let (made, count) = (self.chunk.units.len(), self.job.count());
         if made != count {
             return Err(Failure::machine(format!("{} made {made} packets of {count} frames", self.encoder)));
         }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::media::{Frame, HdrMetadata, PictureFormat};
+use crate::media::{Frame, FrameConverter, HdrMetadata, PictureFormat};
 
 pub use contract::{Contract, ContractError};
 pub use ffmpeg::Ffmpeg;
@@ -35,7 +35,7 @@ const NVENC: &str = "nvenc";
 /// Encoders that rivet has names of its own for; all others go by FFmpeg's.
 const OWN: [&str; 3] = [RAV1E, SVT_AV1, NVENC];
 
-/// The pictures of a chunk, as decoded. They need not all be in memory at once.
+/// The frames of a chunk, as decoded. They need not all be in memory at once.
 pub trait Pictures: Sync {
     /// How many there are.
     fn count(&self) -> usize;
@@ -49,15 +49,40 @@ pub trait Pictures: Sync {
     }
 }
 
+/// What to make of a chunk's frames, as plain data: the same for an encode in this process, in a worker
+/// process and on another machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncodeTask {
+    pub settings: EncodeSettings,
+    pub contract: Contract,
+}
+
 /// One chunk for one rung.
 pub struct EncodeJob<'a> {
-    pub pictures: &'a dyn Pictures,
-    pub settings: &'a EncodeSettings,
-    pub contract: &'a Contract,
+    pub task: &'a EncodeTask,
+    /// The chunk's frames as they were decoded. An executor that hands the job on to another process sends
+    /// these, and they are converted there; every other encodes [`EncodeJob::frames`].
+    pub decoded: &'a dyn Pictures,
     /// Cores that the job may use at a time, at least one. They change no byte.
     pub threads: usize,
     /// Asked between frames and between packets; when it says so, the job ends with [`Blame::Cancelled`].
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl EncodeJob<'_> {
+    /// The frames to encode, in presentation order, each in the format that the settings name. An error
+    /// ends them.
+    pub fn frames(&self) -> impl Iterator<Item = Result<Arc<Frame>, Failure>> + '_ {
+        let mut converter = FrameConverter::new(self.task.settings.picture);
+        self.decoded
+            .open()
+            .map(move |frame| converter.convert(frame?).map_err(|error| Failure::machine(error.to_string())))
+    }
+
+    /// How many frames there are.
+    pub fn count(&self) -> usize {
+        self.decoded.count()
+    }
 }
 
 /// What the encoded stream depends on, besides the pictures. All of it is part of the key.

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::collect::Collector;
 use super::quality::base_q_idx;
-use super::{Blame, EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, NVENC, Report};
-use crate::media::{Colour, Scaler, av1};
+use super::{Blame, EncodeJob, EncodeTask, EncodedChunk, EncoderSettings, Executor, Failure, NVENC, Report};
+use crate::media::{Colour, av1};
 use crate::nvidia::{
     self, API_VERSION, Codes, Context, EncodeCaps, EncodeError, Encoder, EncoderConfig, Gpu, NvidiaError,
     Packet,
@@ -65,15 +65,14 @@ impl Nvenc {
 
     fn run(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
         let mut encoder = Encoder::open(&self.context, &self.caps, &configure(job)?).map_err(failure)?;
-        let mut scaler = Scaler::new(job.settings.picture);
         let mut chunk = Collector::new(job, NVENC, false);
-        for frame in job.pictures.open() {
+        for frame in job.frames() {
             if (job.cancelled)() {
                 return Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() });
             }
-            let picture = scaler.picture(&*frame?).map_err(|error| Failure::machine(error.to_string()))?;
-            let [y, u, v] = &picture.planes;
-            if let Some(packet) = encoder.encode([y, u, v]).map_err(failure)? {
+            let frame = frame?;
+            let [y, u, v] = [0, 1, 2].map(|plane| frame.rows(plane).collect::<Vec<_>>().concat());
+            if let Some(packet) = encoder.encode([&y, &u, &v]).map_err(failure)? {
                 take(&mut chunk, &packet)?;
             }
         }
@@ -123,22 +122,23 @@ impl Executor for Nvenc {
 }
 
 fn configure(job: &EncodeJob<'_>) -> Result<EncoderConfig, Failure> {
-    let EncoderSettings::Nvenc { preset } = job.settings.encoder else {
+    let EncoderSettings::Nvenc { preset } = job.task.settings.encoder else {
         return Err(Failure::not_mine(NVENC));
     };
-    let picture = &job.settings.picture;
-    let agreed = job.contract.header();
+    let EncodeTask { settings, contract } = job.task;
+    let picture = &settings.picture;
+    let agreed = contract.header();
     let Colour { primaries, transfer, matrix, full_range, chroma_position } = picture.colour;
     Ok(EncoderConfig {
         width: picture.width,
         height: picture.height,
         bit_depth: picture.bit_depth,
         preset,
-        quantizer: base_q_idx(job.settings.crf),
+        quantizer: base_q_idx(settings.crf),
         level_idx: agreed.seq_level_idx,
         high_tier: agreed.seq_tier,
         codes: Codes { primaries, transfer, matrix, full_range, chroma_position },
-        pictures: u32::try_from(job.pictures.count()).unwrap_or(u32::MAX),
+        pictures: u32::try_from(job.count()).unwrap_or(u32::MAX),
     })
 }
 

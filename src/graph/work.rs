@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, LocalCache, Tiers};
-use crate::executors::{EncodeJob, EncodedChunk, Executor, Unusable};
+use crate::executors::{EncodeJob, EncodeTask, EncodedChunk, Executor, Unusable};
 use crate::media::{
     Codecs, Counted, DecodeOptions, Decoding, Index, MediaError, OnGpu, PacketReader, Signature, VideoTrack,
     cut_score,
@@ -319,11 +319,12 @@ pub fn encode_chunk(
     threads: usize,
 ) -> Result<Made, StepError> {
     let missing = || StepError::internal("an encoder that is not here");
-    let settings = &rung.choices.get(choice).ok_or_else(missing)?.settings;
+    let settings = rung.choices.get(choice).ok_or_else(missing)?.settings.clone();
+    let task = EncodeTask { settings, contract: rung.contract.clone() };
     let executor = worker.executors.get(executor).ok_or_else(missing)?;
     let cancelled = || worker.is_cancelled();
     let chunk = frames.with(&cancelled, |pictures| {
-        let job = EncodeJob { pictures, settings, contract: &rung.contract, threads, cancelled: &cancelled };
+        let job = EncodeJob { task: &task, decoded: pictures, threads, cancelled: &cancelled };
         executor.encode(&job).outcome.map_err(StepError::Encode)
     })?;
     let facts =

@@ -55,6 +55,21 @@ impl Frame {
         &mut self.video
     }
 
+    /// A frame for tests, of which neighbouring samples differ, none larger than its depth allows.
+    #[cfg(test)]
+    pub fn example(format: ffmpeg::format::Pixel, width: u32, height: u32) -> Frame {
+        let mut video = Video::new(format, width, height);
+        let wide = ffi::bit_depth(format) > 8;
+        let largest = (1u32 << ffi::bit_depth(format)) - 1;
+        for plane in 0..video.planes() {
+            for (place, byte) in video.data_mut(plane).iter_mut().enumerate() {
+                let (at, part) = if wide { (place / 2, place % 2) } else { (place, 0) };
+                *byte = ((at * 7 + plane * 31) as u32 & largest).to_le_bytes()[part];
+            }
+        }
+        Frame::new(video)
+    }
+
     /// Visible size in samples.
     pub fn size(&self) -> (u32, u32) {
         (self.video.width(), self.video.height())
@@ -80,6 +95,12 @@ impl Frame {
             bit_depth: ffi::bit_depth(format).clamp(8, 16),
             swapped: ffi::is_big_endian(format),
         })
+    }
+
+    /// The visible rows of a plane, from the top; none for a plane that the format does not have.
+    pub fn rows(&self, plane: usize) -> impl Iterator<Item = &[u8]> {
+        let (row_bytes, rows) = self.plane_shape(plane).unwrap_or((0, 0));
+        (0..rows).map(move |row| ffi::row(&self.video, plane, row, row_bytes))
     }
 
     pub fn digest(&self) -> FrameDigest {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::audio::resampler_identity;
-use super::{Scaler, ffi, opus_library};
+use super::{FrameConverter, ffi, opus_library};
 
 /// Each by name and version, with what else its results depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ impl Libraries {
         Libraries {
             demuxer: ffi::demuxer_library(),
             decoder: ffi::decoder_library(),
-            scaler: Scaler::identity(),
+            scaler: FrameConverter::identity(),
             resampler: resampler_identity(),
             opus: opus_library(),
         }

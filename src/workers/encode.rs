@@ -64,9 +64,10 @@ impl WorkerExecutor {
 
     /// What a worker made, looked over, whoever that is.
     fn checked(&self, chunk: EncodedChunk, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
-        job.contract.check(&chunk.sequence_header).map_err(|error| Failure::contract(self.name(), &error))?;
-        if chunk.units.len() != job.pictures.count() {
-            let (made, count) = (chunk.units.len(), job.pictures.count());
+        let contract = &job.task.contract;
+        contract.check(&chunk.sequence_header).map_err(|error| Failure::contract(self.name(), &error))?;
+        if chunk.units.len() != job.count() {
+            let (made, count) = (chunk.units.len(), job.count());
             return Err(Failure::machine(format!("{} made {made} packets of {count} frames", self.name())));
         }
         Ok(chunk)
@@ -83,15 +84,14 @@ impl WorkerExecutor {
             executor: self.about.name.clone(),
             identity: self.about.identity.clone(),
             threads: job.threads,
-            settings: job.settings.clone(),
-            contract: job.contract.clone(),
-            count: job.pictures.count(),
+            task: job.task.clone(),
+            count: job.count(),
         }));
         // It may have decoded before, and now needs no memory for pictures.
         process.return_slabs(patience).map_err(|loss| self.failure(loss))?;
         process.send(&request, &[], patience).map_err(|loss| self.failure(loss))?;
-        let mut pictures = job.pictures.open();
-        let mut sender = Sender::new(process.shares(), job.pictures.stay());
+        let mut pictures = job.decoded.open();
+        let mut sender = Sender::new(process.shares(), job.decoded.stay());
         loop {
             match process.answer(patience).map_err(|loss| self.failure(loss))?.0 {
                 Reply::Want(count) => {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::executors::{About, Contract, EncodeSettings, EncodedChunk, Failure, Unusable};
+use crate::executors::{About, EncodeTask, EncodedChunk, Failure, Unusable};
 use crate::media::{
     FrameDigest, GpuAbout, Index, Libraries, MediaError, OnGpu, PackedSpan, Shape, Signature, SoundSource,
     SoundWindow,
@@ -23,7 +23,7 @@ pub(super) struct Greeting {
 }
 
 /// Changes with any change of what is said.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 impl Greeting {
     pub(super) fn here() -> Greeting {
@@ -74,9 +74,8 @@ pub(super) struct EncodeRequest {
     pub identity: String,
     /// Threads that it may use, which change nothing.
     pub threads: usize,
-    pub settings: EncodeSettings,
-    pub contract: Contract,
-    /// Pictures that there will be.
+    pub task: EncodeTask,
+    /// Frames that there will be.
     pub count: usize,
 }
 

@@ -174,9 +174,8 @@ impl Server {
         let pulse = Pulse::new(&self.channel);
         let pictures = Sent { channel: &self.channel, count: request.count };
         let job = EncodeJob {
-            pictures: &pictures,
-            settings: &request.settings,
-            contract: &request.contract,
+            task: &request.task,
+            decoded: &pictures,
             threads: request.threads,
             cancelled: &|| pulse.beat(),
         };

@@ -4,9 +4,11 @@
 use std::fs;
 use std::sync::{Arc, OnceLock};
 
-use rivet::executors::{Contract, EncodeJob, EncodeSettings, EncodedChunk, Executor, Failure, Pictures};
+use rivet::executors::{
+    Contract, EncodeJob, EncodeSettings, EncodeTask, EncodedChunk, Executor, Failure, Pictures,
+};
 use rivet::media::av1::{self, SequenceHeader, obus};
-use rivet::media::{Frame, PacketReader, PictureFormat, Rational, Scaler, SpanDecoder, scan};
+use rivet::media::{Frame, FrameConverter, PacketReader, PictureFormat, Rational, SpanDecoder, scan};
 
 /// As many as the fake driver's own distance between key frames, twice, and some.
 pub const FRAMES: usize = 23;
@@ -59,14 +61,18 @@ pub fn contract(settings: &EncodeSettings, rate: u64) -> Contract {
     Contract::new(&settings.picture, Rational { num: rate, den: 1 }).unwrap()
 }
 
+/// What a rung with so many frames a second has made of a chunk.
+pub fn task(settings: &EncodeSettings, rate: u64) -> EncodeTask {
+    EncodeTask { settings: settings.clone(), contract: contract(settings, rate) }
+}
+
 pub fn encode(
     executor: &dyn Executor,
-    pictures: &Chunk,
+    decoded: &Chunk,
     settings: &EncodeSettings,
 ) -> Result<EncodedChunk, Failure> {
-    let contract = contract(settings, 25);
-    let job = EncodeJob { pictures, settings, contract: &contract, threads: 1, cancelled: &|| false };
-    executor.encode(&job).outcome
+    let task = task(settings, 25);
+    executor.encode(&EncodeJob { task: &task, decoded, threads: 1, cancelled: &|| false }).outcome
 }
 
 /// The chunk as dav1d, with every check that it has, decodes it: planes of all frames, one after the
@@ -94,7 +100,7 @@ fn decode(chunk: &EncodedChunk, picture: &PictureFormat) -> Vec<u8> {
 
 /// PSNR in dB of each of the planes Y, U and V over all frames, against what was to be encoded.
 fn psnr(decoded: &[u8], source: &Chunk, picture: &PictureFormat) -> [f64; 3] {
-    let mut scaler = Scaler::new(*picture);
+    let mut converter = FrameConverter::new(*picture);
     let size = picture.bytes_per_sample();
     let value = |sample: &[u8]| match *sample {
         [low, high] => f64::from(u16::from_le_bytes([low, high])),
@@ -103,7 +109,9 @@ fn psnr(decoded: &[u8], source: &Chunk, picture: &PictureFormat) -> [f64; 3] {
     let (mut errors, mut counts) = ([0.0; 3], [0.0; 3]);
     let mut rest = decoded;
     for frame in &source.frames {
-        for (number, plane) in scaler.picture(frame).unwrap().planes.iter().enumerate() {
+        let frame = converter.convert(Arc::clone(frame)).unwrap();
+        for (number, plane) in (0..3).map(|plane| frame.rows(plane).collect::<Vec<_>>().concat()).enumerate()
+        {
             let (found, behind) = rest.split_at(plane.len());
             rest = behind;
             for (a, b) in plane.chunks_exact(size).zip(found.chunks_exact(size)) {

@@ -17,7 +17,6 @@ use ffmpeg_next as ffmpeg;
 
 use super::collect::Collector;
 use super::{Blame, EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, Report};
-use crate::media::Scaler;
 
 pub use capabilities::Capabilities;
 pub use find::{faults_of, is_hardware, known, named};
@@ -76,9 +75,9 @@ impl Ffmpeg {
 
     fn run(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
         let failed = |error: ffmpeg::Error| Failure::machine(format!("{}: {error}", self.name));
-        let options = self.own_options(&job.settings.encoder)?;
-        let mut session = session::Session::open(self, job.settings, &options)?;
-        let mut scaler = Scaler::new(job.settings.picture);
+        let settings = &job.task.settings;
+        let options = self.own_options(&settings.encoder)?;
+        let mut session = session::Session::open(self, settings, &options)?;
         let mut chunk = Collector::new(job, self.name, true);
         let mut packet = ffmpeg::Packet::empty();
         // Also between packets: at the end an encoder that looks far ahead may have most of its work to do.
@@ -94,10 +93,9 @@ impl Ffmpeg {
             }
             Ok(())
         };
-        for frame in job.pictures.open() {
+        for frame in job.frames() {
             go_on()?;
-            let picture = scaler.picture(&*frame?).map_err(|error| Failure::machine(error.to_string()))?;
-            session.send(&picture).map_err(failed)?;
+            session.send(&*frame?).map_err(failed)?;
             take(&mut session)?;
         }
         session.finish().map_err(failed)?;

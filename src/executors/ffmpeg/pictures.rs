@@ -4,7 +4,7 @@ use ffmpeg::format::Pixel;
 use ffmpeg::frame::Video;
 use ffmpeg_next as ffmpeg;
 
-use crate::media::{Picture, PictureFormat};
+use crate::media::Frame;
 
 /// Formats that pictures of this depth can be handed over in, those that need least work first.
 pub fn formats(bit_depth: u8) -> [Pixel; 2] {
@@ -19,34 +19,32 @@ pub fn on_device(bit_depth: u8) -> Pixel {
     if bit_depth > 8 { Pixel::P010LE } else { Pixel::NV12 }
 }
 
-/// The picture as a frame of `pixel`, which is one of [`formats`].
-pub fn as_frame(picture: &Picture, format: &PictureFormat, pixel: Pixel) -> Video {
-    let mut frame = Video::new(pixel, format.width, format.height);
-    let [y, u, v] = &picture.planes;
+/// A planar frame of a rung as one of `pixel`, which is one of [`formats`] of its depth. All that a decoder
+/// has noted beside the samples is left behind: encoders would go by it.
+pub fn in_format(frame: &Frame, pixel: Pixel) -> Video {
+    let (width, height) = frame.size();
+    let mut made = Video::new(pixel, width, height);
+    let plane = |number| frame.rows(number).collect::<Vec<_>>().concat();
+    let width = width as usize;
     match pixel {
         Pixel::NV12 => {
-            fill(&mut frame, 0, y, format.plane_size(0).0);
-            fill(&mut frame, 1, &interleaved(u, v, 1), 2 * format.plane_size(1).0);
+            fill(&mut made, 0, frame.rows(0));
+            fill(&mut made, 1, interleaved(&plane(1), &plane(2), 1).chunks(2 * width.div_ceil(2)));
         }
         Pixel::P010LE => {
-            fill(&mut frame, 0, &raised(y), 2 * format.plane_size(0).0);
-            fill(&mut frame, 1, &raised(&interleaved(u, v, 2)), 4 * format.plane_size(1).0);
+            fill(&mut made, 0, raised(&plane(0)).chunks(2 * width));
+            fill(&mut made, 1, raised(&interleaved(&plane(1), &plane(2), 2)).chunks(4 * width.div_ceil(2)));
         }
-        _ => {
-            for (number, samples) in picture.planes.iter().enumerate() {
-                fill(&mut frame, number, samples, format.plane_size(number).0 * format.bytes_per_sample());
-            }
-        }
+        _ => (0..3).for_each(|number| fill(&mut made, number, frame.rows(number))),
     }
-    frame
+    made
 }
 
 /// Copies rows without padding into a plane.
-fn fill(frame: &mut Video, plane: usize, samples: &[u8], row_bytes: usize) {
+fn fill<'a>(frame: &mut Video, plane: usize, rows: impl Iterator<Item = &'a [u8]>) {
     let stride = frame.stride(plane);
-    let rows = frame.data_mut(plane).chunks_mut(stride.max(1));
-    for (row, samples) in rows.zip(samples.chunks(row_bytes.max(1))) {
-        row[..samples.len()].copy_from_slice(samples);
+    for (to, from) in frame.data_mut(plane).chunks_mut(stride.max(1)).zip(rows) {
+        to[..from.len()].copy_from_slice(from);
     }
 }
 
@@ -64,32 +62,15 @@ fn raised(samples: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::{Colour, Rotation};
 
-    /// A picture of which every sample differs from its neighbours.
-    fn picture(format: &PictureFormat) -> Picture {
-        let planes = [0, 1, 2].map(|plane| {
-            let (width, height) = format.plane_size(plane);
-            let samples = (0..width * height).map(|at| (at * 7 + plane * 50 + 300) as u16);
-            match format.bit_depth {
-                8 => samples.map(|sample| sample as u8).collect(),
-                _ => samples.flat_map(|sample| (sample % 1024).to_le_bytes()).collect(),
-            }
-        });
-        Picture { planes }
-    }
-
-    /// Whatever the format, FFmpeg's own conversion reads the same picture from it.
+    /// Whatever the format, FFmpeg's own conversion reads the same samples from it.
     #[test]
-    fn every_format_holds_the_same_picture() {
+    fn every_format_holds_the_same_samples() {
         for bit_depth in [8, 10] {
-            let colour =
-                Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 1 };
-            let format = PictureFormat { width: 70, height: 38, bit_depth, rotation: Rotation::None, colour };
-            let picture = picture(&format);
             let [planar, _] = formats(bit_depth);
+            let frame = Frame::example(planar, 70, 38);
             for pixel in formats(bit_depth) {
-                let frame = as_frame(&picture, &format, pixel);
+                let made = in_format(&frame, pixel);
                 let mut context = ffmpeg::software::scaling::Context::get(
                     pixel,
                     70,
@@ -101,12 +82,11 @@ mod tests {
                 )
                 .unwrap();
                 let mut converted = Video::empty();
-                context.run(&frame, &mut converted).unwrap();
-                for (plane, samples) in picture.planes.iter().enumerate() {
-                    let row_bytes = format.plane_size(plane).0 * format.bytes_per_sample();
-                    let stride = converted.stride(plane);
-                    let rows = converted.data(plane).chunks(stride).map(|row| &row[..row_bytes]);
-                    assert!(rows.eq(samples.chunks(row_bytes)), "{pixel:?}, plane {plane}");
+                context.run(&made, &mut converted).unwrap();
+                for plane in 0..3 {
+                    let rows = converted.data(plane).chunks(converted.stride(plane));
+                    let rows = rows.zip(frame.rows(plane)).map(|(row, expected)| &row[..expected.len()]);
+                    assert!(rows.eq(frame.rows(plane)), "{pixel:?}, plane {plane}");
                 }
             }
         }

@@ -9,9 +9,9 @@ use ffmpeg_next as ffmpeg;
 use super::Ffmpeg;
 use super::capabilities::Input;
 use super::device::Surfaces;
-use super::pictures::as_frame;
+use super::pictures::in_format;
 use crate::executors::{Blame, EncodeSettings, Failure};
-use crate::media::{Colour, Picture, PictureFormat};
+use crate::media::{Colour, Frame};
 
 /// Frames a second, as the encoder is told. It sees no times: at constant quality they change
 /// nothing but the level that it names, and for this one it names the lowest that the size allows.
@@ -27,7 +27,6 @@ pub struct Session {
     encoder: Option<video::Encoder>,
     input: Input,
     surfaces: Option<Surfaces>,
-    picture: PictureFormat,
     frames: i64,
 }
 
@@ -87,22 +86,18 @@ impl Session {
             all.set(option, &value.to_string());
         }
         let encoder = video.open_as_with(codec, all).map_err(failed)?;
-        Ok(Session { encoder: Some(encoder), input, surfaces, picture, frames: 0 })
+        Ok(Session { encoder: Some(encoder), input, surfaces, frames: 0 })
     }
 
-    /// Hands over the next picture, numbered from 0.
-    pub fn send(&mut self, picture: &Picture) -> Result<(), ffmpeg::Error> {
-        let mut frame = match (self.input, &self.surfaces) {
-            (Input::Device { samples, .. }, Some(surfaces)) => {
-                surfaces.upload(&as_frame(picture, &self.picture, samples))?
-            }
-            (Input::Memory(pixel) | Input::Device { samples: pixel, .. }, _) => {
-                as_frame(picture, &self.picture, pixel)
-            }
+    /// Hands over the next frame, numbered from 0.
+    pub fn send(&mut self, frame: &Frame) -> Result<(), ffmpeg::Error> {
+        let mut sent = match (self.input, &self.surfaces) {
+            (Input::Device { samples, .. }, Some(surfaces)) => surfaces.upload(&in_format(frame, samples))?,
+            (Input::Memory(pixel) | Input::Device { samples: pixel, .. }, _) => in_format(frame, pixel),
         };
-        frame.set_pts(Some(self.frames));
+        sent.set_pts(Some(self.frames));
         self.frames += 1;
-        self.encoder()?.send_frame(&frame)
+        self.encoder()?.send_frame(&sent)
     }
 
     /// There are no more pictures.

@@ -87,11 +87,11 @@ impl<F: Fn(usize) -> Result<(), Failure> + Send + Sync> Executor for Device<F> {
     }
 
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
-        let mut settings = job.settings.clone();
-        settings.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 1 };
+        let mut task = job.task.clone();
+        task.settings.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 1 };
         let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
         let outcome = (self.before)(attempt)
-            .and_then(|()| self.rav1e.encode(&EncodeJob { settings: &settings, ..*job }).outcome);
+            .and_then(|()| self.rav1e.encode(&EncodeJob { task: &task, ..*job }).outcome);
         Report { outcome, wall: Duration::ZERO, executor: "device".to_owned() }
     }
 }
