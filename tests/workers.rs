@@ -10,8 +10,8 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{BUNNY_5S, Build, FLOWER, Project, ladder, until};
-use rivet::media::{self, Codecs, DecodeOptions, MediaError, PacketReader};
+use common::{BUNNY_5S, Build, Project, ladder, until};
+use rivet::media::{self, Codecs, CodecsHere, DecodeOptions, PacketReader, SpanPackets};
 use rivet::workers::{WorkerCodecs, WorkerCommand, WorkerOptions, WorkerPool};
 
 const RUNGS: &str =
@@ -192,23 +192,33 @@ fn a_worker_whose_gpu_has_failed_decodes_no_more() {
     }
 }
 
-/// Its next job is not for another: a worker has lost no word of the one that it could not do.
+/// A worker is handed all that it needs to decode a span, and never opens the file.
 #[test]
-fn a_worker_outlives_a_span_that_cannot_be_opened() {
+fn a_worker_decodes_a_span_whose_file_is_gone() {
     let project = project();
-    let (codecs, started) = counted(&project, "");
-    let film = project.path("clip.mp4");
-    let track = Arc::new(media::scan(&film, &|| false).unwrap().video);
-    let span = || PacketReader::open(&film, Arc::clone(&track)).unwrap().read_span(0).unwrap();
-    let (good, bad) = (span(), span());
+    let (codecs, _) = counted(&project, "");
+    let source = project.path("clip.mp4");
+    let track = Arc::new(media::scan(&source, &|| false).unwrap().video);
+    let spans = || {
+        let mut reader = PacketReader::open(&source, Arc::clone(&track)).unwrap();
+        (0..track.spans.len()).map(|span| reader.read_span(span).unwrap()).collect::<Vec<_>>()
+    };
     let options = DecodeOptions { threads: 1, at_once: true, ..DecodeOptions::default() };
-    let first = |span| codecs.open(span, &options).unwrap().next_picture();
-    let kept = fs::read(&film).unwrap();
-    project.copy_clip(FLOWER, "clip.mp4");
-    assert!(matches!(first(bad), Err(MediaError::Changed { .. })));
-    fs::write(&film, kept).unwrap();
-    assert!(first(good).unwrap().is_some());
-    assert_eq!(fs::read_to_string(&started).unwrap(), "one\n");
+    let digests = |codecs: &dyn Codecs, spans: Vec<SpanPackets>| {
+        let mut digests = Vec::new();
+        for span in spans {
+            let mut decoding = codecs.open(span, &options).unwrap();
+            while let Some(frame) = decoding.next_picture().unwrap() {
+                digests.push(frame.digest);
+            }
+        }
+        digests
+    };
+    let (here, there) = (spans(), spans());
+    fs::rename(&source, project.path("moved.mp4")).unwrap();
+    let expected = digests(&CodecsHere, here);
+    assert_eq!(digests(&codecs, there), expected);
+    assert_eq!(expected.len() as u64, track.packets);
 }
 
 /// Workers of this project that run.

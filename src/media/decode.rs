@@ -316,7 +316,7 @@ fn prepare(span: SpanPackets, threads: usize) -> (Source, Rules) {
         first_rank: ranks.first().and_then(|&(rank, _)| rank),
         starts_with_key,
         is_first,
-        every_packet_shows: shows_every_packet(parameters.id()),
+        every_packet_shows: shows_every_packet(parameters.codec_id()),
         expected,
         discarded,
     };

@@ -2,6 +2,7 @@
 //! and returns safe values; each unsafe block says why it holds.
 
 pub(super) mod carry;
+pub(super) mod codec_parameters;
 pub(super) mod hdr;
 
 use std::ffi::CStr;

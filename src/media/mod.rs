@@ -10,6 +10,7 @@
 pub mod av1;
 
 mod audio;
+mod codec_parameters;
 mod codecs;
 mod colour;
 mod convert;
@@ -38,6 +39,7 @@ mod sound_decoder;
 mod timing;
 
 pub use audio::{AudioSink, decode_audio};
+pub use codec_parameters::CodecParameters;
 pub use codecs::{
     Codecs, CodecsHere, Counted, DecodeOptions, DecodedPicture, Decoding, DecodingHere, SoundSource,
     SoundWindow,
@@ -53,7 +55,7 @@ pub use hdr::{ContentLight, HdrMetadata, MasteringDisplay};
 pub use index::{AudioTrack, Index, Rotation, Span, SpanDigest, VideoTrack};
 pub use libraries::{Libraries, cpu};
 pub use opus::{Blocks, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, encode_window, opus_library};
-pub use packed::{PackedSpan, TrackParameters};
+pub use packed::PackedSpan;
 pub use reader::{PacketReader, SpanPackets};
 pub use scan::{probe, scan};
 pub use score::{Signature, cut_score};

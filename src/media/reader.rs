@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ffmpeg::Packet;
 use ffmpeg::format::context::Input;
-use ffmpeg::{Packet, codec};
 use ffmpeg_next as ffmpeg;
 
 use super::scan::{SpanPacket, digest, span_digest};
-use super::{MediaError, VideoTrack, ffi};
+use super::{CodecParameters, MediaError, VideoTrack, ffi};
 
 /// Reading on through this many packets is cheaper than a seek.
 const WORTH_SEEKING: u64 = 500;
@@ -18,9 +18,7 @@ const WORTH_SEEKING: u64 = 500;
 /// The packets of one span, verified, with what a decoder needs.
 pub struct SpanPackets {
     pub(super) path: PathBuf,
-    pub(super) stream: usize,
-    pub(super) parameters: codec::Parameters,
-    pub(super) parameters_digest: [u8; 32],
+    pub(super) parameters: Arc<CodecParameters>,
     pub(super) packets: Vec<Packet>,
     pub(super) ranks: Vec<(Option<u32>, bool)>,
     /// Whether the span is the track's first, which may start in the middle of something.
@@ -32,6 +30,7 @@ pub struct PacketReader {
     path: PathBuf,
     track: Arc<VideoTrack>,
     input: Input,
+    parameters: Arc<CodecParameters>,
     /// Packets in decode order, without gaps, the first being number `first`.
     window: VecDeque<Packet>,
     first: u64,
@@ -41,11 +40,12 @@ pub struct PacketReader {
 
 impl PacketReader {
     pub fn open(path: &Path, track: Arc<VideoTrack>) -> Result<PacketReader, MediaError> {
-        let input = open(path, &track)?;
+        let (input, parameters) = open(path, &track)?;
         Ok(PacketReader {
             path: path.to_owned(),
             track,
             input,
+            parameters: Arc::new(parameters),
             window: VecDeque::new(),
             first: 0,
             sought: false,
@@ -100,13 +100,9 @@ impl PacketReader {
         if seen.len() != ranks.len() || span_digest(&ranks, &seen) != span.digest {
             return Err(MediaError::Changed { path: self.path.clone() });
         }
-        let stream =
-            self.input.stream(track.stream).ok_or_else(|| MediaError::Changed { path: self.path.clone() })?;
         Ok(SpanPackets {
             path: self.path.clone(),
-            stream: track.stream,
-            parameters: stream.parameters(),
-            parameters_digest: track.parameters,
+            parameters: Arc::clone(&self.parameters),
             packets,
             ranks,
             is_first: number == 0,
@@ -158,18 +154,22 @@ impl PacketReader {
 
     fn restart(&mut self) -> Result<(), MediaError> {
         self.window.clear();
-        self.input = open(&self.path, &self.track)?;
+        (self.input, _) = open(&self.path, &self.track)?;
         self.first = 0;
         self.sought = false;
         Ok(())
     }
 }
 
-fn open(path: &Path, track: &VideoTrack) -> Result<Input, MediaError> {
+/// Opens the file, which must have the track that the index saw, and returns what its decoder is opened with.
+fn open(path: &Path, track: &VideoTrack) -> Result<(Input, CodecParameters), MediaError> {
+    let changed = || MediaError::Changed { path: path.to_owned() };
     let mut input = ffi::open(path)?;
-    if input.stream(track.stream).is_none() {
-        return Err(MediaError::Changed { path: path.to_owned() });
+    let stream = input.stream(track.stream).ok_or_else(changed)?;
+    if ffi::parameters(&stream).digest != track.parameters {
+        return Err(changed());
     }
+    let parameters = ffi::codec_parameters::of_stream(&stream);
     ffi::keep_streams(&mut input, &[track.stream]);
-    Ok(input)
+    Ok((input, parameters))
 }

@@ -2,16 +2,17 @@
 //! [`SpanDecoder`](super::SpanDecoder) to say.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ffmpeg::codec::{self, threading};
 use ffmpeg::{Packet, frame};
 use ffmpeg_next as ffmpeg;
 
-use super::MediaError;
+use super::{CodecParameters, MediaError, ffi};
 
 /// What a decoder is made of.
 pub(super) struct Source {
-    pub parameters: codec::Parameters,
+    pub parameters: Arc<CodecParameters>,
     /// In decode order, stamped with their ranks where they have any.
     pub packets: Vec<Packet>,
     pub threads: usize,
@@ -26,15 +27,16 @@ pub(super) struct SoftwareDecoder {
 
 impl SoftwareDecoder {
     pub fn open(source: Source, path: &Path) -> Result<SoftwareDecoder, MediaError> {
-        let mut context = codec::Context::from_parameters(source.parameters)
+        let plain = &source.parameters;
+        let no_decoder = || MediaError::NoDecoder { path: path.to_owned(), codec: plain.codec.clone() };
+        let decoder = codec::decoder::find(plain.codec_id()).ok_or_else(no_decoder)?;
+        let parameters = ffi::codec_parameters::to_ffmpeg(plain).ok_or_else(no_decoder)?;
+        let mut context = codec::Context::from_parameters(parameters)
             .map_err(|error| MediaError::library("setting up a decoder", error))?;
         context.set_threading(threading::Config {
             count: source.threads.max(1),
             ..threading::Config::kind(threading::Type::Frame)
         });
-        let id = context.id();
-        let decoder = codec::decoder::find(id)
-            .ok_or_else(|| MediaError::NoDecoder { path: path.to_owned(), codec: format!("{id:?}") })?;
         let decoder = context
             .decoder()
             .open_as(decoder)

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use crate::executors::{self, About, EncodeJob, EncodedChunk, Executor, Failure, Found, Pictures, Wanted};
 use crate::media::{
     self, Codecs, CodecsHere, DecodedPicture, Decoding, DecodingHere, Frame, GpuDecoder, MediaError, OnGpu,
-    SoundDecoder, SpanDecoder, TrackParameters,
+    SoundDecoder, SpanDecoder,
 };
 
 use super::carrier::{Parcel, Receiver, Sender};
@@ -59,63 +59,7 @@ pub fn serve(shares_memory: bool) -> io::Result<()> {
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
     end_with(input.try_clone()?)?;
     media::init();
-    let mut server = Server {
-        channel: Channel::new(input, output, shares_memory),
-        room: Room::default(),
-        executors: Vec::new(),
-        parameters: None,
-        gpu: None,
-    };
-    server.reply(&Reply::Greeting(Greeting::here()), &Parcel::default())?;
-    while let Some((request, _)) = server.channel.receive(&Blocks)? {
-        match request {
-            Request::Encode(request) => {
-                server.room.clear();
-                let outcome = server.encode(&request);
-                server.reply(&Reply::Encoded(outcome), &Parcel::default())?;
-            }
-            Request::Decode(request) => {
-                let (outcome, on_gpu) = server.decode(*request)?;
-                server.reply(&Reply::DecodeEnded(outcome, on_gpu), &Parcel::default())?;
-            }
-            Request::Gpus => {
-                let (found, problems) = media::gpu_decoders();
-                let found = found.iter().map(GpuDecoder::about).collect();
-                let problems = problems.iter().map(ToString::to_string).collect();
-                server.reply(&Reply::Gpus(found, problems), &Parcel::default())?;
-            }
-            Request::OpenGpu(uuid) => {
-                let opened = server.open_gpu(&uuid);
-                server.reply(&Reply::GpuOpened(opened), &Parcel::default())?;
-            }
-            Request::Find(slots, names) => {
-                let wanted = names.iter().map(String::as_str).collect();
-                let found = executors::found_here(slots, Wanted::Named(&wanted));
-                let about = |found: Found| {
-                    (found.executors.iter().map(|one| About::of(&**one)).collect(), found.unusable)
-                };
-                server.reply(&Reply::Found(found.map(about)), &Parcel::default())?;
-            }
-            Request::Scan(path) => {
-                let pulse = Pulse::new(&server.channel);
-                let index = CodecsHere.scan(&path, &|| pulse.beat());
-                server.reply(&Reply::Scanned(index.map(Box::new)), &Parcel::default())?;
-            }
-            Request::Sound(sound) => {
-                let outcome = server.sound(&sound)?;
-                server.reply(&Reply::SoundEnded(outcome), &Parcel::default())?;
-            }
-            Request::EncodeSound(window) => {
-                let packets = CodecsHere.encode_sound(*window);
-                server.reply(&Reply::SoundEncoded(packets), &Parcel::default())?;
-            }
-            Request::Returned(slabs) => server.room.take_back(&slabs),
-            // They were asked for before it was known that the span cannot be opened.
-            Request::More(_) => {}
-            Request::Pictures(_) => return Err(out_of_turn()),
-        }
-    }
-    Ok(())
+    Server::new(Channel::new(input, output, shares_memory)).run()
 }
 
 /// Ends this process when the other end of a conversation is gone, whatever it is doing.
@@ -142,13 +86,69 @@ struct Server {
     room: Room,
     /// Those that it has opened.
     executors: Vec<Arc<dyn Executor>>,
-    /// Of the track that was decoded last.
-    parameters: Option<TrackParameters>,
     /// The one that it has decoded on.
     gpu: Option<GpuDecoder>,
 }
 
 impl Server {
+    fn new(channel: Channel) -> Server {
+        Server { channel, room: Room::default(), executors: Vec::new(), gpu: None }
+    }
+
+    /// Greets, and does one job after the other until the other end closes.
+    fn run(mut self) -> io::Result<()> {
+        self.reply(&Reply::Greeting(Greeting::here()), &Parcel::default())?;
+        while let Some((request, _)) = self.channel.receive(&Blocks)? {
+            match request {
+                Request::Encode(request) => {
+                    self.room.clear();
+                    let outcome = self.encode(&request);
+                    self.reply(&Reply::Encoded(outcome), &Parcel::default())?;
+                }
+                Request::Decode(request) => {
+                    let (outcome, on_gpu) = self.decode(*request)?;
+                    self.reply(&Reply::DecodeEnded(outcome, on_gpu), &Parcel::default())?;
+                }
+                Request::Gpus => {
+                    let (found, problems) = media::gpu_decoders();
+                    let found = found.iter().map(GpuDecoder::about).collect();
+                    let problems = problems.iter().map(ToString::to_string).collect();
+                    self.reply(&Reply::Gpus(found, problems), &Parcel::default())?;
+                }
+                Request::OpenGpu(uuid) => {
+                    let opened = self.open_gpu(&uuid);
+                    self.reply(&Reply::GpuOpened(opened), &Parcel::default())?;
+                }
+                Request::Find(slots, names) => {
+                    let wanted = names.iter().map(String::as_str).collect();
+                    let found = executors::found_here(slots, Wanted::Named(&wanted));
+                    let about = |found: Found| {
+                        (found.executors.iter().map(|one| About::of(&**one)).collect(), found.unusable)
+                    };
+                    self.reply(&Reply::Found(found.map(about)), &Parcel::default())?;
+                }
+                Request::Scan(path) => {
+                    let pulse = Pulse::new(&self.channel);
+                    let index = CodecsHere.scan(&path, &|| pulse.beat());
+                    self.reply(&Reply::Scanned(index.map(Box::new)), &Parcel::default())?;
+                }
+                Request::Sound(sound) => {
+                    let outcome = self.sound(&sound)?;
+                    self.reply(&Reply::SoundEnded(outcome), &Parcel::default())?;
+                }
+                Request::EncodeSound(window) => {
+                    let packets = CodecsHere.encode_sound(*window);
+                    self.reply(&Reply::SoundEncoded(packets), &Parcel::default())?;
+                }
+                Request::Returned(slabs) => self.room.take_back(&slabs),
+                // They were asked for before it was known that the span cannot be opened.
+                Request::More(_) => {}
+                Request::Pictures(_) => return Err(out_of_turn()),
+            }
+        }
+        Ok(())
+    }
+
     fn reply(&self, reply: &Reply, parcel: &Parcel) -> io::Result<()> {
         self.channel.send(reply, &parcel.handles(), &Blocks)
     }
@@ -215,17 +215,10 @@ impl Server {
     /// An error is one of the conversation; what is wrong with the span is within.
     fn decode(&mut self, request: DecodeRequest) -> io::Result<(Result<(), MediaError>, Option<OnGpu>)> {
         let DecodeRequest { span, threads, frames, gpu } = request;
-        if !self.parameters.as_ref().is_some_and(|parameters| parameters.are_of(&span)) {
-            match TrackParameters::of(&span) {
-                Ok(parameters) => self.parameters = Some(parameters),
-                Err(error) => return Ok((Err(error), None)),
-            }
-        }
         let failure = gpu.as_ref().and_then(|uuid| self.open_gpu(uuid).err()).map(OnGpu::Failed);
         let gpu = self.gpu.as_ref().filter(|found| gpu.as_ref() == Some(&found.uuid));
-        let Some(parameters) = &self.parameters else { return Err(out_of_turn()) };
         let count = span.len();
-        let opened = span.unpack(parameters).and_then(|span| match gpu {
+        let opened = span.unpack().and_then(|span| match gpu {
             Some(gpu) => {
                 let shows = frames && self.channel.shares();
                 SpanDecoder::on_gpu(span, threads, gpu, shows.then(|| Arc::new(self.room.clone()) as _))
@@ -379,19 +372,13 @@ impl Sent<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::{AudioTrack, Rational, SoundSource};
+    use crate::media::{AudioTrack, PackedSpan, PacketReader, Rational, SoundSource};
 
     /// Its samples would be filed under a key that names another decoder.
     #[test]
     fn sound_that_another_decoder_shall_decode_is_refused() {
         let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
-        let server = Server {
-            channel: Channel::new(here.try_clone().unwrap().into(), here.into(), true),
-            room: Room::default(),
-            executors: Vec::new(),
-            parameters: None,
-            gpu: None,
-        };
+        let server = Server::new(Channel::new(here.try_clone().unwrap().into(), here.into(), true));
         let decoder = "libavcodec 1.2.3 vorbis on another CPU".to_owned();
         let track = AudioTrack {
             stream: 1,
@@ -409,5 +396,44 @@ mod tests {
         let here = SoundDecoder::of("vorbis").identity_here();
         let expected = format!("a worker process has {here}, not libavcodec 1.2.3 vorbis on another CPU");
         assert_eq!(told, format!("decoding sound failed: {expected}"));
+    }
+
+    /// What was asked for before it was known that the span cannot be opened must not reach the next job.
+    #[test]
+    fn a_span_that_cannot_be_opened_costs_no_other_job() {
+        let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media/flower_960x540_2997_aac.mp4");
+        let track = Arc::new(media::scan(clip.as_ref(), &|| false).unwrap().video);
+        let good = PacketReader::open(clip.as_ref(), track).unwrap().read_span(0).unwrap().pack();
+        let mut bad = good.clone();
+        bad.parameters.codec = "no such codec".to_owned();
+        let frames = good.len();
+
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let channel = |end: std::os::unix::net::UnixStream| {
+            Channel::new(end.try_clone().unwrap().into(), end.into(), false)
+        };
+        let server = std::thread::spawn({
+            let channel = channel(theirs);
+            || Server::new(channel).run()
+        });
+        let build = channel(ours);
+        let mut decode = |span: PackedSpan| {
+            let request = DecodeRequest { span, threads: 1, frames: false, gpu: None };
+            build.send(&Request::Decode(Box::new(request)), &[], &Blocks).unwrap();
+            build.send(&Request::More(u32::MAX), &[], &Blocks).unwrap();
+            let mut came = 0;
+            loop {
+                match build.receive(&Blocks).unwrap().unwrap().0 {
+                    Reply::Greeting(_) => {}
+                    Reply::Decoded(frames) => came += frames.len(),
+                    Reply::DecodeEnded(outcome, _) => return (outcome, came),
+                    _ => panic!("no reply to a decode request"),
+                }
+            }
+        };
+        assert!(matches!(decode(bad), (Err(MediaError::NoDecoder { .. }), 0)));
+        assert!(matches!(decode(good), (Ok(()), came) if came > 0 && came <= frames));
+        drop(build);
+        assert!(server.join().unwrap().is_ok());
     }
 }

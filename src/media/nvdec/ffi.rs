@@ -6,11 +6,8 @@ use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;
 
 use ffmpeg::codec::{self, packet::Mut as _, packet::Ref as _};
-use ffmpeg::format::Pixel;
 use ffmpeg::{Error, Packet, ffi};
 use ffmpeg_next as ffmpeg;
-
-use crate::media;
 
 /// An open filter, which hands out one packet for each that it takes.
 pub(super) struct AnnexB(NonNull<ffi::AVBSFContext>);
@@ -88,15 +85,4 @@ pub(super) fn share(packet: &Packet) -> Result<Packet, Error> {
     // counted, and nothing changes those of a packet that it only reads.
     unsafe { check(ffi::av_packet_ref(shared.as_mut_ptr(), packet.as_ptr()))? };
     Ok(shared)
-}
-
-/// Pixel format and size, as a decoder's frames are said to have them.
-pub(super) fn picture(parameters: &codec::Parameters) -> (Pixel, u32, u32) {
-    // SAFETY: reads of plain fields of live parameters.
-    let (format, width, height) = unsafe {
-        let parameters = &*parameters.as_ptr();
-        (parameters.format, parameters.width, parameters.height)
-    };
-    let size = |samples| u32::try_from(samples).unwrap_or(0);
-    (media::ffi::pixel_format(format), size(width), size(height))
 }

@@ -12,6 +12,7 @@ use super::ffi::{self, AnnexB};
 use super::shows::Shows;
 use crate::media::gpu::GpuTrouble;
 use crate::media::software::Source;
+use crate::media::{self, CodecParameters};
 use crate::nvidia::{Codec, DecoderCaps, VideoFormat};
 
 /// A span for the GPU.
@@ -43,7 +44,8 @@ impl Plan {
     ) -> Result<Plan, GpuTrouble> {
         let unsupported = |what: &str| GpuTrouble::Unsupported(what.to_owned());
         let parameters = &source.parameters;
-        let codec = codec_of(parameters.id()).ok_or_else(|| unsupported("its codec is not for a GPU"))?;
+        let codec =
+            codec_of(parameters.codec_id()).ok_or_else(|| unsupported("its codec is not for a GPU"))?;
         let expected = Expected::of(parameters).ok_or_else(|| unsupported("its chroma is not 4:2:0"))?;
         let allowed = can.iter().any(|&(able, bit_depth, caps)| {
             (able, bit_depth) == (codec, expected.bit_depth) && caps.allows(expected.width, expected.height)
@@ -59,10 +61,15 @@ impl Plan {
         let failed =
             |error: ffmpeg::Error| GpuTrouble::Unsupported(format!("its packets make no sense ({error})"));
         let filter = match codec {
-            Codec::H264 => Some(AnnexB::open(c"h264_mp4toannexb", parameters).map_err(failed)?),
-            Codec::Hevc => Some(AnnexB::open(c"hevc_mp4toannexb", parameters).map_err(failed)?),
+            Codec::H264 => Some(c"h264_mp4toannexb"),
+            Codec::Hevc => Some(c"hevc_mp4toannexb"),
             Codec::Vp9 | Codec::Av1 => None,
         };
+        let filter = filter.map(|name| {
+            let parameters = media::ffi::codec_parameters::to_ffmpeg(parameters);
+            AnnexB::open(name, &parameters.ok_or(ffmpeg::Error::Bug)?)
+        });
+        let filter = filter.transpose().map_err(failed)?;
         for packet in &source.packets {
             match Shows::of(codec, packet.data().unwrap_or_default()) {
                 Shows::Several => return Err(unsupported("a packet of it shows several pictures")),
@@ -95,8 +102,9 @@ fn codec_of(id: codec::Id) -> Option<Codec> {
 
 impl Expected {
     /// What the container's parameters promise; they were read off the stream itself.
-    fn of(parameters: &codec::Parameters) -> Option<Expected> {
-        let (format, width, height) = ffi::picture(parameters);
+    fn of(parameters: &CodecParameters) -> Option<Expected> {
+        let format = parameters.pixel_format();
+        let (width, height) = (parameters.width.try_into().ok()?, parameters.height.try_into().ok()?);
         let bit_depth = match format {
             Pixel::YUV420P | Pixel::YUVJ420P => 8,
             Pixel::YUV420P10LE => 10,
