@@ -7,10 +7,10 @@ use std::time::Instant;
 use super::collect::Collector;
 use super::quality::base_q_idx;
 use super::{Blame, EncodeJob, EncodeTask, EncodedChunk, EncoderSettings, Executor, Failure, NVENC, Report};
-use crate::media::{Colour, av1};
+use crate::media::{Colour, av1, semi_planar};
 use crate::nvidia::{
     self, API_VERSION, Codes, Context, EncodeCaps, EncodeError, Encoder, EncoderConfig, Gpu, NvidiaError,
-    Packet,
+    Packet, SamplesMut,
 };
 
 /// Jobs at a time for each of a GPU's encode engines: while one's pictures are scaled and copied,
@@ -71,8 +71,11 @@ impl Nvenc {
                 return Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() });
             }
             let frame = frame?;
-            let [y, u, v] = [0, 1, 2].map(|plane| frame.rows(plane).collect::<Vec<_>>().concat());
-            if let Some(packet) = encoder.encode([&y, &u, &v]).map_err(failure)? {
+            let packet = encoder.encode(|SamplesMut { luma, chroma, stride }| {
+                semi_planar::write_luma(&frame, luma, stride);
+                semi_planar::write_chroma(&frame, chroma, stride);
+            });
+            if let Some(packet) = packet.map_err(failure)? {
                 take(&mut chunk, &packet)?;
             }
         }

@@ -33,6 +33,7 @@ mod reader;
 mod rotate;
 mod scan;
 mod score;
+pub mod semi_planar;
 mod slab;
 mod software;
 mod sound_decoder;

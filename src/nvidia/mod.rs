@@ -30,5 +30,5 @@ pub use gpu::{Gpu, driver_version, gpus};
 pub use library::{Library, OVERRIDE};
 pub use memory::{DeviceBuffer, PinnedBuffer};
 pub use nvcuvid::{Codec, DecoderCaps};
-pub use picture::{Picture, Samples};
+pub use picture::{Picture, Samples, SamplesMut};
 pub use session::Nvdec;

@@ -27,6 +27,13 @@ pub struct Samples<'a> {
     pub stride: usize,
 }
 
+/// The same, to be written.
+pub struct SamplesMut<'a> {
+    pub luma: &'a mut [u8],
+    pub chroma: &'a mut [u8],
+    pub stride: usize,
+}
+
 impl<'a> Picture<'a> {
     /// Waits until the decoder's picture of this number is decoded.
     pub(super) fn wait(

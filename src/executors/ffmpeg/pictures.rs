@@ -4,7 +4,7 @@ use ffmpeg::format::Pixel;
 use ffmpeg::frame::Video;
 use ffmpeg_next as ffmpeg;
 
-use crate::media::Frame;
+use crate::media::{Frame, semi_planar};
 
 /// Formats that pictures of this depth can be handed over in, those that need least work first.
 pub fn formats(bit_depth: u8) -> [Pixel; 2] {
@@ -24,16 +24,11 @@ pub fn on_device(bit_depth: u8) -> Pixel {
 pub fn in_format(frame: &Frame, pixel: Pixel) -> Video {
     let (width, height) = frame.size();
     let mut made = Video::new(pixel, width, height);
-    let plane = |number| frame.rows(number).collect::<Vec<_>>().concat();
-    let width = width as usize;
     match pixel {
-        Pixel::NV12 => {
-            fill(&mut made, 0, frame.rows(0));
-            fill(&mut made, 1, interleaved(&plane(1), &plane(2), 1).chunks(2 * width.div_ceil(2)));
-        }
-        Pixel::P010LE => {
-            fill(&mut made, 0, raised(&plane(0)).chunks(2 * width));
-            fill(&mut made, 1, raised(&interleaved(&plane(1), &plane(2), 2)).chunks(4 * width.div_ceil(2)));
+        Pixel::NV12 | Pixel::P010LE => {
+            let [luma, chroma] = [made.stride(0), made.stride(1)];
+            semi_planar::write_luma(frame, made.data_mut(0), luma);
+            semi_planar::write_chroma(frame, made.data_mut(1), chroma);
         }
         _ => (0..3).for_each(|number| fill(&mut made, number, frame.rows(number))),
     }
@@ -46,17 +41,6 @@ fn fill<'a>(frame: &mut Video, plane: usize, rows: impl Iterator<Item = &'a [u8]
     for (to, from) in frame.data_mut(plane).chunks_mut(stride.max(1)).zip(rows) {
         to[..from.len()].copy_from_slice(from);
     }
-}
-
-/// Samples of `size` bytes of both planes, in turn.
-fn interleaved(u: &[u8], v: &[u8], size: usize) -> Vec<u8> {
-    u.chunks_exact(size).zip(v.chunks_exact(size)).flat_map(|(u, v)| u.iter().chain(v)).copied().collect()
-}
-
-/// 10-bit samples in the upper bits of their 16.
-fn raised(samples: &[u8]) -> Vec<u8> {
-    let raise = |pair: &[u8]| (u16::from_le_bytes([pair[0], pair[1]]) << 6).to_le_bytes();
-    samples.chunks_exact(2).flat_map(raise).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@
 mod ffi;
 mod nal;
 mod plan;
-mod semi_planar;
 mod shows;
 
 use std::collections::BTreeSet;
@@ -21,9 +20,10 @@ use ffmpeg_next as ffmpeg;
 use super::gpu::{GpuCodec, GpuDecoder, GpuTrouble};
 use super::slab::FramePool;
 use super::software::Source;
-use super::{Frame, FrameMemory, MediaError, Shape};
+use super::{Frame, FrameMemory, MediaError, Shape, semi_planar};
 use crate::nvidia::{
-    Codec, DecoderCaps, Gpu, Nvdec, NvidiaError, Picture, PictureSink, VideoDecoder, VideoFormat, gpus,
+    Codec, DecoderCaps, Gpu, Nvdec, NvidiaError, Picture, PictureSink, Samples, VideoDecoder, VideoFormat,
+    gpus,
 };
 use ffi::AnnexB;
 use plan::Plan;
@@ -252,7 +252,8 @@ impl PictureSink for Sink {
         let mut frame = frame.map_err(|_| NvidiaError::Stopped)?;
         let video = frame.video_mut();
         video.set_pts(Some(picture.stamp));
-        semi_planar::fill(video, &picture.download()?, self.expected.bit_depth);
+        let Samples { luma, chroma, stride } = picture.download()?;
+        semi_planar::read(video, (luma, chroma), stride, self.expected.bit_depth);
         self.pictures.send(Ok(Some(frame))).map_err(|_| NvidiaError::Stopped)
     }
 }

@@ -10,7 +10,6 @@ mod api;
 mod caps;
 mod config;
 mod error;
-mod semi_planar;
 mod session;
 mod slot;
 mod stream;

@@ -7,11 +7,10 @@ use nvidia_video_codec_sdk::sys::nvEncodeAPI::NV_ENC_PIC_FLAGS;
 
 use super::api::{ENCODER_BUSY, LOCK_BUSY, NEED_MORE_INPUT, SUCCESS, Status};
 use super::config::{check, parameters};
-use super::semi_planar::fill;
 use super::session::Session;
 use super::slot::{Slot, picture_params};
 use super::{EncodeCaps, EncodeError, EncoderConfig};
-use crate::nvidia::{Context, PinnedBuffer};
+use crate::nvidia::{Context, PinnedBuffer, SamplesMut};
 
 /// The header asks for at least four buffers more than there are B frames in a row; with these the
 /// encoder also has work while the host copies.
@@ -80,13 +79,14 @@ impl Encoder {
         Ok(encoder)
     }
 
-    /// Encodes the next picture: its planes Y, U and V, rows without padding, samples of 8 bits in
-    /// a byte and of 10 bits in two, least significant first. Returns the packet of an earlier
-    /// picture once as many are on their way as there is room for.
-    pub fn encode(&mut self, planes: [&[u8]; 3]) -> Result<Option<Packet>, EncodeError> {
+    /// Encodes the next frame, which `write` writes as NV12 or, with 10 bits, as P010. Returns the packet
+    /// of an earlier frame once as many are on their way as there is room for.
+    pub fn encode(&mut self, write: impl FnOnce(SamplesMut<'_>)) -> Result<Option<Packet>, EncodeError> {
         let is_full = self.submitted - self.read == self.slots.len() as u64;
         let packet = if is_full { Some(self.read()?) } else { None };
-        fill(self.picture.bytes_mut(), planes, &self.config)?;
+        let stride = self.config.row_bytes();
+        let (luma, chroma) = self.picture.bytes_mut().split_at_mut(stride * self.config.height as usize);
+        write(SamplesMut { luma, chroma, stride });
         let number = self.submitted;
         let slot = slot(&mut self.slots, number)?;
         let (session, config, picture) = (&self.session, &self.config, &self.picture);
