@@ -14,7 +14,7 @@
 //!
 //! Modules import downward: `graph`, `spec`, `workers`, `executors`, `package`, `media`, `cache`, `nvidia`.
 //! `media` and `package` know nothing of keys, caches or nodes; `cache` and `nvidia` know nothing of films.
-//! `suggest` finds the word that somebody meant, for all of them.
+//! `suggest` finds the word that somebody meant, and `colour` has the code points of H.273, for all of them.
 
 pub mod cache;
 pub mod executors;
@@ -26,4 +26,5 @@ pub mod package;
 pub mod spec;
 pub mod workers;
 
+mod colour;
 mod suggest;

@@ -7,10 +7,10 @@ use std::time::Instant;
 use super::collect::Collector;
 use super::quality::base_q_idx;
 use super::{Blame, EncodeJob, EncodeTask, EncodedChunk, EncoderSettings, Executor, Failure, NVENC, Report};
-use crate::media::{Colour, av1, semi_planar};
+use crate::media::{av1, semi_planar};
 use crate::nvidia::{
-    self, API_VERSION, Codes, Context, EncodeCaps, EncodeError, Encoder, EncoderConfig, Gpu, NvidiaError,
-    Packet, SamplesMut,
+    self, API_VERSION, Context, EncodeCaps, EncodeError, Encoder, EncoderConfig, Gpu, NvidiaError, Packet,
+    SamplesMut,
 };
 
 /// Jobs at a time for each of a GPU's encode engines: while one's pictures are scaled and copied,
@@ -131,7 +131,6 @@ fn configure(job: &EncodeJob<'_>) -> Result<EncoderConfig, Failure> {
     let EncodeTask { settings, contract } = job.task;
     let picture = &settings.picture;
     let agreed = contract.header();
-    let Colour { primaries, transfer, matrix, full_range, chroma_position } = picture.colour;
     Ok(EncoderConfig {
         width: picture.width,
         height: picture.height,
@@ -140,7 +139,7 @@ fn configure(job: &EncodeJob<'_>) -> Result<EncoderConfig, Failure> {
         quantizer: base_q_idx(settings.crf),
         level_idx: agreed.seq_level_idx,
         high_tier: agreed.seq_tier,
-        codes: Codes { primaries, transfer, matrix, full_range, chroma_position },
+        colour: picture.colour,
         pictures: u32::try_from(job.count()).unwrap_or(u32::MAX),
     })
 }

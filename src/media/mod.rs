@@ -12,7 +12,6 @@ pub mod av1;
 mod audio;
 mod codec_parameters;
 mod codecs;
-mod colour;
 mod convert;
 mod decode;
 mod error;
@@ -39,13 +38,13 @@ mod software;
 mod sound_decoder;
 mod timing;
 
+pub use crate::colour::Colour;
 pub use audio::{AudioSink, decode_audio};
 pub use codec_parameters::CodecParameters;
 pub use codecs::{
     Codecs, CodecsHere, Counted, DecodeOptions, DecodedPicture, Decoding, DecodingHere, SoundSource,
     SoundWindow,
 };
-pub use colour::Colour;
 pub use convert::{FrameConverter, PictureFormat};
 pub use decode::{DecodedFrame, SpanDecoder, decodable_codecs};
 pub use error::MediaError;

@@ -23,7 +23,7 @@ mod session;
 pub use context::{Context, Current};
 pub use decoder::{PictureSink, VideoDecoder};
 pub use driver::{DevicePointer, Driver, RawContext, driver};
-pub use encoder::{API_VERSION, Codes, EncodeCaps, EncodeError, Encoder, EncoderConfig, Packet, RefusedCall};
+pub use encoder::{API_VERSION, EncodeCaps, EncodeError, Encoder, EncoderConfig, Packet, RefusedCall};
 pub use error::NvidiaError;
 pub use format::VideoFormat;
 pub use gpu::{Gpu, driver_version, gpus};

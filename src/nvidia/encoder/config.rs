@@ -5,6 +5,7 @@ use nvidia_video_codec_sdk::sys::nvEncodeAPI::*;
 
 use super::session::Session;
 use super::{EncodeCaps, EncodeError};
+use crate::colour::Colour;
 
 /// A closed sequence of AV1: 4:2:0, constant QP, no key frame but the first, tiles as few as the
 /// picture's size allows.
@@ -22,19 +23,9 @@ pub struct EncoderConfig {
     /// AV1's `seq_level_idx` and `seq_tier`.
     pub level_idx: u8,
     pub high_tier: bool,
-    pub codes: Codes,
+    pub colour: Colour,
     /// How many pictures there will be.
     pub pictures: u32,
-}
-
-/// What the samples mean, by the code points of ITU-T H.273, and AV1's `chroma_sample_position`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Codes {
-    pub primaries: u8,
-    pub transfer: u8,
-    pub matrix: u8,
-    pub full_range: bool,
-    pub chroma_position: u8,
 }
 
 const PRESETS: [GUID; 7] = [
@@ -174,7 +165,7 @@ fn av1_config(av1: &mut NV_ENC_CONFIG_AV1, wanted: &EncoderConfig) -> Result<(),
     av1.numTileColumns = 0;
     av1.numTileRows = 0;
     av1.maxTemporalLayersMinus1 = 0;
-    let Codes { primaries, transfer, matrix, full_range, chroma_position } = wanted.codes;
+    let Colour { primaries, transfer, matrix, full_range, chroma_position } = wanted.colour;
     let unknown = |what: &str, code: u8| {
         EncodeError::Unsupported(format!("it knows no {what} with the code {code} (ITU-T H.273)"))
     };

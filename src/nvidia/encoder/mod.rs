@@ -16,6 +16,6 @@ mod stream;
 
 pub use api::API_VERSION;
 pub use caps::EncodeCaps;
-pub use config::{Codes, EncoderConfig};
+pub use config::EncoderConfig;
 pub use error::{EncodeError, RefusedCall};
 pub use stream::{Encoder, Packet};
