@@ -13,7 +13,7 @@ use common::chunk::{Chunk, FRAMES, task};
 use common::{BUNNY_5S, FLOWER, Project, decoders, ladder};
 use rivet::cache::{LocalCache, Tiers};
 use rivet::executors::{
-    self, Blame, EncodeJob, EncodeSettings, EncoderSettings, Executor, Failure, Rav1e, Report,
+    self, FailureKind, EncodeJob, EncodeSettings, EncoderSettings, Executor, Failure, Rav1e, Report,
 };
 use rivet::graph::{self, Event, Kind};
 use rivet::media::{Colour, HdrMetadata, PictureFormat, Rotation};
@@ -147,7 +147,7 @@ fn encoders_ask_to_the_end_whether_to_stop() {
         assert!(asked.load(Ordering::SeqCst) > 2, "{name}: {asked:?}");
         let asked = AtomicUsize::new(0);
         let stopped = encode(&|| all_given() && asked.fetch_add(1, Ordering::SeqCst) == 2);
-        assert_eq!(stopped.unwrap_err().blame, Blame::Cancelled, "{name}");
+        assert_eq!(stopped.unwrap_err().kind, FailureKind::Cancelled, "{name}");
     }
 }
 
@@ -287,7 +287,7 @@ impl Executor for Faulty {
             Fault::OtherDepth | Fault::Short => false,
         };
         let outcome = if fails {
-            Err(Failure { blame: Blame::Machine, message: "the device is gone".to_owned() })
+            Err(Failure { kind: FailureKind::Machine, message: "the device is gone".to_owned() })
         } else {
             self.rav1e.encode(&EncodeJob { task: &task, ..*job }).outcome
         };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{BUNNY_5S, ladder};
 use rivet::cache::{LocalCache, Tiers};
-use rivet::executors::{Blame, EncodeJob, EncoderSettings, Executor, Failure, Rav1e, Report};
+use rivet::executors::{FailureKind, EncodeJob, EncoderSettings, Executor, Failure, Rav1e, Report};
 use rivet::graph::{self, Event, Kind};
 
 /// What is wrong with a device.
@@ -80,7 +80,7 @@ impl Device {
         let wait =
             self.more_unfit.wait_timeout_while(unfit, Duration::from_secs(5), |unfit| *unfit < SEVERAL);
         drop(wait.unwrap());
-        Failure { blame: Blame::Spec, message: "the device makes no such pictures".to_owned() }
+        Failure { kind: FailureKind::Spec, message: "the device makes no such pictures".to_owned() }
     }
 }
 
@@ -108,7 +108,7 @@ impl Executor for Device {
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
         let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
-        let refused = || Failure { blame: Blame::Refused, message: "no session".to_owned() };
+        let refused = || Failure { kind: FailureKind::ResourceExhausted, message: "no session".to_owned() };
         let mut task = job.task.clone();
         task.settings.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 1 };
         let outcome = match self.fault {

@@ -99,7 +99,7 @@ fn take_nvenc(found: &mut Found) {
 
 /// The executor of this name, as [`found_here`] has named it, without a look at others: for one job at
 /// a time. Opening one may take room on a device for a moment: where there is none now the failure is
-/// [`super::Blame::Refused`].
+/// [`super::FailureKind::ResourceExhausted`].
 pub fn open(name: &str) -> Result<Arc<dyn Executor>, Failure> {
     #[cfg(feature = "nvidia")]
     if let Some(ordinal) = name.strip_prefix("nvenc:") {

@@ -65,7 +65,7 @@ pub struct EncodeJob<'a> {
     pub decoded: &'a dyn Pictures,
     /// Cores that the job may use at a time, at least one. They change no byte.
     pub threads: usize,
-    /// Asked between frames and between packets; when it says so, the job ends with [`Blame::Cancelled`].
+    /// Asked between frames and between packets; when it says so, the job ends with [`FailureKind::Cancelled`].
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
@@ -155,12 +155,12 @@ pub struct Report {
 /// Why a job failed, and on whose account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    pub blame: Blame,
+    pub kind: FailureKind,
     pub message: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Blame {
+pub enum FailureKind {
     /// The spec asks for what the encoder cannot do.
     Spec,
     /// The source's pictures cannot be encoded.
@@ -169,7 +169,7 @@ pub enum Blame {
     Machine,
     /// Nobody: the device has no room for another job beside those that it is at. The same job may
     /// succeed once one of them has ended, and so will fewer of them at a time.
-    Refused,
+    ResourceExhausted,
     /// The encoder: its stream cannot be one of the rung's.
     Contract,
     /// Nobody: the build was told to stop.
@@ -178,16 +178,16 @@ pub enum Blame {
 
 impl Failure {
     pub fn machine(message: impl Into<String>) -> Failure {
-        Failure { blame: Blame::Machine, message: message.into() }
+        Failure { kind: FailureKind::Machine, message: message.into() }
     }
 
     /// A header that cannot be read is the machine's fault; one that says something else is not.
     pub(crate) fn contract(encoder: &str, error: &ContractError) -> Failure {
-        let blame = match error {
-            ContractError::Broken(_) => Blame::Contract,
-            ContractError::Unreadable(_) | ContractError::NoLevel { .. } => Blame::Machine,
+        let kind = match error {
+            ContractError::Broken(_) => FailureKind::Contract,
+            ContractError::Unreadable(_) | ContractError::NoLevel { .. } => FailureKind::Machine,
         };
-        Failure { blame, message: format!("{encoder}: {error}") }
+        Failure { kind, message: format!("{encoder}: {error}") }
     }
 
     fn not_mine(encoder: &str) -> Failure {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::collect::Collector;
 use super::quality::base_q_idx;
-use super::{Blame, EncodeJob, EncodeTask, EncodedChunk, EncoderSettings, Executor, Failure, NVENC, Report};
+use super::{FailureKind, EncodeJob, EncodeTask, EncodedChunk, EncoderSettings, Executor, Failure, NVENC, Report};
 use crate::media::{av1, semi_planar};
 use crate::nvidia::{
     self, API_VERSION, Context, EncodeCaps, EncodeError, Encoder, EncoderConfig, Gpu, NvidiaError, Packet,
@@ -68,7 +68,7 @@ impl Nvenc {
         let mut chunk = Collector::new(job, NVENC, false);
         for frame in job.frames() {
             if (job.cancelled)() {
-                return Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() });
+                return Err(Failure { kind: FailureKind::Cancelled, message: "interrupted".to_owned() });
             }
             let frame = frame?;
             let packet = encoder.encode(|SamplesMut { luma, chroma, stride }| {
@@ -101,7 +101,7 @@ impl Executor for Nvenc {
     }
 
     /// As many as keep the GPU busy. The driver may grant fewer sessions, which only trying tells:
-    /// a job beyond them is [`Blame::Refused`].
+    /// a job beyond them is [`FailureKind::ResourceExhausted`].
     fn slots(&self) -> usize {
         self.caps.engines.saturating_mul(JOBS_PER_ENGINE) as usize
     }
@@ -155,15 +155,15 @@ fn take(chunk: &mut Collector<'_>, packet: &Packet) -> Result<(), Failure> {
 
 /// What an error means for a job, or for the opening of an encoder for one.
 pub(super) fn failure(error: EncodeError) -> Failure {
-    let blame = match &error {
-        EncodeError::Unsupported(_) => Blame::Spec,
-        EncodeError::NoRoom(_) => Blame::Refused,
+    let kind = match &error {
+        EncodeError::Unsupported(_) => FailureKind::Spec,
+        EncodeError::NoRoom(_) => FailureKind::ResourceExhausted,
         EncodeError::Nvidia(_)
         | EncodeError::TooOld { .. }
         | EncodeError::NoEncoder
         | EncodeError::NoAv1
         | EncodeError::Call(_)
-        | EncodeError::Broken(_) => Blame::Machine,
+        | EncodeError::Broken(_) => FailureKind::Machine,
     };
-    Failure { blame, message: format!("{NVENC}: {error}") }
+    Failure { kind, message: format!("{NVENC}: {error}") }
 }

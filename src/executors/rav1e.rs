@@ -14,7 +14,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::collect::Collector;
 use super::quality::base_q_idx;
 use super::{
-    Blame, EncodeJob, EncodeSettings, EncodeTask, EncodedChunk, EncoderSettings, Executor, Failure, RAV1E,
+    FailureKind, EncodeJob, EncodeSettings, EncodeTask, EncodedChunk, EncoderSettings, Executor, Failure, RAV1E,
     Report,
 };
 use crate::media::{Colour, Frame};
@@ -156,7 +156,7 @@ fn colour_description(colour: &Colour) -> Result<Option<ColorDescription>, Failu
         M::ICtCp,
     ];
     let unknown = |what: &str, code: u8| Failure {
-        blame: Blame::Source,
+        kind: FailureKind::Source,
         message: format!("AV1 has no {what} with the code {code} (ITU-T H.273)"),
     };
     Ok(Some(ColorDescription {
@@ -177,14 +177,14 @@ fn colour_description(colour: &Colour) -> Result<Option<ColorDescription>, Failu
 
 fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Result<EncodedChunk, Failure> {
     let mut context = config.new_context::<T>().map_err(|error| Failure {
-        blame: Blame::Spec,
+        kind: FailureKind::Spec,
         message: format!("rav1e does not take these settings: {error}"),
     })?;
     let mut frames = job.frames();
     let mut chunk = Collector::new(job, RAV1E, false);
     loop {
         if (job.cancelled)() {
-            return Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() });
+            return Err(Failure { kind: FailureKind::Cancelled, message: "interrupted".to_owned() });
         }
         match pool.install(|| context.receive_packet()) {
             Ok(packet) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::executors::{
-    self, About, Blame, EncodeJob, EncodedChunk, Executor, Failure, Found, Report, Unusable, Wanted,
+    self, About, FailureKind, EncodeJob, EncodedChunk, Executor, Failure, Found, Report, Unusable, Wanted,
 };
 
 use super::carrier::{Parcel, Sender};
@@ -56,7 +56,7 @@ impl WorkerExecutor {
         let mut process = self.pool.take(&self.role()).map_err(|loss| self.failure(loss))?;
         let outcome = self.converse(&mut process, job)?.and_then(|chunk| self.checked(chunk, job));
         // A driver that has failed may fail at once in that process from now on, and work in another.
-        if !matches!(outcome, Err(Failure { blame: Blame::Machine, .. })) {
+        if !matches!(outcome, Err(Failure { kind: FailureKind::Machine, .. })) {
             self.pool.give_back(self.role(), process);
         }
         outcome
@@ -113,7 +113,7 @@ impl WorkerExecutor {
 
     fn failure(&self, loss: Loss) -> Failure {
         match loss {
-            Loss::Cancelled => Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() },
+            Loss::Cancelled => Failure { kind: FailureKind::Cancelled, message: "interrupted".to_owned() },
             Loss::Gone(what) => Failure::machine(format!("{}: {what}", self.name())),
         }
     }

@@ -16,7 +16,7 @@ use std::time::Instant;
 use ffmpeg_next as ffmpeg;
 
 use super::collect::Collector;
-use super::{Blame, EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, Report};
+use super::{FailureKind, EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, Report};
 
 pub use capabilities::Capabilities;
 pub use find::{faults_of, is_hardware, known, named};
@@ -63,13 +63,13 @@ impl Ffmpeg {
 
     /// Whose fault it is that an encoder does not open: software refuses what it is asked for, a device
     /// may also just be busy or gone, and both may find no memory.
-    fn blame(&self, error: ffmpeg::Error) -> Blame {
+    fn failure_kind(&self, error: ffmpeg::Error) -> FailureKind {
         use ffmpeg::error::{EINVAL, ENOMEM, ENOSYS};
         match (error, self.is_device()) {
-            (ffmpeg::Error::Other { errno: EINVAL | ENOSYS }, _) => Blame::Spec,
-            (ffmpeg::Error::Other { errno: ENOMEM }, true) => Blame::Refused,
-            (ffmpeg::Error::Other { errno: ENOMEM }, false) | (_, true) => Blame::Machine,
-            (_, false) => Blame::Spec,
+            (ffmpeg::Error::Other { errno: EINVAL | ENOSYS }, _) => FailureKind::Spec,
+            (ffmpeg::Error::Other { errno: ENOMEM }, true) => FailureKind::ResourceExhausted,
+            (ffmpeg::Error::Other { errno: ENOMEM }, false) | (_, true) => FailureKind::Machine,
+            (_, false) => FailureKind::Spec,
         }
     }
 
@@ -82,7 +82,7 @@ impl Ffmpeg {
         let mut packet = ffmpeg::Packet::empty();
         // Also between packets: at the end an encoder that looks far ahead may have most of its work to do.
         let go_on = || match (job.cancelled)() {
-            true => Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() }),
+            true => Err(Failure { kind: FailureKind::Cancelled, message: "interrupted".to_owned() }),
             false => Ok(()),
         };
         let mut take = |session: &mut session::Session| {
@@ -147,13 +147,13 @@ mod tests {
     fn what_is_refused_is_told_from_what_is_short() {
         use ffmpeg::error::{EINVAL, EIO, ENOMEM};
         crate::media::init();
-        let blame = |encoder: &str, errno: i32| {
+        let kind = |encoder: &str, errno: i32| {
             let codec = ffmpeg::encoder::find_by_name(encoder).unwrap_or_else(|| panic!("no {encoder}"));
             let one = Ffmpeg::software("one", Capabilities::of(codec), String::new(), 1);
-            one.blame(ffmpeg::Error::Other { errno })
+            one.failure_kind(ffmpeg::Error::Other { errno })
         };
-        let of = |encoder: &str| [EINVAL, ENOMEM, EIO].map(|errno| blame(encoder, errno));
-        assert_eq!(of("libaom-av1"), [Blame::Spec, Blame::Machine, Blame::Spec]);
-        assert_eq!(of("vp9_vaapi"), [Blame::Spec, Blame::Refused, Blame::Machine]);
+        let of = |encoder: &str| [EINVAL, ENOMEM, EIO].map(|errno| kind(encoder, errno));
+        assert_eq!(of("libaom-av1"), [FailureKind::Spec, FailureKind::Machine, FailureKind::Spec]);
+        assert_eq!(of("vp9_vaapi"), [FailureKind::Spec, FailureKind::ResourceExhausted, FailureKind::Machine]);
     }
 }

@@ -10,7 +10,7 @@ use super::Ffmpeg;
 use super::capabilities::Input;
 use super::device::Surfaces;
 use super::pictures::in_format;
-use crate::executors::{Blame, EncodeSettings, Failure};
+use crate::executors::{FailureKind, EncodeSettings, Failure};
 use crate::media::{Colour, Frame};
 
 /// Frames a second, as the encoder is told. It sees no times: at constant quality they change
@@ -39,8 +39,8 @@ impl Session {
     ) -> Result<Session, Failure> {
         let (name, picture) = (executor.name, settings.picture);
         let shown: String = options.iter().map(|(option, value)| format!(" {option} {value}")).collect();
-        let refused = |why: &dyn std::fmt::Display, blame: Blame| Failure {
-            blame,
+        let refused = |why: &dyn std::fmt::Display, kind: FailureKind| Failure {
+            kind,
             message: format!(
                 "{name} takes no pictures of {}x{}{}{shown} ({why})",
                 picture.width,
@@ -49,9 +49,9 @@ impl Session {
             ),
         };
         let input = executor.capabilities.input(picture.bit_depth).ok_or_else(|| {
-            refused(&format_args!("it takes none of {} bits", picture.bit_depth), Blame::Spec)
+            refused(&format_args!("it takes none of {} bits", picture.bit_depth), FailureKind::Spec)
         })?;
-        let failed = |error: ffmpeg::Error| refused(&error, executor.blame(error));
+        let failed = |error: ffmpeg::Error| refused(&error, executor.failure_kind(error));
         let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         let codec = executor.capabilities.codec;
         let mut video = codec::Context::new_with_codec(codec).encoder().video().map_err(failed)?;
@@ -65,7 +65,7 @@ impl Session {
                 None
             }
             (Input::Device { .. }, None) => {
-                return Err(refused(&"it has no device to take them from", Blame::Machine));
+                return Err(refused(&"it has no device to take them from", FailureKind::Machine));
             }
             (Input::Device { surface, samples }, Some(device)) => {
                 let size = (picture.width, picture.height);
