@@ -75,7 +75,7 @@ impl StepError {
             self,
             StepError::Cancelled
                 | StepError::Media(MediaError::Cancelled)
-                | StepError::Encode(Failure { blame: crate::executors::Blame::Cancelled, .. })
+                | StepError::Encode(Failure { kind: crate::executors::FailureKind::Cancelled, .. })
         )
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::executors::{Blame, Failure, Pictures};
+use crate::executors::{FailureKind, Failure, Pictures};
 use crate::media::{
     Codecs, Counted, DecodeOptions, DecodedPicture, Decoding, Frame, FrameDigest, MediaError, PacketReader,
     VideoTrack,
@@ -294,8 +294,8 @@ struct Supply<'a> {
 
 impl Supply<'_> {
     fn failed(&self, error: StepError) -> Failure {
-        let blame = if error.is_cancelled() { Blame::Cancelled } else { Blame::Source };
-        let failure = Failure { blame, message: error.to_string() };
+        let kind = if error.is_cancelled() { FailureKind::Cancelled } else { FailureKind::Source };
+        let failure = Failure { kind, message: error.to_string() };
         *lock(&self.error) = Some(error);
         failure
     }

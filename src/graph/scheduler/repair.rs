@@ -7,7 +7,7 @@ use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 
 use crate::cache::{ActionEntry, BlobRef, Cache, Cost};
-use crate::executors::{Blame, Failure};
+use crate::executors::{FailureKind, Failure};
 use crate::media;
 
 use super::Scheduler;
@@ -55,10 +55,10 @@ impl Scheduler<'_> {
         let Node { title: number, step: Step::Encode { track, .. }, .. } = self.graph[id] else {
             return false;
         };
-        let what = match failure.blame {
-            Blame::Cancelled | Blame::Source => return false,
-            Blame::Refused => None,
-            Blame::Contract | Blame::Spec | Blame::Machine => Some(self.blame(id, track, way, failure)),
+        let what = match failure.kind {
+            FailureKind::Cancelled | FailureKind::Source => return false,
+            FailureKind::ResourceExhausted => None,
+            FailureKind::Contract | FailureKind::Spec | FailureKind::Machine => Some(self.blame(id, track, way, failure)),
         };
         let stepped_down = what.is_none().then(|| self.step_down(way, failure)).flatten();
         let title = &self.titles[number];
@@ -91,7 +91,7 @@ impl Scheduler<'_> {
     /// Counts a failure of an executor's. Returns what there is to tell.
     fn blame(&mut self, id: NodeIndex, track: usize, way: Way, failure: &Failure) -> String {
         // What cannot make this rung may well make others: several slots at it say no more than one.
-        let cannot = matches!(failure.blame, Blame::Contract | Blame::Spec);
+        let cannot = matches!(failure.kind, FailureKind::Contract | FailureKind::Spec);
         let given_up = !cannot && self.slots.failed(way, id, &failure.message);
         let made = &mut self.titles[self.graph[id].title].tracks[track];
         let failures = made.failures.entry(way.executor).or_default();

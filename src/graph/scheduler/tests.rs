@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{Outcome, Scheduler, Settings};
 use crate::cache::{Digest, LocalCache, Tiers};
-use crate::executors::{Blame, EncodeJob, EncoderSettings, Executor, Failure, Rav1e, Report};
+use crate::executors::{FailureKind, EncodeJob, EncoderSettings, Executor, Failure, Rav1e, Report};
 use crate::graph::Options;
 use crate::graph::event::{Event, Kind};
 use crate::graph::film::Piece;
@@ -62,7 +62,7 @@ fn device(before: impl Fn(usize) -> Result<(), Failure> + Send + Sync + 'static)
 }
 
 fn refused() -> Failure {
-    Failure { blame: Blame::Refused, message: "no session".to_owned() }
+    Failure { kind: FailureKind::ResourceExhausted, message: "no session".to_owned() }
 }
 
 impl<F: Fn(usize) -> Result<(), Failure> + Send + Sync> Executor for Device<F> {
