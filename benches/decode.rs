@@ -184,7 +184,7 @@ fn spans_of_a_build<'a>(
         for number in numbers {
             let span = reader.read_span(number).expect("a span");
             let mut decoding = codecs.open(span, &options).expect("a worker");
-            while decoding.next_picture().expect("a picture").is_some() {}
+            while decoding.next_frame().expect("a picture").is_some() {}
             assert_eq!(decoding.on_gpu(), gpu.map(|_| OnGpu::Did));
         }
     })

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use rav1e::prelude::*;
-use rivet::media::{Colour, Frame, FrameConverter, PacketReader, PictureFormat, Rotation, SpanDecoder};
+use rivet::media::{Colour, Frame, FrameConverter, FrameFormat, PacketReader, Rotation, SpanDecoder};
 
 const CLIP: &str = "examples/media/bbb_1280x720_25_51aac.mp4";
 const HALF_A_MINUTE: &str = "tests/media/bbb_854x480_24_30s.mp4";
@@ -89,7 +89,7 @@ fn pictures(clip: &Path, (width, height): (usize, usize), wanted: &Range<usize>)
     let index = rivet::media::scan(clip, &|| false).expect("the clip is sound");
     let track = Arc::new(index.video);
     let colour = Colour { primaries: 2, transfer: 2, matrix: 2, full_range: false, chroma_position: 1 };
-    let format = PictureFormat {
+    let format = FrameFormat {
         width: width as u32,
         height: height as u32,
         bit_depth: 8,

@@ -13,10 +13,10 @@ use common::chunk::{Chunk, FRAMES, task};
 use common::{BUNNY_5S, FLOWER, Project, decoders, ladder};
 use rivet::cache::{LocalCache, Tiers};
 use rivet::executors::{
-    self, FailureKind, EncodeJob, EncodeSettings, EncoderSettings, Executor, Failure, Rav1e, Report,
+    self, EncodeJob, EncodeSettings, EncoderSettings, Executor, Failure, FailureKind, Rav1e, Report,
 };
 use rivet::graph::{self, Event, Kind};
-use rivet::media::{Colour, HdrMetadata, PictureFormat, Rotation};
+use rivet::media::{Colour, FrameFormat, HdrMetadata, Rotation};
 
 const RUNGS: &str = "[encoder.svt-av1]\npreset = 12\n[segments]\ntarget = \"1s\"\n\
                      [[rung]]\nname = \"a\"\nheight = 180\n[[rung]]\nname = \"b\"\nheight = 90\nbit_depth = 10\n";
@@ -122,9 +122,8 @@ fn encoders_ask_to_the_end_whether_to_stop() {
     for encoder in encoders {
         let name = encoder.name().to_owned();
         let colour = Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 1 };
-        let picture =
-            PictureFormat { width: 128, height: 72, bit_depth: 8, rotation: Rotation::None, colour };
-        let settings = EncodeSettings { picture, hdr: HdrMetadata::default(), crf: 40, encoder };
+        let picture = FrameFormat { width: 128, height: 72, bit_depth: 8, rotation: Rotation::None, colour };
+        let settings = EncodeSettings { format: picture, hdr: HdrMetadata::default(), crf: 40, encoder };
         let (executor, task) = (executors::open(&name).unwrap(), task(&settings, 25));
         let given = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&given);
@@ -279,7 +278,7 @@ impl Executor for Faulty {
         let mut task = job.task.clone();
         task.settings.encoder = executors::EncoderSettings::Rav1e { speed: 10, tiles: 1 };
         if matches!(self.fault, Fault::OtherDepth) {
-            task.settings.picture.bit_depth = 18 - task.settings.picture.bit_depth;
+            task.settings.format.bit_depth = 18 - task.settings.format.bit_depth;
         }
         let fails = match self.fault {
             Fault::Nth(nth) => attempt == nth,

@@ -77,7 +77,7 @@ fn level_and_colours_are_the_contracts() {
         // A rate that asks for level 4.0, where streams begin to have a tier, and one that does not.
         for (colour, rate) in colours.into_iter().flat_map(|colour| [(colour, 25), (colour, 200)]) {
             let mut settings = settings(10, 4);
-            settings.picture.colour = colour;
+            settings.format.colour = colour;
             let task = task(&settings, rate);
             let job = EncodeJob { task: &task, decoded: &source, threads: 1, cancelled: &|| false };
             let chunk = nvenc.encode(&job).outcome.unwrap();

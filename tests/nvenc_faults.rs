@@ -10,7 +10,9 @@ use std::sync::Arc;
 use common::chunk::{Chunk, FRAMES, assert_good, encode, task};
 use common::fake_nvidia::{in_other_process, with_driver};
 use common::nvenc::{found, only, settings};
-use rivet::executors::{FailureKind, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure};
+use rivet::executors::{
+    EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind,
+};
 
 /// What is asked for and cannot be is the spec's matter: another encoder may take it.
 #[test]
@@ -24,17 +26,17 @@ fn what_the_encoder_does_not_take_is_told() {
                 let failure = encode(&nvenc, &source, &settings).unwrap_err();
                 (failure.kind, failure.message)
             };
-            let (kind, message) = refused(&|settings| settings.picture.height = 90);
+            let (kind, message) = refused(&|settings| settings.format.height = 90);
             assert_eq!(
                 (kind, message.as_str()),
                 (FailureKind::Spec, "nvenc: it takes no pictures of 258x90, but from 192x128 to 8192x8192")
             );
-            let (kind, message) = refused(&|settings| settings.picture.width = 259);
+            let (kind, message) = refused(&|settings| settings.format.width = 259);
             assert_eq!(
                 (kind, message.as_str()),
                 (FailureKind::Spec, "nvenc: it takes no pictures of 259x146: with 4:2:0 both sides are even")
             );
-            let (kind, message) = refused(&|settings| settings.picture.colour.matrix = 14);
+            let (kind, message) = refused(&|settings| settings.format.colour.matrix = 14);
             assert_eq!(kind, FailureKind::Spec);
             assert_eq!(message, "nvenc: it knows no matrix coefficients with the code 14 (ITU-T H.273)");
             let (kind, message) =

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{BUNNY_5S, ladder};
 use rivet::cache::{LocalCache, Tiers};
-use rivet::executors::{FailureKind, EncodeJob, EncoderSettings, Executor, Failure, Rav1e, Report};
+use rivet::executors::{EncodeJob, EncoderSettings, Executor, Failure, FailureKind, Rav1e, Report};
 use rivet::graph::{self, Event, Kind};
 
 /// What is wrong with a device.
@@ -116,11 +116,11 @@ impl Executor for Device {
             Fault::BusyFor(jobs) if attempt < jobs => Err(refused()),
             Fault::Full => Err(refused()),
             Fault::Always => Err(Failure::machine("the device is gone")),
-            Fault::NoHeight(height) if job.task.settings.picture.height == height => Err(self.unfit()),
+            Fault::NoHeight(height) if job.task.settings.format.height == height => Err(self.unfit()),
             fault => {
                 self.most.fetch_max(running, Ordering::SeqCst);
                 if matches!(fault, Fault::OtherDepth) {
-                    task.settings.picture.bit_depth = 18 - task.settings.picture.bit_depth;
+                    task.settings.format.bit_depth = 18 - task.settings.format.bit_depth;
                 }
                 self.rav1e.encode(&EncodeJob { task: &task, ..*job }).outcome
             }

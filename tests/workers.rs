@@ -186,7 +186,7 @@ fn a_worker_whose_gpu_has_failed_decodes_no_more() {
             ..DecodeOptions::default()
         };
         let mut decoding = codecs.open(span, &options).unwrap();
-        while decoding.next_picture().unwrap().is_some() {}
+        while decoding.next_frame().unwrap().is_some() {}
         assert!(matches!(decoding.on_gpu(), Some(media::OnGpu::Failed(_))));
         assert_eq!(fs::read_to_string(&started).unwrap().lines().count(), number);
     }
@@ -208,7 +208,7 @@ fn a_worker_decodes_a_span_whose_file_is_gone() {
         let mut digests = Vec::new();
         for span in spans {
             let mut decoding = codecs.open(span, &options).unwrap();
-            while let Some(frame) = decoding.next_picture().unwrap() {
+            while let Some(frame) = decoding.next_frame().unwrap() {
                 digests.push(frame.digest);
             }
         }

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::media::av1::{SequenceHeader, SequenceHeaderError, level_for};
-use crate::media::{PictureFormat, Rational};
+use crate::media::{FrameFormat, Rational};
 
 /// The sequence header that every segment must have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ fn f64_of(rate: &Rational) -> String {
 
 impl Contract {
     /// The contract of a rung whose pictures are like `picture`, shown `rate` times a second.
-    pub fn new(picture: &PictureFormat, rate: Rational) -> Result<Contract, ContractError> {
+    pub fn new(picture: &FrameFormat, rate: Rational) -> Result<Contract, ContractError> {
         let (width, height) = (picture.width, picture.height);
         let level =
             level_for(width, height, rate, None).ok_or(ContractError::NoLevel { width, height, rate })?;

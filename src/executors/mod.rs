@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::media::{Frame, FrameConverter, HdrMetadata, PictureFormat};
+use crate::media::{Frame, FrameConverter, FrameFormat, HdrMetadata};
 
 pub use contract::{Contract, ContractError};
 pub use ffmpeg::Ffmpeg;
@@ -73,7 +73,7 @@ impl EncodeJob<'_> {
     /// The frames to encode, in presentation order, each in the format that the settings name. An error
     /// ends them.
     pub fn frames(&self) -> impl Iterator<Item = Result<Arc<Frame>, Failure>> + '_ {
-        let mut converter = FrameConverter::new(self.task.settings.picture);
+        let mut converter = FrameConverter::new(self.task.settings.format);
         self.decoded
             .open()
             .map(move |frame| converter.convert(frame?).map_err(|error| Failure::machine(error.to_string())))
@@ -88,7 +88,7 @@ impl EncodeJob<'_> {
 /// What the encoded stream depends on, besides the pictures. All of it is part of the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncodeSettings {
-    pub picture: PictureFormat,
+    pub format: FrameFormat,
     /// Said in every chunk, where the source says it.
     pub hdr: HdrMetadata,
     /// Constant quality on AV1's scale of 0 (best) to 63.

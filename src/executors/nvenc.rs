@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use super::collect::Collector;
 use super::quality::base_q_idx;
-use super::{FailureKind, EncodeJob, EncodeTask, EncodedChunk, EncoderSettings, Executor, Failure, NVENC, Report};
+use super::{
+    EncodeJob, EncodeTask, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind, NVENC, Report,
+};
 use crate::media::{av1, semi_planar};
 use crate::nvidia::{
     self, API_VERSION, Context, EncodeCaps, EncodeError, Encoder, EncoderConfig, Gpu, NvidiaError, Packet,
@@ -129,7 +131,7 @@ fn configure(job: &EncodeJob<'_>) -> Result<EncoderConfig, Failure> {
         return Err(Failure::not_mine(NVENC));
     };
     let EncodeTask { settings, contract } = job.task;
-    let picture = &settings.picture;
+    let picture = &settings.format;
     let agreed = contract.header();
     Ok(EncoderConfig {
         width: picture.width,

@@ -14,8 +14,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::collect::Collector;
 use super::quality::base_q_idx;
 use super::{
-    FailureKind, EncodeJob, EncodeSettings, EncodeTask, EncodedChunk, EncoderSettings, Executor, Failure, RAV1E,
-    Report,
+    EncodeJob, EncodeSettings, EncodeTask, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind,
+    RAV1E, Report,
 };
 use crate::media::{Colour, Frame};
 
@@ -54,7 +54,7 @@ impl Executor for Rav1e {
         let outcome = configure(settings, contract.level_idx()).and_then(|config| {
             let pool = threads(job.threads.min(config.tiles))?;
             let config = Config::new().with_encoder_config(config);
-            if settings.picture.bit_depth > 8 {
+            if settings.format.bit_depth > 8 {
                 run::<u16>(job, &config, &pool)
             } else {
                 run::<u8>(job, &config, &pool)
@@ -79,7 +79,7 @@ fn configure(settings: &EncodeSettings, level_idx: u8) -> Result<EncoderConfig, 
         return Err(Failure::not_mine(RAV1E));
     };
     let mut config = EncoderConfig::with_speed_preset(speed);
-    let picture = &settings.picture;
+    let picture = &settings.format;
     config.width = picture.width as usize;
     config.height = picture.height as usize;
     config.bit_depth = usize::from(picture.bit_depth);

@@ -14,7 +14,7 @@ use ffmpeg_next as ffmpeg;
 
 use super::opus::{OPUS_FRAME, OPUS_RATE};
 use super::scan::{AudioHasher, digest};
-use super::{AudioTrack, MediaError, Rational, ffi, sound_decoder};
+use super::{AudioTrack, MediaError, Rational, audio_decoder, ffi};
 
 /// Sound that is this far from where it should be is moved, in 48 kHz samples (10 ms).
 const SLACK: i64 = OPUS_FRAME as i64 / 2;
@@ -46,7 +46,7 @@ pub fn decode_audio(
     let base = stream.time_base();
     let base = ffi::positive(base.numerator(), base.denominator()).ok_or_else(changed)?;
     let parameters = ffi::parameters(&stream);
-    let mut decoder = sound_decoder::open(path, &stream)?;
+    let mut decoder = audio_decoder::open(path, &stream)?;
     decoder.set_packet_time_base(stream.time_base());
     ffi::keep_streams(&mut input, &[track.stream]);
 

@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AudioSink, AudioTrack, DecodedFrame, Frame, FrameDigest, GpuTrouble, Index, MediaError, OnGpu, Rational,
-    Signature, SpanDecoder, SpanPackets, decode_audio, encode_window, scan,
+    AudioSink, AudioTrack, Frame, FrameDigest, GpuTrouble, Index, LumaFingerprint, MediaError, OnGpu,
+    RankedFrame, Rational, SpanDecoder, SpanPackets, decode_audio, encode_window, scan,
 };
 
 /// A picture, and what was seen of it.
-pub struct DecodedPicture {
+pub struct DecodedFrame {
     /// In presentation order among the packets of its span.
     pub rank: u32,
     pub digest: FrameDigest,
-    pub signature: Signature,
+    pub fingerprint: LumaFingerprint,
     /// The picture itself, if it was asked for.
     pub frame: Option<Frame>,
 }
@@ -37,7 +37,7 @@ pub struct DecodeOptions {
 /// A span on its way through a decoder.
 pub trait Decoding: Send {
     /// The next of the span's own pictures in presentation order; `None` after the last.
-    fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError>;
+    fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError>;
 
     /// What became of it so far on the GPU that it was given to, if it was to one.
     fn on_gpu(&self) -> Option<OnGpu> {
@@ -47,7 +47,7 @@ pub trait Decoding: Send {
 
 /// Where the sound of a rendition comes from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SoundSource {
+pub struct AudioSource {
     pub path: PathBuf,
     pub track: AudioTrack,
     /// 1 or 2.
@@ -58,7 +58,7 @@ pub struct SoundSource {
 
 /// Sound to encode by itself: the arguments of [`encode_window`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SoundWindow {
+pub struct AudioWindow {
     pub channels: u8,
     /// Bits a second.
     pub bitrate: u32,
@@ -74,15 +74,15 @@ pub trait Codecs: Send + Sync {
     fn open(&self, span: SpanPackets, options: &DecodeOptions) -> Result<Box<dyn Decoding>, MediaError>;
 
     /// As [`decode_audio`].
-    fn sound(
+    fn decode_audio(
         &self,
-        sound: &SoundSource,
+        source: &AudioSource,
         cancelled: &dyn Fn() -> bool,
         sink: &mut AudioSink<'_>,
     ) -> Result<i64, MediaError>;
 
     /// As [`encode_window`].
-    fn encode_sound(&self, window: SoundWindow) -> Result<Vec<Vec<u8>>, MediaError>;
+    fn encode_audio(&self, window: AudioWindow) -> Result<Vec<Vec<u8>>, MediaError>;
 }
 
 /// Those of this process, on the CPU: no GPU is asked.
@@ -98,16 +98,16 @@ impl Codecs for CodecsHere {
         Ok(Box::new(DecodingHere { decoder, frames: options.frames, given_to_gpu: false }))
     }
 
-    fn sound(
+    fn decode_audio(
         &self,
-        sound: &SoundSource,
+        source: &AudioSource,
         cancelled: &dyn Fn() -> bool,
         sink: &mut AudioSink<'_>,
     ) -> Result<i64, MediaError> {
-        decode_audio(&sound.path, &sound.track, sound.channels, sound.origin, cancelled, sink)
+        decode_audio(&source.path, &source.track, source.channels, source.origin, cancelled, sink)
     }
 
-    fn encode_sound(&self, window: SoundWindow) -> Result<Vec<Vec<u8>>, MediaError> {
+    fn encode_audio(&self, window: AudioWindow) -> Result<Vec<Vec<u8>>, MediaError> {
         encode_window(window.channels, window.bitrate, &window.lead, &window.own)
     }
 }
@@ -130,14 +130,14 @@ impl Decoding for DecodingHere {
         })
     }
 
-    fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
-        let Some(DecodedFrame { rank, frame }) = self.decoder.next_frame()? else { return Ok(None) };
+    fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError> {
+        let Some(RankedFrame { rank, frame }) = self.decoder.next_frame()? else { return Ok(None) };
         // A GPU brings pictures faster than one core looks at them.
-        let (digest, signature) = match self.given_to_gpu {
-            true => rayon::join(|| frame.digest(), || Signature::of(&frame)),
-            false => (frame.digest(), Signature::of(&frame)),
+        let (digest, fingerprint) = match self.given_to_gpu {
+            true => rayon::join(|| frame.digest(), || LumaFingerprint::of(&frame)),
+            false => (frame.digest(), LumaFingerprint::of(&frame)),
         };
-        Ok(Some(DecodedPicture { rank, digest, signature, frame: self.frames.then_some(frame) }))
+        Ok(Some(DecodedFrame { rank, digest, fingerprint, frame: self.frames.then_some(frame) }))
     }
 }
 
@@ -154,8 +154,8 @@ impl Counted {
 }
 
 impl Decoding for Counted {
-    fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
-        let next = self.inner.next_picture()?;
+    fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError> {
+        let next = self.inner.next_frame()?;
         self.pictures.fetch_add(u64::from(next.is_some()), Ordering::Relaxed);
         Ok(next)
     }

@@ -15,7 +15,7 @@ use super::{Colour, Frame, MediaError, Rotation, ffi};
 
 /// What a rung's pictures are like: planar 4:2:0 in square samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct PictureFormat {
+pub struct FrameFormat {
     /// Size as shown, after turning; both even.
     pub width: u32,
     pub height: u32,
@@ -25,7 +25,7 @@ pub struct PictureFormat {
     pub colour: Colour,
 }
 
-impl PictureFormat {
+impl FrameFormat {
     pub fn bytes_per_sample(&self) -> usize {
         if self.bit_depth > 8 { 2 } else { 1 }
     }
@@ -43,7 +43,7 @@ impl PictureFormat {
 
 /// Makes frames of one format; keeps FFmpeg's context from frame to frame.
 pub struct FrameConverter {
-    format: PictureFormat,
+    format: FrameFormat,
     context: Option<Context>,
 }
 
@@ -53,7 +53,7 @@ impl FrameConverter {
         format!("{} bicubic accurate_rnd bitexact", ffi::scaler_library())
     }
 
-    pub fn new(format: PictureFormat) -> FrameConverter {
+    pub fn new(format: FrameFormat) -> FrameConverter {
         FrameConverter { format, context: None }
     }
 
@@ -115,7 +115,7 @@ mod tests {
         Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 1 };
 
     fn converted(frame: &Arc<Frame>, rotation: Rotation, bit_depth: u8) -> Arc<Frame> {
-        let format = PictureFormat { width: 64, height: 36, bit_depth, rotation, colour: COLOUR };
+        let format = FrameFormat { width: 64, height: 36, bit_depth, rotation, colour: COLOUR };
         FrameConverter::new(format).convert(Arc::clone(frame)).unwrap()
     }
 
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn every_frame_comes_out_in_the_size_and_depth_that_are_wanted() {
         for pixel in [Pixel::YUV420P, Pixel::YUV422P10LE, Pixel::RGB24, Pixel::NV12] {
-            for rotation in [Rotation::None, Rotation::Clockwise90, Rotation::Half, Rotation::Clockwise270] {
+            for rotation in [Rotation::None, Rotation::Rotate90, Rotation::Rotate180, Rotation::Rotate270] {
                 for (bit_depth, format) in [(8, Pixel::YUV420P), (10, Pixel::YUV420P10LE)] {
                     let made = converted(&Arc::new(Frame::example(pixel, 50, 30)), rotation, bit_depth);
                     assert_eq!((made.size(), made.video().format()), ((64, 36), format));

@@ -16,7 +16,7 @@ use super::software::{SoftwareDecoder, Source};
 use super::{Frame, FrameMemory, MediaError, ffi};
 
 /// A frame and its rank in presentation order among the packets of its span.
-pub struct DecodedFrame {
+pub struct RankedFrame {
     pub rank: u32,
     pub frame: Frame,
 }
@@ -62,7 +62,7 @@ enum Backend {
 
 /// What there is next.
 enum Next {
-    Frame(DecodedFrame),
+    Frame(RankedFrame),
     /// A picture of another span.
     Foreign,
     End,
@@ -167,7 +167,7 @@ impl SpanDecoder {
     }
 
     /// The next of the span's own frames; `None` after the last.
-    pub fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError> {
+    pub fn next_frame(&mut self) -> Result<Option<RankedFrame>, MediaError> {
         loop {
             match self.advance() {
                 Ok(Next::Frame(decoded)) if decoded.rank >= self.handed_out => return Ok(Some(decoded)),
@@ -216,7 +216,7 @@ impl SpanDecoder {
         self.next_rank = rank + 1;
         self.has_leading = false;
         self.came.insert(rank, video.is_interlaced());
-        Ok(Next::Frame(DecodedFrame { rank, frame }))
+        Ok(Next::Frame(RankedFrame { rank, frame }))
     }
 
     /// Has software decode the span from its start where the GPU could not; whatever is wrong with

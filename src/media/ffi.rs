@@ -260,9 +260,9 @@ pub(super) fn rotation(stream: &ffmpeg::Stream<'_>) -> Rotation {
         return match (-degrees / 90.0).round() as i64 {
             _ if degrees.is_nan() => Rotation::None,
             turns => match turns.rem_euclid(4) {
-                1 => Rotation::Clockwise90,
-                2 => Rotation::Half,
-                3 => Rotation::Clockwise270,
+                1 => Rotation::Rotate90,
+                2 => Rotation::Rotate180,
+                3 => Rotation::Rotate270,
                 _ => Rotation::None,
             },
         };

@@ -59,14 +59,14 @@ pub struct VideoTrack {
 pub enum Rotation {
     #[default]
     None,
-    Clockwise90,
-    Half,
-    Clockwise270,
+    Rotate90,
+    Rotate180,
+    Rotate270,
 }
 
 impl Rotation {
     pub fn swaps_sides(self) -> bool {
-        matches!(self, Rotation::Clockwise90 | Rotation::Clockwise270)
+        matches!(self, Rotation::Rotate90 | Rotation::Rotate270)
     }
 }
 

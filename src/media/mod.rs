@@ -10,6 +10,7 @@
 pub mod av1;
 
 mod audio;
+mod audio_decoder;
 mod codec_parameters;
 mod codecs;
 mod convert;
@@ -35,18 +36,18 @@ mod score;
 pub mod semi_planar;
 mod slab;
 mod software;
-mod sound_decoder;
 mod timing;
 
 pub use crate::colour::Colour;
 pub use audio::{AudioSink, decode_audio};
+pub use audio_decoder::AudioDecoder;
 pub use codec_parameters::CodecParameters;
 pub use codecs::{
-    Codecs, CodecsHere, Counted, DecodeOptions, DecodedPicture, Decoding, DecodingHere, SoundSource,
-    SoundWindow,
+    AudioSource, AudioWindow, Codecs, CodecsHere, Counted, DecodeOptions, DecodedFrame, Decoding,
+    DecodingHere,
 };
-pub use convert::{FrameConverter, PictureFormat};
-pub use decode::{DecodedFrame, SpanDecoder, decodable_codecs};
+pub use convert::{FrameConverter, FrameFormat};
+pub use decode::{RankedFrame, SpanDecoder, decodable_codecs};
 pub use error::MediaError;
 pub use ffi::{decoder_library, init};
 pub use frame::{Frame, FrameDigest};
@@ -58,7 +59,6 @@ pub use opus::{Blocks, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, encode_w
 pub use packed::PackedSpan;
 pub use reader::{PacketReader, SpanPackets};
 pub use scan::{probe, scan};
-pub use score::{Signature, cut_score};
+pub use score::{LumaFingerprint, cut_score};
 pub use slab::{FrameMemory, Returns, Shape, Slab, SlabWriter};
-pub use sound_decoder::SoundDecoder;
 pub use timing::{FrameTimes, Rational};

@@ -44,9 +44,9 @@ impl Plane<'_> {
             for (x, sample) in row.as_chunks_mut::<SIZE>().0.iter_mut().take(to_width).enumerate() {
                 let (from_x, from_y) = match rotation {
                     Rotation::None => (x, y),
-                    Rotation::Clockwise90 => (y, height - 1 - x),
-                    Rotation::Half => (width - 1 - x, height - 1 - y),
-                    Rotation::Clockwise270 => (width - 1 - y, x),
+                    Rotation::Rotate90 => (y, height - 1 - x),
+                    Rotation::Rotate180 => (width - 1 - x, height - 1 - y),
+                    Rotation::Rotate270 => (width - 1 - y, x),
                 };
                 if let Some(&found) = self.rows[from_y].as_chunks::<SIZE>().0.get(from_x) {
                     *sample = found;
@@ -74,10 +74,10 @@ mod tests {
     #[test]
     fn quarter_turns() {
         let bytes = [[1, 2, 3, 0, 0, 0], [4, 5, 6, 0, 0, 0]];
-        assert_eq!(turned::<1>(bytes, Rotation::Clockwise90), [[4, 1], [5, 2], [6, 3]]);
-        assert_eq!(turned::<1>(bytes, Rotation::Half), [[6, 5, 4], [3, 2, 1]]);
-        assert_eq!(turned::<1>(bytes, Rotation::Clockwise270), [[3, 6], [2, 5], [1, 4]]);
+        assert_eq!(turned::<1>(bytes, Rotation::Rotate90), [[4, 1], [5, 2], [6, 3]]);
+        assert_eq!(turned::<1>(bytes, Rotation::Rotate180), [[6, 5, 4], [3, 2, 1]]);
+        assert_eq!(turned::<1>(bytes, Rotation::Rotate270), [[3, 6], [2, 5], [1, 4]]);
         let pairs = [[1, 0, 2, 0, 3, 0], [4, 0, 5, 0, 6, 0]];
-        assert_eq!(turned::<2>(pairs, Rotation::Clockwise90), [[4, 0, 1, 0], [5, 0, 2, 0], [6, 0, 3, 0]]);
+        assert_eq!(turned::<2>(pairs, Rotation::Rotate90), [[4, 0, 1, 0], [5, 0, 2, 0], [6, 0, 3, 0]]);
     }
 }

@@ -8,14 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::media::{
-    AudioSink, Codecs, DecodeOptions, DecodedPicture, Decoding, Index, MediaError, OnGpu, PackedSpan,
-    SoundDecoder, SoundSource, SoundWindow, SpanPackets,
+    AudioDecoder, AudioSink, AudioSource, AudioWindow, Codecs, DecodeOptions, DecodedFrame, Decoding, Index,
+    MediaError, OnGpu, PackedSpan, SpanPackets,
 };
 
 use super::carrier::Receiver;
 use super::pool::{Role, WorkerPool};
 use super::process::{Loss, UNEXPECTED, WorkerProcess};
-use super::protocol::{CarriedPicture, DecodeRequest, Reply, Request, SoundRequest};
+use super::protocol::{AudioRequest, CarriedPicture, DecodeRequest, Reply, Request};
 
 /// Pictures that are asked for at a time where not all of them are taken at once.
 const AHEAD: u32 = 8;
@@ -113,17 +113,17 @@ impl Codecs for WorkerCodecs {
         }))
     }
 
-    fn sound(
+    fn decode_audio(
         &self,
-        sound: &SoundSource,
+        audio: &AudioSource,
         cancelled: &dyn Fn() -> bool,
         sink: &mut AudioSink<'_>,
     ) -> Result<i64, MediaError> {
         // Samples that were handed on, and those of them that this attempt has yet to repeat.
         let (mut told, mut to_pass) = (0usize, 0usize);
-        let decoder = SoundDecoder::of(&sound.track.codec).identity_here();
-        let request = Request::Sound(Box::new(SoundRequest { source: sound.clone(), decoder }));
-        self.call("decoding sound", &request, &mut |reply, first| {
+        let decoder = AudioDecoder::of(&audio.track.codec).identity_here();
+        let request = Request::DecodeAudio(Box::new(AudioRequest { source: audio.clone(), decoder }));
+        self.call("decoding audio", &request, &mut |reply, first| {
             if first {
                 to_pass = told;
             }
@@ -138,16 +138,16 @@ impl Codecs for WorkerCodecs {
                         Err(error) => Taken::Enough(error),
                     }
                 }
-                Reply::SoundEnded(offset) => Taken::All(offset),
+                Reply::AudioEnded(offset) => Taken::All(offset),
                 _ => Taken::Unexpected,
             }
         })
     }
 
-    fn encode_sound(&self, window: SoundWindow) -> Result<Vec<Vec<u8>>, MediaError> {
-        let request = Request::EncodeSound(Box::new(window));
-        self.call("encoding sound", &request, &mut |reply, _| match reply {
-            Reply::SoundEncoded(packets) => Taken::All(packets),
+    fn encode_audio(&self, window: AudioWindow) -> Result<Vec<Vec<u8>>, MediaError> {
+        let request = Request::EncodeAudio(Box::new(window));
+        self.call("encoding audio", &request, &mut |reply, _| match reply {
+            Reply::AudioEncoded(packets) => Taken::All(packets),
             _ => Taken::Unexpected,
         })
     }
@@ -174,16 +174,16 @@ struct Session {
     due: u32,
     /// Pictures that have come and were handed out before, by another worker.
     to_pass: u64,
-    pictures: VecDeque<DecodedPicture>,
+    pictures: VecDeque<DecodedFrame>,
 }
 
 enum Next {
-    Picture(DecodedPicture),
+    Picture(DecodedFrame),
     End(Result<(), MediaError>, Option<OnGpu>),
 }
 
 impl Decoding for WorkerDecoding {
-    fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
+    fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError> {
         while !self.ended {
             match self.attempt() {
                 Ok(Next::Picture(picture)) => {
@@ -272,7 +272,7 @@ impl WorkerDecoding {
 impl Session {
     fn take(&mut self, pictures: Vec<CarriedPicture>, handles: Vec<OwnedFd>) -> Result<(), Loss> {
         let mut handles = handles.into_iter();
-        for CarriedPicture { rank, digest, signature, frame } in pictures {
+        for CarriedPicture { rank, digest, fingerprint, frame } in pictures {
             let frame = match frame {
                 Some(carried) => Some(self.receiver.frame(&carried, &mut handles).map_err(not_taken)?),
                 None => None,
@@ -281,7 +281,7 @@ impl Session {
             if self.to_pass > 0 {
                 self.to_pass -= 1;
             } else {
-                self.pictures.push_back(DecodedPicture { rank, digest, signature, frame });
+                self.pictures.push_back(DecodedFrame { rank, digest, fingerprint, frame });
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::executors::{
-    self, About, FailureKind, EncodeJob, EncodedChunk, Executor, Failure, Found, Report, Unusable, Wanted,
+    self, About, EncodeJob, EncodedChunk, Executor, Failure, FailureKind, Found, Report, Unusable, Wanted,
 };
 
 use super::carrier::{Parcel, Sender};

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::executors::{About, EncodeTask, EncodedChunk, Failure, Unusable};
 use crate::media::{
-    FrameDigest, GpuAbout, Index, Libraries, MediaError, OnGpu, PackedSpan, Shape, Signature, SoundSource,
-    SoundWindow,
+    AudioSource, AudioWindow, FrameDigest, GpuAbout, Index, Libraries, LumaFingerprint, MediaError, OnGpu,
+    PackedSpan, Shape,
 };
 
 /// The first word of a worker. A build only works with its equal: it files what the worker makes under keys
@@ -63,8 +63,8 @@ pub(super) enum Request {
     /// Which of these encoders there are, with so many slots.
     Find(usize, BTreeSet<String>),
     Scan(PathBuf),
-    Sound(Box<SoundRequest>),
-    EncodeSound(Box<SoundWindow>),
+    DecodeAudio(Box<AudioRequest>),
+    EncodeAudio(Box<AudioWindow>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -90,8 +90,8 @@ pub(super) struct DecodeRequest {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct SoundRequest {
-    pub source: SoundSource,
+pub(super) struct AudioRequest {
+    pub source: AudioSource,
     /// The decoder that it is expected to go through, with all that its samples depend on.
     pub decoder: String,
 }
@@ -120,15 +120,15 @@ pub(super) enum Reply {
     Scanned(Result<Box<Index>, MediaError>),
     /// The next samples of a sound.
     Samples(Vec<i32>),
-    SoundEnded(Result<i64, MediaError>),
-    SoundEncoded(Result<Vec<Vec<u8>>, MediaError>),
+    AudioEnded(Result<i64, MediaError>),
+    AudioEncoded(Result<Vec<Vec<u8>>, MediaError>),
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct CarriedPicture {
     pub rank: u32,
     pub digest: FrameDigest,
-    pub signature: Signature,
+    pub fingerprint: LumaFingerprint,
     pub frame: Option<Carried>,
 }
 

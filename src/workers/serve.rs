@@ -10,13 +10,13 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::executors::{self, About, EncodeJob, EncodedChunk, Executor, Failure, Found, Pictures, Wanted};
 use crate::media::{
-    self, Codecs, CodecsHere, DecodedPicture, Decoding, DecodingHere, Frame, GpuDecoder, MediaError, OnGpu,
-    SoundDecoder, SpanDecoder,
+    self, AudioDecoder, Codecs, CodecsHere, DecodedFrame, Decoding, DecodingHere, Frame, GpuDecoder,
+    MediaError, OnGpu, SpanDecoder,
 };
 
 use super::carrier::{Parcel, Receiver, Sender};
 use super::channel::{Blocks, Channel};
-use super::protocol::{CarriedPicture, DecodeRequest, EncodeRequest, Greeting, Reply, Request, SoundRequest};
+use super::protocol::{AudioRequest, CarriedPicture, DecodeRequest, EncodeRequest, Greeting, Reply, Request};
 use super::room::{Room, SLAB};
 
 /// Pictures in one message, at most: fewer where they fill a slab.
@@ -132,13 +132,13 @@ impl Server {
                     let index = CodecsHere.scan(&path, &|| pulse.beat());
                     self.reply(&Reply::Scanned(index.map(Box::new)), &Parcel::default())?;
                 }
-                Request::Sound(sound) => {
-                    let outcome = self.sound(&sound)?;
-                    self.reply(&Reply::SoundEnded(outcome), &Parcel::default())?;
+                Request::DecodeAudio(audio) => {
+                    let outcome = self.decode_audio(&audio)?;
+                    self.reply(&Reply::AudioEnded(outcome), &Parcel::default())?;
                 }
-                Request::EncodeSound(window) => {
-                    let packets = CodecsHere.encode_sound(*window);
-                    self.reply(&Reply::SoundEncoded(packets), &Parcel::default())?;
+                Request::EncodeAudio(window) => {
+                    let packets = CodecsHere.encode_audio(*window);
+                    self.reply(&Reply::AudioEncoded(packets), &Parcel::default())?;
                 }
                 Request::Returned(slabs) => self.room.take_back(&slabs),
                 // They were asked for before it was known that the span cannot be opened.
@@ -183,11 +183,11 @@ impl Server {
     }
 
     /// An error is one of the conversation; what is wrong with the sound is within.
-    fn sound(&self, request: &SoundRequest) -> io::Result<Result<i64, MediaError>> {
-        let (sound, here) = (&request.source, SoundDecoder::of(&request.source.track.codec).identity_here());
+    fn decode_audio(&self, request: &AudioRequest) -> io::Result<Result<i64, MediaError>> {
+        let (audio, here) = (&request.source, AudioDecoder::of(&request.source.track.codec).identity_here());
         if here != request.decoder {
             let reason = format!("a worker process has {here}, not {}", request.decoder);
-            return Ok(Err(MediaError::Library { operation: "decoding sound".into(), reason }));
+            return Ok(Err(MediaError::Library { operation: "decoding audio".into(), reason }));
         }
         let mut told = Ok(());
         let mut room: Vec<i32> = Vec::with_capacity(SAMPLES);
@@ -196,7 +196,7 @@ impl Server {
             if told.is_ok() { Ok(()) } else { Err(MediaError::Cancelled) }
         };
         let pulse = Pulse::new(&self.channel);
-        let outcome = CodecsHere.sound(sound, &|| pulse.beat(), &mut |samples| {
+        let outcome = CodecsHere.decode_audio(audio, &|| pulse.beat(), &mut |samples| {
             room.extend_from_slice(samples);
             if room.len() >= SAMPLES { send(std::mem::take(&mut room)) } else { Ok(()) }
         });
@@ -261,7 +261,7 @@ impl Server {
                 let mut pictures = Vec::new();
                 let mut end = None;
                 while pictures.len() < wanted.min(BATCH) as usize && parcel.bytes < SLAB && end.is_none() {
-                    match decoding.next_picture() {
+                    match decoding.next_frame() {
                         Ok(Some(picture)) => {
                             pictures.push(carry(room.as_ref(), picture, to_come, &mut sender, &mut parcel)?);
                             to_come = to_come.saturating_sub(1);
@@ -299,12 +299,12 @@ impl Server {
 /// this process, it comes to lie there if it does not yet.
 fn carry(
     room: Option<&Room>,
-    picture: DecodedPicture,
+    picture: DecodedFrame,
     left: usize,
     sender: &mut Sender,
     parcel: &mut Parcel,
 ) -> io::Result<CarriedPicture> {
-    let DecodedPicture { rank, digest, signature, frame } = picture;
+    let DecodedFrame { rank, digest, fingerprint, frame } = picture;
     let frame = match frame {
         Some(frame) => {
             let frame = match room.filter(|_| frame.place().is_none()) {
@@ -316,7 +316,7 @@ fn carry(
         }
         None => None,
     };
-    Ok(CarriedPicture { rank, digest, signature, frame })
+    Ok(CarriedPicture { rank, digest, fingerprint, frame })
 }
 
 /// The pictures of an encode, asked for as they are wanted.
@@ -372,11 +372,11 @@ impl Sent<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::{AudioTrack, PackedSpan, PacketReader, Rational, SoundSource};
+    use crate::media::{AudioSource, AudioTrack, PackedSpan, PacketReader, Rational};
 
     /// Its samples would be filed under a key that names another decoder.
     #[test]
-    fn sound_that_another_decoder_shall_decode_is_refused() {
+    fn audio_that_another_decoder_shall_decode_is_refused() {
         let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
         let server = Server::new(Channel::new(here.try_clone().unwrap().into(), here.into(), true));
         let decoder = "libavcodec 1.2.3 vorbis on another CPU".to_owned();
@@ -391,11 +391,11 @@ mod tests {
             default: true,
         };
         let origin = (0, Rational { num: 1, den: 1 });
-        let source = SoundSource { path: "no such film".into(), track, channels: 2, origin };
-        let told = server.sound(&SoundRequest { source, decoder }).unwrap().unwrap_err().to_string();
-        let here = SoundDecoder::of("vorbis").identity_here();
+        let source = AudioSource { path: "no such film".into(), track, channels: 2, origin };
+        let told = server.decode_audio(&AudioRequest { source, decoder }).unwrap().unwrap_err().to_string();
+        let here = AudioDecoder::of("vorbis").identity_here();
         let expected = format!("a worker process has {here}, not libavcodec 1.2.3 vorbis on another CPU");
-        assert_eq!(told, format!("decoding sound failed: {expected}"));
+        assert_eq!(told, format!("decoding audio failed: {expected}"));
     }
 
     /// What was asked for before it was known that the span cannot be opened must not reach the next job.

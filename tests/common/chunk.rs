@@ -8,7 +8,7 @@ use rivet::executors::{
     Contract, EncodeJob, EncodeSettings, EncodeTask, EncodedChunk, Executor, Failure, Pictures,
 };
 use rivet::media::av1::{self, SequenceHeader, obus};
-use rivet::media::{Frame, FrameConverter, PacketReader, PictureFormat, Rational, SpanDecoder, scan};
+use rivet::media::{Frame, FrameConverter, FrameFormat, PacketReader, Rational, SpanDecoder, scan};
 
 /// As many as the fake driver's own distance between key frames, twice, and some.
 pub const FRAMES: usize = 23;
@@ -58,7 +58,7 @@ impl Pictures for Chunk {
 
 /// What is agreed for a rung of such pictures, so many of them a second.
 pub fn contract(settings: &EncodeSettings, rate: u64) -> Contract {
-    Contract::new(&settings.picture, Rational { num: rate, den: 1 }).unwrap()
+    Contract::new(&settings.format, Rational { num: rate, den: 1 }).unwrap()
 }
 
 /// What a rung with so many frames a second has made of a chunk.
@@ -77,7 +77,7 @@ pub fn encode(
 
 /// The chunk as dav1d, with every check that it has, decodes it: planes of all frames, one after the
 /// other.
-fn decode(chunk: &EncodedChunk, picture: &PictureFormat) -> Vec<u8> {
+fn decode(chunk: &EncodedChunk, picture: &FrameFormat) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let (ivf, yuv) = (folder.path().join("chunk.ivf"), folder.path().join("chunk.yuv"));
     let mut file = b"DKIF\0\0\x20\0AV01".to_vec();
@@ -99,7 +99,7 @@ fn decode(chunk: &EncodedChunk, picture: &PictureFormat) -> Vec<u8> {
 }
 
 /// PSNR in dB of each of the planes Y, U and V over all frames, against what was to be encoded.
-fn psnr(decoded: &[u8], source: &Chunk, picture: &PictureFormat) -> [f64; 3] {
+fn psnr(decoded: &[u8], source: &Chunk, picture: &FrameFormat) -> [f64; 3] {
     let mut converter = FrameConverter::new(*picture);
     let size = picture.bytes_per_sample();
     let value = |sample: &[u8]| match *sample {
@@ -134,6 +134,6 @@ pub fn assert_good(chunk: &EncodedChunk, source: &Chunk, settings: &EncodeSettin
     }
     let header = SequenceHeader::parse(&chunk.sequence_header).unwrap();
     assert_eq!(contract(settings, 25).header().differences(&header), []);
-    let [y, u, v] = psnr(&decode(chunk, &settings.picture), source, &settings.picture);
+    let [y, u, v] = psnr(&decode(chunk, &settings.format), source, &settings.format);
     assert!(y > 36.0 && u > 38.0 && v > 38.0, "Y {y:.1} dB, U {u:.1} dB, V {v:.1} dB");
 }

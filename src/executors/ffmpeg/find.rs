@@ -12,7 +12,7 @@ use super::ffi::{self, OptionError};
 use super::session::Session;
 use super::{Ffmpeg, cpu, hardware};
 use crate::executors::{EncodeSettings, EncoderSettings, OptionFault, ffi::library_version};
-use crate::media::{self, Colour, HdrMetadata, PictureFormat, Rotation};
+use crate::media::{self, Colour, FrameFormat, HdrMetadata, Rotation};
 use crate::suggest;
 
 /// Encoders that are here under other names, so that FFmpeg's way to them is not offered as well.
@@ -121,9 +121,9 @@ fn try_out(executor: &Ffmpeg) -> Result<Vec<u8>, String> {
     let colour = Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 0 };
     let encoder = EncoderSettings::Ffmpeg { encoder: executor.name.to_owned(), options: BTreeMap::new() };
     let open = |bit_depth: u8| {
-        let picture = PictureFormat { width: 640, height: 360, bit_depth, rotation: Rotation::None, colour };
+        let picture = FrameFormat { width: 640, height: 360, bit_depth, rotation: Rotation::None, colour };
         let encoder = encoder.clone();
-        let settings = EncodeSettings { picture, hdr: HdrMetadata::default(), crf: 32, encoder };
+        let settings = EncodeSettings { format: picture, hdr: HdrMetadata::default(), crf: 32, encoder };
         Session::open(executor, &settings, &[]).map(|_| bit_depth).map_err(|failure| failure.message)
     };
     let (mut taken, mut refused) = (Vec::new(), "it takes no pictures in 4:2:0".to_owned());

@@ -16,7 +16,7 @@ use std::time::Instant;
 use ffmpeg_next as ffmpeg;
 
 use super::collect::Collector;
-use super::{FailureKind, EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, Report};
+use super::{EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind, Report};
 
 pub use capabilities::Capabilities;
 pub use find::{faults_of, is_hardware, known, named};
@@ -154,6 +154,9 @@ mod tests {
         };
         let of = |encoder: &str| [EINVAL, ENOMEM, EIO].map(|errno| kind(encoder, errno));
         assert_eq!(of("libaom-av1"), [FailureKind::Spec, FailureKind::Machine, FailureKind::Spec]);
-        assert_eq!(of("vp9_vaapi"), [FailureKind::Spec, FailureKind::ResourceExhausted, FailureKind::Machine]);
+        assert_eq!(
+            of("vp9_vaapi"),
+            [FailureKind::Spec, FailureKind::ResourceExhausted, FailureKind::Machine]
+        );
     }
 }

@@ -10,7 +10,7 @@ use super::Ffmpeg;
 use super::capabilities::Input;
 use super::device::Surfaces;
 use super::pictures::in_format;
-use crate::executors::{FailureKind, EncodeSettings, Failure};
+use crate::executors::{EncodeSettings, Failure, FailureKind};
 use crate::media::{Colour, Frame};
 
 /// Frames a second, as the encoder is told. It sees no times: at constant quality they change
@@ -37,7 +37,7 @@ impl Session {
         settings: &EncodeSettings,
         options: &[(String, String)],
     ) -> Result<Session, Failure> {
-        let (name, picture) = (executor.name, settings.picture);
+        let (name, picture) = (executor.name, settings.format);
         let shown: String = options.iter().map(|(option, value)| format!(" {option} {value}")).collect();
         let refused = |why: &dyn std::fmt::Display, kind: FailureKind| Failure {
             kind,
