@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::executors::{FailureKind, Failure, Pictures};
+use crate::executors::{Failure, FailureKind, Pictures};
 use crate::media::{
-    Codecs, Counted, DecodeOptions, DecodedPicture, Decoding, Frame, FrameDigest, MediaError, PacketReader,
+    Codecs, Counted, DecodeOptions, DecodedFrame, Decoding, Frame, FrameDigest, MediaError, PacketReader,
     VideoTrack,
 };
 
@@ -168,11 +168,11 @@ impl FrameSource {
                 cursor.decoding = Some(Counted::new(decoding, &self.decoded));
             }
             let decoded = match &mut cursor.decoding {
-                Some(decoding) => decoding.next_picture()?,
+                Some(decoding) => decoding.next_frame()?,
                 None => None,
             };
             match decoded {
-                Some(DecodedPicture { digest, frame: Some(frame), .. }) => {
+                Some(DecodedFrame { digest, frame: Some(frame), .. }) => {
                     cursor.next += 1;
                     return Ok((digest, frame));
                 }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionEntry, ActionKey, ActionResult, Cache, Cost, Digest};
-use crate::media::SoundDecoder;
+use crate::media::AudioDecoder;
 use crate::package::{FileList, is_current, published_list};
 use crate::spec::Ladder;
 
@@ -38,7 +38,7 @@ impl TitleMemo {
         for track in summary.rungs.iter_mut().chain(&mut summary.audio) {
             track.encoded = 0;
         }
-        let is_exact = |sound: &Sound| SoundDecoder::of(&sound.source.track.codec).is_exact;
+        let is_exact = |sound: &Sound| AudioDecoder::of(&sound.source.track.codec).is_exact;
         TitleMemo {
             nodes: title.step_counts(),
             list: files.digest().into(),

@@ -8,7 +8,7 @@ use petgraph::graph::NodeIndex;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Digest};
-use crate::media::{self, AudioTrack, Libraries, OPUS_PRE_SKIP, SoundDecoder, VideoTrack};
+use crate::media::{self, AudioDecoder, AudioTrack, Libraries, OPUS_PRE_SKIP, VideoTrack};
 use crate::package::{self, CmafError};
 
 use super::error::StepError;
@@ -327,7 +327,7 @@ fn decoder_of(track: &VideoTrack, tools: &Tools) -> String {
 }
 
 fn sound_decoder_of(track: &AudioTrack, tools: &Tools) -> String {
-    SoundDecoder::of(&track.codec).identity(&tools.libraries.decoder, &tools.cpu)
+    AudioDecoder::of(&track.codec).identity(&tools.libraries.decoder, &tools.cpu)
 }
 
 fn signed(value: u64) -> i64 {

@@ -9,7 +9,7 @@ use std::fmt;
 use crate::cache::{ActionKey, Digest};
 use crate::executors::{Contract, EncodeSettings, EncoderSettings};
 use crate::media::av1::SequenceHeader;
-use crate::media::{Colour, HdrMetadata, PictureFormat, Rational, Rotation, VideoTrack};
+use crate::media::{Colour, FrameFormat, HdrMetadata, Rational, Rotation, VideoTrack};
 
 use super::chunking::{ChunkMode, ChunkPolicy};
 
@@ -218,7 +218,7 @@ impl Recipe {
     ) -> Recipe {
         let recipe = Recipe::new("encode", version::ENCODE)
             .digest("frames", chunk)
-            .picture(&settings.picture)
+            .picture(&settings.format)
             .number("crf", settings.crf)
             .text("encoder", encoder)
             .text("scaler", scaler)
@@ -253,13 +253,13 @@ impl Recipe {
         recipe
     }
 
-    fn picture(self, picture: &PictureFormat) -> Recipe {
-        let PictureFormat { width, height, bit_depth, rotation, colour } = picture;
+    fn picture(self, picture: &FrameFormat) -> Recipe {
+        let FrameFormat { width, height, bit_depth, rotation, colour } = picture;
         let rotation = match rotation {
             Rotation::None => 0,
-            Rotation::Clockwise90 => 90,
-            Rotation::Half => 180,
-            Rotation::Clockwise270 => 270,
+            Rotation::Rotate90 => 90,
+            Rotation::Rotate180 => 180,
+            Rotation::Rotate270 => 270,
         };
         let Colour { primaries, transfer, matrix, full_range, chroma_position } = colour;
         self.number("width", *width)
@@ -422,7 +422,7 @@ mod tests {
     fn settings() -> EncodeSettings {
         EncodeSettings {
             hdr: HdrMetadata::default(),
-            picture: PictureFormat {
+            format: FrameFormat {
                 width: 640,
                 height: 360,
                 bit_depth: 8,
@@ -446,7 +446,7 @@ mod tests {
     }
 
     fn key(chunk: &[u8], settings: &EncodeSettings, rate: u64, encoder: &str, scaler: &str) -> ActionKey {
-        let contract = Contract::new(&settings.picture, Rational { num: rate, den: 1 }).unwrap();
+        let contract = Contract::new(&settings.format, Rational { num: rate, den: 1 }).unwrap();
         Recipe::encode(Digest::of(chunk), settings, &contract, encoder, scaler).key()
     }
 
@@ -489,15 +489,15 @@ mod tests {
         vary(&|s| s.hdr.content_light = Some(ContentLight { max_cll: 1, max_fall: 2 }));
         vary(&|s| s.hdr.content_light = Some(ContentLight { max_cll: 2, max_fall: 2 }));
         vary(&|s| s.hdr.content_light = Some(ContentLight { max_cll: 1, max_fall: 3 }));
-        vary(&|s| s.picture.width = 642);
-        vary(&|s| s.picture.height = 362);
-        vary(&|s| s.picture.bit_depth = 10);
-        vary(&|s| s.picture.rotation = Rotation::Half);
-        vary(&|s| s.picture.colour.primaries = 9);
-        vary(&|s| s.picture.colour.transfer = 16);
-        vary(&|s| s.picture.colour.matrix = 9);
-        vary(&|s| s.picture.colour.full_range = true);
-        vary(&|s| s.picture.colour.chroma_position = 1);
+        vary(&|s| s.format.width = 642);
+        vary(&|s| s.format.height = 362);
+        vary(&|s| s.format.bit_depth = 10);
+        vary(&|s| s.format.rotation = Rotation::Rotate180);
+        vary(&|s| s.format.colour.primaries = 9);
+        vary(&|s| s.format.colour.transfer = 16);
+        vary(&|s| s.format.colour.matrix = 9);
+        vary(&|s| s.format.colour.full_range = true);
+        vary(&|s| s.format.colour.chroma_position = 1);
         let mut keys: HashSet<ActionKey> = variants.iter().map(|s| key(b"a", s, 25, "e", "s")).collect();
         keys.insert(key(b"a", &base, 25, "e", "s"));
         keys.insert(key(b"b", &base, 25, "e", "s"));
@@ -511,13 +511,13 @@ mod tests {
     /// All that is agreed is in the key, as numbers: how a toolchain shows a structure is in none.
     #[test]
     fn every_field_of_a_contract_is_in_its_key() {
-        let recipe = |change: &dyn Fn(&mut PictureFormat), rate: u64| {
-            let mut picture = settings().picture;
+        let recipe = |change: &dyn Fn(&mut FrameFormat), rate: u64| {
+            let mut picture = settings().format;
             change(&mut picture);
             let contract = Contract::new(&picture, Rational { num: rate, den: 1 }).unwrap();
             Recipe::contract_of_rung(&contract, [Digest([1; 32])])
         };
-        let changes: [&dyn Fn(&mut PictureFormat); 8] = [
+        let changes: [&dyn Fn(&mut FrameFormat); 8] = [
             &|_| {},
             &|picture| picture.width = 642,
             &|picture| picture.height = 362,

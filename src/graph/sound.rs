@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use crate::cache::Digest;
 use crate::media::{
-    Blocks, FrameDigest, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, SoundSource, SoundWindow,
+    AudioSource, AudioWindow, Blocks, FrameDigest, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE,
 };
 
 use super::chunking::{ChunkMode, ChunkPolicy, CutFrame, Cutter};
@@ -53,7 +53,7 @@ pub fn policy(film: &ChunkPolicy) -> ChunkPolicy {
 }
 
 /// Finds the windows of a track's sound.
-pub fn decode_sound(worker: &Worker, sound: &SoundSource, policy: &ChunkPolicy) -> Result<Made, StepError> {
+pub fn decode_sound(worker: &Worker, sound: &AudioSource, policy: &ChunkPolicy) -> Result<Made, StepError> {
     let mut blocks = Blocks::new(sound.channels);
     let mut digests: Vec<FrameDigest> = Vec::new();
     let mut cutter = Cutter::new(OPUS_RATE, *policy);
@@ -64,7 +64,8 @@ pub fn decode_sound(worker: &Worker, sound: &SoundSource, policy: &ChunkPolicy) 
         Ok(())
     };
     let cancelled = || worker.is_cancelled();
-    let offset = worker.codecs.sound(sound, &cancelled, &mut |samples| blocks.push(samples, &mut take))?;
+    let offset =
+        worker.codecs.decode_audio(sound, &cancelled, &mut |samples| blocks.push(samples, &mut take))?;
     let samples = blocks.finish(&mut take)?;
     let heard = samples + u64::from(OPUS_PRE_SKIP);
     let count = digests.len() as u64;
@@ -104,7 +105,7 @@ pub struct WindowJob {
 /// in that order.
 pub fn encode_windows(
     worker: &Worker,
-    sound: &SoundSource,
+    sound: &AudioSource,
     jobs: &[WindowJob],
     steps: &mut dyn Steps,
 ) -> Result<(), StepError> {
@@ -148,7 +149,7 @@ pub fn encode_windows(
                 return Ok(());
             }
             let (before, within) = pcm.split_at(own);
-            let packets = worker.codecs.encode_sound(SoundWindow {
+            let packets = worker.codecs.encode_audio(AudioWindow {
                 channels: sound.channels,
                 bitrate: job.bitrate,
                 lead: before.concat(),
@@ -170,7 +171,8 @@ pub fn encode_windows(
         Ok(())
     };
     let cancelled = || complete.get() || worker.is_cancelled();
-    let decoded = worker.codecs.sound(sound, &cancelled, &mut |samples| blocks.push(samples, &mut take));
+    let decoded =
+        worker.codecs.decode_audio(sound, &cancelled, &mut |samples| blocks.push(samples, &mut take));
     let decoded = decoded.and_then(|_| blocks.finish(&mut take));
     match (failure, decoded) {
         (Some(error), _) => Err(error),

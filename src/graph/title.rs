@@ -10,7 +10,7 @@ use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::cache::Digest;
-use crate::media::{AudioTrack, Codecs, Index, SoundSource};
+use crate::media::{AudioSource, AudioTrack, Codecs, Index};
 use crate::package::{FileList, Language};
 use crate::spec::{self, Ladder};
 
@@ -64,7 +64,7 @@ pub struct Title {
 
 /// One way in which renditions want their sound.
 pub struct Sound {
-    pub source: SoundSource,
+    pub source: AudioSource,
     pub node: NodeIndex,
     /// Known once it has been decoded.
     pub heard: Option<(SoundFacts, Arc<Vec<Piece>>)>,
@@ -242,7 +242,7 @@ impl Title {
                 sound.source.track.stream == track.stream && sound.source.channels == channels
             };
             let sound = self.sounds.iter().position(same).unwrap_or_else(|| {
-                let source = SoundSource {
+                let source = AudioSource {
                     path: self.source.clone(),
                     track: track.clone(),
                     channels,

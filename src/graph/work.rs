@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, LocalCache, Tiers};
 use crate::executors::{EncodeJob, EncodeTask, EncodedChunk, Executor, Unusable};
 use crate::media::{
-    Codecs, Counted, DecodeOptions, Decoding, Index, MediaError, OnGpu, PacketReader, Signature, VideoTrack,
-    cut_score,
+    Codecs, Counted, DecodeOptions, Decoding, Index, LumaFingerprint, MediaError, OnGpu, PacketReader,
+    VideoTrack, cut_score,
 };
 use crate::package::{self, Content, PublishError, PublishFile};
 use crate::workers::WorkerPool;
@@ -258,17 +258,17 @@ pub fn decode_span(
     let options = DecodeOptions { threads, frames: keep.is_some(), at_once: true, gpu };
     let mut decoding = Counted::new(worker.codecs.open(packets, &options)?, &worker.decoded);
     let mut decoded = DecodedSpan::default();
-    let mut before: Option<Signature> = None;
+    let mut before: Option<LumaFingerprint> = None;
     let mut first = None;
     let mut frames = keep.is_some().then(Vec::new);
-    while let Some(next) = decoding.next_picture()? {
+    while let Some(next) = decoding.next_frame()? {
         if worker.is_cancelled() {
             return Err(StepError::Cancelled);
         }
-        let score = before.as_ref().map_or(0, |before| cut_score(before, &next.signature));
+        let score = before.as_ref().map_or(0, |before| cut_score(before, &next.fingerprint));
         decoded.frames.push(FrameFacts { rank: next.rank, digest: next.digest, score });
-        first.get_or_insert_with(|| next.signature.clone());
-        before = Some(next.signature);
+        first.get_or_insert_with(|| next.fingerprint.clone());
+        before = Some(next.fingerprint);
         if let Some(frames) = &mut frames {
             frames.extend(next.frame.map(Arc::new));
         }

@@ -7,7 +7,7 @@ use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 
 use crate::cache::{ActionEntry, BlobRef, Cache, Cost};
-use crate::executors::{FailureKind, Failure};
+use crate::executors::{Failure, FailureKind};
 use crate::media;
 
 use super::Scheduler;
@@ -58,7 +58,9 @@ impl Scheduler<'_> {
         let what = match failure.kind {
             FailureKind::Cancelled | FailureKind::Source => return false,
             FailureKind::ResourceExhausted => None,
-            FailureKind::Contract | FailureKind::Spec | FailureKind::Machine => Some(self.blame(id, track, way, failure)),
+            FailureKind::Contract | FailureKind::Spec | FailureKind::Machine => {
+                Some(self.blame(id, track, way, failure))
+            }
         };
         let stepped_down = what.is_none().then(|| self.step_down(way, failure)).flatten();
         let title = &self.titles[number];

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{Outcome, Scheduler, Settings};
 use crate::cache::{Digest, LocalCache, Tiers};
-use crate::executors::{FailureKind, EncodeJob, EncoderSettings, Executor, Failure, Rav1e, Report};
+use crate::executors::{EncodeJob, EncoderSettings, Executor, Failure, FailureKind, Rav1e, Report};
 use crate::graph::Options;
 use crate::graph::event::{Event, Kind};
 use crate::graph::film::Piece;
@@ -20,8 +20,8 @@ use crate::graph::memory::Memory;
 use crate::graph::prepare::Tools;
 use crate::graph::work::Worker;
 use crate::media::{
-    self, AudioSink, Codecs, CodecsHere, DecodeOptions, DecodedPicture, Decoding, GpuAbout, GpuCodec, Index,
-    Libraries, MediaError, OnGpu, PacketReader, SoundSource, SoundWindow, SpanPackets,
+    self, AudioSink, AudioSource, AudioWindow, Codecs, CodecsHere, DecodeOptions, DecodedFrame, Decoding,
+    GpuAbout, GpuCodec, Index, Libraries, MediaError, OnGpu, PacketReader, SpanPackets,
 };
 
 /// Six spans, all but the last as long as each other.
@@ -133,17 +133,17 @@ impl<F: Fn(usize, &DecodeOptions) -> Play + Send + Sync> Codecs for Player<F> {
         Ok(Box::new(Playing { inner: CodecsHere.open(span, options)?, play, on_gpu, second: None }))
     }
 
-    fn sound(
+    fn decode_audio(
         &self,
-        sound: &SoundSource,
+        sound: &AudioSource,
         cancelled: &dyn Fn() -> bool,
         sink: &mut AudioSink<'_>,
     ) -> Result<i64, MediaError> {
-        CodecsHere.sound(sound, cancelled, sink)
+        CodecsHere.decode_audio(sound, cancelled, sink)
     }
 
-    fn encode_sound(&self, window: SoundWindow) -> Result<Vec<Vec<u8>>, MediaError> {
-        CodecsHere.encode_sound(window)
+    fn encode_audio(&self, window: AudioWindow) -> Result<Vec<Vec<u8>>, MediaError> {
+        CodecsHere.encode_audio(window)
     }
 }
 
@@ -152,13 +152,13 @@ struct Playing {
     play: Play,
     on_gpu: bool,
     /// Of two pictures that have changed places, the one that comes second.
-    second: Option<DecodedPicture>,
+    second: Option<DecodedFrame>,
 }
 
 impl Decoding for Playing {
-    fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
+    fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError> {
         match self.play {
-            Play::Well | Play::Declined => self.inner.next_picture(),
+            Play::Well | Play::Declined => self.inner.next_frame(),
             Play::Damaged => {
                 Err(MediaError::Damaged { path: CLIP.into(), detail: "it cannot be entered here".to_owned() })
             }
@@ -166,8 +166,8 @@ impl Decoding for Playing {
                 if let Some(second) = self.second.take() {
                     return Ok(Some(second));
                 }
-                let Some(mut first) = self.inner.next_picture()? else { return Ok(None) };
-                if let Some(mut second) = self.inner.next_picture()? {
+                let Some(mut first) = self.inner.next_frame()? else { return Ok(None) };
+                if let Some(mut second) = self.inner.next_frame()? {
                     std::mem::swap(&mut first, &mut second);
                     std::mem::swap(&mut first.rank, &mut second.rank);
                     self.second = Some(second);
@@ -500,7 +500,7 @@ fn frames_of_another_chunk_are_never_encoded() {
             let span = PacketReader::open(Path::new(CLIP), Arc::clone(&track)).unwrap().read_span(0).unwrap();
             let options = DecodeOptions { threads: 1, frames: true, ..DecodeOptions::default() };
             let mut decoding = codecs.open(span, &options).unwrap();
-            let pictures = std::iter::from_fn(|| decoding.next_picture().unwrap()).take(15);
+            let pictures = std::iter::from_fn(|| decoding.next_frame().unwrap()).take(15);
             let kept = pictures.map(|picture| Kept {
                 frame: Arc::new(picture.frame.unwrap()),
                 room: Memory::default().keep(0),
