@@ -164,7 +164,7 @@ fn workers() -> WorkerCodecs {
         arguments: vec!["worker".into(), "--shared-memory".into()],
         shares_memory: true,
     };
-    let options = WorkerOptions { command, patience: Duration::from_secs(60) };
+    let options = WorkerOptions { command, timeout: Duration::from_secs(60) };
     WorkerCodecs::new(Arc::new(WorkerPool::new(options, Arc::default())))
 }
 

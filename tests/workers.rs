@@ -164,7 +164,7 @@ fn counted(project: &Project, environment: &str) -> (WorkerCodecs, std::path::Pa
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let command =
         WorkerCommand { program: path, arguments: vec!["--shared-memory".into()], shares_memory: true };
-    let options = WorkerOptions { command, patience: Duration::from_secs(60) };
+    let options = WorkerOptions { command, timeout: Duration::from_secs(60) };
     (WorkerCodecs::new(Arc::new(WorkerPool::new(options, Arc::default()))), started)
 }
 

@@ -118,7 +118,7 @@ pub fn open(name: &str) -> Result<Arc<dyn Executor>, Failure> {
 /// How wide and how high an encoder's pictures are at least, in samples, as far as that is known without
 /// asking a device.
 pub fn smallest_side(encoder: &str) -> u32 {
-    if encoder == SVT_AV1 { svt_av1::SMALLEST_SIDE } else { 1 }
+    if encoder == SVT_AV1 { svt_av1::MIN_SIDE } else { 1 }
 }
 
 /// Whether an encoder of this name opens a device, and so a driver, when it is looked for.

@@ -36,7 +36,7 @@ const NVENC: &str = "nvenc";
 const OWN: [&str; 3] = [RAV1E, SVT_AV1, NVENC];
 
 /// The frames of a chunk, as decoded. They need not all be in memory at once.
-pub trait Pictures: Sync {
+pub trait FrameSupply: Sync {
     /// How many there are.
     fn count(&self) -> usize;
 
@@ -44,7 +44,7 @@ pub trait Pictures: Sync {
     fn open(&self) -> Box<dyn Iterator<Item = Result<Arc<Frame>, Failure>> + '_>;
 
     /// Whether each stays in memory for as long as this is here, rather than only until it is dropped.
-    fn stay(&self) -> bool {
+    fn is_retained(&self) -> bool {
         false
     }
 }
@@ -62,7 +62,7 @@ pub struct EncodeJob<'a> {
     pub task: &'a EncodeTask,
     /// The chunk's frames as they were decoded. An executor that hands the job on to another process sends
     /// these, and they are converted there; every other encodes [`EncodeJob::frames`].
-    pub decoded: &'a dyn Pictures,
+    pub decoded: &'a dyn FrameSupply,
     /// Cores that the job may use at a time, at least one. They change no byte.
     pub threads: usize,
     /// Asked between frames and between packets; when it says so, the job ends with [`FailureKind::Cancelled`].

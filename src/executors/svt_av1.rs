@@ -12,7 +12,7 @@ use crate::media;
 const CODEC: &str = "libsvtav1";
 
 /// Its pictures are at least as wide and as high.
-pub const SMALLEST_SIDE: u32 = 64;
+pub const MIN_SIDE: u32 = 64;
 
 /// It has options of its own for what others are told by FFmpeg's: no key frame but the first, no
 /// search for scenes, and one thread, as chunks run side by side.

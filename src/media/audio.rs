@@ -19,10 +19,10 @@ use super::{AudioTrack, MediaError, Rational, audio_decoder, ffi};
 /// Sound that is this far from where it should be is moved, in 48 kHz samples (10 ms).
 const SLACK: i64 = OPUS_FRAME as i64 / 2;
 /// A hole in the sound longer than this is a broken time stamp (one hour).
-const LONGEST_HOLE: i64 = OPUS_RATE as i64 * 3600;
+const MAX_HOLE: i64 = OPUS_RATE as i64 * 3600;
 
 /// One packet in this many may be lost, besides a single one.
-const MOST_LOST: u64 = 50;
+const MAX_LOST: u64 = 50;
 /// Sound that ends this much before its last packet does has broken off (half a second).
 const TAIL: i64 = OPUS_RATE as i64 / 2;
 
@@ -130,7 +130,7 @@ pub fn decode_audio(
     }
     let damaged = |detail: String| MediaError::Damaged { path: path.to_owned(), detail };
     let named = format!("its sound (stream {}, {})", track.stream, track.codec);
-    if lost > 1 && lost * MOST_LOST > track.packets {
+    if lost > 1 && lost * MAX_LOST > track.packets {
         return Err(damaged(format!("{lost} of {} packets of {named} could not be decoded", track.packets)));
     }
     let offset = placer.offset.ok_or_else(|| damaged(format!("{named} could not be decoded")))?;
@@ -191,7 +191,7 @@ impl Placer<'_, '_> {
 
     /// Adds silence, or notes how much of what comes next is dropped.
     fn shift(&mut self, samples: i64) -> Result<(), MediaError> {
-        if samples.abs() > LONGEST_HOLE {
+        if samples.abs() > MAX_HOLE {
             return Err(MediaError::Damaged {
                 path: self.path.to_owned(),
                 detail: "the time stamps of its sound jump by more than an hour".to_owned(),

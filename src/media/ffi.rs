@@ -1,9 +1,9 @@
 //! The one place that reaches through FFmpeg's bindings to raw structures. Each function takes
 //! and returns safe values; each unsafe block says why it holds.
 
-pub(super) mod carry;
 pub(super) mod codec_parameters;
 pub(super) mod hdr;
+pub(super) mod transfer;
 
 use std::ffi::CStr;
 use std::path::Path;

@@ -29,7 +29,7 @@ pub const OPUS_PRE_SKIP: u16 = 312;
 pub const OPUS_LEAD: usize = 16;
 
 /// The largest packet of one 20 ms frame (RFC 6716 3.4: 1275 bytes and a two-byte header).
-const LARGEST_PACKET: usize = 1277;
+const MAX_PACKET: usize = 1277;
 /// Bits a second from which sound is coded by MDCT alone. libopus draws the line there too when it
 /// cannot tell speech from music, which takes it longer than a window lasts.
 const MDCT_FROM: u32 = 18_000;
@@ -80,7 +80,7 @@ pub fn encode_window(
         encoder.set_bitrate(rate(bitrate, mdct && unpredicted)).map_err(failed)?;
         samples.clear();
         samples.extend(block.iter().map(|&sample| sample as f32 / 2_147_483_648.0));
-        let packet = encoder.encode_vec_float(&samples, LARGEST_PACKET).map_err(failed)?;
+        let packet = encoder.encode_vec_float(&samples, MAX_PACKET).map_err(failed)?;
         if number >= first {
             packets.push(packet);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::ffi::{self, carry};
+use super::ffi::{self, transfer};
 use super::{CodecParameters, MediaError, SpanPackets};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ impl SpanPackets {
         let packed = self.packets.iter_mut().map(|packet| PackedPacket {
             data: packet.data().unwrap_or_default().to_vec(),
             flags: ffi::packet_flags(packet),
-            side_data: carry::side_data_of(packet),
+            side_data: transfer::side_data_of(packet),
         });
         PackedSpan {
             packets: packed.collect(),
@@ -64,10 +64,9 @@ impl PackedSpan {
         if self.ranks.len() != self.packets.len() {
             return Err(garbled());
         }
-        let packets = self
-            .packets
-            .iter()
-            .map(|packed| carry::packet(&packed.data, packed.flags, &packed.side_data).ok_or_else(garbled));
+        let packets = self.packets.iter().map(|packed| {
+            transfer::packet(&packed.data, packed.flags, &packed.side_data).ok_or_else(garbled)
+        });
         Ok(SpanPackets {
             packets: packets.collect::<Result<_, _>>()?,
             path: self.path,

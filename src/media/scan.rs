@@ -25,7 +25,7 @@ const ONE_IN: u8 = 8;
 /// without being cut short: some muxers count differently.
 const DECLARING: [(&str, i64); 3] = [("matroska,webm", 200_000), ("flv", 700_000), ("asf", 700_000)];
 /// No picture is shown for longer than this many seconds: the stamps are broken.
-const LONGEST_GAP_S: u64 = 3600;
+const MAX_GAP_S: u64 = 3600;
 
 /// Packets that are read, and then hashed, together.
 const BATCH_PACKETS: usize = 512;
@@ -73,14 +73,14 @@ fn tracks(path: &Path) -> Result<Tracks, MediaError> {
 /// decoded tells. A source of which none of the first can is looked at in earnest later.
 fn hdr_of_pictures(path: &Path, track: &VideoTrack) -> HdrMetadata {
     /// Packets that are tried.
-    const MOST: usize = 64;
+    const MAX_PACKETS: usize = 64;
     let look = || -> Option<HdrMetadata> {
         let mut input = ffi::open(path).ok()?;
         let context = codec::Context::from_parameters(input.stream(track.stream)?.parameters()).ok()?;
         let mut decoder = context.decoder().video().ok()?;
         let mut frame = frame::Video::empty();
         let mut sent = 0;
-        while sent < MOST {
+        while sent < MAX_PACKETS {
             let mut packet = Packet::empty();
             let read = packet.read(&mut input);
             match read {
@@ -169,7 +169,7 @@ pub fn scan(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaErr
     track.last_duration = last_shown.map_or(0, |(_, duration)| duration);
     find_spans(&mut track, packets);
     if let Some(gap) = longest_gap(&track)
-        && gap > LONGEST_GAP_S
+        && gap > MAX_GAP_S
     {
         return Err(damaged(format!("its time stamps jump by {gap} s from one picture to the next")));
     }

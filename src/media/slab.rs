@@ -14,7 +14,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
-use super::ffi::carry::{self, PlanePlace};
+use super::ffi::transfer::{self, PlanePlace};
 use super::{Frame, ffi};
 
 /// Rows and planes begin at multiples of this many bytes, as vector instructions like it.
@@ -83,12 +83,12 @@ impl Shape {
         // SAFETY: the layout was made for this format and size, and all of it lies within the memory, which
         // the frame alone has.
         let video =
-            unsafe { carry::frame_over(Arc::new(memory), place, layout.format, size, &layout.planes)? };
+            unsafe { transfer::frame_over(Arc::new(memory), place, layout.format, size, &layout.planes)? };
         Some(Frame::new(video))
     }
 
     fn layout(&self) -> Option<Layout> {
-        let format = carry::format_named(&self.format)?;
+        let format = transfer::format_named(&self.format)?;
         let mut layout =
             Layout { format, planes: [PlanePlace::default(); 4], visible: [(0, 0); 4], bytes: 0 };
         for number in 0..4 {
@@ -210,7 +210,13 @@ impl Slab {
         let video = unsafe {
             let memory = self.map.as_mut_ptr().add(offset);
             let size = (shape.width, shape.height);
-            carry::frame_over(Arc::clone(self), (memory, layout.bytes), layout.format, size, &layout.planes)?
+            transfer::frame_over(
+                Arc::clone(self),
+                (memory, layout.bytes),
+                layout.format,
+                size,
+                &layout.planes,
+            )?
         };
         Some(Frame::in_slab(video, Arc::clone(self), offset))
     }
@@ -320,7 +326,7 @@ pub struct FramePool(Arc<Mutex<Vec<SlabWriter>>>);
 impl FrameMemory for FramePool {
     fn blank(&self, shape: &Shape, _: usize) -> io::Result<Frame> {
         /// Slabs that are kept, each for one picture, beside those with a picture that somebody looks at.
-        const MOST_FREE: usize = 8;
+        const MAX_FREE: usize = 8;
         let too_large = || io::Error::new(io::ErrorKind::OutOfMemory, "no memory for a picture");
         let bytes = shape.bytes().ok_or_else(too_large)?;
         let mut writers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -334,7 +340,7 @@ impl FrameMemory for FramePool {
                 let mut free: usize = writers.iter_mut().map(|writer| usize::from(is_free(writer))).sum();
                 // The oldest first.
                 writers.retain_mut(|writer| {
-                    let goes = free > MOST_FREE && is_free(writer);
+                    let goes = free > MAX_FREE && is_free(writer);
                     free -= usize::from(goes);
                     !goes
                 });

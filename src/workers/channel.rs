@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 /// The length of the value and the number of handles, each as 32 bits, the low ones first.
 const HEADER: usize = 8;
 /// Handles that come with one message at most; Linux allows 253.
-pub(super) const MOST_HANDLES: usize = 32;
+pub(super) const MAX_HANDLES: usize = 32;
 /// Bytes that are read at a time, so that a length that lies costs no memory.
 const PIECE: usize = 1 << 20;
 
@@ -60,7 +60,7 @@ impl Channel {
     ) -> io::Result<()> {
         let body = postcard::to_stdvec(message).map_err(io::Error::other)?;
         let length = u32::try_from(body.len()).map_err(|_| io::Error::other("a message of over 4 GiB"))?;
-        if handles.len() > MOST_HANDLES || (!self.shares && !handles.is_empty()) {
+        if handles.len() > MAX_HANDLES || (!self.shares && !handles.is_empty()) {
             return Err(io::Error::other("handles that cannot be sent"));
         }
         let mut header = [0; HEADER];
@@ -76,7 +76,7 @@ impl Channel {
         if handles.is_empty() {
             return Ok(0);
         }
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HANDLES))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !ancillary.push(SendAncillaryMessage::ScmRights(handles)) {
             return Err(io::Error::other("handles that cannot be sent"));
@@ -136,7 +136,7 @@ impl Channel {
             return self
                 .again(&self.input, PollFlags::IN, wait, || rustix::io::read(&self.input, &mut *room));
         }
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HANDLES))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = self.again(&self.input, PollFlags::IN, wait, || {
             let room = &mut [IoSliceMut::new(room)];

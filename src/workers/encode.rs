@@ -9,7 +9,7 @@ use crate::executors::{
     self, About, EncodeJob, EncodedChunk, Executor, Failure, FailureKind, Found, Report, Unusable, Wanted,
 };
 
-use super::carrier::{Parcel, Sender};
+use super::frame_batch::{FrameBatch, FrameSender};
 use super::pool::{Role, WorkerPool};
 use super::process::{Loss, UNEXPECTED, WorkerProcess};
 use super::protocol::{EncodeRequest, Reply, Request};
@@ -79,7 +79,7 @@ impl WorkerExecutor {
         process: &mut WorkerProcess,
         job: &EncodeJob<'_>,
     ) -> Result<Result<EncodedChunk, Failure>, Failure> {
-        let patience = self.pool.patience(&self.role());
+        let timeout = self.pool.timeout(&self.role());
         let request = Request::Encode(Box::new(EncodeRequest {
             executor: self.about.name.clone(),
             identity: self.about.identity.clone(),
@@ -88,21 +88,21 @@ impl WorkerExecutor {
             count: job.count(),
         }));
         // It may have decoded before, and now needs no memory for pictures.
-        process.return_slabs(patience).map_err(|loss| self.failure(loss))?;
-        process.send(&request, &[], patience).map_err(|loss| self.failure(loss))?;
-        let mut pictures = job.decoded.open();
-        let mut sender = Sender::new(process.shares(), job.decoded.stay());
+        process.return_slabs(timeout).map_err(|loss| self.failure(loss))?;
+        process.send(&request, &[], timeout).map_err(|loss| self.failure(loss))?;
+        let mut frames = job.decoded.open();
+        let mut sender = FrameSender::new(process.shares(), job.decoded.is_retained());
         loop {
-            match process.answer(patience).map_err(|loss| self.failure(loss))?.0 {
+            match process.answer(timeout).map_err(|loss| self.failure(loss))?.0 {
                 Reply::Want(count) => {
-                    let mut parcel = Parcel::default();
-                    for frame in pictures.by_ref().take(count as usize) {
-                        let added = sender.add(&*frame?, &mut parcel);
+                    let mut batch = FrameBatch::default();
+                    for frame in frames.by_ref().take(count as usize) {
+                        let added = sender.add(&*frame?, &mut batch);
                         added
                             .map_err(|error| Failure::machine(format!("pictures cannot be sent: {error}")))?;
                     }
-                    let carried = std::mem::take(&mut parcel.pictures);
-                    let sent = process.send(&Request::Pictures(carried), &parcel.handles(), patience);
+                    let handles = std::mem::take(&mut batch.frames);
+                    let sent = process.send(&Request::Frames(handles), &batch.handles(), timeout);
                     sent.map_err(|loss| self.failure(loss))?;
                 }
                 Reply::Encoded(outcome) => return Ok(outcome),

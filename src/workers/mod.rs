@@ -6,14 +6,14 @@
 //! picture is written once, by the process that decodes it, into memory that the build and all
 //! encoding processes see; a worker elsewhere gets its samples as messages.
 
-mod carrier;
 mod channel;
 mod codecs;
 mod encode;
+mod frame_arena;
+mod frame_batch;
 mod pool;
 mod process;
 mod protocol;
-mod room;
 mod serve;
 
 pub use codecs::WorkerCodecs;

@@ -11,7 +11,7 @@ use super::protocol::{Encoders, Reply, Request};
 use crate::media::GpuAbout;
 
 /// A device that says nothing for so long does not work.
-const ON_A_DEVICE: Duration = Duration::from_secs(60);
+const DEVICE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where workers are to run, and how long to wait for them.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct WorkerOptions {
     pub command: WorkerCommand,
     /// How long one may say nothing before it is ended. An encoder on a CPU takes its time over a
     /// large picture.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 pub struct WorkerPool {
@@ -43,10 +43,10 @@ impl WorkerPool {
     }
 
     /// How long a worker may say nothing. A device that takes a minute over a few pictures hangs.
-    pub(super) fn patience(&self, role: &Role) -> Duration {
+    pub(super) fn timeout(&self, role: &Role) -> Duration {
         match role {
-            Role::Cpu => self.options.patience,
-            Role::Device(_) => self.options.patience.min(ON_A_DEVICE),
+            Role::Cpu => self.options.timeout,
+            Role::Device(_) => self.options.timeout.min(DEVICE_TIMEOUT),
         }
     }
 
@@ -63,7 +63,7 @@ impl WorkerPool {
     }
 
     fn start(&self) -> Result<WorkerProcess, Loss> {
-        WorkerProcess::start(&self.options.command, self.options.patience, &self.cancelled)
+        WorkerProcess::start(&self.options.command, self.options.timeout, &self.cancelled)
     }
 
     /// One that has done its job.
@@ -103,11 +103,11 @@ impl WorkerPool {
 
     /// A new worker, and what it says to this. What opens devices to find out what there is, is not kept.
     fn started(&self, request: &Request) -> Result<(WorkerProcess, Reply), String> {
-        let patience = self.options.patience.min(ON_A_DEVICE);
+        let timeout = self.options.timeout.min(DEVICE_TIMEOUT);
         let ask = || {
             let mut process = self.start()?;
-            process.send(request, &[], patience)?;
-            let (reply, _) = process.answer(patience)?;
+            process.send(request, &[], timeout)?;
+            let (reply, _) = process.answer(timeout)?;
             Ok((process, reply))
         };
         ask().map_err(|loss| match loss {

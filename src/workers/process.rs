@@ -40,9 +40,9 @@ pub(super) enum Loss {
 }
 
 /// How often a waiting build looks whether it is to stop.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of what a worker last said on its standard error that are told.
-const LAST_WORDS: u64 = 400;
+const MAX_STDERR: u64 = 400;
 /// How long one that has closed the conversation may take to end, and one that was killed to be gone.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -51,17 +51,17 @@ pub(super) struct WorkerProcess {
     child: Option<Child>,
     channel: Channel,
     /// What it says on its standard error.
-    words: File,
+    stderr: File,
     cancelled: Arc<AtomicBool>,
     /// Its slabs that nobody sees any more.
     returns: Returns,
 }
 
 impl WorkerProcess {
-    /// `patience`: how long it may say nothing.
+    /// `timeout`: how long it may say nothing.
     pub(super) fn start(
         command: &WorkerCommand,
-        patience: Duration,
+        timeout: Duration,
         cancelled: &Arc<AtomicBool>,
     ) -> Result<WorkerProcess, Loss> {
         let started = WorkerProcess::spawn(command, cancelled).map_err(|error| {
@@ -71,7 +71,7 @@ impl WorkerProcess {
             ))
         });
         let mut process = started?;
-        match process.receive(patience.min(FIRST_WORD))? {
+        match process.receive(timeout.min(GREETING_TIMEOUT))? {
             (Reply::Greeting(greeting), _) => match Greeting::here().difference(&greeting) {
                 None => Ok(process),
                 Some(what) => Err(Loss::Gone(format!("a worker process is another rivet: it has {what}"))),
@@ -81,10 +81,10 @@ impl WorkerProcess {
     }
 
     fn spawn(command: &WorkerCommand, cancelled: &Arc<AtomicBool>) -> io::Result<WorkerProcess> {
-        let words = File::from(rustix::fs::memfd_create("rivet worker", MemfdFlags::CLOEXEC)?);
+        let stderr = File::from(rustix::fs::memfd_create("rivet worker", MemfdFlags::CLOEXEC)?);
         let mut start = Command::new(&command.program);
         // In a group of its own, so that Ctrl-C reaches the build alone, which ends its workers.
-        start.args(&command.arguments).stderr(words.try_clone()?).process_group(0);
+        start.args(&command.arguments).stderr(stderr.try_clone()?).process_group(0);
         let (child, channel) = if command.shares_memory {
             let (ours, theirs) = UnixStream::pair()?;
             start.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
@@ -102,7 +102,7 @@ impl WorkerProcess {
             (child, Channel::new(input, output, false))
         };
         let (cancelled, returns) = (Arc::clone(cancelled), Returns::default());
-        Ok(WorkerProcess { child: Some(child), channel, words, cancelled, returns })
+        Ok(WorkerProcess { child: Some(child), channel, stderr, cancelled, returns })
     }
 
     /// Whether pictures can be left in memory that both sides see.
@@ -110,16 +110,16 @@ impl WorkerProcess {
         self.channel.shares()
     }
 
-    /// `patience`: how long it may take to listen.
+    /// `timeout`: how long it may take to listen.
     pub(super) fn send(
         &mut self,
         request: &Request,
         handles: &[BorrowedFd<'_>],
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<(), Loss> {
-        let wait = self.waiting(patience);
+        let wait = self.waiting(timeout);
         let sent = self.channel.send(request, handles, &wait);
-        sent.map_err(|error| self.lost(&error, patience))
+        sent.map_err(|error| self.lost(&error, timeout))
     }
 
     /// Where its slabs go once nobody sees them any more.
@@ -128,44 +128,44 @@ impl WorkerProcess {
     }
 
     /// Tells it of slabs that it can fill again.
-    pub(super) fn return_slabs(&mut self, patience: Duration) -> Result<(), Loss> {
+    pub(super) fn return_slabs(&mut self, timeout: Duration) -> Result<(), Loss> {
         let slabs = self.returns.take();
-        if slabs.is_empty() { Ok(()) } else { self.send(&Request::Returned(slabs), &[], patience) }
+        if slabs.is_empty() { Ok(()) } else { self.send(&Request::Returned(slabs), &[], timeout) }
     }
 
-    /// `patience`: how long it may say nothing.
-    pub(super) fn receive(&mut self, patience: Duration) -> Result<(Reply, Vec<OwnedFd>), Loss> {
-        let wait = self.waiting(patience);
+    /// `timeout`: how long it may say nothing.
+    pub(super) fn receive(&mut self, timeout: Duration) -> Result<(Reply, Vec<OwnedFd>), Loss> {
+        let wait = self.waiting(timeout);
         let received = self.channel.receive(&wait);
         match received {
             Ok(Some(received)) => Ok(received),
-            Ok(None) => Err(self.lost(&io::ErrorKind::UnexpectedEof.into(), patience)),
-            Err(error) => Err(self.lost(&error, patience)),
+            Ok(None) => Err(self.lost(&io::ErrorKind::UnexpectedEof.into(), timeout)),
+            Err(error) => Err(self.lost(&error, timeout)),
         }
     }
 
     /// As [`WorkerProcess::receive`], passing over that it is alive.
-    pub(super) fn answer(&mut self, patience: Duration) -> Result<(Reply, Vec<OwnedFd>), Loss> {
+    pub(super) fn answer(&mut self, timeout: Duration) -> Result<(Reply, Vec<OwnedFd>), Loss> {
         loop {
-            match self.receive(patience)? {
-                (Reply::Alive, _) => {}
+            match self.receive(timeout)? {
+                (Reply::Heartbeat, _) => {}
                 answer => return Ok(answer),
             }
         }
     }
 
-    fn waiting(&self, patience: Duration) -> Waiting {
-        Waiting { cancelled: Arc::clone(&self.cancelled), until: Instant::now() + patience }
+    fn waiting(&self, timeout: Duration) -> Waiting {
+        Waiting { cancelled: Arc::clone(&self.cancelled), until: Instant::now() + timeout }
     }
 
     /// What an error means. The process is ended: nothing of it can be relied on any more.
-    fn lost(&mut self, error: &io::Error, patience: Duration) -> Loss {
+    fn lost(&mut self, error: &io::Error, timeout: Duration) -> Loss {
         if self.cancelled.load(Ordering::Relaxed) {
             return Loss::Cancelled;
         }
         let what = match error.kind() {
             io::ErrorKind::TimedOut => {
-                format!("its worker process did not answer for {}", humantime::format_duration(patience))
+                format!("its worker process did not answer for {}", humantime::format_duration(timeout))
             }
             io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
                 match self.child.as_mut().and_then(|child| ended_within(child, GRACE)) {
@@ -175,17 +175,18 @@ impl WorkerProcess {
             }
             _ => format!("its worker process cannot be understood ({error})"),
         };
-        let words = self.last_words();
+        let stderr = self.end_of_stderr();
         self.end();
-        Loss::Gone(if words.is_empty() { what } else { format!("{what}: {words}") })
+        Loss::Gone(if stderr.is_empty() { what } else { format!("{what}: {stderr}") })
     }
 
     /// The end of what it said on its standard error, as one line.
-    fn last_words(&mut self) -> String {
+    fn end_of_stderr(&mut self) -> String {
         let mut text = Vec::new();
-        let length = self.words.metadata().map_or(0, |meta| meta.len());
-        let from = SeekFrom::Start(length.saturating_sub(LAST_WORDS));
-        if self.words.seek(from).is_err() || (&self.words).take(LAST_WORDS).read_to_end(&mut text).is_err() {
+        let length = self.stderr.metadata().map_or(0, |meta| meta.len());
+        let from = SeekFrom::Start(length.saturating_sub(MAX_STDERR));
+        if self.stderr.seek(from).is_err() || (&self.stderr).take(MAX_STDERR).read_to_end(&mut text).is_err()
+        {
             return String::new();
         }
         let text = String::from_utf8_lossy(&text);
@@ -215,13 +216,13 @@ impl Drop for WorkerProcess {
 }
 
 /// Until a worker has started, at most: it loads libraries and greets.
-const FIRST_WORD: Duration = Duration::from_secs(60);
+const GREETING_TIMEOUT: Duration = Duration::from_secs(60);
 /// A reply that does not belong to what was asked.
 pub(super) const UNEXPECTED: &str = "its worker process said something unexpected";
 
 /// How a process has ended, if it does within that time.
 fn ended_within(child: &mut Child, time: Duration) -> Option<ExitStatus> {
-    const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+    const MAX_PAUSE: Duration = Duration::from_millis(50);
     let until = Instant::now() + time;
     let mut pause = Duration::from_millis(1);
     loop {
@@ -229,7 +230,7 @@ fn ended_within(child: &mut Child, time: Duration) -> Option<ExitStatus> {
             Ok(None) if Instant::now() < until => std::thread::sleep(pause),
             status => return status.ok().flatten(),
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 
@@ -260,7 +261,7 @@ fn ended(status: ExitStatus) -> String {
     }
 }
 
-/// Waits with patience, and not at all once the build is to stop.
+/// Waits with timeout, and not at all once the build is to stop.
 struct Waiting {
     cancelled: Arc<AtomicBool>,
     until: Instant,
@@ -276,7 +277,7 @@ impl Wait for Waiting {
             if left.is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            let step = left.min(LOOK);
+            let step = left.min(POLL_INTERVAL);
             let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(step.subsec_nanos()) };
             let mut polled = [PollFd::from_borrowed_fd(handle, what)];
             match rustix::event::poll(&mut polled, Some(&timeout)) {
@@ -305,7 +306,7 @@ mod tests {
         channel.send(&Reply::Greeting(greeting), &[], &Blocks).unwrap();
         let command =
             WorkerCommand { program: "cat".into(), arguments: vec![path.into()], shares_memory: false };
-        match WorkerProcess::start(&command, FIRST_WORD, &Arc::default()) {
+        match WorkerProcess::start(&command, GREETING_TIMEOUT, &Arc::default()) {
             Ok(_) => Ok(()),
             Err(Loss::Gone(what)) => Err(what),
             Err(Loss::Cancelled) => unreachable!("nobody cancels it"),
@@ -344,7 +345,7 @@ mod tests {
             if !Path::new(&place).exists() {
                 return;
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
         panic!("{place} is still there");
     }

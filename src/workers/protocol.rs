@@ -49,7 +49,7 @@ impl Greeting {
 pub(super) enum Request {
     Encode(Box<EncodeRequest>),
     /// As many pictures as were wanted; fewer only where they end.
-    Pictures(Vec<Carried>),
+    Frames(Vec<FrameHandle>),
     Decode(Box<DecodeRequest>),
     /// So many more pictures are wanted of the span that is being decoded.
     More(u32),
@@ -103,13 +103,13 @@ pub(super) type Encoders = (Vec<About>, Vec<Unusable>);
 pub(super) enum Reply {
     Greeting(Greeting),
     /// A job goes on, and may take longer still.
-    Alive,
+    Heartbeat,
     /// An encode can take so many more pictures.
     Want(u32),
     /// An encode has ended.
     Encoded(Result<EncodedChunk, Failure>),
     /// The span's next pictures.
-    Decoded(Vec<CarriedPicture>),
+    Decoded(Vec<DecodedFrameHandle>),
     /// A span has ended, or cannot be decoded.
     DecodeEnded(Result<(), MediaError>, Option<OnGpu>),
     /// Those that decode, and what is wrong with others.
@@ -125,16 +125,16 @@ pub(super) enum Reply {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct CarriedPicture {
+pub(super) struct DecodedFrameHandle {
     pub rank: u32,
     pub digest: FrameDigest,
     pub fingerprint: LumaFingerprint,
-    pub frame: Option<Carried>,
+    pub frame: Option<FrameHandle>,
 }
 
 /// How a picture crosses.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Carried {
+pub(super) struct FrameHandle {
     pub shape: Shape,
     pub samples: Samples,
 }

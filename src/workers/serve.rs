@@ -8,43 +8,45 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::executors::{self, About, EncodeJob, EncodedChunk, Executor, Failure, Found, Pictures, Wanted};
+use crate::executors::{self, About, EncodeJob, EncodedChunk, Executor, Failure, Found, FrameSupply, Wanted};
 use crate::media::{
     self, AudioDecoder, Codecs, CodecsHere, DecodedFrame, Decoding, DecodingHere, Frame, GpuDecoder,
     MediaError, OnGpu, SpanDecoder,
 };
 
-use super::carrier::{Parcel, Receiver, Sender};
 use super::channel::{Blocks, Channel};
-use super::protocol::{AudioRequest, CarriedPicture, DecodeRequest, EncodeRequest, Greeting, Reply, Request};
-use super::room::{Room, SLAB};
+use super::frame_arena::{FrameArena, SLAB};
+use super::frame_batch::{FrameBatch, FrameReceiver, FrameSender};
+use super::protocol::{
+    AudioRequest, DecodeRequest, DecodedFrameHandle, EncodeRequest, Greeting, Reply, Request,
+};
 
 /// Pictures in one message, at most: fewer where they fill a slab.
 const BATCH: u32 = 16;
 /// Samples of sound in one message, about.
 const SAMPLES: usize = 1 << 18;
 /// How often a long job says that it is alive.
-const PULSE: Duration = Duration::from_secs(1);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Says that a job goes on, now and then, when the job asks whether it is to stop. It never is: the
 /// build ends this process when it has had enough.
-struct Pulse<'a> {
+struct Heartbeat<'a> {
     channel: &'a Channel,
     last: Mutex<Instant>,
 }
 
-impl Pulse<'_> {
-    fn new(channel: &Channel) -> Pulse<'_> {
-        Pulse { channel, last: Mutex::new(Instant::now()) }
+impl Heartbeat<'_> {
+    fn new(channel: &Channel) -> Heartbeat<'_> {
+        Heartbeat { channel, last: Mutex::new(Instant::now()) }
     }
 
     /// Whether to stop.
     fn beat(&self) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.elapsed() >= PULSE {
+        if last.elapsed() >= HEARTBEAT_INTERVAL {
             *last = Instant::now();
             // A build that is gone ends this process.
-            let _ = self.channel.send(&Reply::Alive, &[], &Blocks);
+            let _ = self.channel.send(&Reply::Heartbeat, &[], &Blocks);
         }
         false
     }
@@ -83,7 +85,7 @@ fn out_of_turn() -> io::Error {
 
 struct Server {
     channel: Channel,
-    room: Room,
+    arena: FrameArena,
     /// Those that it has opened.
     executors: Vec<Arc<dyn Executor>>,
     /// The one that it has decoded on.
@@ -92,32 +94,32 @@ struct Server {
 
 impl Server {
     fn new(channel: Channel) -> Server {
-        Server { channel, room: Room::default(), executors: Vec::new(), gpu: None }
+        Server { channel, arena: FrameArena::default(), executors: Vec::new(), gpu: None }
     }
 
     /// Greets, and does one job after the other until the other end closes.
     fn run(mut self) -> io::Result<()> {
-        self.reply(&Reply::Greeting(Greeting::here()), &Parcel::default())?;
+        self.reply(&Reply::Greeting(Greeting::here()), &FrameBatch::default())?;
         while let Some((request, _)) = self.channel.receive(&Blocks)? {
             match request {
                 Request::Encode(request) => {
-                    self.room.clear();
+                    self.arena.clear();
                     let outcome = self.encode(&request);
-                    self.reply(&Reply::Encoded(outcome), &Parcel::default())?;
+                    self.reply(&Reply::Encoded(outcome), &FrameBatch::default())?;
                 }
                 Request::Decode(request) => {
                     let (outcome, on_gpu) = self.decode(*request)?;
-                    self.reply(&Reply::DecodeEnded(outcome, on_gpu), &Parcel::default())?;
+                    self.reply(&Reply::DecodeEnded(outcome, on_gpu), &FrameBatch::default())?;
                 }
                 Request::Gpus => {
                     let (found, problems) = media::gpu_decoders();
                     let found = found.iter().map(GpuDecoder::about).collect();
                     let problems = problems.iter().map(ToString::to_string).collect();
-                    self.reply(&Reply::Gpus(found, problems), &Parcel::default())?;
+                    self.reply(&Reply::Gpus(found, problems), &FrameBatch::default())?;
                 }
                 Request::OpenGpu(uuid) => {
                     let opened = self.open_gpu(&uuid);
-                    self.reply(&Reply::GpuOpened(opened), &Parcel::default())?;
+                    self.reply(&Reply::GpuOpened(opened), &FrameBatch::default())?;
                 }
                 Request::Find(slots, names) => {
                     let wanted = names.iter().map(String::as_str).collect();
@@ -125,32 +127,32 @@ impl Server {
                     let about = |found: Found| {
                         (found.executors.iter().map(|one| About::of(&**one)).collect(), found.unusable)
                     };
-                    self.reply(&Reply::Found(found.map(about)), &Parcel::default())?;
+                    self.reply(&Reply::Found(found.map(about)), &FrameBatch::default())?;
                 }
                 Request::Scan(path) => {
-                    let pulse = Pulse::new(&self.channel);
-                    let index = CodecsHere.scan(&path, &|| pulse.beat());
-                    self.reply(&Reply::Scanned(index.map(Box::new)), &Parcel::default())?;
+                    let heartbeat = Heartbeat::new(&self.channel);
+                    let index = CodecsHere.scan(&path, &|| heartbeat.beat());
+                    self.reply(&Reply::Scanned(index.map(Box::new)), &FrameBatch::default())?;
                 }
                 Request::DecodeAudio(audio) => {
                     let outcome = self.decode_audio(&audio)?;
-                    self.reply(&Reply::AudioEnded(outcome), &Parcel::default())?;
+                    self.reply(&Reply::AudioEnded(outcome), &FrameBatch::default())?;
                 }
                 Request::EncodeAudio(window) => {
                     let packets = CodecsHere.encode_audio(*window);
-                    self.reply(&Reply::AudioEncoded(packets), &Parcel::default())?;
+                    self.reply(&Reply::AudioEncoded(packets), &FrameBatch::default())?;
                 }
-                Request::Returned(slabs) => self.room.take_back(&slabs),
+                Request::Returned(slabs) => self.arena.take_back(&slabs),
                 // They were asked for before it was known that the span cannot be opened.
                 Request::More(_) => {}
-                Request::Pictures(_) => return Err(out_of_turn()),
+                Request::Frames(_) => return Err(out_of_turn()),
             }
         }
         Ok(())
     }
 
-    fn reply(&self, reply: &Reply, parcel: &Parcel) -> io::Result<()> {
-        self.channel.send(reply, &parcel.handles(), &Blocks)
+    fn reply(&self, reply: &Reply, batch: &FrameBatch) -> io::Result<()> {
+        self.channel.send(reply, &batch.handles(), &Blocks)
     }
 
     fn executor(&mut self, request: &EncodeRequest) -> Result<Arc<dyn Executor>, Failure> {
@@ -171,13 +173,13 @@ impl Server {
 
     fn encode(&mut self, request: &EncodeRequest) -> Result<EncodedChunk, Failure> {
         let executor = self.executor(request)?;
-        let pulse = Pulse::new(&self.channel);
-        let pictures = Sent { channel: &self.channel, count: request.count };
+        let heartbeat = Heartbeat::new(&self.channel);
+        let frames = Sent { channel: &self.channel, count: request.count };
         let job = EncodeJob {
             task: &request.task,
-            decoded: &pictures,
+            decoded: &frames,
             threads: request.threads,
-            cancelled: &|| pulse.beat(),
+            cancelled: &|| heartbeat.beat(),
         };
         executor.encode(&job).outcome
     }
@@ -195,8 +197,8 @@ impl Server {
             told = self.channel.send(&Reply::Samples(samples), &[], &Blocks);
             if told.is_ok() { Ok(()) } else { Err(MediaError::Cancelled) }
         };
-        let pulse = Pulse::new(&self.channel);
-        let outcome = CodecsHere.decode_audio(audio, &|| pulse.beat(), &mut |samples| {
+        let heartbeat = Heartbeat::new(&self.channel);
+        let outcome = CodecsHere.decode_audio(audio, &|| heartbeat.beat(), &mut |samples| {
             room.extend_from_slice(samples);
             if room.len() >= SAMPLES { send(std::mem::take(&mut room)) } else { Ok(()) }
         });
@@ -221,7 +223,7 @@ impl Server {
         let opened = span.unpack().and_then(|span| match gpu {
             Some(gpu) => {
                 let shows = frames && self.channel.shares();
-                SpanDecoder::on_gpu(span, threads, gpu, shows.then(|| Arc::new(self.room.clone()) as _))
+                SpanDecoder::on_gpu(span, threads, gpu, shows.then(|| Arc::new(self.arena.clone()) as _))
             }
             None => SpanDecoder::new(span, threads),
         });
@@ -229,49 +231,49 @@ impl Server {
             Ok(decoder) => DecodingHere { decoder, frames, given_to_gpu: gpu.is_some() },
             Err(error) => return Ok((Err(error), failure)),
         };
-        let end = self.send_pictures(&mut decoding, count)?;
+        let end = self.send_frames(&mut decoding, count)?;
         let on_gpu = failure.or_else(|| decoding.on_gpu());
         // It may be putting pictures there until it is gone.
         drop(decoding);
-        self.room.close();
+        self.arena.close();
         Ok((end, on_gpu))
     }
 
     /// Sends a span's pictures, of which there are `count` at most, as they are wanted.
-    fn send_pictures(
+    fn send_frames(
         &mut self,
         decoding: &mut DecodingHere,
         count: usize,
     ) -> io::Result<Result<(), MediaError>> {
         // They lie in slabs of this process's own, which it fills again when the build says so.
-        let mut sender = Sender::new(self.channel.shares(), true);
-        let room = self.channel.shares().then(|| self.room.clone());
+        let mut sender = FrameSender::new(self.channel.shares(), true);
+        let arena = self.channel.shares().then(|| self.arena.clone());
         let mut to_come = count;
         loop {
             let mut wanted = match self.channel.receive(&Blocks)? {
                 Some((Request::More(wanted), _)) => wanted,
                 Some((Request::Returned(slabs), _)) => {
-                    self.room.take_back(&slabs);
+                    self.arena.take_back(&slabs);
                     continue;
                 }
                 _ => return Err(out_of_turn()),
             };
             while wanted > 0 {
-                let mut parcel = Parcel::default();
-                let mut pictures = Vec::new();
+                let mut batch = FrameBatch::default();
+                let mut frames = Vec::new();
                 let mut end = None;
-                while pictures.len() < wanted.min(BATCH) as usize && parcel.bytes < SLAB && end.is_none() {
+                while frames.len() < wanted.min(BATCH) as usize && batch.bytes < SLAB && end.is_none() {
                     match decoding.next_frame() {
-                        Ok(Some(picture)) => {
-                            pictures.push(carry(room.as_ref(), picture, to_come, &mut sender, &mut parcel)?);
+                        Ok(Some(frame)) => {
+                            frames.push(carry(arena.as_ref(), frame, to_come, &mut sender, &mut batch)?);
                             to_come = to_come.saturating_sub(1);
                         }
                         Ok(None) => end = Some(Ok(())),
                         Err(error) => end = Some(Err(error)),
                     }
                 }
-                wanted -= pictures.len() as u32;
-                self.reply(&Reply::Decoded(pictures), &parcel)?;
+                wanted -= frames.len() as u32;
+                self.reply(&Reply::Decoded(frames), &batch)?;
                 if let Some(end) = end {
                     return Ok(end);
                 }
@@ -287,7 +289,7 @@ impl Server {
     fn take_returned(&mut self) -> io::Result<()> {
         while self.channel.has_input()? {
             match self.channel.receive(&Blocks)? {
-                Some((Request::Returned(slabs), _)) => self.room.take_back(&slabs),
+                Some((Request::Returned(slabs), _)) => self.arena.take_back(&slabs),
                 _ => return Err(out_of_turn()),
             }
         }
@@ -298,25 +300,25 @@ impl Server {
 /// A picture as it goes into a message; `left` are still to come with it. Where the build sees memory of
 /// this process, it comes to lie there if it does not yet.
 fn carry(
-    room: Option<&Room>,
-    picture: DecodedFrame,
+    arena: Option<&FrameArena>,
+    frame: DecodedFrame,
     left: usize,
-    sender: &mut Sender,
-    parcel: &mut Parcel,
-) -> io::Result<CarriedPicture> {
-    let DecodedFrame { rank, digest, fingerprint, frame } = picture;
+    sender: &mut FrameSender,
+    batch: &mut FrameBatch,
+) -> io::Result<DecodedFrameHandle> {
+    let DecodedFrame { rank, digest, fingerprint, frame } = frame;
     let frame = match frame {
         Some(frame) => {
-            let frame = match room.filter(|_| frame.place().is_none()) {
-                Some(room) => room.place(&frame, left)?,
+            let frame = match arena.filter(|_| frame.place().is_none()) {
+                Some(arena) => arena.place(&frame, left)?,
                 None => frame,
             };
-            sender.add(&frame, parcel)?;
-            parcel.pictures.pop()
+            sender.add(&frame, batch)?;
+            batch.frames.pop()
         }
         None => None,
     };
-    Ok(CarriedPicture { rank, digest, fingerprint, frame })
+    Ok(DecodedFrameHandle { rank, digest, fingerprint, frame })
 }
 
 /// The pictures of an encode, asked for as they are wanted.
@@ -325,13 +327,13 @@ struct Sent<'a> {
     count: usize,
 }
 
-impl Pictures for Sent<'_> {
+impl FrameSupply for Sent<'_> {
     fn count(&self) -> usize {
         self.count
     }
 
     fn open(&self) -> Box<dyn Iterator<Item = Result<Arc<Frame>, Failure>> + '_> {
-        let mut receiver = Receiver::default();
+        let mut receiver = FrameReceiver::default();
         let mut batch = Vec::new().into_iter();
         let mut left = self.count;
         Box::new(std::iter::from_fn(move || {
@@ -358,13 +360,13 @@ impl Pictures for Sent<'_> {
 }
 
 impl Sent<'_> {
-    fn fetch(&self, wanted: u32, receiver: &mut Receiver) -> io::Result<Vec<Arc<Frame>>> {
+    fn fetch(&self, wanted: u32, receiver: &mut FrameReceiver) -> io::Result<Vec<Arc<Frame>>> {
         self.channel.send(&Reply::Want(wanted), &[], &Blocks)?;
-        let Some((Request::Pictures(pictures), handles)) = self.channel.receive(&Blocks)? else {
+        let Some((Request::Frames(frames), handles)) = self.channel.receive(&Blocks)? else {
             return Err(out_of_turn());
         };
         let mut handles = handles.into_iter();
-        let frames = pictures.iter().map(|carried| receiver.frame(carried, &mut handles).map(Arc::new));
+        let frames = frames.iter().map(|handle| receiver.frame(handle, &mut handles).map(Arc::new));
         frames.collect()
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::{Arc, OnceLock};
 
 use rivet::executors::{
-    Contract, EncodeJob, EncodeSettings, EncodeTask, EncodedChunk, Executor, Failure, Pictures,
+    Contract, EncodeJob, EncodeSettings, EncodeTask, EncodedChunk, Executor, Failure, FrameSupply,
 };
 use rivet::media::av1::{self, SequenceHeader, obus};
 use rivet::media::{Frame, FrameConverter, FrameFormat, PacketReader, Rational, SpanDecoder, scan};
@@ -43,7 +43,7 @@ impl Chunk {
     }
 }
 
-impl Pictures for Chunk {
+impl FrameSupply for Chunk {
     fn count(&self) -> usize {
         self.frames.len()
     }

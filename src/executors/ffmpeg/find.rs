@@ -35,7 +35,7 @@ const LIBRARIES: [Library; 1] = [Library {
 }];
 
 /// A device has an engine or two: more sessions than that only take its memory.
-const MOST_ON_A_DEVICE: usize = 2;
+const MAX_DEVICE_SLOTS: usize = 2;
 
 /// FFmpeg's names of the AV1 encoders that it was built with.
 pub fn known() -> Vec<&'static str> {
@@ -71,7 +71,7 @@ pub fn named(name: &str, slots: usize) -> Result<Ffmpeg, String> {
     let (identity, place, slots) = match ffi::is_hardware(codec) || device.is_some() {
         true => {
             let kind = ffi::surfaces(codec).map(|(_, kind)| kind);
-            (hardware::identity(kind, device.as_ref()), "GPU", slots.min(MOST_ON_A_DEVICE))
+            (hardware::identity(kind, device.as_ref()), "GPU", slots.min(MAX_DEVICE_SLOTS))
         }
         false => (software_identity(ffi::name(codec)), "CPU", slots),
     };

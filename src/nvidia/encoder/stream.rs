@@ -90,7 +90,7 @@ impl Encoder {
         let number = self.submitted;
         let slot = slot(&mut self.slots, number)?;
         let (session, config, picture) = (&self.session, &self.config, &self.picture);
-        match patiently(|| slot.submit(session, config, picture, number))? {
+        match retry_while_busy(|| slot.submit(session, config, picture, number))? {
             SUCCESS => self.promised = number + 1,
             NEED_MORE_INPUT => {}
             status => self.session.check("nvEncEncodePicture", status)?,
@@ -120,7 +120,7 @@ impl Encoder {
         let mut params = picture_params();
         params.encodePicFlags = NV_ENC_PIC_FLAGS::NV_ENC_PIC_FLAG_EOS as u32;
         // SAFETY: the structure is complete, and has no buffers.
-        patiently(|| {
+        retry_while_busy(|| {
             self.session
                 .status(|functions, session| unsafe { (functions.nvEncEncodePicture)(session, &mut params) })
         })
@@ -157,13 +157,13 @@ fn slot(slots: &mut [Slot], number: u64) -> Result<&mut Slot, EncodeError> {
 }
 
 /// Makes a call again after a moment as long as the encoder is busy, up to some seconds.
-fn patiently(mut call: impl FnMut() -> Result<Status, EncodeError>) -> Result<Status, EncodeError> {
+fn retry_while_busy(mut call: impl FnMut() -> Result<Status, EncodeError>) -> Result<Status, EncodeError> {
     /// "A few milliseconds", says the header.
-    const PAUSE: Duration = Duration::from_millis(2);
-    const TRIES: u32 = 2500;
-    for _ in 1..TRIES {
+    const BACKOFF: Duration = Duration::from_millis(2);
+    const MAX_TRIES: u32 = 2500;
+    for _ in 1..MAX_TRIES {
         match call()? {
-            ENCODER_BUSY | LOCK_BUSY => std::thread::sleep(PAUSE),
+            ENCODER_BUSY | LOCK_BUSY => std::thread::sleep(BACKOFF),
             status => return Ok(status),
         }
     }

@@ -10,14 +10,14 @@ use ffmpeg::{Packet, ffi, frame};
 use ffmpeg_next as ffmpeg;
 
 /// Side data that decoders of pictures read; nothing else of it is carried or in a digest.
-const CARRIED: [(side_data::Type, ffi::AVPacketSideDataType); 2] = [
+const SIDE_DATA: [(side_data::Type, ffi::AVPacketSideDataType); 2] = [
     (side_data::Type::NewExtraData, ffi::AVPacketSideDataType::AV_PKT_DATA_NEW_EXTRADATA),
     (side_data::Type::Palette, ffi::AVPacketSideDataType::AV_PKT_DATA_PALETTE),
 ];
 
-/// The side data of a packet that a decoder reads: for each piece its number in [`CARRIED`].
+/// The side data of a packet that a decoder reads: for each piece its number in [`SIDE_DATA`].
 pub(in crate::media) fn side_data_of(packet: &Packet) -> Vec<(u8, Vec<u8>)> {
-    let number = |kind: side_data::Type| CARRIED.iter().position(|&(carried, _)| carried == kind);
+    let number = |kind: side_data::Type| SIDE_DATA.iter().position(|&(carried, _)| carried == kind);
     let pieces = packet.side_data();
     pieces.filter_map(|piece| Some((number(piece.kind())? as u8, piece.data().to_vec()))).collect()
 }
@@ -27,7 +27,7 @@ pub(in crate::media) fn side_data_of(packet: &Packet) -> Vec<(u8, Vec<u8>)> {
 pub(in crate::media) fn packet(data: &[u8], flags: i32, side: &[(u8, Vec<u8>)]) -> Option<Packet> {
     let mut packet = Packet::copy(data);
     for (number, bytes) in side {
-        let &(_, kind) = CARRIED.get(usize::from(*number))?;
+        let &(_, kind) = SIDE_DATA.get(usize::from(*number))?;
         // SAFETY: the packet is live and ours; the function returns null or room for as many bytes
         // as were asked for, which then belongs to the packet.
         unsafe {

@@ -12,13 +12,13 @@ use crate::media::{Frame, FrameMemory, Shape, SlabWriter};
 pub(super) const SLAB: usize = 16 << 20;
 /// Slabs that are kept to be filled again: what a span takes whose pictures are let go of as they come, as
 /// far as a GPU decodes ahead.
-const MOST_FREE: usize = 6;
+const MAX_FREE: usize = 6;
 /// Slabs that are awaited. Each is an open file.
-const MOST_LENT: usize = 128;
+const MAX_LENT: usize = 128;
 
 /// Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Room(Arc<Mutex<Slabs>>);
+pub(super) struct FrameArena(Arc<Mutex<Slabs>>);
 
 #[derive(Default)]
 struct Slabs {
@@ -30,7 +30,7 @@ struct Slabs {
     next_number: u32,
 }
 
-impl Room {
+impl FrameArena {
     fn slabs(&self) -> MutexGuard<'_, Slabs> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -58,7 +58,7 @@ impl Room {
                 free.extend(lent.remove(at));
             }
         }
-        let too_many = free.len().saturating_sub(MOST_FREE);
+        let too_many = free.len().saturating_sub(MAX_FREE);
         free.drain(..too_many);
     }
 
@@ -68,14 +68,14 @@ impl Room {
     }
 }
 
-impl FrameMemory for Room {
+impl FrameMemory for FrameArena {
     fn blank(&self, shape: &Shape, left: usize) -> io::Result<Frame> {
         self.slabs().put(shape, left, |writer| writer.blank(shape))
     }
 }
 
 impl Slabs {
-    /// Has a picture of this shape put to where there is room for it.
+    /// Has a picture of this shape put to where there is arena for it.
     fn put(
         &mut self,
         shape: &Shape,
@@ -94,7 +94,7 @@ impl Slabs {
 
     fn close(&mut self) {
         self.lent.extend(self.current.take());
-        while self.lent.len() > MOST_LENT {
+        while self.lent.len() > MAX_LENT {
             self.lent.pop_front();
         }
     }
@@ -129,44 +129,44 @@ mod tests {
     }
 
     /// The number of the slab in which so many pictures of a span end up, one after the other.
-    fn span(room: &Room, frame: &Frame, pictures: usize) -> Vec<u32> {
+    fn span(arena: &FrameArena, frame: &Frame, pictures: usize) -> Vec<u32> {
         let placed = (0..pictures).map(|at| {
-            let placed = room.place(frame, pictures - at).unwrap();
+            let placed = arena.place(frame, pictures - at).unwrap();
             assert_eq!(placed.digest(), frame.digest());
             placed.place().unwrap().0.number()
         });
         let mut slabs: Vec<u32> = placed.collect();
         slabs.dedup();
-        room.close();
+        arena.close();
         slabs
     }
 
     #[test]
     fn slabs_that_came_back_are_filled_again() {
-        let room = Room::default();
+        let arena = FrameArena::default();
         let frame = picture(1920);
-        let first = span(&room, &frame, 25);
+        let first = span(&arena, &frame, 25);
         assert_eq!(first.len(), 5, "five pictures fill one");
-        assert!(span(&room, &frame, 25).iter().all(|slab| !first.contains(slab)), "they are seen still");
-        room.take_back(&first[..2]);
-        let third = span(&room, &frame, 25);
+        assert!(span(&arena, &frame, 25).iter().all(|slab| !first.contains(slab)), "they are seen still");
+        arena.take_back(&first[..2]);
+        let third = span(&arena, &frame, 25);
         assert_eq!(third.iter().filter(|slab| first.contains(slab)).count(), 2);
         // A large one is not taken for a small picture, nor one that nobody awaits.
-        room.take_back(&third);
-        room.take_back(&[77]);
-        assert!(!third.contains(&span(&room, &frame, 1)[0]));
-        room.clear();
-        assert!(room.slabs().free.is_empty());
+        arena.take_back(&third);
+        arena.take_back(&[77]);
+        assert!(!third.contains(&span(&arena, &frame, 1)[0]));
+        arena.clear();
+        assert!(arena.slabs().free.is_empty());
     }
 
     #[test]
     fn few_are_kept() {
-        let room = Room::default();
+        let arena = FrameArena::default();
         let frame = picture(16);
-        let slabs: Vec<u32> = (0..MOST_LENT + 9).flat_map(|_| span(&room, &frame, 1)).collect();
-        assert_eq!((slabs.len(), room.slabs().lent.len()), (MOST_LENT + 9, MOST_LENT));
-        room.take_back(&slabs);
-        let left = room.slabs();
-        assert_eq!((left.lent.len(), left.free.len()), (0, MOST_FREE));
+        let slabs: Vec<u32> = (0..MAX_LENT + 9).flat_map(|_| span(&arena, &frame, 1)).collect();
+        assert_eq!((slabs.len(), arena.slabs().lent.len()), (MAX_LENT + 9, MAX_LENT));
+        arena.take_back(&slabs);
+        let left = arena.slabs();
+        assert_eq!((left.lent.len(), left.free.len()), (0, MAX_FREE));
     }
 }
