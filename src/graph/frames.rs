@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::executors::{Failure, FailureKind, Pictures};
+use crate::executors::{Failure, FailureKind, FrameSupply};
 use crate::media::{
     Codecs, Counted, DecodeOptions, DecodedFrame, Decoding, Frame, FrameDigest, MediaError, PacketReader,
     VideoTrack,
@@ -263,7 +263,7 @@ impl ChunkFrames {
     pub fn with<T>(
         &self,
         cancelled: &(dyn Fn() -> bool + Sync),
-        encode: impl FnOnce(&dyn Pictures) -> Result<T, StepError>,
+        encode: impl FnOnce(&dyn FrameSupply) -> Result<T, StepError>,
     ) -> Result<T, StepError> {
         let here = if self.too_many { None } else { Some(self.get(cancelled)?) };
         let supply = Supply { frames: self, here, cancelled, error: Mutex::new(None) };
@@ -301,12 +301,12 @@ impl Supply<'_> {
     }
 }
 
-impl Pictures for Supply<'_> {
+impl FrameSupply for Supply<'_> {
     fn count(&self) -> usize {
         self.frames.chunk.frames as usize
     }
 
-    fn stay(&self) -> bool {
+    fn is_retained(&self) -> bool {
         self.here.is_some()
     }
 
