@@ -17,7 +17,7 @@ use ffmpeg_next as ffmpeg;
 use rivet::media::{
     self, Codecs, CodecsHere, DecodeOptions, GpuDecoder, OnGpu, PacketReader, SpanDecoder, VideoTrack,
 };
-use rivet::nvidia::{self, Codec, Nvdec, NvidiaError, Picture, PictureSink, VideoDecoder, VideoFormat};
+use rivet::nvidia::{self, Codec, FrameSink, MappedFrame, Nvdec, NvidiaError, VideoDecoder, VideoFormat};
 use rivet::workers::{WorkerCodecs, WorkerCommand, WorkerOptions, WorkerPool};
 
 const DEFAULT: &str = "tests/media/bbb_854x480_24_30s.mp4";
@@ -246,7 +246,7 @@ impl Stream {
 /// Takes every picture and looks at none.
 struct Blind;
 
-impl PictureSink for Blind {
+impl FrameSink for Blind {
     fn format(&mut self, _: &VideoFormat) -> Result<(), NvidiaError> {
         Ok(())
     }
@@ -255,7 +255,7 @@ impl PictureSink for Blind {
         true
     }
 
-    fn picture(&mut self, _: Picture<'_>) -> Result<(), NvidiaError> {
+    fn frame(&mut self, _: MappedFrame<'_>) -> Result<(), NvidiaError> {
         Ok(())
     }
 }

@@ -29,12 +29,12 @@ fn what_the_encoder_does_not_take_is_told() {
             let (kind, message) = refused(&|settings| settings.format.height = 90);
             assert_eq!(
                 (kind, message.as_str()),
-                (FailureKind::Spec, "nvenc: it takes no pictures of 258x90, but from 192x128 to 8192x8192")
+                (FailureKind::Spec, "nvenc: it takes no frames of 258x90, but from 192x128 to 8192x8192")
             );
             let (kind, message) = refused(&|settings| settings.format.width = 259);
             assert_eq!(
                 (kind, message.as_str()),
-                (FailureKind::Spec, "nvenc: it takes no pictures of 259x146: with 4:2:0 both sides are even")
+                (FailureKind::Spec, "nvenc: it takes no frames of 259x146: with 4:2:0 both sides are even")
             );
             let (kind, message) = refused(&|settings| settings.format.colour.matrix = 14);
             assert_eq!(kind, FailureKind::Spec);
@@ -48,7 +48,7 @@ fn what_the_encoder_does_not_take_is_told() {
             } else {
                 let failure = deep.unwrap_err();
                 assert_eq!(failure.kind, FailureKind::Spec);
-                assert_eq!(failure.message, "nvenc: it takes no pictures of 10 bits a sample");
+                assert_eq!(failure.message, "nvenc: it takes no frames of 10 bits a sample");
             }
             let (kind, message) =
                 refused(&|settings| settings.encoder = EncoderSettings::SvtAv1 { preset: 8 });
@@ -88,17 +88,17 @@ fn every_fault_is_told_for_what_it_is() {
         (
             "starve=0",
             FailureKind::Machine,
-            "nvenc: the driver broke its own rules: it wants more than 8 pictures for a packet",
+            "nvenc: the driver broke its own rules: it wants more than 8 frames for a packet",
         ),
         (
             "empty=5",
             FailureKind::Machine,
-            "nvenc: the driver broke its own rules: the packet of picture 5 is empty",
+            "nvenc: the driver broke its own rules: the packet of frame 5 is empty",
         ),
         (
             "empty=22",
             FailureKind::Machine,
-            "nvenc: the driver broke its own rules: the packet of picture 22 is empty",
+            "nvenc: the driver broke its own rules: the packet of frame 22 is empty",
         ),
         ("late=5", FailureKind::Machine, "nvenc returned frame 6 in place 5"),
         ("key=9", FailureKind::Machine, "nvenc put a key frame at frame 9 of a closed sequence"),

@@ -13,7 +13,7 @@ pub struct Contract(SequenceHeader);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ContractError {
-    #[error("no AV1 level allows pictures of {width}x{height} at {rate} frames a second", rate = f64_of(rate))]
+    #[error("no AV1 level allows frames of {width}x{height} at {rate} frames a second", rate = f64_of(rate))]
     NoLevel { width: u32, height: u32, rate: Rational },
     #[error("{0}")]
     Unreadable(#[from] SequenceHeaderError),
@@ -26,9 +26,9 @@ fn f64_of(rate: &Rational) -> String {
 }
 
 impl Contract {
-    /// The contract of a rung whose pictures are like `picture`, shown `rate` times a second.
-    pub fn new(picture: &FrameFormat, rate: Rational) -> Result<Contract, ContractError> {
-        let (width, height) = (picture.width, picture.height);
+    /// The contract of a rung whose frames have this format, shown `rate` times a second.
+    pub fn new(format: &FrameFormat, rate: Rational) -> Result<Contract, ContractError> {
+        let (width, height) = (format.width, format.height);
         let level =
             level_for(width, height, rate, None).ok_or(ContractError::NoLevel { width, height, rate })?;
         Ok(Contract(SequenceHeader {
@@ -37,15 +37,15 @@ impl Contract {
             seq_level_idx: level.idx,
             seq_tier: false,
             initial_display_delay: None,
-            bit_depth: picture.bit_depth,
+            bit_depth: format.bit_depth,
             mono_chrome: false,
             subsampling_x: true,
             subsampling_y: true,
-            color_primaries: picture.colour.primaries,
-            transfer_characteristics: picture.colour.transfer,
-            matrix_coefficients: picture.colour.matrix,
-            color_range: picture.colour.full_range,
-            chroma_sample_position: picture.colour.chroma_position,
+            color_primaries: format.colour.primaries,
+            transfer_characteristics: format.colour.transfer,
+            matrix_coefficients: format.colour.matrix,
+            color_range: format.colour.full_range,
+            chroma_sample_position: format.colour.chroma_position,
             max_frame_width: width,
             max_frame_height: height,
         }))

@@ -115,7 +115,7 @@ pub fn open(name: &str) -> Result<Arc<dyn Executor>, Failure> {
     found.executors.into_iter().find(|executor| executor.name() == name).ok_or_else(missing)
 }
 
-/// How wide and how high an encoder's pictures are at least, in samples, as far as that is known without
+/// How wide and how high an encoder's frames are at least, in samples, as far as that is known without
 /// asking a device.
 pub fn smallest_side(encoder: &str) -> u32 {
     if encoder == SVT_AV1 { svt_av1::MIN_SIDE } else { 1 }

@@ -85,7 +85,7 @@ impl EncodeJob<'_> {
     }
 }
 
-/// What the encoded stream depends on, besides the pictures. All of it is part of the key.
+/// What the encoded stream depends on, besides the frames. All of it is part of the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncodeSettings {
     pub format: FrameFormat,
@@ -102,7 +102,7 @@ pub enum EncoderSettings {
     Rav1e {
         /// 0 (slowest) to 10.
         speed: u8,
-        /// Tiles of a picture: they change the bytes, and let idle cores help with one chunk.
+        /// Tiles of a frame: they change the bytes, and let idle cores help with one chunk.
         tiles: u32,
     },
     SvtAv1 {
@@ -163,7 +163,7 @@ pub struct Failure {
 pub enum FailureKind {
     /// The spec asks for what the encoder cannot do.
     Spec,
-    /// The source's pictures cannot be encoded.
+    /// The source's frames cannot be encoded.
     Source,
     /// The encoder or the machine.
     Machine,

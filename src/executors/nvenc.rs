@@ -15,7 +15,7 @@ use crate::nvidia::{
     SamplesMut,
 };
 
-/// Jobs at a time for each of a GPU's encode engines: while one's pictures are scaled and copied,
+/// Jobs at a time for each of a GPU's encode engines: while one's frames are scaled and copied,
 /// the engine is at another's.
 const JOBS_PER_ENGINE: u32 = 2;
 
@@ -131,18 +131,18 @@ fn configure(job: &EncodeJob<'_>) -> Result<EncoderConfig, Failure> {
         return Err(Failure::not_mine(NVENC));
     };
     let EncodeTask { settings, contract } = job.task;
-    let picture = &settings.format;
+    let format = &settings.format;
     let agreed = contract.header();
     Ok(EncoderConfig {
-        width: picture.width,
-        height: picture.height,
-        bit_depth: picture.bit_depth,
+        width: format.width,
+        height: format.height,
+        bit_depth: format.bit_depth,
         preset,
         quantizer: base_q_idx(settings.crf),
         level_idx: agreed.seq_level_idx,
         high_tier: agreed.seq_tier,
-        colour: picture.colour,
-        pictures: u32::try_from(job.count()).unwrap_or(u32::MAX),
+        colour: format.colour,
+        frames: u32::try_from(job.count()).unwrap_or(u32::MAX),
     })
 }
 

@@ -79,23 +79,23 @@ fn configure(settings: &EncodeSettings, level_idx: u8) -> Result<EncoderConfig, 
         return Err(Failure::not_mine(RAV1E));
     };
     let mut config = EncoderConfig::with_speed_preset(speed);
-    let picture = &settings.format;
-    config.width = picture.width as usize;
-    config.height = picture.height as usize;
-    config.bit_depth = usize::from(picture.bit_depth);
+    let format = &settings.format;
+    config.width = format.width as usize;
+    config.height = format.height as usize;
+    config.bit_depth = usize::from(format.bit_depth);
     config.level_idx = Some(level_idx);
     config.tiles = tiles as usize;
     config.quantizer = usize::from(base_q_idx(settings.crf));
     // One closed sequence: no key frame but the first.
     config.set_key_frame_interval(0, 0);
     config.speed_settings.scene_detection_mode = rav1e::prelude::SceneDetectionSpeed::None;
-    config.pixel_range = if picture.colour.full_range { PixelRange::Full } else { PixelRange::Limited };
-    config.chroma_sample_position = match picture.colour.chroma_position {
+    config.pixel_range = if format.colour.full_range { PixelRange::Full } else { PixelRange::Limited };
+    config.chroma_sample_position = match format.colour.chroma_position {
         1 => ChromaSamplePosition::Vertical,
         2 => ChromaSamplePosition::Colocated,
         _ => ChromaSamplePosition::Unknown,
     };
-    config.color_description = colour_description(&picture.colour)?;
+    config.color_description = colour_description(&format.colour)?;
     Ok(config)
 }
 

@@ -11,7 +11,7 @@ use crate::media;
 /// FFmpeg's name for it.
 const CODEC: &str = "libsvtav1";
 
-/// Its pictures are at least as wide and as high.
+/// Its frames are at least as wide and as high.
 pub const MIN_SIDE: u32 = 64;
 
 /// It has options of its own for what others are told by FFmpeg's: no key frame but the first, no

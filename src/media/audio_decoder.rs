@@ -1,4 +1,4 @@
-//! Which decoder a track's sound goes through. Where FFmpeg has one that calculates in integers, its samples
+//! Which decoder a track's audio goes through. Where FFmpeg has one that calculates in integers, its samples
 //! are the same on every CPU. In floating point they are not: each instruction set has code of its own,
 //! which rounds otherwise, and so has the way from there to integers.
 

@@ -12,21 +12,21 @@ use super::{
     RankedFrame, Rational, SpanDecoder, SpanPackets, decode_audio, encode_window, scan,
 };
 
-/// A picture, and what was seen of it.
+/// A frame, and what was seen of it.
 pub struct DecodedFrame {
     /// In presentation order among the packets of its span.
     pub rank: u32,
     pub digest: FrameDigest,
     pub fingerprint: LumaFingerprint,
-    /// The picture itself, if it was asked for.
+    /// The frame itself, if it was asked for.
     pub frame: Option<Frame>,
 }
 
-/// How to decode a span. Nothing of it changes a picture.
+/// How to decode a span. Nothing of it changes a frame.
 #[derive(Clone, Debug, Default)]
 pub struct DecodeOptions {
     pub threads: usize,
-    /// Whether the pictures themselves are wanted, and not only what was seen of them.
+    /// Whether the frames themselves are wanted, and not only what was seen of them.
     pub frames: bool,
     /// Whether all of them will be taken at once, so that there is room for them.
     pub at_once: bool,
@@ -36,7 +36,7 @@ pub struct DecodeOptions {
 
 /// A span on its way through a decoder.
 pub trait Decoding: Send {
-    /// The next of the span's own pictures in presentation order; `None` after the last.
+    /// The next of the span's own frames in presentation order; `None` after the last.
     fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError>;
 
     /// What became of it so far on the GPU that it was given to, if it was to one.
@@ -45,18 +45,18 @@ pub trait Decoding: Send {
     }
 }
 
-/// Where the sound of a rendition comes from.
+/// Where the audio of a rendition comes from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AudioSource {
     pub path: PathBuf,
     pub track: AudioTrack,
     /// 1 or 2.
     pub channels: u8,
-    /// Start of the picture, in units of the second.
+    /// Start of the video, in units of the second.
     pub origin: (i64, Rational),
 }
 
-/// Sound to encode by itself: the arguments of [`encode_window`].
+/// Audio to encode by itself: the arguments of [`encode_window`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AudioWindow {
     pub channels: u8,
@@ -66,7 +66,7 @@ pub struct AudioWindow {
     pub own: Vec<i32>,
 }
 
-/// Reads sources, decodes them, and encodes their sound.
+/// Reads sources, decodes them, and encodes their audio.
 pub trait Codecs: Send + Sync {
     /// As [`scan`].
     fn scan(&self, path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaError>;
@@ -115,7 +115,7 @@ impl Codecs for CodecsHere {
 /// A span that is decoded in this process.
 pub struct DecodingHere {
     pub decoder: SpanDecoder,
-    /// Whether the pictures themselves are wanted.
+    /// Whether the frames themselves are wanted.
     pub frames: bool,
     /// Whether the decoder was opened on a GPU.
     pub given_to_gpu: bool,
@@ -132,7 +132,7 @@ impl Decoding for DecodingHere {
 
     fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError> {
         let Some(RankedFrame { rank, frame }) = self.decoder.next_frame()? else { return Ok(None) };
-        // A GPU brings pictures faster than one core looks at them.
+        // A GPU brings frames faster than one core looks at them.
         let (digest, fingerprint) = match self.given_to_gpu {
             true => rayon::join(|| frame.digest(), || LumaFingerprint::of(&frame)),
             false => (frame.digest(), LumaFingerprint::of(&frame)),
@@ -141,22 +141,22 @@ impl Decoding for DecodingHere {
     }
 }
 
-/// Counts the pictures that a decoder hands out.
+/// Counts the frames that a decoder hands out.
 pub struct Counted {
     inner: Box<dyn Decoding>,
-    pictures: Arc<AtomicU64>,
+    frames: Arc<AtomicU64>,
 }
 
 impl Counted {
-    pub fn new(inner: Box<dyn Decoding>, pictures: &Arc<AtomicU64>) -> Counted {
-        Counted { inner, pictures: Arc::clone(pictures) }
+    pub fn new(inner: Box<dyn Decoding>, frames: &Arc<AtomicU64>) -> Counted {
+        Counted { inner, frames: Arc::clone(frames) }
     }
 }
 
 impl Decoding for Counted {
     fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError> {
         let next = self.inner.next_frame()?;
-        self.pictures.fetch_add(u64::from(next.is_some()), Ordering::Relaxed);
+        self.frames.fetch_add(u64::from(next.is_some()), Ordering::Relaxed);
         Ok(next)
     }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::rotate::rotated;
 use super::{Colour, Frame, MediaError, Rotation, ffi};
 
-/// What a rung's pictures are like: planar 4:2:0 in square samples.
+/// What a rung's frames are like: planar 4:2:0 in square samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FrameFormat {
     /// Size as shown, after turning; both even.

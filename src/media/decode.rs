@@ -1,6 +1,6 @@
 //! Decoding one span: its packets in, its own frames out, in presentation order, each with the
 //! rank of the packet that it came from. Time stamps do not reach the decoder, so that the same
-//! packets give the same result wherever they stand in a film.
+//! packets give the same result wherever they stand in a source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -32,26 +32,26 @@ pub struct SpanDecoder {
     handed_out: u32,
     /// Ranks of frames that are the span's own; `None` when its packets have no time stamps.
     own: Option<BTreeSet<u32>>,
-    /// Whether pictures are shown before the first packet's.
+    /// Whether frames are shown before the first packet's.
     begins_with_leading: bool,
-    /// Until its first own frame has come, a decoder rightly complains of leading pictures whose
+    /// Until its first own frame has come, a decoder rightly complains of leading frames whose
     /// references it was not given.
     has_leading: bool,
     next_rank: u32,
-    /// Whether the codec has no packets without a picture of their own, but for second fields.
+    /// Whether the codec has no packets without a frame of their own, but for second fields.
     every_packet_shows: bool,
-    /// Pictures of a lower rank may be missing before the first that came: a film may begin with
-    /// pictures that refer to what is not there.
+    /// Frames of a lower rank may be missing before the first that came: a source may begin with
+    /// frames that refer to what is not there.
     forgiven: u32,
-    /// Packets that should show a picture, for tracks without ranks.
+    /// Packets that should show a frame, for tracks without ranks.
     expected: usize,
-    /// Ranks of packets whose pictures the container says not to show.
+    /// Ranks of packets whose frames the container says not to show.
     discarded: BTreeSet<u32>,
     /// Ranks of the frames that came, and whether each is interlaced.
     came: BTreeMap<u32, bool>,
 }
 
-/// What makes pictures of packets.
+/// What makes frames of packets.
 enum Backend {
     Software(SoftwareDecoder),
     Gpu(GpuSpan),
@@ -63,7 +63,7 @@ enum Backend {
 /// What there is next.
 enum Next {
     Frame(RankedFrame),
-    /// A picture of another span.
+    /// A frame of another span.
     Foreign,
     End,
 }
@@ -80,8 +80,8 @@ impl From<MediaError> for Fault {
     }
 }
 
-/// Codecs in which a packet without a picture means that one is lost. In others, as in VP8 and
-/// VP9, packets may hold pictures that are only referred to.
+/// Codecs in which a packet without a frame means that one is lost. In others, as in VP8 and
+/// VP9, packets may hold frames that are only referred to.
 fn shows_every_packet(id: codec::Id) -> bool {
     use codec::Id;
     matches!(
@@ -118,7 +118,7 @@ impl SpanDecoder {
     ) -> Result<SpanDecoder, MediaError> {
         let path = span.path.clone();
         let (source, rules) = prepare(span, threads);
-        // Decoders differ in what they make of pictures whose references are not there.
+        // Decoders differ in what they make of frames whose references are not there.
         let enters_cleanly = rules.starts_with_key && (!rules.is_first || rules.first_rank == Some(0));
         let started = match &rules.own {
             Some(own) if enters_cleanly => {
@@ -203,15 +203,15 @@ impl SpanDecoder {
             (None, _) => Some(self.next_rank),
             (Some(own), Some(stamp)) => u32::try_from(stamp).ok().filter(|rank| own.contains(rank)),
             (Some(_), None) => {
-                return Err(self.damaged("a picture came without its time stamp"));
+                return Err(self.damaged("a frame came without its time stamp"));
             }
         };
         let Some(rank) = rank else { return Ok(Next::Foreign) };
         if ffi::is_damaged(video) {
-            return Err(self.damaged("a picture could not be decoded without errors"));
+            return Err(self.damaged("a frame could not be decoded without errors"));
         }
         if self.own.is_some() && rank < self.next_rank {
-            return Err(self.damaged("pictures came out of order"));
+            return Err(self.damaged("frames came out of order"));
         }
         self.next_rank = rank + 1;
         self.has_leading = false;
@@ -240,7 +240,7 @@ impl SpanDecoder {
         Ok(())
     }
 
-    /// Makes sure that no picture was swallowed. A span that does not begin with the picture of
+    /// Makes sure that no frame was swallowed. A span that does not begin with the frame of
     /// its first packet was cut where the stream cannot be entered.
     fn check_complete(&self) -> Result<(), MediaError> {
         let Some(own) = &self.own else {
@@ -257,7 +257,7 @@ impl SpanDecoder {
             .filter(|rank| !self.came.contains_key(rank) && !self.discarded.contains(rank))
             .filter(|&&rank| {
                 let before_all = first_came.is_none_or(|first| rank < first);
-                // The second field of a picture may have a packet of its own.
+                // The second field of a frame may have a packet of its own.
                 let second_field = || {
                     let before = rank.checked_sub(1).and_then(|before| self.came.get(&before));
                     before.is_some_and(|&interlaced| interlaced)
@@ -291,7 +291,7 @@ struct Rules {
 fn prepare(span: SpanPackets, threads: usize) -> (Source, Rules) {
     let SpanPackets { parameters, mut packets, ranks, is_first, .. } = span;
     let starts_with_key = packets.first().is_some_and(|packet| packet.is_key());
-    // Packed MPEG-4 streams hold packets of a few bytes that stand for no picture.
+    // Packed MPEG-4 streams hold packets of a few bytes that stand for no frame.
     let mut expected = 0;
     for packet in &mut packets {
         expected += usize::from(packet.size() > 7 && !ffi::is_discarded(packet));
@@ -323,7 +323,7 @@ fn prepare(span: SpanPackets, threads: usize) -> (Source, Rules) {
     (Source { parameters, packets, threads }, rules)
 }
 
-/// Of the codecs that people have films in, those that a decoder was found for.
+/// Of the codecs that sources commonly have, those that a decoder was found for.
 pub fn decodable_codecs() -> Vec<&'static str> {
     use codec::Id;
     ffi::init();

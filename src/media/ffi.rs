@@ -240,7 +240,7 @@ pub(super) fn is_rgb(format: ffmpeg::format::Pixel) -> bool {
     }
 }
 
-/// How the container asks players to turn the picture (the display matrix of ISO/IEC 14496-12).
+/// How the container asks players to turn the frame (the display matrix of ISO/IEC 14496-12).
 pub(super) fn rotation(stream: &ffmpeg::Stream<'_>) -> Rotation {
     for side in stream.side_data() {
         if side.kind() != codec::packet::side_data::Type::DisplayMatrix {
@@ -270,8 +270,8 @@ pub(super) fn rotation(stream: &ffmpeg::Stream<'_>) -> Rotation {
     Rotation::None
 }
 
-/// The visible bytes of a row and the number of rows of a plane of a picture; `None` for a plane
-/// that the format does not have, and for sizes that no picture has.
+/// The visible bytes of a row and the number of rows of a plane of a frame; `None` for a plane
+/// that the format does not have, and for sizes that no frame has.
 pub(super) fn plane_shape(
     format: ffmpeg::format::Pixel,
     width: u32,
@@ -290,7 +290,7 @@ pub(super) fn plane_shape(
     }
 }
 
-/// Whether the decoder marked the picture as concealed or corrupt.
+/// Whether the decoder marked the frame as concealed or corrupt.
 pub(super) fn is_damaged(frame: &frame::Video) -> bool {
     // SAFETY: reads of plain fields of a live frame.
     unsafe {
@@ -388,7 +388,7 @@ pub(super) fn is_big_endian(format: ffmpeg::format::Pixel) -> bool {
     }
 }
 
-/// Bytes of a picture with rows padded for vector instructions; `None` for an unknown format.
+/// Bytes of a frame with rows padded for vector instructions; `None` for an unknown format.
 pub(super) fn image_bytes(pixel_format: &str, width: u32, height: u32) -> Option<u64> {
     let name = std::ffi::CString::new(pixel_format).ok()?;
     let (width, height) = (i32::try_from(width).ok()?, i32::try_from(height).ok()?);
@@ -414,7 +414,7 @@ pub(super) fn has_palette(format: ffmpeg::format::Pixel) -> bool {
     }
 }
 
-/// The colours that the samples of a picture with a palette stand for; `None` without one.
+/// The colours that the samples of a frame with a palette stand for; `None` without one.
 pub(super) fn palette(frame: &frame::Video) -> Option<[u8; PALETTE_BYTES]> {
     if !has_palette(frame.format()) {
         return None;
@@ -426,7 +426,7 @@ pub(super) fn palette(frame: &frame::Video) -> Option<[u8; PALETTE_BYTES]> {
     }
 }
 
-/// Whether the packet is only decoded for others to refer to, and its picture not shown.
+/// Whether the packet is only decoded for others to refer to, and its frame not shown.
 pub(super) fn is_discarded(packet: &mut Packet) -> bool {
     packet_flags(packet) & ffi::AV_PKT_FLAG_DISCARD != 0
 }

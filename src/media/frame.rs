@@ -1,4 +1,4 @@
-//! One decoded picture: what it holds, and its digest.
+//! One decoded frame: what it holds, and its digest.
 
 use std::ops::{AddAssign, Range};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use ffmpeg_next as ffmpeg;
 
 use super::{Slab, ffi};
 
-/// A decoded picture in the decoder's own pixel format. Cheap to send between threads; the
+/// A decoded frame in the decoder's own pixel format. Cheap to send between threads; the
 /// samples are in memory of a pool, and do not change as long as this is there.
 pub struct Frame {
     video: Video,
@@ -16,7 +16,7 @@ pub struct Frame {
     place: Option<(Arc<Slab>, usize)>,
 }
 
-/// BLAKE3 of a picture's pixel format, visible size and visible samples. Padding, strides, time
+/// BLAKE3 of a frame's pixel format, visible size and visible samples. Padding, strides, time
 /// stamps and colour description are no part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct FrameDigest(pub [u8; 32]);
@@ -49,7 +49,7 @@ impl Frame {
         &self.video
     }
 
-    /// To write to: nobody may have been told of the picture yet.
+    /// To write to: nobody may have been told of the frame yet.
     #[cfg(feature = "nvidia")]
     pub(super) fn video_mut(&mut self) -> &mut Video {
         &mut self.video

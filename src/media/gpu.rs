@@ -1,5 +1,5 @@
 //! GPUs that decode video, as far as others need to know of them. A GPU only ever saves time: its
-//! pictures are those of the software decoder, to the last sample, or they are not used.
+//! frames are those of the software decoder, to the last sample, or they are not used.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ pub struct GpuDecoder {
     pub name: String,
     /// As `nvidia-smi -L` prints it.
     pub uuid: String,
-    /// Pictures that it decodes at a time.
+    /// Frames that it decodes at a time.
     pub engines: u32,
     pub codecs: Vec<GpuCodec>,
     pub(super) device: nvdec::Device,

@@ -1,4 +1,4 @@
-//! What a display needs to know of a film in high dynamic range: the display that it was mastered
+//! What a display needs to know of a source in high dynamic range: the display that it was mastered
 //! on (SMPTE ST 2086) and how bright it gets (CTA-861.3), in AV1's own units.
 
 use serde::{Deserialize, Serialize};

@@ -22,12 +22,12 @@ pub struct VideoTrack {
     pub codec: String,
     /// BLAKE3 of what a decoder is opened with (codec, extradata, coded size).
     pub parameters: [u8; 32],
-    /// Coded picture size in samples.
+    /// Coded frame size in samples.
     pub width: u32,
     pub height: u32,
     /// Shape of a sample, width over height.
     pub sample_aspect: Rational,
-    /// How a player turns the picture before showing it.
+    /// How a player turns the frame before showing it.
     pub rotation: Rotation,
     /// FFmpeg's name of the pixel format, e.g. `yuv420p10le`.
     pub pixel_format: String,
@@ -71,7 +71,7 @@ impl Rotation {
 }
 
 /// BLAKE3 of a span's packets: for each its place in presentation order within the span, its
-/// flags, and its bytes; no time stamp and no position in the film.
+/// flags, and its bytes; no time stamp and no position in the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpanDigest(pub [u8; 32]);
 
@@ -93,7 +93,7 @@ impl VideoTrack {
         VideoTrack { spans: vec![span], ..self.clone() }
     }
 
-    /// The shape of the picture as it should be shown: width over height.
+    /// The shape of the frame as it should be shown: width over height.
     pub fn display_aspect(&self) -> Rational {
         let wide = u64::from(self.width) * self.sample_aspect.num;
         let high = u64::from(self.height) * self.sample_aspect.den;
@@ -101,7 +101,7 @@ impl VideoTrack {
         Rational::new(across, down).unwrap_or(Rational { num: 1, den: 1 })
     }
 
-    /// Bytes that a decoded picture takes in memory, about: decoders pad a little.
+    /// Bytes that a decoded frame takes in memory, about: decoders pad a little.
     pub fn frame_bytes(&self) -> u64 {
         ffi::image_bytes(&self.pixel_format, self.width, self.height).unwrap_or_else(|| {
             // 4:4:4 at worst.
@@ -121,7 +121,7 @@ impl VideoTrack {
         stamps
     }
 
-    /// How many samples the picture has from top to bottom, as it should be shown.
+    /// How many samples the frame has from top to bottom, as it should be shown.
     pub fn display_height(&self) -> u32 {
         if self.rotation.swaps_sides() { self.width } else { self.height }
     }

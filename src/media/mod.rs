@@ -1,10 +1,10 @@
-//! Reading, decoding, scaling and describing pictures and sound. Bytes and frames in, bytes and
+//! Reading, decoding, scaling and describing frames and audio. Bytes and frames in, bytes and
 //! frames out: nothing here knows of keys, caches or nodes.
 //!
 //! A source file is read in three steps. [`scan`] goes once over its packets and returns an
-//! [`Index`]: the tracks, and for the pictures the [`Span`]s, stretches that decode by
+//! [`Index`]: the tracks, and for the frames the [`Span`]s, stretches that decode by
 //! themselves. A [`PacketReader`] fetches the packets of a span again, and a [`SpanDecoder`]
-//! turns them into [`Frame`]s in presentation order. Sound goes through [`decode_audio`] to
+//! turns them into [`Frame`]s in presentation order. Audio goes through [`decode_audio`] to
 //! 48 kHz PCM and through [`encode_window`] to packets. [`probe`] only looks at a file's head.
 
 pub mod av1;

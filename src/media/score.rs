@@ -1,4 +1,4 @@
-//! How much a picture differs from the one before it, in exact integer arithmetic, so that every
+//! How much a frame differs from the one before it, in exact integer arithmetic, so that every
 //! machine finds the same cuts.
 
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,8 @@ use super::Frame;
 const COLUMNS: usize = 32;
 const ROWS: usize = 18;
 
-/// A picture's mean luma in a grid of 32 by 18 cells, in 256ths of an 8-bit step, and the mean
-/// of its two chroma planes. Enough to tell one picture from the next.
+/// A frame's mean luma in a grid of 32 by 18 cells, in 256ths of an 8-bit step, and the mean
+/// of its two chroma planes. Enough to tell one frame from the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LumaFingerprint {
     #[serde(with = "as_bytes")]
@@ -37,8 +37,8 @@ mod as_bytes {
 }
 
 impl LumaFingerprint {
-    /// Of planar YUV and grey pictures the planes themselves; of others whatever their first
-    /// plane holds, which tells pictures apart just as well.
+    /// Of planar YUV and grey frames the planes themselves; of others whatever their first
+    /// plane holds, which tells frames apart just as well.
     pub fn of(frame: &Frame) -> LumaFingerprint {
         let luma = frame.plane(0).map(|plane| grid(&plane, COLUMNS, ROWS)).unwrap_or_default();
         let mean =
@@ -71,8 +71,8 @@ fn band(length: usize, parts: usize, n: usize) -> (usize, usize) {
     (start.min(end), end)
 }
 
-/// The mean absolute difference of two pictures, in 256ths of an 8-bit step: 0 for equal
-/// pictures, at most 3 × 65280.
+/// The mean absolute difference of two frames, in 256ths of an 8-bit step: 0 for equal
+/// frames, at most 3 × 65280.
 pub fn cut_score(before: &LumaFingerprint, after: &LumaFingerprint) -> u32 {
     if before.luma.len() != after.luma.len() || before.luma.is_empty() {
         return 3 * 255 * 256;

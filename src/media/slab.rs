@@ -1,7 +1,7 @@
-//! Memory for decoded pictures that several processes can see: the one that decodes writes each
-//! picture there once, and those that encode read it where it lies. A slab whose pictures nobody
+//! Memory for decoded frames that several processes can see: the one that decodes writes each
+//! frame there once, and those that encode read it where it lies. A slab whose frames nobody
 //! sees any more goes back to its writer and is filled again: memory that the kernel has to clear
-//! and map first costs many times what writing a picture to it does.
+//! and map first costs many times what writing a frame to it does.
 
 use std::fs::File;
 use std::io;
@@ -22,7 +22,7 @@ const ALIGN: usize = 64;
 /// Slabs that keep their memory while they wait to go back to their writer.
 const WAITING: usize = 6;
 
-/// A picture's format and size, by which both sides know how it lies in memory.
+/// A frame's format and size, by which both sides know how it lies in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     /// FFmpeg's name of the pixel format.
@@ -31,7 +31,7 @@ pub struct Shape {
     height: u32,
 }
 
-/// Where the planes of a picture lie.
+/// Where the planes of a frame lie.
 struct Layout {
     format: Pixel,
     planes: [PlanePlace; 4],
@@ -56,7 +56,7 @@ impl Shape {
         Shape { format: format.to_owned(), width, height }
     }
 
-    /// The samples of a picture, as they would lie in a slab.
+    /// The samples of a frame, as they would lie in a slab.
     pub fn samples(frame: &Frame) -> Option<Vec<u8>> {
         let layout = Shape::of(frame).layout()?;
         let mut samples = vec![0; layout.bytes];
@@ -64,12 +64,12 @@ impl Shape {
         Some(samples)
     }
 
-    /// Bytes that a picture of this shape takes in a slab; `None` for a shape that nothing has.
+    /// Bytes that a frame of this shape takes in a slab; `None` for a shape that nothing has.
     pub fn bytes(&self) -> Option<usize> {
         self.layout().map(|layout| layout.bytes)
     }
 
-    /// A picture in memory of this process's own, whose samples come as they would lie in a slab; `None`
+    /// A frame in memory of this process's own, whose samples come as they would lie in a slab; `None`
     /// where they cannot.
     pub fn frame(&self, samples: &[u8]) -> Option<Frame> {
         let layout = self.layout()?;
@@ -109,9 +109,9 @@ impl Shape {
     }
 }
 
-/// Where a decoder puts its pictures.
+/// Where a decoder puts its frames.
 pub trait FrameMemory: Send + Sync {
-    /// A picture with any content, which is one of the last `left` of its span.
+    /// A frame with any content, which is one of the last `left` of its span.
     fn blank(&self, shape: &Shape, left: usize) -> io::Result<Frame>;
 }
 
@@ -123,7 +123,7 @@ pub struct Slab {
     map: MmapRaw,
     /// What its writer calls it.
     number: u32,
-    /// Where its number goes once nobody sees its pictures any more.
+    /// Where its number goes once nobody sees its frames any more.
     returns: Option<Returns>,
 }
 
@@ -199,14 +199,14 @@ impl Slab {
         self.returns.is_some()
     }
 
-    /// The picture at `offset`; `None` if there can be none.
+    /// The frame at `offset`; `None` if there can be none.
     pub fn frame(self: &Arc<Slab>, offset: usize, shape: &Shape) -> Option<Frame> {
         let layout = shape.layout()?;
         if offset.checked_add(layout.bytes)? > self.map.len() {
             return None;
         }
         // SAFETY: all of the layout lies within the slab, which the frame has a share of and in which nothing
-        // is written over a picture that somebody sees.
+        // is written over a frame that somebody sees.
         let video = unsafe {
             let memory = self.map.as_mut_ptr().add(offset);
             let size = (shape.width, shape.height);
@@ -222,7 +222,7 @@ impl Slab {
     }
 }
 
-/// Fills a slab with pictures, one after the other.
+/// Fills a slab with frames, one after the other.
 pub struct SlabWriter {
     slab: Arc<Slab>,
     used: usize,
@@ -232,7 +232,7 @@ impl SlabWriter {
     /// Room for as many bytes, in a slab of this number.
     pub fn new(bytes: usize, number: u32) -> io::Result<SlabWriter> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let file = File::from(rustix::fs::memfd_create("rivet pictures", flags)?);
+        let file = File::from(rustix::fs::memfd_create("rivet frames", flags)?);
         file.set_len(bytes as u64)?;
         rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
         // All of it will be written: to have its pages put in at once takes less time than one by one.
@@ -241,11 +241,11 @@ impl SlabWriter {
     }
 
     /// Room for as many bytes as it has, whatever was there before. False, and no change, while this
-    /// process has a picture of it.
+    /// process has a frame of it.
     ///
     /// # Safety
     ///
-    /// No other process may see a picture of it.
+    /// No other process may see a frame of it.
     pub unsafe fn reuse(&mut self) -> bool {
         let is_alone = Arc::get_mut(&mut self.slab).is_some();
         if is_alone {
@@ -272,13 +272,13 @@ impl SlabWriter {
         &self.slab
     }
 
-    /// A picture that is yet to be written, here; `None` if there is no room for it.
+    /// A frame that is yet to be written, here; `None` if there is no room for it.
     pub fn blank(&mut self, shape: &Shape) -> Option<Frame> {
         let (offset, _) = self.take(shape.bytes()?)?;
         self.slab.frame(offset, shape)
     }
 
-    /// Copies a picture in, and returns where it lies; `None` if there is no room for it.
+    /// Copies a frame in, and returns where it lies; `None` if there is no room for it.
     pub fn place(&mut self, frame: &Frame) -> Option<usize> {
         let layout = Shape::of(frame).layout()?;
         let (offset, room) = self.take(layout.bytes)?;
@@ -292,14 +292,14 @@ impl SlabWriter {
         let end = offset.checked_add(bytes).filter(|&end| end <= self.slab.map.len())?;
         self.used = end.next_multiple_of(ALIGN);
         // SAFETY: they are mapped as long as the slab is there, for writing, since `new` has mapped it. From
-        // `used` on there is no picture: here or elsewhere nobody looks there before this writer goes on.
+        // `used` on there is no frame: here or elsewhere nobody looks there before this writer goes on.
         let room = unsafe { std::slice::from_raw_parts_mut(self.slab.map.as_mut_ptr().add(offset), bytes) };
         Some((offset, room))
     }
 }
 
 impl Layout {
-    /// Writes a picture's samples to where they lie in such a piece of memory.
+    /// Writes a frame's samples to where they lie in such a piece of memory.
     fn write(&self, frame: &Frame, room: &mut [u8]) -> Option<()> {
         for (number, (plane, (row_bytes, rows))) in self.planes.iter().zip(self.visible).enumerate() {
             for row in 0..rows {
@@ -316,7 +316,7 @@ impl Layout {
     }
 }
 
-/// Memory for pictures of this process alone, filled again once the last who looks at a picture is done with
+/// Memory for frames of this process alone, filled again once the last who looks at a frame is done with
 /// it. Clones share it.
 #[cfg(feature = "nvidia")]
 #[derive(Clone, Default)]
@@ -325,9 +325,9 @@ pub struct FramePool(Arc<Mutex<Vec<SlabWriter>>>);
 #[cfg(feature = "nvidia")]
 impl FrameMemory for FramePool {
     fn blank(&self, shape: &Shape, _: usize) -> io::Result<Frame> {
-        /// Slabs that are kept, each for one picture, beside those with a picture that somebody looks at.
+        /// Slabs that are kept, each for one frame, beside those with a frame that somebody looks at.
         const MAX_FREE: usize = 8;
-        let too_large = || io::Error::new(io::ErrorKind::OutOfMemory, "no memory for a picture");
+        let too_large = || io::Error::new(io::ErrorKind::OutOfMemory, "no memory for a frame");
         let bytes = shape.bytes().ok_or_else(too_large)?;
         let mut writers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: no other process ever sees these.
@@ -358,8 +358,8 @@ mod tests {
     use super::*;
     use ffmpeg::frame::Video;
 
-    /// A picture with other samples everywhere, its rows farther apart than they are long.
-    fn picture(format: Pixel, width: u32, height: u32) -> Frame {
+    /// A frame with other samples everywhere, its rows farther apart than they are long.
+    fn example(format: Pixel, width: u32, height: u32) -> Frame {
         let mut video = Video::new(format, width, height);
         for plane in 0..video.planes() {
             for (place, byte) in video.data_mut(plane).iter_mut().enumerate() {
@@ -373,7 +373,7 @@ mod tests {
     fn a_picture_is_the_same_on_the_other_side() {
         let formats =
             [Pixel::YUV420P, Pixel::YUV422P10LE, Pixel::NV12, Pixel::RGB24, Pixel::GRAY8, Pixel::PAL8];
-        let frames: Vec<Frame> = formats.iter().map(|&format| picture(format, 333, 77)).collect();
+        let frames: Vec<Frame> = formats.iter().map(|&format| example(format, 333, 77)).collect();
         let bytes = frames.iter().map(|frame| Shape::of(frame).bytes().unwrap() + ALIGN).sum();
         let mut writer = SlabWriter::new(bytes, 0).unwrap();
         let places: Vec<usize> = frames.iter().map(|frame| writer.place(frame).unwrap()).collect();
@@ -395,19 +395,19 @@ mod tests {
 
     #[test]
     fn a_slab_that_nobody_sees_is_filled_again() {
-        let (first, second) = (picture(Pixel::YUV420P, 64, 64), picture(Pixel::YUV420P, 62, 64));
+        let (first, second) = (example(Pixel::YUV420P, 64, 64), example(Pixel::YUV420P, 62, 64));
         let mut writer = SlabWriter::new(Shape::of(&first).bytes().unwrap(), 7).unwrap();
         let returns = Returns::default();
         let lend = |writer: &SlabWriter| {
             let handle = writer.slab().as_fd().try_clone_to_owned().unwrap();
             Slab::lent(handle, writer.slab().number(), &returns).unwrap()
         };
-        for picture in [&first, &second, &first] {
-            let offset = writer.place(picture).unwrap();
+        for given in [&first, &second, &first] {
+            let offset = writer.place(given).unwrap();
             let slab = lend(&writer);
-            let seen = slab.frame(offset, &Shape::of(picture)).unwrap();
+            let seen = slab.frame(offset, &Shape::of(given)).unwrap();
             drop(slab);
-            assert_eq!(seen.digest(), picture.digest());
+            assert_eq!(seen.digest(), given.digest());
             assert!(returns.take().is_empty(), "somebody sees it");
             drop(seen);
             assert_eq!(returns.take(), [7]);
@@ -449,7 +449,7 @@ mod tests {
 
     #[test]
     fn slabs_that_wait_long_hold_no_memory() {
-        let frame = picture(Pixel::YUV420P, 640, 480);
+        let frame = example(Pixel::YUV420P, 640, 480);
         let returns = Returns::default();
         let mut writers: Vec<SlabWriter> = (0..8)
             .map(|number| SlabWriter::new(Shape::of(&frame).bytes().unwrap(), number).unwrap())
@@ -474,7 +474,7 @@ mod tests {
 
     #[test]
     fn what_lies_outside_is_no_picture() {
-        let frame = picture(Pixel::YUV420P, 64, 64);
+        let frame = example(Pixel::YUV420P, 64, 64);
         let shape = Shape::of(&frame);
         let mut writer = SlabWriter::new(shape.bytes().unwrap(), 0).unwrap();
         writer.place(&frame).unwrap();

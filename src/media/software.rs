@@ -1,4 +1,4 @@
-//! libavcodec decoding the packets of one span. Whether its pictures are all that should come is for
+//! libavcodec decoding the packets of one span. Whether its frames are all that should come is for
 //! [`SpanDecoder`](super::SpanDecoder) to say.
 
 use std::path::Path;
@@ -44,7 +44,7 @@ impl SoftwareDecoder {
         Ok(SoftwareDecoder { decoder, packets: source.packets.into_iter(), sent_end: false })
     }
 
-    /// The next picture; `None` after the last. An error says what is wrong with the stream;
+    /// The next frame; `None` after the last. An error says what is wrong with the stream;
     /// `leniently` it is passed over, as far as that makes sense.
     pub fn next(&mut self, leniently: bool) -> Result<Option<frame::Video>, String> {
         loop {
@@ -54,7 +54,7 @@ impl SoftwareDecoder {
                 Err(ffmpeg::Error::Eof) => return Ok(None),
                 Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => self.feed(leniently)?,
                 Err(ffmpeg::Error::InvalidData) if leniently => {}
-                Err(error) => return Err(format!("a picture could not be decoded ({error})")),
+                Err(error) => return Err(format!("a frame could not be decoded ({error})")),
             }
         }
     }

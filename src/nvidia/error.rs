@@ -19,7 +19,7 @@ pub enum NvidiaError {
     /// The GPU works and does not do this.
     #[error("not on this GPU: {0}")]
     Unsupported(String),
-    /// A stream, or a picture of it, cannot be decoded without errors.
+    /// A stream, or a frame of it, cannot be decoded without errors.
     #[error("the GPU could not decode the stream without errors")]
     Damaged,
     /// Whoever took the results wants no more of them.

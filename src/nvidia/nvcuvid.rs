@@ -62,7 +62,7 @@ pub fn nvcuvid() -> Result<&'static Nvcuvid, NvidiaError> {
 }
 
 /// Of the codecs that NVDEC knows, those whose specifications leave no sample to the decoder, so
-/// that its pictures are those of any other.
+/// that its frames are those of any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
     H264,
@@ -90,7 +90,7 @@ pub struct DecoderCaps {
     /// Smallest and largest size in samples.
     pub min: (u32, u32),
     pub max: (u32, u32),
-    /// Most squares of 16x16 samples in a picture.
+    /// Most squares of 16x16 samples in a frame.
     pub max_macroblocks: u32,
 }
 
@@ -103,7 +103,7 @@ impl DecoderCaps {
     }
 }
 
-/// The format of the pictures that come of samples of so many bits.
+/// The format of the frames that come of samples of so many bits.
 pub(super) fn surface(bit_depth: u8) -> cudaVideoSurfaceFormat {
     if bit_depth > 8 {
         cudaVideoSurfaceFormat::cudaVideoSurfaceFormat_P016

@@ -17,7 +17,7 @@ use super::pool::{Role, WorkerPool};
 use super::process::{Loss, UNEXPECTED, WorkerProcess};
 use super::protocol::{AudioRequest, DecodeRequest, DecodedFrameHandle, Reply, Request};
 
-/// Pictures that are asked for at a time where not all of them are taken at once.
+/// Frames that are asked for at a time where not all of them are taken at once.
 const PREFETCH: u32 = 8;
 /// Workers that are tried before a span is given up: what ends each of them is no chance.
 const MAX_ATTEMPTS: u32 = 3;
@@ -160,7 +160,7 @@ struct WorkerDecoding {
     /// What became of it on the GPU that it was given to.
     on_gpu: Option<OnGpu>,
     attempts: u32,
-    /// Pictures that were handed out.
+    /// Frames that were handed out.
     handed_out: u64,
     session: Option<Session>,
     ended: bool,
@@ -170,9 +170,9 @@ struct WorkerDecoding {
 struct Session {
     process: WorkerProcess,
     receiver: FrameReceiver,
-    /// Pictures that were asked for and have not come.
+    /// Frames that were asked for and have not come.
     due: u32,
-    /// Pictures that have come and were handed out before, by another worker.
+    /// Frames that have come and were handed out before, by another worker.
     to_pass: u64,
     frames: VecDeque<DecodedFrame>,
 }
@@ -288,11 +288,11 @@ impl Session {
     }
 }
 
-/// Why a picture could not be taken.
+/// Why a frame could not be taken.
 fn not_taken(error: io::Error) -> Loss {
     match error.kind() {
         io::ErrorKind::InvalidData => unexpected(),
-        _ => Loss::Gone(format!("its pictures cannot be taken: {error}")),
+        _ => Loss::Gone(format!("its frames cannot be taken: {error}")),
     }
 }
 

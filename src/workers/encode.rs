@@ -87,7 +87,7 @@ impl WorkerExecutor {
             task: job.task.clone(),
             count: job.count(),
         }));
-        // It may have decoded before, and now needs no memory for pictures.
+        // It may have decoded before, and now needs no memory for frames.
         process.return_slabs(timeout).map_err(|loss| self.failure(loss))?;
         process.send(&request, &[], timeout).map_err(|loss| self.failure(loss))?;
         let mut frames = job.decoded.open();
@@ -98,8 +98,7 @@ impl WorkerExecutor {
                     let mut batch = FrameBatch::default();
                     for frame in frames.by_ref().take(count as usize) {
                         let added = sender.add(&*frame?, &mut batch);
-                        added
-                            .map_err(|error| Failure::machine(format!("pictures cannot be sent: {error}")))?;
+                        added.map_err(|error| Failure::machine(format!("frames cannot be sent: {error}")))?;
                     }
                     let handles = std::mem::take(&mut batch.frames);
                     let sent = process.send(&Request::Frames(handles), &batch.handles(), timeout);

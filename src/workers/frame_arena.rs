@@ -1,4 +1,4 @@
-//! Where a worker puts decoded pictures: one slab after the other. Those that the build has returned are
+//! Where a worker puts decoded frames: one slab after the other. Those that the build has returned are
 //! filled again.
 
 use std::collections::VecDeque;
@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::media::{Frame, FrameMemory, Shape, SlabWriter};
 
-/// Bytes of a slab, but for pictures that are larger: few enough that its memory is soon free again,
-/// which it is when its last picture has been encoded, and enough that open files do not run out.
+/// Bytes of a slab, but for frames that are larger: few enough that its memory is soon free again,
+/// which it is when its last frame has been encoded, and enough that open files do not run out.
 pub(super) const SLAB: usize = 16 << 20;
-/// Slabs that are kept to be filled again: what a span takes whose pictures are let go of as they come, as
+/// Slabs that are kept to be filled again: what a span takes whose frames are let go of as they come, as
 /// far as a GPU decodes ahead.
 const MAX_FREE: usize = 6;
 /// Slabs that are awaited. Each is an open file.
@@ -23,9 +23,9 @@ pub(super) struct FrameArena(Arc<Mutex<Slabs>>);
 #[derive(Default)]
 struct Slabs {
     current: Option<SlabWriter>,
-    /// Those with pictures that the build may still see, the oldest first.
+    /// Those with frames that the build may still see, the oldest first.
     lent: VecDeque<SlabWriter>,
-    /// Those with pictures that nobody sees any more.
+    /// Those with frames that nobody sees any more.
     free: Vec<SlabWriter>,
     next_number: u32,
 }
@@ -35,7 +35,7 @@ impl FrameArena {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one copy of a decoded picture, which is one of the last `left` of its span.
+    /// The one copy of a decoded frame, which is one of the last `left` of its span.
     pub(super) fn place(&self, frame: &Frame, left: usize) -> io::Result<Frame> {
         let shape = Shape::of(frame);
         self.slabs().put(&shape, left, |writer| {
@@ -44,7 +44,7 @@ impl FrameArena {
         })
     }
 
-    /// Puts no more pictures where those of the span lie: the build returns a slab once.
+    /// Puts no more frames where those of the span lie: the build returns a slab once.
     pub(super) fn close(&self) {
         self.slabs().close();
     }
@@ -75,7 +75,7 @@ impl FrameMemory for FrameArena {
 }
 
 impl Slabs {
-    /// Has a picture of this shape put to where there is arena for it.
+    /// Has a frame of this shape put to where there is room for it.
     fn put(
         &mut self,
         shape: &Shape,
@@ -100,7 +100,7 @@ impl Slabs {
     }
 
     fn fresh(&mut self, bytes: usize) -> io::Result<SlabWriter> {
-        // Not a large one for a few pictures, which would keep all of its memory.
+        // Not a large one for a few frames, which would keep all of its memory.
         let fits = |writer: &SlabWriter| (bytes..=bytes.saturating_mul(3)).contains(&writer.bytes());
         if let Some(at) = self.free.iter().rposition(fits) {
             let mut writer = self.free.swap_remove(at);
@@ -115,7 +115,7 @@ impl Slabs {
 }
 
 pub(super) fn no_room() -> io::Error {
-    io::Error::new(io::ErrorKind::OutOfMemory, "no memory for a picture")
+    io::Error::new(io::ErrorKind::OutOfMemory, "no memory for a frame")
 }
 
 #[cfg(test)]
@@ -128,7 +128,7 @@ mod tests {
         SlabWriter::holding(&bytes).unwrap().frame(0, &shape).unwrap()
     }
 
-    /// The number of the slab in which so many pictures of a span end up, one after the other.
+    /// The number of the slab in which so many frames of a span end up, one after the other.
     fn span(arena: &FrameArena, frame: &Frame, pictures: usize) -> Vec<u32> {
         let placed = (0..pictures).map(|at| {
             let placed = arena.place(frame, pictures - at).unwrap();
@@ -146,12 +146,12 @@ mod tests {
         let arena = FrameArena::default();
         let frame = picture(1920);
         let first = span(&arena, &frame, 25);
-        assert_eq!(first.len(), 5, "five pictures fill one");
+        assert_eq!(first.len(), 5, "five frames fill one");
         assert!(span(&arena, &frame, 25).iter().all(|slab| !first.contains(slab)), "they are seen still");
         arena.take_back(&first[..2]);
         let third = span(&arena, &frame, 25);
         assert_eq!(third.iter().filter(|slab| first.contains(slab)).count(), 2);
-        // A large one is not taken for a small picture, nor one that nobody awaits.
+        // A large one is not taken for a small frame, nor one that nobody awaits.
         arena.take_back(&third);
         arena.take_back(&[77]);
         assert!(!third.contains(&span(&arena, &frame, 1)[0]));

@@ -1,4 +1,4 @@
-//! Takes pictures across: those that lie in shared memory retained where they are and only their place
+//! Takes frames across: those that lie in shared memory stay where they are and only their place
 //! is told; without shared memory their samples are in the message.
 
 use std::io;
@@ -9,11 +9,11 @@ use crate::media::{Frame, Returns, Shape, Slab, SlabWriter};
 
 use super::protocol::{FrameHandle, Samples};
 
-/// Pictures of one message, on their way out.
+/// Frames of one message, on their way out.
 #[derive(Default)]
 pub(super) struct FrameBatch {
     pub frames: Vec<FrameHandle>,
-    /// Bytes that all pictures take that were added.
+    /// Bytes that all frames take that were added.
     pub bytes: usize,
     slabs: Vec<Arc<Slab>>,
 }
@@ -24,23 +24,23 @@ impl FrameBatch {
     }
 }
 
-/// Sends the pictures of one job.
+/// Sends the frames of one job.
 pub(super) struct FrameSender {
     shares: bool,
-    /// Whether the pictures stay here for as long as the other side may see them.
+    /// Whether the frames stay here for as long as the other side may see them.
     retained: bool,
-    /// Where the last picture lay.
+    /// Where the last frame lay.
     last: Option<Arc<Slab>>,
 }
 
 impl FrameSender {
-    /// `shares`: whether the other side sees this side's memory. `retained`: whether the pictures are kept
+    /// `shares`: whether the other side sees this side's memory. `retained`: whether the frames are kept
     /// here until the job has ended.
     pub(super) fn new(shares: bool, retained: bool) -> FrameSender {
         FrameSender { shares, retained, last: None }
     }
 
-    /// Adds a picture to a batch.
+    /// Adds a frame to a batch.
     pub(super) fn add(&mut self, frame: &Frame, batch: &mut FrameBatch) -> io::Result<()> {
         let shape = Shape::of(frame);
         let bytes = shape.bytes().ok_or_else(impossible)?;
@@ -54,7 +54,7 @@ impl FrameSender {
         Ok(())
     }
 
-    /// Where a picture lies, of so many bytes: it is copied where that may be filled again too soon.
+    /// Where a frame lies, of so many bytes: it is copied where that may be filled again too soon.
     fn shared(&mut self, frame: &Frame, bytes: usize, batch: &mut FrameBatch) -> io::Result<Samples> {
         let copied;
         let (slab, offset) = match frame.place().filter(|(slab, _)| self.retained || !slab.is_lent()) {
@@ -75,7 +75,7 @@ impl FrameSender {
     }
 }
 
-/// Receives the pictures of one job.
+/// Receives the frames of one job.
 #[derive(Default)]
 pub(super) struct FrameReceiver {
     last: Option<Arc<Slab>>,
@@ -84,12 +84,12 @@ pub(super) struct FrameReceiver {
 }
 
 impl FrameReceiver {
-    /// Of pictures whose slabs go back by `returns`.
+    /// Of frames whose slabs go back by `returns`.
     pub(super) fn returning(returns: Returns) -> FrameReceiver {
         FrameReceiver { last: None, returns: Some(returns) }
     }
 
-    /// A picture; `handles` are those that came with its message, and have not been used yet.
+    /// A frame; `handles` are those that came with its message, and have not been used yet.
     pub(super) fn frame(
         &mut self,
         handle: &FrameHandle,
@@ -115,14 +115,14 @@ impl FrameReceiver {
 }
 
 fn impossible() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a picture that there cannot be")
+    io::Error::new(io::ErrorKind::InvalidData, "a frame that there cannot be")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The picture as the other side gets it, and whether it lies where it did.
+    /// The frame as the other side gets it, and whether it lies where it did.
     fn across(retained: bool, frame: &Frame) -> (Frame, bool) {
         let (mut sender, mut batch) = (FrameSender::new(true, retained), FrameBatch::default());
         sender.add(frame, &mut batch).unwrap();

@@ -3,7 +3,7 @@
 //!
 //! A build has a [`WorkerPool`]. [`WorkerCodecs`] and [`WorkerExecutor`]s give it work like any
 //! other codecs and executors; in each process [`serve`] does it with this machine's own. A
-//! picture is written once, by the process that decodes it, into memory that the build and all
+//! frame is written once, by the process that decodes it, into memory that the build and all
 //! encoding processes see; a worker elsewhere gets its samples as messages.
 
 mod channel;

@@ -18,7 +18,7 @@ const DEVICE_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct WorkerOptions {
     pub command: WorkerCommand,
     /// How long one may say nothing before it is ended. An encoder on a CPU takes its time over a
-    /// large picture.
+    /// large frame.
     pub timeout: Duration,
 }
 
@@ -42,7 +42,7 @@ impl WorkerPool {
         WorkerPool { options, cancelled, idle: Mutex::default() }
     }
 
-    /// How long a worker may say nothing. A device that takes a minute over a few pictures hangs.
+    /// How long a worker may say nothing. A device that takes a minute over a few frames hangs.
     pub(super) fn timeout(&self, role: &Role) -> Duration {
         match role {
             Role::Cpu => self.options.timeout,

@@ -25,7 +25,7 @@ use crate::media::Returns;
 pub struct WorkerCommand {
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
-    /// Whether it runs on this machine and was told so: pictures then lie in memory that both see.
+    /// Whether it runs on this machine and was told so: frames then lie in memory that both see.
     /// Otherwise they are part of the messages.
     pub shares_memory: bool,
 }
@@ -105,7 +105,7 @@ impl WorkerProcess {
         Ok(WorkerProcess { child: Some(child), channel, stderr, cancelled, returns })
     }
 
-    /// Whether pictures can be left in memory that both sides see.
+    /// Whether frames can be left in memory that both sides see.
     pub(super) fn shares(&self) -> bool {
         self.channel.shares()
     }

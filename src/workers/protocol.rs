@@ -48,12 +48,12 @@ impl Greeting {
 #[derive(Serialize, Deserialize)]
 pub(super) enum Request {
     Encode(Box<EncodeRequest>),
-    /// As many pictures as were wanted; fewer only where they end.
+    /// As many frames as were wanted; fewer only where they end.
     Frames(Vec<FrameHandle>),
     Decode(Box<DecodeRequest>),
-    /// So many more pictures are wanted of the span that is being decoded.
+    /// So many more frames are wanted of the span that is being decoded.
     More(u32),
-    /// Slabs of decoded pictures that nobody sees any more, by their numbers. Comes between jobs and in the
+    /// Slabs of decoded frames that nobody sees any more, by their numbers. Comes between jobs and in the
     /// middle of a decode.
     Returned(Vec<u32>),
     /// Which GPUs there are that decode.
@@ -83,7 +83,7 @@ pub(super) struct EncodeRequest {
 pub(super) struct DecodeRequest {
     pub span: PackedSpan,
     pub threads: usize,
-    /// Whether the pictures themselves are wanted.
+    /// Whether the frames themselves are wanted.
     pub frames: bool,
     /// The UUID of the GPU that shall decode it.
     pub gpu: Option<String>,
@@ -104,11 +104,11 @@ pub(super) enum Reply {
     Greeting(Greeting),
     /// A job goes on, and may take longer still.
     Heartbeat,
-    /// An encode can take so many more pictures.
+    /// An encode can take so many more frames.
     Want(u32),
     /// An encode has ended.
     Encoded(Result<EncodedChunk, Failure>),
-    /// The span's next pictures.
+    /// The span's next frames.
     Decoded(Vec<DecodedFrameHandle>),
     /// A span has ended, or cannot be decoded.
     DecodeEnded(Result<(), MediaError>, Option<OnGpu>),
@@ -118,7 +118,7 @@ pub(super) enum Reply {
     GpuOpened(Result<(), String>),
     Found(Result<Encoders, Failure>),
     Scanned(Result<Box<Index>, MediaError>),
-    /// The next samples of a sound.
+    /// The next samples of a audio.
     Samples(Vec<i32>),
     AudioEnded(Result<i64, MediaError>),
     AudioEncoded(Result<Vec<Vec<u8>>, MediaError>),
@@ -132,7 +132,7 @@ pub(super) struct DecodedFrameHandle {
     pub frame: Option<FrameHandle>,
 }
 
-/// How a picture crosses.
+/// How a frame crosses.
 #[derive(Serialize, Deserialize)]
 pub(super) struct FrameHandle {
     pub shape: Shape,
@@ -142,7 +142,7 @@ pub(super) struct FrameHandle {
 #[derive(Serialize, Deserialize)]
 pub(super) enum Samples {
     /// In shared memory, at this offset: in the next of the slabs that came with the message, which has
-    /// this number, or in that of the picture before it.
+    /// this number, or in that of the frame before it.
     Shared { next: Option<u32>, offset: usize },
     /// In the message itself, as they lie in a slab.
     Here(#[serde(with = "serde_bytes")] Vec<u8>),

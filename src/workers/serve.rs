@@ -21,9 +21,9 @@ use super::protocol::{
     AudioRequest, DecodeRequest, DecodedFrameHandle, EncodeRequest, Greeting, Reply, Request,
 };
 
-/// Pictures in one message, at most: fewer where they fill a slab.
+/// Frames in one message, at most: fewer where they fill a slab.
 const BATCH: u32 = 16;
-/// Samples of sound in one message, about.
+/// Samples of audio in one message, about.
 const SAMPLES: usize = 1 << 18;
 /// How often a long job says that it is alive.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ impl Heartbeat<'_> {
 }
 
 /// Serves the build at the other end of standard input and output. With `shares_memory` both are one
-/// Unix socket, and pictures stay in memory that both sides see.
+/// Unix socket, and frames stay in memory that both sides see.
 pub fn serve(shares_memory: bool) -> io::Result<()> {
     let input = rustix::stdio::stdin().try_clone_to_owned()?;
     let output = rustix::stdio::stdout().try_clone_to_owned()?;
@@ -184,7 +184,7 @@ impl Server {
         executor.encode(&job).outcome
     }
 
-    /// An error is one of the conversation; what is wrong with the sound is within.
+    /// An error is one of the conversation; what is wrong with the audio is within.
     fn decode_audio(&self, request: &AudioRequest) -> io::Result<Result<i64, MediaError>> {
         let (audio, here) = (&request.source, AudioDecoder::of(&request.source.track.codec).identity_here());
         if here != request.decoder {
@@ -233,13 +233,13 @@ impl Server {
         };
         let end = self.send_frames(&mut decoding, count)?;
         let on_gpu = failure.or_else(|| decoding.on_gpu());
-        // It may be putting pictures there until it is gone.
+        // It may be putting frames there until it is gone.
         drop(decoding);
         self.arena.close();
         Ok((end, on_gpu))
     }
 
-    /// Sends a span's pictures, of which there are `count` at most, as they are wanted.
+    /// Sends a span's frames, of which there are `count` at most, as they are wanted.
     fn send_frames(
         &mut self,
         decoding: &mut DecodingHere,
@@ -297,7 +297,7 @@ impl Server {
     }
 }
 
-/// A picture as it goes into a message; `left` are still to come with it. Where the build sees memory of
+/// A frame as it goes into a message; `left` are still to come with it. Where the build sees memory of
 /// this process, it comes to lie there if it does not yet.
 fn carry(
     arena: Option<&FrameArena>,
@@ -321,7 +321,7 @@ fn carry(
     Ok(DecodedFrameHandle { rank, digest, fingerprint, frame })
 }
 
-/// The pictures of an encode, asked for as they are wanted.
+/// The frames of an encode, asked for as they are wanted.
 struct Sent<'a> {
     channel: &'a Channel,
     count: usize,
@@ -352,7 +352,7 @@ impl FrameSupply for Sent<'_> {
                 }
                 Err(error) => {
                     left = 0;
-                    Some(Err(Failure::machine(format!("no pictures came: {error}"))))
+                    Some(Err(Failure::machine(format!("no frames came: {error}"))))
                 }
             }
         }))
@@ -393,7 +393,7 @@ mod tests {
             default: true,
         };
         let origin = (0, Rational { num: 1, den: 1 });
-        let source = AudioSource { path: "no such film".into(), track, channels: 2, origin };
+        let source = AudioSource { path: "no such source".into(), track, channels: 2, origin };
         let told = server.decode_audio(&AudioRequest { source, decoder }).unwrap().unwrap_err().to_string();
         let here = AudioDecoder::of("vorbis").identity_here();
         let expected = format!("a worker process has {here}, not libavcodec 1.2.3 vorbis on another CPU");

@@ -7,7 +7,7 @@ use ffmpeg::format::Pixel;
 use ffmpeg_next as ffmpeg;
 
 use super::device::DeviceKind;
-use super::{ffi, pictures};
+use super::{ffi, frames};
 use crate::executors::quality::{base_q_idx, on_scale};
 
 /// FFmpeg's `FF_QP2LAMBDA`: `global_quality` counts in these where it stands for a quantizer.
@@ -18,12 +18,12 @@ const QUALITY_UNIT: u32 = ffmpeg::ffi::FF_QP2LAMBDA as u32;
 const ALWAYS: [(&str, &str); 5] =
     [("g", "65535"), ("keyint_min", "65535"), ("bf", "0"), ("b", "0"), ("threads", "1")];
 
-/// Asked of encoders that have such an option, and such a word for a value: no threads within a picture;
+/// Asked of encoders that have such an option, and such a word for a value: no threads within a frame;
 /// a constant quantizer; the sequence header in the stream.
 const WHERE_KNOWN: [(&str, &str); 5] =
     [("row-mt", "0"), ("rc_mode", "CQP"), ("rc", "cqp"), ("rc", "constqp"), ("header_insertion_mode", "gop")];
 
-/// In what form an encoder takes pictures.
+/// In what form an encoder takes frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// In memory.
@@ -32,7 +32,7 @@ pub enum Input {
     Device { surface: Pixel, samples: Pixel },
 }
 
-/// What says how good pictures are.
+/// What says how good frames are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Quality {
     /// Options that take the same number, and the highest that it may be.
@@ -45,7 +45,7 @@ enum Quality {
 pub struct Capabilities {
     pub codec: Codec,
     formats: Vec<Pixel>,
-    /// Where it takes no pictures from memory.
+    /// Where it takes no frames from memory.
     surfaces: Option<(Pixel, DeviceKind)>,
     quality: Quality,
     /// Options that are the same for every chunk.
@@ -65,18 +65,17 @@ impl Capabilities {
     pub fn with(codec: Codec, fixed: Vec<(&'static str, &'static str)>) -> Capabilities {
         let formats: Vec<Pixel> =
             codec.video().ok().and_then(|video| video.formats()).map(Iterator::collect).unwrap_or_default();
-        let from_memory =
-            [8, 10].into_iter().flat_map(pictures::formats).any(|pixel| formats.contains(&pixel));
+        let from_memory = [8, 10].into_iter().flat_map(frames::formats).any(|pixel| formats.contains(&pixel));
         let surfaces = ffi::surfaces(codec).filter(|_| !from_memory);
         Capabilities { codec, formats, surfaces, quality: quality(codec), fixed }
     }
 
-    /// In what form it takes pictures of this depth; `None` where it takes none, as far as is known.
+    /// In what form it takes frames of this depth; `None` where it takes none, as far as is known.
     pub fn input(&self, bit_depth: u8) -> Option<Input> {
         if let Some((surface, _)) = self.surfaces {
-            return Some(Input::Device { surface, samples: pictures::on_device(bit_depth) });
+            return Some(Input::Device { surface, samples: frames::on_device(bit_depth) });
         }
-        let formats = pictures::formats(bit_depth).into_iter();
+        let formats = frames::formats(bit_depth).into_iter();
         formats
             .map(Input::Memory)
             .find(|input| matches!(input, Input::Memory(pixel) if self.formats.contains(pixel)))
@@ -87,7 +86,7 @@ impl Capabilities {
         [8, 10].into_iter().filter(|&depth| self.input(depth).is_some()).collect()
     }
 
-    /// The kind of device that it takes its pictures from.
+    /// The kind of device that it takes its frames from.
     pub fn device(&self) -> Option<DeviceKind> {
         self.surfaces.map(|(_, device)| device)
     }
@@ -110,7 +109,7 @@ impl Capabilities {
     }
 }
 
-/// How an encoder is told how good its pictures shall be: by the first of these that it has.
+/// How an encoder is told how good its frames shall be: by the first of these that it has.
 fn quality(codec: Codec) -> Quality {
     // What goes further than quantizers do counts something else.
     let most = |name: &str| ffi::own_option(codec, name).map(|(_, most)| most).filter(|&most| most <= 255.0);
@@ -167,7 +166,7 @@ mod tests {
         assert_eq!(option(&vaapi, 32, "rc_mode").as_deref(), Some("CQP"));
         assert_eq!(option(&vaapi, 32, "global_quality").as_deref(), Some("15104"));
         assert_eq!(option(&vaapi, 32, "flags").as_deref(), Some("+qscale"));
-        // This one takes pictures from memory, too.
+        // This one takes frames from memory, too.
         let nvenc = of("hevc_nvenc");
         assert_eq!(nvenc.input(8), Some(Input::Memory(Pixel::YUV420P)));
         assert_eq!(nvenc.input(10), Some(Input::Memory(Pixel::P010LE)));

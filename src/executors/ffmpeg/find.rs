@@ -59,7 +59,7 @@ pub fn faults_of(name: &str, options: &BTreeMap<String, String>) -> Vec<OptionFa
     find(name).map(|codec| faults(codec, options)).unwrap_or_default()
 }
 
-/// The encoder of that name, tried on a small picture; or why there is none. `slots` never changes
+/// The encoder of that name, tried on a small frame; or why there is none. `slots` never changes
 /// the bytes.
 pub fn named(name: &str, slots: usize) -> Result<Ffmpeg, String> {
     let codec = find(name).ok_or_else(|| unknown(name))?;
@@ -115,18 +115,18 @@ fn software_identity(name: &str) -> String {
     identity
 }
 
-/// Opens the encoder for a small picture of each depth that it says it takes, and returns those that it
+/// Opens the encoder for a small frame of each depth that it says it takes, and returns those that it
 /// does take: what a device does is not in FFmpeg's tables.
 fn try_out(executor: &Ffmpeg) -> Result<Vec<u8>, String> {
     let colour = Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 0 };
     let encoder = EncoderSettings::Ffmpeg { encoder: executor.name.to_owned(), options: BTreeMap::new() };
     let open = |bit_depth: u8| {
-        let picture = FrameFormat { width: 640, height: 360, bit_depth, rotation: Rotation::None, colour };
+        let format = FrameFormat { width: 640, height: 360, bit_depth, rotation: Rotation::None, colour };
         let encoder = encoder.clone();
-        let settings = EncodeSettings { format: picture, hdr: HdrMetadata::default(), crf: 32, encoder };
+        let settings = EncodeSettings { format, hdr: HdrMetadata::default(), crf: 32, encoder };
         Session::open(executor, &settings, &[]).map(|_| bit_depth).map_err(|failure| failure.message)
     };
-    let (mut taken, mut refused) = (Vec::new(), "it takes no pictures in 4:2:0".to_owned());
+    let (mut taken, mut refused) = (Vec::new(), "it takes no frames in 4:2:0".to_owned());
     for outcome in executor.bit_depths.iter().rev().map(|&bit_depth| open(bit_depth)) {
         match outcome {
             Ok(bit_depth) => taken.insert(0, bit_depth),
@@ -214,6 +214,6 @@ mod tests {
         let libaom = named("libaom-av1", 1).unwrap_or_else(|why| panic!("{why}"));
         assert_eq!(libaom.bit_depths, [8, 10]);
         let none = Ffmpeg { bit_depths: Vec::new(), ..libaom };
-        assert_eq!(try_out(&none), Err("it takes no pictures in 4:2:0".to_owned()));
+        assert_eq!(try_out(&none), Err("it takes no frames in 4:2:0".to_owned()));
     }
 }

@@ -9,7 +9,7 @@ use super::device::{Device, DeviceKind};
 /// Where Linux lists GPUs.
 const GPUS: &str = "/sys/class/drm";
 
-/// The GPUs of this machine and what is known of the driver of an encoder that takes pictures from
+/// The GPUs of this machine and what is known of the driver of an encoder that takes frames from
 /// `device`, or from memory for a device of `kind`.
 pub fn identity(kind: Option<DeviceKind>, device: Option<&Device>) -> String {
     let mut parts = gpus(Path::new(GPUS));

@@ -7,8 +7,8 @@ mod cpu;
 mod device;
 mod ffi;
 mod find;
+mod frames;
 mod hardware;
-mod pictures;
 mod session;
 
 use std::time::Instant;
@@ -26,7 +26,7 @@ pub struct Ffmpeg {
     /// As the spec names it.
     name: &'static str,
     capabilities: Capabilities,
-    /// What it takes its pictures from, where that is not memory.
+    /// What it takes its frames from, where that is not memory.
     device: Option<device::Device>,
     /// Bits of a sample.
     bit_depths: Vec<u8>,

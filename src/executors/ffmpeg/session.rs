@@ -1,4 +1,4 @@
-//! One open encoder of FFmpeg's: opened for a rung's pictures, fed frame by frame, closed.
+//! One open encoder of FFmpeg's: opened for a rung's frames, fed frame by frame, closed.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use ffmpeg_next as ffmpeg;
 use super::Ffmpeg;
 use super::capabilities::Input;
 use super::device::Surfaces;
-use super::pictures::in_format;
+use super::frames::in_format;
 use crate::executors::{EncodeSettings, Failure, FailureKind};
 use crate::media::{Colour, Frame};
 
@@ -37,26 +37,26 @@ impl Session {
         settings: &EncodeSettings,
         options: &[(String, String)],
     ) -> Result<Session, Failure> {
-        let (name, picture) = (executor.name, settings.format);
+        let (name, format) = (executor.name, settings.format);
         let shown: String = options.iter().map(|(option, value)| format!(" {option} {value}")).collect();
         let refused = |why: &dyn std::fmt::Display, kind: FailureKind| Failure {
             kind,
             message: format!(
-                "{name} takes no pictures of {}x{}{}{shown} ({why})",
-                picture.width,
-                picture.height,
+                "{name} takes no frames of {}x{}{}{shown} ({why})",
+                format.width,
+                format.height,
                 if shown.is_empty() { "" } else { " with" },
             ),
         };
-        let input = executor.capabilities.input(picture.bit_depth).ok_or_else(|| {
-            refused(&format_args!("it takes none of {} bits", picture.bit_depth), FailureKind::Spec)
+        let input = executor.capabilities.input(format.bit_depth).ok_or_else(|| {
+            refused(&format_args!("it takes none of {} bits", format.bit_depth), FailureKind::Spec)
         })?;
         let failed = |error: ffmpeg::Error| refused(&error, executor.failure_kind(error));
         let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         let codec = executor.capabilities.codec;
         let mut video = codec::Context::new_with_codec(codec).encoder().video().map_err(failed)?;
-        video.set_width(picture.width);
-        video.set_height(picture.height);
+        video.set_width(format.width);
+        video.set_height(format.height);
         video.set_time_base((1, RATE));
         video.set_frame_rate(Some((RATE, 1)));
         let surfaces = match (input, &executor.device) {
@@ -68,7 +68,7 @@ impl Session {
                 return Err(refused(&"it has no device to take them from", FailureKind::Machine));
             }
             (Input::Device { surface, samples }, Some(device)) => {
-                let size = (picture.width, picture.height);
+                let size = (format.width, format.height);
                 let surfaces = Surfaces::new(device, surface, samples, size).map_err(failed)?;
                 video.set_format(surface);
                 surfaces.feed(&mut video);
@@ -82,7 +82,7 @@ impl Session {
         for (option, value) in executor.capabilities.options(settings.crf) {
             all.set(option, &value);
         }
-        for (option, value) in colour_options(&picture.colour) {
+        for (option, value) in colour_options(&format.colour) {
             all.set(option, &value.to_string());
         }
         let encoder = video.open_as_with(codec, all).map_err(failed)?;
@@ -100,7 +100,7 @@ impl Session {
         self.encoder()?.send_frame(&sent)
     }
 
-    /// There are no more pictures.
+    /// There are no more frames.
     pub fn finish(&mut self) -> Result<(), ffmpeg::Error> {
         self.encoder()?.send_eof()
     }

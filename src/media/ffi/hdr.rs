@@ -78,7 +78,7 @@ pub(in crate::media) fn of_stream(stream: &ffmpeg::Stream<'_>) -> HdrMetadata {
     found
 }
 
-/// What the picture itself says.
+/// What the frame itself says.
 pub(in crate::media) fn of_frame(frame: &frame::Video) -> HdrMetadata {
     let data = |kind| {
         // SAFETY: the frame is live; the function returns null or side data of the frame, which has

@@ -9,7 +9,7 @@ use ffmpeg::format::Pixel;
 use ffmpeg::{Packet, ffi, frame};
 use ffmpeg_next as ffmpeg;
 
-/// Side data that decoders of pictures read; nothing else of it is carried or in a digest.
+/// Side data that decoders of frames read; nothing else of it is carried or in a digest.
 const SIDE_DATA: [(side_data::Type, ffi::AVPacketSideDataType); 2] = [
     (side_data::Type::NewExtraData, ffi::AVPacketSideDataType::AV_PKT_DATA_NEW_EXTRADATA),
     (side_data::Type::Palette, ffi::AVPacketSideDataType::AV_PKT_DATA_PALETTE),
@@ -56,7 +56,7 @@ pub(in crate::media) struct PlanePlace {
 /// # Safety
 ///
 /// The address must have as many bytes as are told, every plane that the format has must lie within them,
-/// with as many rows of `stride` bytes as a picture of this size has, and nothing may change them but through
+/// with as many rows of `stride` bytes as a frame of this size has, and nothing may change them but through
 /// the frame while it lives.
 pub(in crate::media) unsafe fn frame_over<O: Send + Sync + 'static>(
     owner: Arc<O>,

@@ -1,7 +1,7 @@
 //! Decoding a span on an NVIDIA GPU, to the very frames that libavcodec makes of it. Where that is
 //! not certain it stops and says why, and the caller decodes in software.
 //!
-//! A thread of its own feeds the GPU and fetches the pictures, so that the GPU goes on while they
+//! A thread of its own feeds the GPU and fetches the frames, so that the GPU goes on while they
 //! are turned into frames and looked at.
 
 mod ffi;
@@ -22,14 +22,14 @@ use super::slab::FramePool;
 use super::software::Source;
 use super::{Frame, FrameMemory, MediaError, Shape, semi_planar};
 use crate::nvidia::{
-    Codec, DecoderCaps, Gpu, Nvdec, NvidiaError, Picture, PictureSink, Samples, VideoDecoder, VideoFormat,
+    Codec, DecoderCaps, FrameSink, Gpu, MappedFrame, Nvdec, NvidiaError, Samples, VideoDecoder, VideoFormat,
     gpus,
 };
 use ffi::AnnexB;
 use plan::Plan;
 use shows::Shows;
 
-/// Pictures that are fetched before they are asked for.
+/// Frames that are fetched before they are asked for.
 const AHEAD: usize = 4;
 
 /// What a GPU's part in [`GpuDecoder`] is: its open engines, and what they can do.
@@ -40,7 +40,7 @@ pub struct Device {
     can: Vec<(Codec, u8, DecoderCaps)>,
 }
 
-/// The codecs and depths whose pictures were seen to be libavcodec's. Only AV1's were not, for want of
+/// The codecs and depths whose frames were seen to be libavcodec's. Only AV1's were not, for want of
 /// a GPU that decodes it; its specification leaves no choice, and what comes is checked as ever.
 const CANDIDATES: [(&str, Codec, u8); 9] = [
     ("H.264", Codec::H264, 8),
@@ -112,18 +112,18 @@ fn trouble(error: NvidiaError) -> GpuTrouble {
     }
 }
 
-/// A picture, the end, or why there are no more.
+/// A frame, the end, or why there are no more.
 type Message = Result<Option<Frame>, GpuTrouble>;
 
 /// A span being decoded on a GPU.
 pub(super) struct GpuSpan {
     /// `None` once nothing more is wanted.
-    pictures: Option<Receiver<Message>>,
+    frames: Option<Receiver<Message>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl GpuSpan {
-    /// `wanted` are the ranks of the pictures that must come, of packets that begin with a
+    /// `wanted` are the ranks of the frames that must come, of packets that begin with a
     /// random-access point and all have ranks. They come to lie in this memory, or in some of the GPU's own.
     pub fn start(
         gpu: &GpuDecoder,
@@ -134,7 +134,7 @@ impl GpuSpan {
         let plan = Plan::new(&gpu.device.can, source, wanted)?;
         let nvdec = Arc::clone(&gpu.device.nvdec);
         let memory = memory.unwrap_or_else(|| Arc::new(gpu.device.frames.clone()));
-        let (sender, pictures) = sync_channel(AHEAD);
+        let (sender, frames) = sync_channel(AHEAD);
         let thread = std::thread::Builder::new()
             .name("nvdec".to_owned())
             .spawn(move || {
@@ -143,20 +143,20 @@ impl GpuSpan {
                 let _ = sender.send(end);
             })
             .map_err(|error| GpuTrouble::Anomaly(format!("cannot start a thread: {error}")))?;
-        Ok(GpuSpan { pictures: Some(pictures), thread: Some(thread) })
+        Ok(GpuSpan { frames: Some(frames), thread: Some(thread) })
     }
 
-    /// The next wanted picture, stamped with its rank; `None` after the last, when all have come.
+    /// The next wanted frame, stamped with its rank; `None` after the last, when all have come.
     pub fn next(&mut self) -> Message {
-        let message = self.pictures.as_ref().and_then(|pictures| pictures.recv().ok());
+        let message = self.frames.as_ref().and_then(|frames| frames.recv().ok());
         message.unwrap_or_else(|| Err(GpuTrouble::Failed("the GPU's thread has ended".to_owned())))
     }
 }
 
 impl Drop for GpuSpan {
     fn drop(&mut self) {
-        // With nobody to send pictures to the thread ends at its next one.
-        self.pictures = None;
+        // With nobody to send frames to the thread ends at its next one.
+        self.frames = None;
         if let Some(thread) = self.thread.take() {
             // A panic in it has been noticed as the end of its messages.
             let _ = thread.join();
@@ -164,26 +164,26 @@ impl Drop for GpuSpan {
     }
 }
 
-/// Decodes the span and sends its pictures.
+/// Decodes the span and sends its frames.
 fn decode(
     nvdec: &Arc<Nvdec>,
     memory: Arc<dyn FrameMemory>,
     plan: Plan,
-    pictures: &SyncSender<Message>,
+    frames: &SyncSender<Message>,
 ) -> Result<(), GpuTrouble> {
     let Plan { codec, packets, mut filter, expected, wanted } = plan;
     // A span may begin where its packets do not repeat them.
     let mut headers = filter.as_ref().map(AnnexB::headers).unwrap_or_default();
     let mut entered = false;
     let shape = Shape::new(expected.format, expected.width, expected.height);
-    let sink = Sink { wanted, expected, shape, memory, pictures: pictures.clone() };
+    let sink = Sink { wanted, expected, shape, memory, frames: frames.clone() };
     let mut decoder = VideoDecoder::new(nvdec, codec, sink).map_err(trouble)?;
     for packet in packets {
         let stamp = packet.pts().unwrap_or(0);
         let packet = convert(filter.as_mut(), packet)?;
         let data = packet.data().unwrap_or_default();
         if !std::mem::replace(&mut entered, true) && !enters_at_once(codec, data) {
-            return Err(GpuTrouble::Unsupported("its pictures only build up from its first".to_owned()));
+            return Err(GpuTrouble::Unsupported("its frames only build up from its first".to_owned()));
         }
         let shows_existing = Shows::of(codec, data) == Shows::Existing;
         let decoded = if headers.is_empty() {
@@ -197,11 +197,11 @@ fn decode(
     decoder.finish().map_err(trouble)?;
     match decoder.sink().wanted.len() {
         0 => Ok(()),
-        missing => Err(GpuTrouble::Anomaly(format!("{missing} pictures did not come out of the GPU"))),
+        missing => Err(GpuTrouble::Anomaly(format!("{missing} frames did not come out of the GPU"))),
     }
 }
 
-/// Whether all pictures shown from a packet on are whole.
+/// Whether all frames shown from a packet on are whole.
 fn enters_at_once(codec: Codec, packet: &[u8]) -> bool {
     match codec {
         Codec::H264 => nal::h264_enters_at_once(packet),
@@ -216,18 +216,18 @@ fn convert(filter: Option<&mut AnnexB>, packet: Packet) -> Result<Packet, GpuTro
     filter.convert(packet).map_err(|error| GpuTrouble::Anomaly(format!("a packet makes no sense ({error})")))
 }
 
-/// Takes the pictures from the GPU and sends them on.
+/// Takes the frames from the GPU and sends them on.
 struct Sink {
-    /// Ranks of pictures that have not come.
+    /// Ranks of frames that have not come.
     wanted: BTreeSet<u32>,
     expected: plan::Expected,
     shape: Shape,
     memory: Arc<dyn FrameMemory>,
-    pictures: SyncSender<Message>,
+    frames: SyncSender<Message>,
 }
 
 impl Sink {
-    /// Notes that a picture has come, which must be the first of those that have not.
+    /// Notes that a frame has come, which must be the first of those that have not.
     fn take(&mut self, stamp: i64) -> Result<(), NvidiaError> {
         match self.wanted.pop_first() {
             Some(rank) if i64::from(rank) == stamp => Ok(()),
@@ -236,7 +236,7 @@ impl Sink {
     }
 }
 
-impl PictureSink for Sink {
+impl FrameSink for Sink {
     fn format(&mut self, format: &VideoFormat) -> Result<(), NvidiaError> {
         self.expected.check(format).map_err(NvidiaError::Unsupported)
     }
@@ -245,16 +245,16 @@ impl PictureSink for Sink {
         u32::try_from(stamp).is_ok_and(|rank| self.wanted.contains(&rank))
     }
 
-    fn picture(&mut self, mut picture: Picture<'_>) -> Result<(), NvidiaError> {
-        self.take(picture.stamp)?;
+    fn frame(&mut self, mut mapped: MappedFrame<'_>) -> Result<(), NvidiaError> {
+        self.take(mapped.stamp)?;
         // Memory is short, and software, which decodes the rest, will say so.
         let frame = self.memory.blank(&self.shape, self.wanted.len() + 1);
         let mut frame = frame.map_err(|_| NvidiaError::Stopped)?;
         let video = frame.video_mut();
-        video.set_pts(Some(picture.stamp));
-        let Samples { luma, chroma, stride } = picture.download()?;
+        video.set_pts(Some(mapped.stamp));
+        let Samples { luma, chroma, stride } = mapped.download()?;
         semi_planar::read(video, (luma, chroma), stride, self.expected.bit_depth);
-        self.pictures.send(Ok(Some(frame))).map_err(|_| NvidiaError::Stopped)
+        self.frames.send(Ok(Some(frame))).map_err(|_| NvidiaError::Stopped)
     }
 }
 
@@ -264,11 +264,11 @@ mod tests {
 
     #[test]
     fn pictures_come_in_order_and_without_gaps() {
-        let (pictures, _) = sync_channel(1);
+        let (frames, _) = sync_channel(1);
         let format = ffmpeg::format::Pixel::YUV420P;
         let expected = plan::Expected { format, width: 2, height: 2, bit_depth: 8 };
         let (shape, memory) = (Shape::new(format, 2, 2), Arc::new(FramePool::default()));
-        let mut sink = Sink { wanted: [2, 3, 5, 6].into(), expected, shape, memory, pictures };
+        let mut sink = Sink { wanted: [2, 3, 5, 6].into(), expected, shape, memory, frames };
         assert!(!sink.wants(1) && !sink.wants(4) && !sink.wants(-1));
         assert_eq!([2, 3, 5].map(|stamp| sink.take(stamp)), [Ok(()), Ok(()), Ok(())]);
         assert!(!sink.wants(5), "came already");

@@ -23,7 +23,7 @@ pub(super) struct Plan {
     /// For codecs that containers store otherwise than the GPU's parser reads them.
     pub filter: Option<AnnexB>,
     pub expected: Expected,
-    /// Ranks of the pictures that must come.
+    /// Ranks of the frames that must come.
     pub wanted: BTreeSet<u32>,
 }
 
@@ -72,16 +72,16 @@ impl Plan {
         let filter = filter.transpose().map_err(failed)?;
         for packet in &source.packets {
             match Shows::of(codec, packet.data().unwrap_or_default()) {
-                Shows::Several => return Err(unsupported("a packet of it shows several pictures")),
+                Shows::Several => return Err(unsupported("a packet of it shows several frames")),
                 // The GPU's parser passes over such packets.
                 Shows::Existing if codec == Codec::Vp9 => {
-                    return Err(unsupported("a packet of it shows an earlier picture"));
+                    return Err(unsupported("a packet of it shows an earlier frame"));
                 }
                 Shows::Nothing => wanted.retain(|&rank| Some(i64::from(rank)) != packet.pts()),
                 Shows::New | Shows::Existing => {}
             }
         }
-        // Pictures of HEVC that lead a random-access point refer to what is not there, no other refers
+        // Frames of HEVC that lead a random-access point refer to what is not there, no other refers
         // to them (ITU-T H.265 8.3.2), and all of them are another span's.
         let first = source.packets.first().and_then(Packet::pts);
         let needed = source.packets.iter().filter(|packet| codec != Codec::Hevc || packet.pts() >= first);
@@ -118,7 +118,7 @@ impl Expected {
     pub fn check(&self, found: &VideoFormat) -> Result<(), String> {
         if found.visible != (self.width, self.height) {
             let (width, height) = found.visible;
-            return Err(format!("its pictures are {width}x{height} where the container says otherwise"));
+            return Err(format!("its frames are {width}x{height} where the container says otherwise"));
         }
         if found.bit_depth != self.bit_depth {
             return Err(format!(

@@ -12,7 +12,7 @@ use crate::nvidia::Context;
 /// Of AV1 4:2:0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodeCaps {
-    /// Luma samples of a picture.
+    /// Luma samples of a frame.
     pub widths: RangeInclusive<u32>,
     pub heights: RangeInclusive<u32>,
     /// Whether it encodes 10 bits a sample besides 8.

@@ -8,7 +8,7 @@ use super::{EncodeCaps, EncodeError};
 use crate::colour::Colour;
 
 /// A closed sequence of AV1: 4:2:0, constant QP, no key frame but the first, tiles as few as the
-/// picture's size allows.
+/// frame's size allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncoderConfig {
     /// Luma samples; both even.
@@ -24,8 +24,8 @@ pub struct EncoderConfig {
     pub level_idx: u8,
     pub high_tier: bool,
     pub colour: Colour,
-    /// How many pictures there will be.
-    pub pictures: u32,
+    /// How many frames there will be.
+    pub frames: u32,
 }
 
 const PRESETS: [GUID; 7] = [
@@ -38,7 +38,7 @@ const PRESETS: [GUID; 7] = [
     NV_ENC_PRESET_P7_GUID,
 ];
 
-/// The parts of a picture's size, depth and colours that decide whether the encoder takes it.
+/// The parts of a frame's size, depth and colours that decide whether the encoder takes it.
 pub fn check(config: &EncoderConfig, caps: &EncodeCaps) -> Result<(), EncodeError> {
     let EncoderConfig { width, height, bit_depth, .. } = *config;
     if !caps.widths.contains(&width) || !caps.heights.contains(&height) {
@@ -46,15 +46,15 @@ pub fn check(config: &EncoderConfig, caps: &EncodeCaps) -> Result<(), EncodeErro
         let (wide, high) = (caps.widths.end(), caps.heights.end());
         let limits = format!("from {narrow}x{low} to {wide}x{high}");
         return Err(EncodeError::Unsupported(format!(
-            "it takes no pictures of {width}x{height}, but {limits}"
+            "it takes no frames of {width}x{height}, but {limits}"
         )));
     }
     if width % 2 != 0 || height % 2 != 0 {
-        let why = format!("it takes no pictures of {width}x{height}: with 4:2:0 both sides are even");
+        let why = format!("it takes no frames of {width}x{height}: with 4:2:0 both sides are even");
         return Err(EncodeError::Unsupported(why));
     }
     if bit_depth != 8 && !(bit_depth == 10 && caps.ten_bit) {
-        return Err(EncodeError::Unsupported(format!("it takes no pictures of {bit_depth} bits a sample")));
+        return Err(EncodeError::Unsupported(format!("it takes no frames of {bit_depth} bits a sample")));
     }
     Ok(())
 }
@@ -104,7 +104,7 @@ pub fn parameters(
         tuningInfo: NV_ENC_TUNING_INFO::NV_ENC_TUNING_INFO_HIGH_QUALITY,
         ..Default::default()
     };
-    // Large pictures may otherwise be split between engines, as many as a GPU has of them: the bytes
+    // Large frames may otherwise be split between engines, as many as a GPU has of them: the bytes
     // would depend on that, and several chunks at a time keep the engines as busy.
     initialize.set_splitEncodeMode(NV_ENC_SPLIT_ENCODE_MODE::NV_ENC_SPLIT_DISABLE_MODE as u32);
     Ok(Parameters { initialize, config })
@@ -117,7 +117,7 @@ fn sequence(config: &mut NV_ENC_CONFIG, caps: &EncodeCaps, wanted: &EncoderConfi
     config.profileGUID = NV_ENC_AV1_PROFILE_MAIN_GUID;
     let most = i32::try_from(caps.b_frames).unwrap_or(i32::MAX - 1).saturating_add(1);
     config.frameIntervalP = config.frameIntervalP.clamp(1, most);
-    config.gopLength = wanted.pictures.max(config.frameIntervalP.unsigned_abs());
+    config.gopLength = wanted.frames.max(config.frameIntervalP.unsigned_abs());
     config.frameFieldMode = NV_ENC_PARAMS_FRAME_FIELD_MODE::NV_ENC_PARAMS_FRAME_FIELD_MODE_FRAME;
     config.monoChromeEncoding = 0;
 }

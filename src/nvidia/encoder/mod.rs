@@ -3,8 +3,8 @@
 //! programming guide that goes with it.
 //!
 //! [`EncodeCaps::of`] asks what a GPU's encoder can do. An [`Encoder`] encodes one closed sequence:
-//! pictures go in by [`Encoder::encode`], packets come out in presentation order, a temporal unit
-//! a picture, the last of them after [`Encoder::finish`]. All errors are [`EncodeError`]s.
+//! frames go in by [`Encoder::encode`], packets come out in presentation order, a temporal unit
+//! a frame, the last of them after [`Encoder::finish`]. All errors are [`EncodeError`]s.
 
 mod api;
 mod caps;

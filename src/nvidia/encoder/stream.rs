@@ -1,4 +1,4 @@
-//! One closed sequence in the making: pictures in, packets out.
+//! One closed sequence in the making: frames in, packets out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::nvidia::{Context, PinnedBuffer, SamplesMut};
 /// encoder also has work while the host copies.
 const SLOTS_BESIDE_B_FRAMES: usize = 6;
 
-/// A temporal unit: a picture that is shown, and before it those that are not which it needs.
+/// A temporal unit: a frame that is shown, and before it those that are not which it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
     /// OBUs with their sizes, as in the "low-overhead" format (AV1 5.2).
     pub bytes: Vec<u8>,
-    /// The number of the picture, from 0.
+    /// The number of the frame, from 0.
     pub number: u64,
     pub is_key: bool,
 }
@@ -31,11 +31,11 @@ pub struct Encoder {
     // Dropped before the slots' memory, and after what is its own in them: see `drop`.
     session: Session,
     config: EncoderConfig,
-    /// Picture `n` is in slot `n % slots.len()`.
+    /// Frame `n` is in slot `n % slots.len()`.
     slots: Vec<Slot>,
-    /// A picture as the GPU reads it.
-    picture: PinnedBuffer,
-    /// Pictures that were handed in; of those, how many packets the encoder has promised, and how
+    /// A frame as the GPU reads it.
+    input: PinnedBuffer,
+    /// Frames that were handed in; of those, how many packets the encoder has promised, and how
     /// many were read.
     submitted: u64,
     promised: u64,
@@ -59,13 +59,13 @@ impl Encoder {
             (functions.nvEncInitializeEncoder)(session, &mut params.initialize)
         });
         initialized.map_err(EncodeError::while_configuring)?;
-        let picture = PinnedBuffer::new(context, config.row_bytes() * config.rows())
+        let input = PinnedBuffer::new(context, config.row_bytes() * config.rows())
             .map_err(|error| EncodeError::from(error).while_opening())?;
         let mut encoder = Encoder {
             session,
             config: config.clone(),
             slots: Vec::new(),
-            picture,
+            input,
             submitted: 0,
             promised: 0,
             read: 0,
@@ -85,12 +85,12 @@ impl Encoder {
         let is_full = self.submitted - self.read == self.slots.len() as u64;
         let packet = if is_full { Some(self.read()?) } else { None };
         let stride = self.config.row_bytes();
-        let (luma, chroma) = self.picture.bytes_mut().split_at_mut(stride * self.config.height as usize);
+        let (luma, chroma) = self.input.bytes_mut().split_at_mut(stride * self.config.height as usize);
         write(SamplesMut { luma, chroma, stride });
         let number = self.submitted;
         let slot = slot(&mut self.slots, number)?;
-        let (session, config, picture) = (&self.session, &self.config, &self.picture);
-        match retry_while_busy(|| slot.submit(session, config, picture, number))? {
+        let (session, config, input) = (&self.session, &self.config, &self.input);
+        match retry_while_busy(|| slot.submit(session, config, input, number))? {
             SUCCESS => self.promised = number + 1,
             NEED_MORE_INPUT => {}
             status => self.session.check("nvEncEncodePicture", status)?,
@@ -99,7 +99,7 @@ impl Encoder {
         Ok(packet)
     }
 
-    /// Says that no more pictures come. [`Encoder::next_packet`] then returns the packets that are left.
+    /// Says that no more frames come. [`Encoder::next_packet`] then returns the packets that are left.
     pub fn finish(&mut self) -> Result<(), EncodeError> {
         if self.ended || self.submitted == 0 {
             return Ok(());
@@ -129,7 +129,7 @@ impl Encoder {
     /// Reads the packet that comes next.
     fn read(&mut self) -> Result<Packet, EncodeError> {
         if self.read == self.promised {
-            let what = format!("it wants more than {} pictures for a packet", self.slots.len());
+            let what = format!("it wants more than {} frames for a packet", self.slots.len());
             return Err(EncodeError::Broken(what));
         }
         let packet = slot(&mut self.slots, self.read)?.packet(&self.session)?;
@@ -153,7 +153,7 @@ impl Drop for Encoder {
 fn slot(slots: &mut [Slot], number: u64) -> Result<&mut Slot, EncodeError> {
     let place = number.checked_rem(slots.len() as u64).and_then(|place| usize::try_from(place).ok());
     let slot = place.and_then(|place| slots.get_mut(place));
-    slot.ok_or_else(|| EncodeError::Broken("there is no slot for a picture".to_owned()))
+    slot.ok_or_else(|| EncodeError::Broken("there is no slot for a frame".to_owned()))
 }
 
 /// Makes a call again after a moment as long as the encoder is busy, up to some seconds.

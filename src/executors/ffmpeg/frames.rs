@@ -1,4 +1,4 @@
-//! A rung's picture as a frame of FFmpeg's, in whichever of its 4:2:0 formats an encoder takes.
+//! A rung's frame as one that an encoder of FFmpeg's takes, in whichever of its 4:2:0 formats.
 
 use ffmpeg::format::Pixel;
 use ffmpeg::frame::Video;
@@ -6,7 +6,7 @@ use ffmpeg_next as ffmpeg;
 
 use crate::media::{Frame, semi_planar};
 
-/// Formats that pictures of this depth can be handed over in, those that need least work first.
+/// Formats that frames of this depth can be handed over in, those that need least work first.
 pub fn formats(bit_depth: u8) -> [Pixel; 2] {
     match bit_depth {
         ..=8 => [Pixel::YUV420P, Pixel::NV12],
@@ -14,7 +14,7 @@ pub fn formats(bit_depth: u8) -> [Pixel; 2] {
     }
 }
 
-/// Those of both depths in which devices hold pictures.
+/// Those of both depths in which devices hold frames.
 pub fn on_device(bit_depth: u8) -> Pixel {
     if bit_depth > 8 { Pixel::P010LE } else { Pixel::NV12 }
 }
