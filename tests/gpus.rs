@@ -63,7 +63,7 @@ fn gpus_and_cpus_share_a_rung() {
 #[test]
 fn a_driver_that_lets_a_build_down_costs_it_nothing_else() {
     for (fault, told) in [
-        ("hang=2", "its worker process did not answer for 5s"),
+        ("hang=2", "worker timed out after 5s"),
         ("abort=3", "(aborted)"),
         ("lose=4", "nvenc:1 is given up"),
         ("no-memory=1", "nvenc"),

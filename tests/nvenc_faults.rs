@@ -102,15 +102,11 @@ fn every_fault_is_told_for_what_it_is() {
         ),
         ("late=5", FailureKind::Machine, "nvenc returned frame 6 in place 5"),
         ("key=9", FailureKind::Machine, "nvenc put a key frame at frame 9 of a closed sequence"),
-        (
-            "level=5",
-            FailureKind::Contract,
-            "nvenc: the stream breaks the rung's contract: level is 3.1 where 2.0 was agreed",
-        ),
+        ("level=5", FailureKind::Contract, "nvenc: sequence header check failed: level is 3.1, expected 2.0"),
         (
             "other-colour",
             FailureKind::Contract,
-            "nvenc: the stream breaks the rung's contract: color_primaries is 4 where 1 was agreed",
+            "nvenc: sequence header check failed: color_primaries is 4, expected 1",
         ),
     ] {
         with_driver("every_fault_is_told_for_what_it_is", words, || {
@@ -136,10 +132,7 @@ fn another_tier_is_told() {
         let job = EncodeJob { task: &task, decoded: &pictures, threads: 1, cancelled: &|| false };
         let failure = only().encode(&job).outcome.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Contract);
-        assert_eq!(
-            failure.message,
-            "nvenc: the stream breaks the rung's contract: tier is High where Main was agreed"
-        );
+        assert_eq!(failure.message, "nvenc: sequence header check failed: tier is High, expected Main");
     });
 }
 
@@ -209,7 +202,7 @@ fn a_session_more_than_the_driver_grants_is_refused() {
                 assert_eq!(failure.kind, FailureKind::ResourceExhausted);
                 assert_eq!(
                     failure.message,
-                    "nvenc: the GPU has no room for another encode: \
+                    "nvenc: no encode session is available: \
                      nvEncOpenEncodeSessionEx failed: NV_ENC_ERR_OUT_OF_MEMORY"
                 );
             }
@@ -233,7 +226,7 @@ fn memory_that_others_hold_is_no_fault_of_the_job() {
             let refused = |outcome: Result<EncodedChunk, Failure>| {
                 let failure = outcome.unwrap_err();
                 assert_eq!(failure.kind, FailureKind::ResourceExhausted);
-                let message = "nvenc: the GPU has no room for another encode: \
+                let message = "nvenc: no encode session is available: \
                                cuMemAllocPitch_v2 failed: CUDA_ERROR_OUT_OF_MEMORY";
                 assert_eq!(failure.message, message);
             };

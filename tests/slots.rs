@@ -287,7 +287,7 @@ fn a_device_that_breaks_the_contract_makes_no_more_of_the_rung() {
     let outcome = build(folder.path(), "\"nvenc\"", &devices);
     assert_eq!(outcome.failures, [] as [&str; 0]);
     assert_eq!(devices[0].attempts(), 2, "once on each rung");
-    let told = |told: &&String| told.contains("bit_depth is 10 where 8 was agreed");
+    let told = |told: &&String| told.contains("bit_depth is 10, expected 8");
     assert_eq!(outcome.warnings.iter().filter(told).count(), 2, "{:?}", outcome.warnings);
     assert!(outcome.warnings.iter().any(|told| told.contains("device:0 encodes no more of rung a")));
 }

@@ -86,7 +86,7 @@ fn a_worker_that_crashes_costs_an_attempt() {
         let build = project.build_with(&["--worker", &worker]);
         assert_eq!(project.output(), expected, "{bytes}");
         let told = format!("{}{}", warnings(&build).join("\n"), build.stderr);
-        assert!(told.contains("was ended by signal 11 (segmentation fault)"), "{bytes}: {told}");
+        assert!(told.contains("was killed by signal 11 (segmentation fault)"), "{bytes}: {told}");
         assert_eq!(build.count("encode", "failed"), 0);
     }
 }
@@ -99,7 +99,7 @@ fn a_worker_that_says_nothing_any_more_is_ended() {
     let build = project.build_with(&["--worker", &worker, "--worker-timeout", "2s"]);
     assert_eq!(project.output(), expected);
     let told = format!("{}{}", warnings(&build).join("\n"), build.stderr);
-    assert!(told.contains("its worker process did not answer for 2s"), "{told}");
+    assert!(told.contains("worker timed out after 2s"), "{told}");
     let pid = fs::read_to_string(project.path("pid")).unwrap();
     assert!(!std::path::Path::new("/proc").join(pid.trim()).exists(), "it still runs");
 }
@@ -112,7 +112,7 @@ fn a_worker_that_closes_the_conversation_and_lives_on_is_ended() {
     let build = project.build_with(&["--worker", &script(&project, 1, &instead)]);
     assert_eq!(project.output(), expected);
     let told = format!("{}{}", warnings(&build).join("\n"), build.stderr);
-    assert!(told.contains("its worker process closed the conversation and did not end"), "{told}");
+    assert!(told.contains("worker closed its connection without exiting"), "{told}");
     let pid = fs::read_to_string(project.path("pid")).unwrap();
     assert!(!std::path::Path::new("/proc").join(pid.trim()).exists(), "it still runs");
 }
@@ -123,7 +123,7 @@ fn a_worker_that_never_works_fails_the_build_with_its_last_words() {
     let worker = script(&project, 100, "echo out of luck >&2; exit 7");
     let build = project.try_build(&["--worker", &worker]);
     assert_eq!(build.status, 1);
-    let message = "reading the source failed: its worker process ended with status 7: out of luck";
+    let message = "reading the source failed: worker exited with status 7: out of luck";
     assert!(build.stderr.contains(message), "{}", build.stderr);
     assert!(!project.path("out/master.m3u8").exists());
     // The log has it, too.
@@ -136,11 +136,11 @@ fn a_worker_that_never_works_fails_the_build_with_its_last_words() {
 
     let missing = project.try_build(&["--worker", "/nowhere/rivet worker", "--cache-dir", "other"]);
     assert_eq!(missing.status, 1);
-    assert!(missing.stderr.contains("could not be started (/nowhere/rivet)"), "{}", missing.stderr);
+    assert!(missing.stderr.contains("cannot start worker `/nowhere/rivet`"), "{}", missing.stderr);
     let silent =
         project.try_build(&["--worker", "sleep 1000", "--worker-timeout", "100ms", "--cache-dir", "other"]);
     assert_eq!(silent.status, 1);
-    assert!(silent.stderr.contains("did not answer for 100ms"), "{}", silent.stderr);
+    assert!(silent.stderr.contains("worker timed out after 100ms"), "{}", silent.stderr);
     let other = project.try_build(&[
         "--worker",
         "echo hello, and nothing that a worker says",
@@ -148,7 +148,7 @@ fn a_worker_that_never_works_fails_the_build_with_its_last_words() {
         "other",
     ]);
     assert_eq!(other.status, 1);
-    assert!(other.stderr.contains("its worker process cannot be understood"), "{}", other.stderr);
+    assert!(other.stderr.contains("worker sent an invalid message"), "{}", other.stderr);
 }
 
 /// A worker process as a library sees it, which writes a line for each that is started.

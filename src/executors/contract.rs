@@ -17,7 +17,7 @@ pub enum ContractError {
     NoLevel { width: u32, height: u32, rate: Rational },
     #[error("{0}")]
     Unreadable(#[from] SequenceHeaderError),
-    #[error("the stream breaks the rung's contract: {0}")]
+    #[error("sequence header check failed: {0}")]
     Broken(String),
 }
 
@@ -70,7 +70,7 @@ impl Contract {
         }
         let fields: Vec<String> = differences
             .iter()
-            .map(|d| format!("{} is {} where {} was agreed", d.field, d.found, d.expected))
+            .map(|d| format!("{} is {}, expected {}", d.field, d.found, d.expected))
             .collect();
         Err(ContractError::Broken(fields.join(", ")))
     }

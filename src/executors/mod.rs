@@ -65,7 +65,8 @@ pub struct EncodeJob<'a> {
     pub decoded: &'a dyn FrameSupply,
     /// Cores that the job may use at a time, at least one. They change no byte.
     pub threads: usize,
-    /// Asked between frames and between packets; when it says so, the job ends with [`FailureKind::Cancelled`].
+    /// Asked between frames and between packets; when it says so, the job ends with
+    /// [`FailureKind::Cancelled`].
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 

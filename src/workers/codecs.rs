@@ -1,5 +1,5 @@
-//! Codecs in worker processes. What a lost worker was at is done again by another; what had come of
-//! it is passed over.
+//! Codecs in worker processes. The job of a lost worker is retried by another; results that have been handed
+//! out already are skipped the second time.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,9 +17,9 @@ use super::pool::{Role, WorkerPool};
 use super::process::{Loss, UNEXPECTED, WorkerProcess};
 use super::protocol::{AudioRequest, DecodeRequest, DecodedFrameHandle, Reply, Request};
 
-/// Frames that are asked for at a time where not all of them are taken at once.
+/// Frames that are requested at a time, unless the caller takes all at once.
 const PREFETCH: u32 = 8;
-/// Workers that are tried before a span is given up: what ends each of them is no chance.
+/// Workers that may be lost over one job before it fails.
 const MAX_ATTEMPTS: u32 = 3;
 
 pub struct WorkerCodecs {
@@ -31,8 +31,8 @@ impl WorkerCodecs {
         WorkerCodecs { pool }
     }
 
-    /// Has a worker do a job, and another if that one is lost. `take` gets each reply, and whether
-    /// it is an attempt's first, until it has what came of it.
+    /// Has a worker do a job, and another if that one is lost. `take` is given each reply, and whether it is
+    /// the first of an attempt.
     fn call<T>(
         &self,
         operation: &'static str,
@@ -45,7 +45,7 @@ impl WorkerCodecs {
                 Ok(outcome) => return outcome,
                 Err(Loss::Cancelled) => return Err(MediaError::Cancelled),
                 Err(Loss::Gone(what)) => {
-                    tracing::warn!("{operation} is tried again: {what}");
+                    tracing::warn!("retrying {operation}: {what}");
                     reason = what;
                 }
             }
@@ -70,7 +70,7 @@ impl WorkerCodecs {
                     self.pool.give_back(Role::Cpu, process);
                     return Ok(outcome);
                 }
-                // What else it would say is not waited for.
+                // The worker may be sending more, so it is not reused.
                 ReplyOutcome::Abort(error) => return Ok(Err(error)),
                 ReplyOutcome::Unexpected => return Err(unexpected()),
             }
@@ -78,13 +78,13 @@ impl WorkerCodecs {
     }
 }
 
-/// What a reply was.
+/// What to do after a reply.
 enum ReplyOutcome<T> {
-    /// One of several.
+    /// More replies follow.
     Continue,
-    /// The last.
+    /// It was the last reply.
     Done(Result<T, MediaError>),
-    /// One after which no more are wanted.
+    /// The caller wants no more replies.
     Abort(MediaError),
     Unexpected,
 }
@@ -119,7 +119,7 @@ impl Codecs for WorkerCodecs {
         cancelled: &dyn Fn() -> bool,
         sink: &mut AudioSink<'_>,
     ) -> Result<i64, MediaError> {
-        // Samples that were handed on, and those of them that this attempt has yet to repeat.
+        // Samples that were handed on, and how many of them this attempt has yet to repeat.
         let (mut handed_out, mut to_pass) = (0usize, 0usize);
         let decoder = AudioDecoder::of(&audio.track.codec).identity_here();
         let request = Request::DecodeAudio(Box::new(AudioRequest { source: audio.clone(), decoder }));
@@ -157,7 +157,7 @@ struct WorkerDecoding {
     pool: Arc<WorkerPool>,
     span: PackedSpan,
     options: DecodeOptions,
-    /// What became of it on the GPU that it was given to.
+    /// The outcome on the GPU that the span was given to.
     on_gpu: Option<OnGpu>,
     attempts: u32,
     /// Frames that were handed out.
@@ -170,9 +170,9 @@ struct WorkerDecoding {
 struct Session {
     process: WorkerProcess,
     receiver: FrameReceiver,
-    /// Frames that were asked for and have not come.
+    /// Frames that were requested and have not come.
     due: u32,
-    /// Frames that have come and were handed out before, by another worker.
+    /// Frames still to come that another worker had already delivered.
     to_pass: u64,
     frames: VecDeque<DecodedFrame>,
 }
@@ -194,7 +194,7 @@ impl Decoding for WorkerDecoding {
                     self.ended = true;
                     let (role, has_failed) = (self.role(), matches!(on_gpu, Some(OnGpu::Failed(_))));
                     self.on_gpu = self.on_gpu.take().or(on_gpu);
-                    // A driver that has failed may fail at once in that process from now on.
+                    // A driver that has failed once may keep failing in that process.
                     if let Some(session) = self.session.take().filter(|_| !has_failed) {
                         self.pool.give_back(role, session.process);
                     }
@@ -204,7 +204,7 @@ impl Decoding for WorkerDecoding {
                 Err(Loss::Gone(what)) => {
                     self.session = None;
                     if self.options.gpu.take().is_some() {
-                        // What is wrong with a GPU is not the span's fault.
+                        // A fault of the GPU is no attempt at the span.
                         self.on_gpu = Some(OnGpu::Failed(what));
                         continue;
                     }
@@ -212,7 +212,7 @@ impl Decoding for WorkerDecoding {
                     if self.attempts == MAX_ATTEMPTS {
                         return Err(MediaError::Library { operation: "decoding".into(), reason: what });
                     }
-                    tracing::warn!("{}: decoding is tried again: {what}", self.span.path.display());
+                    tracing::warn!("{}: retrying decode: {what}", self.span.path.display());
                 }
             }
         }
@@ -288,11 +288,11 @@ impl Session {
     }
 }
 
-/// Why a frame could not be taken.
+/// A frame could not be received.
 fn not_taken(error: io::Error) -> Loss {
     match error.kind() {
         io::ErrorKind::InvalidData => unexpected(),
-        _ => Loss::Gone(format!("its frames cannot be taken: {error}")),
+        _ => Loss::Gone(format!("cannot receive frames: {error}")),
     }
 }
 

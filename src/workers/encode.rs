@@ -20,8 +20,8 @@ pub struct WorkerExecutor {
 }
 
 impl WorkerExecutor {
-    /// Those of the wanted encoders that are here, each with as many slots. A device is looked for by a
-    /// worker, so that a driver that hangs or crashes is none of the build's.
+    /// Those of the wanted encoders that this machine has, each with as many slots. A worker looks for
+    /// devices, so that a driver that hangs or crashes does so outside the build.
     pub fn find(pool: &Arc<WorkerPool>, slots: usize, wanted: &BTreeSet<&str>) -> Result<Found, Failure> {
         let (devices, others): (BTreeSet<&str>, BTreeSet<&str>) =
             wanted.iter().partition(|encoder| executors::is_on_device(encoder));
@@ -55,14 +55,14 @@ impl WorkerExecutor {
     fn run(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
         let mut process = self.pool.take(&self.role()).map_err(|loss| self.failure(loss))?;
         let outcome = self.converse(&mut process, job)?.and_then(|chunk| self.checked(chunk, job));
-        // A driver that has failed may fail at once in that process from now on, and work in another.
+        // A driver that has failed once may keep failing in that process, and work in another.
         if !matches!(outcome, Err(Failure { kind: FailureKind::Machine, .. })) {
             self.pool.give_back(self.role(), process);
         }
         outcome
     }
 
-    /// What a worker made, looked over, whoever that is.
+    /// Checks what a worker made: it may be on another machine, and wrong.
     fn checked(&self, chunk: EncodedChunk, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
         let contract = &job.task.contract;
         contract.check(&chunk.sequence_header).map_err(|error| Failure::contract(self.name(), &error))?;
@@ -73,7 +73,8 @@ impl WorkerExecutor {
         Ok(chunk)
     }
 
-    /// Gives the job to a worker and feeds it. An error means that the worker is of no more use.
+    /// Sends the job to a worker, and its frames as they are asked for. After an error the worker is not
+    /// reused.
     fn converse(
         &self,
         process: &mut WorkerProcess,
@@ -87,7 +88,7 @@ impl WorkerExecutor {
             task: job.task.clone(),
             count: job.count(),
         }));
-        // It may have decoded before, and now needs no memory for frames.
+        // It may have decoded before: slabs that it gets back now are freed.
         process.return_slabs(timeout).map_err(|loss| self.failure(loss))?;
         process.send(&request, &[], timeout).map_err(|loss| self.failure(loss))?;
         let mut frames = job.decoded.open();
@@ -98,7 +99,7 @@ impl WorkerExecutor {
                     let mut batch = FrameBatch::default();
                     for frame in frames.by_ref().take(count as usize) {
                         let added = sender.add(&*frame?, &mut batch);
-                        added.map_err(|error| Failure::machine(format!("frames cannot be sent: {error}")))?;
+                        added.map_err(|error| Failure::machine(format!("cannot send frames: {error}")))?;
                     }
                     let handles = std::mem::take(&mut batch.frames);
                     let sent = process.send(&Request::Frames(handles), &batch.handles(), timeout);

@@ -1,5 +1,5 @@
-//! Where a worker puts decoded frames: one slab after the other. Those that the build has returned are
-//! filled again.
+//! The memory to which a worker decodes frames: slabs of shared memory, filled one after the other. Slabs
+//! that the build has returned are reused.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,25 +7,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::media::{Frame, FrameMemory, Shape, SlabWriter};
 
-/// Bytes of a slab, but for frames that are larger: few enough that its memory is soon free again,
-/// which it is when its last frame has been encoded, and enough that open files do not run out.
+/// Bytes of a slab, unless a frame is larger: small, since a slab is free only when the last of its frames
+/// has been encoded, and large enough that file descriptors do not run out.
 pub(super) const SLAB: usize = 16 << 20;
-/// Slabs that are kept to be filled again: what a span takes whose frames are let go of as they come, as
-/// far as a GPU decodes ahead.
+/// Free slabs that are kept for reuse: as many as a span needs whose frames are dropped as they come, with as
+/// many frames in flight as a GPU decodes ahead.
 const MAX_FREE: usize = 6;
-/// Slabs that are awaited. Each is an open file.
+/// Slabs whose return is awaited. Each is an open file.
 const MAX_LENT: usize = 128;
 
-/// Clones share it.
+/// Clones share one arena.
 #[derive(Clone, Default)]
 pub(super) struct FrameArena(Arc<Mutex<Slabs>>);
 
 #[derive(Default)]
 struct Slabs {
     current: Option<SlabWriter>,
-    /// Those with frames that the build may still see, the oldest first.
+    /// Slabs with frames that the build may still read, the oldest first.
     lent: VecDeque<SlabWriter>,
-    /// Those with frames that nobody sees any more.
+    /// Slabs that can be reused.
     free: Vec<SlabWriter>,
     next_number: u32,
 }
@@ -35,7 +35,7 @@ impl FrameArena {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one copy of a decoded frame, which is one of the last `left` of its span.
+    /// Copies a decoded frame into the arena. It is one of the last `left` frames of its span.
     pub(super) fn place(&self, frame: &Frame, left: usize) -> io::Result<Frame> {
         let shape = Shape::of(frame);
         self.slabs().put(&shape, left, |writer| {
@@ -44,12 +44,12 @@ impl FrameArena {
         })
     }
 
-    /// Puts no more frames where those of the span lie: the build returns a slab once.
+    /// Closes the current slab at the end of a span: the build returns a slab only once.
     pub(super) fn close(&self) {
         self.slabs().close();
     }
 
-    /// Takes slabs back that the build does not see any more. Of some it may have been too long.
+    /// Takes back slabs that the build has returned. The arena may have given up on some of them.
     pub(super) fn take_back(&self, numbers: &[u32]) {
         let mut slabs = self.slabs();
         let Slabs { lent, free, .. } = &mut *slabs;
@@ -62,7 +62,7 @@ impl FrameArena {
         free.drain(..too_many);
     }
 
-    /// Lets go of memory that nobody sees.
+    /// Frees the slabs that are kept for reuse.
     pub(super) fn clear(&self) {
         self.slabs().free.clear();
     }
@@ -75,7 +75,7 @@ impl FrameMemory for FrameArena {
 }
 
 impl Slabs {
-    /// Has a frame of this shape put to where there is room for it.
+    /// Has `put` place a frame of this shape in a slab with space for it.
     fn put(
         &mut self,
         shape: &Shape,
@@ -100,11 +100,12 @@ impl Slabs {
     }
 
     fn fresh(&mut self, bytes: usize) -> io::Result<SlabWriter> {
-        // Not a large one for a few frames, which would keep all of its memory.
+        // A large slab is not reused for a few frames: all of its memory would stay allocated.
         let fits = |writer: &SlabWriter| (bytes..=bytes.saturating_mul(3)).contains(&writer.bytes());
         if let Some(at) = self.free.iter().rposition(fits) {
             let mut writer = self.free.swap_remove(at);
-            // SAFETY: the build has returned it, and whom it showed the slab to has ended that job.
+            // SAFETY: the build has returned it, and the processes that the build passed it to have ended
+            // their jobs.
             if unsafe { writer.reuse() } {
                 return Ok(writer);
             }
@@ -128,7 +129,7 @@ mod tests {
         SlabWriter::holding(&bytes).unwrap().frame(0, &shape).unwrap()
     }
 
-    /// The number of the slab in which so many frames of a span end up, one after the other.
+    /// The numbers of the slabs that a span of so many frames fills, in order.
     fn span(arena: &FrameArena, frame: &Frame, pictures: usize) -> Vec<u32> {
         let placed = (0..pictures).map(|at| {
             let placed = arena.place(frame, pictures - at).unwrap();
@@ -147,11 +148,11 @@ mod tests {
         let frame = picture(1920);
         let first = span(&arena, &frame, 25);
         assert_eq!(first.len(), 5, "five frames fill one");
-        assert!(span(&arena, &frame, 25).iter().all(|slab| !first.contains(slab)), "they are seen still");
+        assert!(span(&arena, &frame, 25).iter().all(|slab| !first.contains(slab)), "they are still in use");
         arena.take_back(&first[..2]);
         let third = span(&arena, &frame, 25);
         assert_eq!(third.iter().filter(|slab| first.contains(slab)).count(), 2);
-        // A large one is not taken for a small frame, nor one that nobody awaits.
+        // A large slab is not reused for a small frame; an unknown number is ignored.
         arena.take_back(&third);
         arena.take_back(&[77]);
         assert!(!third.contains(&span(&arena, &frame, 1)[0]));

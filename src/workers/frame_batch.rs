@@ -1,5 +1,5 @@
-//! Takes frames across: those that lie in shared memory stay where they are and only their place
-//! is told; without shared memory their samples are in the message.
+//! Frames on their way between processes: one that lies in shared memory is passed as a handle, its slab and
+//! offset; without shared memory its samples are in the message.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,11 +9,11 @@ use crate::media::{Frame, Returns, Shape, Slab, SlabWriter};
 
 use super::protocol::{FrameHandle, Samples};
 
-/// Frames of one message, on their way out.
+/// Frames of one outgoing message.
 #[derive(Default)]
 pub(super) struct FrameBatch {
     pub frames: Vec<FrameHandle>,
-    /// Bytes that all frames take that were added.
+    /// Bytes of all frames that were added.
     pub bytes: usize,
     slabs: Vec<Arc<Slab>>,
 }
@@ -27,15 +27,15 @@ impl FrameBatch {
 /// Sends the frames of one job.
 pub(super) struct FrameSender {
     shares: bool,
-    /// Whether the frames stay here for as long as the other side may see them.
+    /// Whether this side keeps each frame until the job has ended.
     retained: bool,
-    /// Where the last frame lay.
+    /// The slab of the last frame.
     last: Option<Arc<Slab>>,
 }
 
 impl FrameSender {
-    /// `shares`: whether the other side sees this side's memory. `retained`: whether the frames are kept
-    /// here until the job has ended.
+    /// `shares`: whether frames can be passed in shared memory. `retained`: whether this side keeps each
+    /// frame until the job has ended.
     pub(super) fn new(shares: bool, retained: bool) -> FrameSender {
         FrameSender { shares, retained, last: None }
     }
@@ -54,7 +54,8 @@ impl FrameSender {
         Ok(())
     }
 
-    /// Where a frame lies, of so many bytes: it is copied where that may be filled again too soon.
+    /// The handle of a frame of that many bytes. It is copied if its slab may be reused while the other side
+    /// still reads it.
     fn shared(&mut self, frame: &Frame, bytes: usize, batch: &mut FrameBatch) -> io::Result<Samples> {
         let copied;
         let (slab, offset) = match frame.place().filter(|(slab, _)| self.retained || !slab.is_lent()) {
@@ -79,17 +80,17 @@ impl FrameSender {
 #[derive(Default)]
 pub(super) struct FrameReceiver {
     last: Option<Arc<Slab>>,
-    /// Where slabs go that are to be filled again.
+    /// Where slabs go back to their writer for reuse.
     returns: Option<Returns>,
 }
 
 impl FrameReceiver {
-    /// Of frames whose slabs go back by `returns`.
+    /// For frames whose slabs go back by `returns`.
     pub(super) fn returning(returns: Returns) -> FrameReceiver {
         FrameReceiver { last: None, returns: Some(returns) }
     }
 
-    /// A frame; `handles` are those that came with its message, and have not been used yet.
+    /// The frame of a handle; `handles` are the file descriptors of its message that have not been used yet.
     pub(super) fn frame(
         &mut self,
         handle: &FrameHandle,
@@ -107,7 +108,7 @@ impl FrameReceiver {
                 }
                 self.last.as_ref().and_then(|slab| slab.frame(*offset, &handle.shape))
             }
-            // As many are kept as there is room for, so each is to take no open file.
+            // In ordinary memory: a file descriptor for each frame that is kept would be too many.
             Samples::Here(bytes) => handle.shape.frame(bytes),
         };
         frame.ok_or_else(impossible)
@@ -115,7 +116,7 @@ impl FrameReceiver {
 }
 
 fn impossible() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a frame that there cannot be")
+    io::Error::new(io::ErrorKind::InvalidData, "an invalid frame")
 }
 
 #[cfg(test)]

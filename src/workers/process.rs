@@ -1,4 +1,4 @@
-//! A worker process as a build sees it: started, spoken to, and ended when it says nothing any more.
+//! The build's side of a worker process: it is started, sent requests, and killed when it times out.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -25,56 +25,53 @@ use crate::media::Returns;
 pub struct WorkerCommand {
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
-    /// Whether it runs on this machine and was told so: frames then lie in memory that both see.
-    /// Otherwise they are part of the messages.
+    /// Whether the worker runs on this machine with `--shared-memory`: frames are then passed as handles of
+    /// shared memory. Otherwise their samples are part of the messages.
     pub shares_memory: bool,
 }
 
-/// Why there is no answer.
+/// Why a request has no reply.
 #[derive(Debug)]
 pub(super) enum Loss {
-    /// The build is to stop.
+    /// The build was cancelled.
     Cancelled,
-    /// The worker is gone, as told.
+    /// The worker was lost, for this reason.
     Gone(String),
 }
 
-/// How often a waiting build looks whether it is to stop.
+/// How often a wait checks for cancellation.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Bytes of what a worker last said on its standard error that are told.
+/// Bytes from the end of a worker's standard error that an error message repeats.
 const MAX_STDERR: u64 = 400;
-/// How long one that has closed the conversation may take to end, and one that was killed to be gone.
+/// How long a worker may take to exit after it has closed its connection, or after it was killed.
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) struct WorkerProcess {
-    /// `None` once it was ended.
+    /// `None` once it was killed.
     child: Option<Child>,
     channel: Channel,
-    /// What it says on its standard error.
+    /// Its standard error, in memory.
     stderr: File,
     cancelled: Arc<AtomicBool>,
-    /// Its slabs that nobody sees any more.
+    /// Numbers of its slabs that are free to be reused.
     returns: Returns,
 }
 
 impl WorkerProcess {
-    /// `timeout`: how long it may say nothing.
+    /// Starts a worker and checks its version. `timeout`: how long to wait for its greeting.
     pub(super) fn start(
         command: &WorkerCommand,
         timeout: Duration,
         cancelled: &Arc<AtomicBool>,
     ) -> Result<WorkerProcess, Loss> {
         let started = WorkerProcess::spawn(command, cancelled).map_err(|error| {
-            Loss::Gone(format!(
-                "a worker process could not be started ({}): {error}",
-                command.program.display()
-            ))
+            Loss::Gone(format!("cannot start worker `{}`: {error}", command.program.display()))
         });
         let mut process = started?;
         match process.receive(timeout.min(GREETING_TIMEOUT))? {
             (Reply::Greeting(greeting), _) => match Greeting::here().difference(&greeting) {
                 None => Ok(process),
-                Some(what) => Err(Loss::Gone(format!("a worker process is another rivet: it has {what}"))),
+                Some(what) => Err(Loss::Gone(format!("worker version mismatch: {what}"))),
             },
             _ => Err(Loss::Gone(UNEXPECTED.to_owned())),
         }
@@ -105,12 +102,12 @@ impl WorkerProcess {
         Ok(WorkerProcess { child: Some(child), channel, stderr, cancelled, returns })
     }
 
-    /// Whether frames can be left in memory that both sides see.
+    /// Whether frames can be passed as handles of shared memory.
     pub(super) fn shares(&self) -> bool {
         self.channel.shares()
     }
 
-    /// `timeout`: how long it may take to listen.
+    /// `timeout`: how long the worker may take to read the request.
     pub(super) fn send(
         &mut self,
         request: &Request,
@@ -122,18 +119,18 @@ impl WorkerProcess {
         sent.map_err(|error| self.lost(&error, timeout))
     }
 
-    /// Where its slabs go once nobody sees them any more.
+    /// Where the numbers of its slabs go once their frames have been dropped.
     pub(super) fn returns(&self) -> &Returns {
         &self.returns
     }
 
-    /// Tells it of slabs that it can fill again.
+    /// Returns slabs to the worker for reuse.
     pub(super) fn return_slabs(&mut self, timeout: Duration) -> Result<(), Loss> {
         let slabs = self.returns.take();
         if slabs.is_empty() { Ok(()) } else { self.send(&Request::Returned(slabs), &[], timeout) }
     }
 
-    /// `timeout`: how long it may say nothing.
+    /// The next message. `timeout`: how long it may take to come.
     pub(super) fn receive(&mut self, timeout: Duration) -> Result<(Reply, Vec<OwnedFd>), Loss> {
         let wait = self.waiting(timeout);
         let received = self.channel.receive(&wait);
@@ -144,7 +141,7 @@ impl WorkerProcess {
         }
     }
 
-    /// As [`WorkerProcess::receive`], passing over that it is alive.
+    /// The next message that is no heartbeat; each heartbeat starts the timeout anew.
     pub(super) fn answer(&mut self, timeout: Duration) -> Result<(Reply, Vec<OwnedFd>), Loss> {
         loop {
             match self.receive(timeout)? {
@@ -158,29 +155,29 @@ impl WorkerProcess {
         Waiting { cancelled: Arc::clone(&self.cancelled), until: Instant::now() + timeout }
     }
 
-    /// What an error means. The process is ended: nothing of it can be relied on any more.
+    /// What an error of the connection means. The worker is killed: its state is unknown.
     fn lost(&mut self, error: &io::Error, timeout: Duration) -> Loss {
         if self.cancelled.load(Ordering::Relaxed) {
             return Loss::Cancelled;
         }
         let what = match error.kind() {
             io::ErrorKind::TimedOut => {
-                format!("its worker process did not answer for {}", humantime::format_duration(timeout))
+                format!("worker timed out after {}", humantime::format_duration(timeout))
             }
             io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
                 match self.child.as_mut().and_then(|child| ended_within(child, GRACE)) {
-                    Some(status) => format!("its worker process {}", ended(status)),
-                    None => "its worker process closed the conversation and did not end".to_owned(),
+                    Some(status) => format!("worker {}", ended(status)),
+                    None => "worker closed its connection without exiting".to_owned(),
                 }
             }
-            _ => format!("its worker process cannot be understood ({error})"),
+            _ => format!("worker sent an invalid message ({error})"),
         };
         let stderr = self.end_of_stderr();
         self.end();
         Loss::Gone(if stderr.is_empty() { what } else { format!("{what}: {stderr}") })
     }
 
-    /// The end of what it said on its standard error, as one line.
+    /// The end of its standard error, as one line.
     fn end_of_stderr(&mut self) -> String {
         let mut text = Vec::new();
         let length = self.stderr.metadata().map_or(0, |meta| meta.len());
@@ -191,14 +188,14 @@ impl WorkerProcess {
         }
         let text = String::from_utf8_lossy(&text);
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        // Not what a terminal would take for anything but text.
+        // Control characters could drive the terminal that shows this.
         lines.collect::<Vec<_>>().join("; ").chars().filter(|letter| !letter.is_control()).collect()
     }
 
     fn end(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        // It may have ended by itself. What it has started, as a command that runs it elsewhere
-        // does, is in its group.
+        // It may have exited by itself. A command that runs the worker on another machine has children: they
+        // are in its process group.
         if let Ok(None) = child.try_wait() {
             let _ = rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL);
             let _ = child.kill();
@@ -215,12 +212,12 @@ impl Drop for WorkerProcess {
     }
 }
 
-/// Until a worker has started, at most: it loads libraries and greets.
+/// How long a worker may take to start: it loads libraries and sends its greeting.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(60);
-/// A reply that does not belong to what was asked.
-pub(super) const UNEXPECTED: &str = "its worker process said something unexpected";
+/// A reply of a kind that does not belong to the request.
+pub(super) const UNEXPECTED: &str = "worker sent an unexpected reply";
 
-/// How a process has ended, if it does within that time.
+/// The exit status of a process, if it exits within that time.
 fn ended_within(child: &mut Child, time: Duration) -> Option<ExitStatus> {
     const MAX_PAUSE: Duration = Duration::from_millis(50);
     let until = Instant::now() + time;
@@ -234,13 +231,13 @@ fn ended_within(child: &mut Child, time: Duration) -> Option<ExitStatus> {
     }
 }
 
-/// Goes on without a process that was killed and is still there: one that a driver keeps in the kernel ends
-/// when that lets go of it, if ever.
+/// Leaves a killed process that has not exited to a thread that waits for it: a process that hangs in a
+/// driver exits when the driver returns, if ever.
 fn leave(mut child: Child) {
     let pid = child.id();
     let wait = move || child.wait();
     if let Err(error) = std::thread::Builder::new().name("left".to_owned()).spawn(wait) {
-        tracing::warn!("nobody waits for process {pid} to end: {error}");
+        tracing::warn!("cannot wait for process {pid} to exit: {error}");
     }
 }
 
@@ -255,13 +252,13 @@ fn ended(status: ExitStatus) -> String {
         _ => "",
     };
     match (status.signal(), status.code()) {
-        (Some(signal), _) => format!("was ended by signal {signal}{}", name(signal)),
-        (None, Some(code)) => format!("ended with status {code}"),
-        (None, None) => "ended".to_owned(),
+        (Some(signal), _) => format!("was killed by signal {signal}{}", name(signal)),
+        (None, Some(code)) => format!("exited with status {code}"),
+        (None, None) => "exited".to_owned(),
     }
 }
 
-/// Waits with timeout, and not at all once the build is to stop.
+/// Waits until a deadline, or until the build is cancelled.
 struct Waiting {
     cancelled: Arc<AtomicBool>,
     until: Instant,
@@ -297,7 +294,7 @@ mod tests {
     use super::*;
     use crate::media::Libraries;
 
-    /// What comes of a worker that greets like this and says no more.
+    /// What comes of starting a worker that sends this greeting and nothing else.
     fn greeted(greeting: Greeting) -> Result<(), String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("greeting");
@@ -309,7 +306,7 @@ mod tests {
         match WorkerProcess::start(&command, GREETING_TIMEOUT, &Arc::default()) {
             Ok(_) => Ok(()),
             Err(Loss::Gone(what)) => Err(what),
-            Err(Loss::Cancelled) => unreachable!("nobody cancels it"),
+            Err(Loss::Cancelled) => unreachable!("it is not cancelled"),
         }
     }
 
@@ -327,7 +324,7 @@ mod tests {
             let mut other = Greeting::here();
             let ours = library(&mut other.libraries).clone();
             library(&mut other.libraries).push('0');
-            let told = format!("a worker process is another rivet: it has {ours}0, not {ours}");
+            let told = format!("worker version mismatch: {ours}0, expected {ours}");
             assert_eq!(greeted(other), Err(told));
         }
     }
@@ -339,7 +336,7 @@ mod tests {
         let pid = Pid::from_child(&child);
         leave(child);
         rustix::process::kill_process(pid, Signal::KILL).unwrap();
-        // What nobody waits for stays there when it has ended.
+        // A process that is not waited for stays in /proc as a zombie.
         let place = format!("/proc/{}", pid.as_raw_nonzero());
         for _ in 0..600 {
             if !Path::new(&place).exists() {

@@ -1,5 +1,5 @@
-//! The other side: what a worker process does. It takes one job after the other until the build
-//! closes the conversation, and ends at once when that happens in the middle of a job.
+//! The worker's side: it does one job after the other until the build closes the connection, and exits at
+//! once when that happens in the middle of a job.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,15 +21,15 @@ use super::protocol::{
     AudioRequest, DecodeRequest, DecodedFrameHandle, EncodeRequest, Greeting, Reply, Request,
 };
 
-/// Frames in one message, at most: fewer where they fill a slab.
+/// Frames in one message, unless fewer fill a slab.
 const BATCH: u32 = 16;
-/// Samples of audio in one message, about.
+/// Audio samples in one message, about.
 const SAMPLES: usize = 1 << 18;
-/// How often a long job says that it is alive.
+/// How often a long job sends a heartbeat.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Says that a job goes on, now and then, when the job asks whether it is to stop. It never is: the
-/// build ends this process when it has had enough.
+/// Sends heartbeats whenever a job asks whether it is cancelled. It never is: a build that is cancelled kills
+/// this process.
 struct Heartbeat<'a> {
     channel: &'a Channel,
     last: Mutex<Instant>,
@@ -40,35 +40,35 @@ impl Heartbeat<'_> {
         Heartbeat { channel, last: Mutex::new(Instant::now()) }
     }
 
-    /// Whether to stop.
+    /// Whether the job is cancelled.
     fn beat(&self) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.elapsed() >= HEARTBEAT_INTERVAL {
             *last = Instant::now();
-            // A build that is gone ends this process.
+            // When the build is gone, the thread that watches the connection ends this process.
             let _ = self.channel.send(&Reply::Heartbeat, &[], &Blocks);
         }
         false
     }
 }
 
-/// Serves the build at the other end of standard input and output. With `shares_memory` both are one
-/// Unix socket, and frames stay in memory that both sides see.
+/// Serves the build at the other end of standard input and output. With `shares_memory` both are one Unix
+/// socket, and frames are passed in shared memory.
 pub fn serve(shares_memory: bool) -> io::Result<()> {
     let input = rustix::stdio::stdin().try_clone_to_owned()?;
     let output = rustix::stdio::stdout().try_clone_to_owned()?;
-    // What a library prints must not get between messages.
+    // What a library prints to standard output must not mix with messages.
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
     end_with(input.try_clone()?)?;
     media::init();
     Server::new(Channel::new(input, output, shares_memory)).run()
 }
 
-/// Ends this process when the other end of a conversation is gone, whatever it is doing.
+/// Ends this process when the other end of the connection has closed, whatever this process is doing.
 fn end_with(input: OwnedFd) -> io::Result<()> {
     let watch = move || {
         loop {
-            // Only that the other end is gone is waited for, which needs no asking.
+            // Without events to wait for, only a hang-up or an error returns.
             let mut polled = [PollFd::from_borrowed_fd(input.as_fd(), PollFlags::empty())];
             match rustix::event::poll(&mut polled, None) {
                 Err(rustix::io::Errno::INTR) => {}
@@ -86,9 +86,9 @@ fn out_of_turn() -> io::Error {
 struct Server {
     channel: Channel,
     arena: FrameArena,
-    /// Those that it has opened.
+    /// The executors that were opened.
     executors: Vec<Arc<dyn Executor>>,
-    /// The one that it has decoded on.
+    /// The GPU that was initialized last.
     gpu: Option<GpuDecoder>,
 }
 
@@ -143,7 +143,7 @@ impl Server {
                     self.reply(&Reply::AudioEncoded(packets), &FrameBatch::default())?;
                 }
                 Request::Returned(slabs) => self.arena.take_back(&slabs),
-                // They were asked for before it was known that the span cannot be opened.
+                // They were requested before the build knew that the span cannot be opened.
                 Request::More(_) => {}
                 Request::Frames(_) => return Err(out_of_turn()),
             }
@@ -166,7 +166,7 @@ impl Server {
         };
         if executor.identity() != request.identity {
             let (here, wanted) = (executor.identity(), &request.identity);
-            return Err(Failure::machine(format!("a worker process has {here}, not {wanted}")));
+            return Err(Failure::machine(format!("worker version mismatch: {here}, expected {wanted}")));
         }
         Ok(executor)
     }
@@ -184,11 +184,11 @@ impl Server {
         executor.encode(&job).outcome
     }
 
-    /// An error is one of the conversation; what is wrong with the audio is within.
+    /// The outer error is one of the connection, the inner one of the audio.
     fn decode_audio(&self, request: &AudioRequest) -> io::Result<Result<i64, MediaError>> {
         let (audio, here) = (&request.source, AudioDecoder::of(&request.source.track.codec).identity_here());
         if here != request.decoder {
-            let reason = format!("a worker process has {here}, not {}", request.decoder);
+            let reason = format!("worker version mismatch: {here}, expected {}", request.decoder);
             return Ok(Err(MediaError::Library { operation: "decoding audio".into(), reason }));
         }
         let mut told = Ok(());
@@ -206,7 +206,7 @@ impl Server {
         told.map(|()| outcome)
     }
 
-    /// Readies a GPU for decoding, unless it is that already.
+    /// Initializes a GPU for decoding, unless that was done before.
     fn open_gpu(&mut self, uuid: &str) -> Result<(), String> {
         if self.gpu.as_ref().is_none_or(|gpu| gpu.uuid != uuid) {
             self.gpu = media::gpu_decoder(uuid).map_err(|error| error.to_string())?;
@@ -214,7 +214,7 @@ impl Server {
         self.gpu.as_ref().map(|_| ()).ok_or_else(|| format!("there is no GPU {uuid} that decodes"))
     }
 
-    /// An error is one of the conversation; what is wrong with the span is within.
+    /// The outer error is one of the connection, the inner one of the span.
     fn decode(&mut self, request: DecodeRequest) -> io::Result<(Result<(), MediaError>, Option<OnGpu>)> {
         let DecodeRequest { span, threads, frames, gpu } = request;
         let failure = gpu.as_ref().and_then(|uuid| self.open_gpu(uuid).err()).map(OnGpu::Failed);
@@ -233,19 +233,19 @@ impl Server {
         };
         let end = self.send_frames(&mut decoding, count)?;
         let on_gpu = failure.or_else(|| decoding.on_gpu());
-        // It may be putting frames there until it is gone.
+        // A GPU's thread may write frames to the arena until it is dropped.
         drop(decoding);
         self.arena.close();
         Ok((end, on_gpu))
     }
 
-    /// Sends a span's frames, of which there are `count` at most, as they are wanted.
+    /// Sends a span's frames, at most `count`, as they are requested.
     fn send_frames(
         &mut self,
         decoding: &mut DecodingHere,
         count: usize,
     ) -> io::Result<Result<(), MediaError>> {
-        // They lie in slabs of this process's own, which it fills again when the build says so.
+        // They lie in slabs of the arena, which keeps them until the build has returned them.
         let mut sender = FrameSender::new(self.channel.shares(), true);
         let arena = self.channel.shares().then(|| self.arena.clone());
         let mut to_come = count;
@@ -277,7 +277,7 @@ impl Server {
                 if let Some(end) = end {
                     return Ok(end);
                 }
-                // After the last it may be told to go on already.
+                // After the last frame that was requested the next request may be there already.
                 if wanted > 0 {
                     self.take_returned()?;
                 }
@@ -285,7 +285,7 @@ impl Server {
         }
     }
 
-    /// Takes the slabs back that the build has returned meanwhile.
+    /// Takes back the slabs that the build has returned meanwhile.
     fn take_returned(&mut self) -> io::Result<()> {
         while self.channel.has_input()? {
             match self.channel.receive(&Blocks)? {
@@ -297,8 +297,8 @@ impl Server {
     }
 }
 
-/// A frame as it goes into a message; `left` are still to come with it. Where the build sees memory of
-/// this process, it comes to lie there if it does not yet.
+/// Adds a frame to a message; it is one of the last `left` of its span. With shared memory it is copied to
+/// the arena unless it was decoded there.
 fn carry(
     arena: Option<&FrameArena>,
     frame: DecodedFrame,
@@ -321,7 +321,7 @@ fn carry(
     Ok(DecodedFrameHandle { rank, digest, fingerprint, frame })
 }
 
-/// The frames of an encode, asked for as they are wanted.
+/// The frames of an encode, requested from the build as they are needed.
 struct Sent<'a> {
     channel: &'a Channel,
     count: usize,
@@ -352,7 +352,7 @@ impl FrameSupply for Sent<'_> {
                 }
                 Err(error) => {
                     left = 0;
-                    Some(Err(Failure::machine(format!("no frames came: {error}"))))
+                    Some(Err(Failure::machine(format!("cannot receive frames: {error}"))))
                 }
             }
         }))
@@ -376,7 +376,7 @@ mod tests {
     use super::*;
     use crate::media::{AudioSource, AudioTrack, PackedSpan, PacketReader, Rational};
 
-    /// Its samples would be filed under a key that names another decoder.
+    /// Its samples would be stored under a key that names another decoder.
     #[test]
     fn audio_that_another_decoder_shall_decode_is_refused() {
         let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -396,7 +396,8 @@ mod tests {
         let source = AudioSource { path: "no such source".into(), track, channels: 2, origin };
         let told = server.decode_audio(&AudioRequest { source, decoder }).unwrap().unwrap_err().to_string();
         let here = AudioDecoder::of("vorbis").identity_here();
-        let expected = format!("a worker process has {here}, not libavcodec 1.2.3 vorbis on another CPU");
+        let expected =
+            format!("worker version mismatch: {here}, expected libavcodec 1.2.3 vorbis on another CPU");
         assert_eq!(told, format!("decoding audio failed: {expected}"));
     }
 

@@ -20,7 +20,7 @@ pub enum EncodeError {
     #[error("{0}")]
     Unsupported(String),
     /// There is no session, or no memory for one, while others hold what there is.
-    #[error("the GPU has no room for another encode: {0}")]
+    #[error("no encode session is available: {0}")]
     NoRoom(String),
     #[error(transparent)]
     Call(#[from] RefusedCall),
