@@ -1,15 +1,15 @@
-//! Takes an encoder's packets one by one and makes a chunk of them: what an encoder hands out is
-//! held against what was asked for here, and nowhere else.
+//! Collects an encoder's packets into a chunk. All checks of what an encoder returns are here: one packet a
+//! frame, in order, one key frame, and a sequence header that keeps the contract.
 
 use super::{EncodeJob, EncodedChunk, Failure};
 use crate::media::av1::{self, sequence_header_obu, to_sample};
 
-/// A chunk in the making.
+/// A chunk that is being encoded.
 pub struct Collector<'a> {
     job: &'a EncodeJob<'a>,
     encoder: &'static str,
-    /// Whether the encoder cannot be told a level, and perhaps not what colours mean, so that what it
-    /// says is put right where that stays true.
+    /// Whether the encoder chooses the level itself, and may not signal colours: level and colours of the
+    /// contract are then written to its header, where that is valid.
     sets_own_level: bool,
     chunk: EncodedChunk,
 }
@@ -21,8 +21,8 @@ impl<'a> Collector<'a> {
         Collector { job, encoder, sets_own_level, chunk }
     }
 
-    /// Takes the next temporal unit: that of frame `number`, counted from 0. The first one's
-    /// sequence header must keep the contract, and it alone is a key frame.
+    /// Adds the next temporal unit, that of frame `number`, counted from 0. The first one's sequence header
+    /// must keep the contract, and it alone is a key frame.
     pub fn take(&mut self, unit: &[u8], number: u64, is_key: bool) -> Result<(), Failure> {
         let encoder = self.encoder;
         let garbled = |error: &dyn std::fmt::Display| {

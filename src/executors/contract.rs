@@ -1,6 +1,6 @@
 //! What all segments of a rung must agree in, because they share one `av1C` (AV1-in-ISOBMFF
-//! 2.3.1 and 2.5). It is worked out from the spec and the source before anything is encoded, so
-//! that no order of execution decides it.
+//! 2.3.1 and 2.5). It is computed from the spec and the source before anything is encoded, so
+//! that it does not depend on the order of execution.
 
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +61,7 @@ impl Contract {
         &self.0
     }
 
-    /// Holds a sequence header OBU against the contract; the error names each field that differs.
+    /// Checks a sequence header OBU against the contract; the error names each field that differs.
     pub fn check(&self, sequence_header: &[u8]) -> Result<(), ContractError> {
         let found = SequenceHeader::parse(sequence_header)?;
         let differences = self.0.differences(&found);

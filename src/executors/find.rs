@@ -1,5 +1,5 @@
-//! Finds the encoders of this machine. A build looks only for those that its ladder names: to try a
-//! hardware encoder takes longer than to find that there is nothing to do.
+//! Finds the encoders of this machine. A build looks only for those that its ladder names: opening a hardware
+//! encoder takes longer than a build that has nothing to do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Executor, Failure, Ffmpeg, NVENC, OWN, OptionFault, RAV1E, Rav1e, SVT_AV1, ffmpeg, svt_av1};
 
-/// Which encoders are looked for, by the names that the spec has for them.
+/// Which encoders to look for, by their names in the spec.
 #[derive(Clone, Copy, Debug)]
 pub enum Wanted<'a> {
     All,
@@ -25,18 +25,18 @@ impl Wanted<'_> {
     }
 }
 
-/// What was found.
+/// The encoders of a machine.
 #[derive(Default)]
 pub struct Found {
     pub executors: Vec<Arc<dyn Executor>>,
-    /// Encoders that are known or were asked for, and cannot be used.
+    /// Encoders that are known or were asked for, and are not available.
     pub unusable: Vec<Unusable>,
 }
 
-/// An encoder that cannot be used here.
+/// An encoder that is not available.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unusable {
-    /// As the spec names it.
+    /// Its name in the spec.
     pub encoder: String,
     pub reason: String,
 }
@@ -51,7 +51,7 @@ impl Found {
 }
 
 /// The encoders of this machine, each with as many slots, or with fewer where its device has fewer.
-/// How many there are changes no byte.
+/// The number of slots changes no byte.
 pub fn found_here(slots: usize, wanted: Wanted<'_>) -> Result<Found, Failure> {
     let mut found = Found::default();
     if wanted.has(RAV1E) {
@@ -73,7 +73,7 @@ pub fn found_here(slots: usize, wanted: Wanted<'_>) -> Result<Found, Failure> {
     Ok(found)
 }
 
-/// NVENC on every GPU that has it. Where none has, what each lacks.
+/// NVENC on every GPU that has it, and why the others have not.
 #[cfg(feature = "nvidia")]
 fn take_nvenc(found: &mut Found) {
     let unusable = |reason: String| Unusable { encoder: NVENC.to_owned(), reason };
@@ -97,8 +97,8 @@ fn take_nvenc(found: &mut Found) {
     found.unusable.push(Unusable { encoder: NVENC.to_owned(), reason });
 }
 
-/// The executor of this name, as [`found_here`] has named it, without a look at others: for one job at
-/// a time. Opening one may take room on a device for a moment: where there is none now the failure is
+/// Opens the executor of this name, one that [`found_here`] gave it, for one job at a time. Opening may need
+/// a session of a device for a moment: where none is free the failure is
 /// [`super::FailureKind::ResourceExhausted`].
 pub fn open(name: &str) -> Result<Arc<dyn Executor>, Failure> {
     #[cfg(feature = "nvidia")]
@@ -111,7 +111,12 @@ pub fn open(name: &str) -> Result<Arc<dyn Executor>, Failure> {
     }
     let found = found_here(1, Wanted::Named(&BTreeSet::from([name])))?;
     let reason = found.unusable.into_iter().map(|one| one.reason).next();
-    let missing = || Failure::machine(format!("{name}: {}", reason.unwrap_or_else(|| "not here".to_owned())));
+    let missing = || {
+        Failure::machine(format!(
+            "{name}: {}",
+            reason.unwrap_or_else(|| "it is not available here".to_owned())
+        ))
+    };
     found.executors.into_iter().find(|executor| executor.name() == name).ok_or_else(missing)
 }
 

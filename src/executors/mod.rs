@@ -1,6 +1,6 @@
-//! What encodes a chunk. An [`Executor`] takes an [`EncodeJob`] and returns a [`Report`] of what
-//! happened, in which a failure says whose it is; it is handed its frames and knows nothing of
-//! keys or caches. Every encode is held against the rung's [`Contract`] at its first packet.
+//! Encoding of chunks. An [`Executor`] takes an [`EncodeJob`] and returns a [`Report`]; a failure has a
+//! [`FailureKind`]. It is handed the frames to encode, converted already, and knows nothing of keys or
+//! caches. Every encode is checked against the rung's [`Contract`] at its first packet.
 
 mod collect;
 mod contract;
@@ -32,7 +32,7 @@ pub use rav1e::Rav1e;
 const RAV1E: &str = "rav1e";
 const SVT_AV1: &str = "svt-av1";
 const NVENC: &str = "nvenc";
-/// Encoders that rivet has names of its own for; all others go by FFmpeg's.
+/// Encoders with names of rivet's own; all others have FFmpeg's.
 const OWN: [&str; 3] = [RAV1E, SVT_AV1, NVENC];
 
 /// The frames of a chunk, as decoded. They need not all be in memory at once.
@@ -43,7 +43,7 @@ pub trait FrameSupply: Sync {
     /// All of them in presentation order, from the first. An error ends them.
     fn open(&self) -> Box<dyn Iterator<Item = Result<Arc<Frame>, Failure>> + '_>;
 
-    /// Whether each stays in memory for as long as this is here, rather than only until it is dropped.
+    /// Whether the supply itself keeps each frame in memory, so that it outlives the caller's reference.
     fn is_retained(&self) -> bool {
         false
     }
@@ -65,7 +65,7 @@ pub struct EncodeJob<'a> {
     pub decoded: &'a dyn FrameSupply,
     /// Cores that the job may use at a time, at least one. They change no byte.
     pub threads: usize,
-    /// Asked between frames and between packets; when it says so, the job ends with
+    /// Called between frames and between packets; once it returns true the job ends with
     /// [`FailureKind::Cancelled`].
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }
@@ -90,14 +90,14 @@ impl EncodeJob<'_> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncodeSettings {
     pub format: FrameFormat,
-    /// Said in every chunk, where the source says it.
+    /// Written to every chunk, where the source has it.
     pub hdr: HdrMetadata,
     /// Constant quality on AV1's scale of 0 (best) to 63.
     pub crf: u8,
     pub encoder: EncoderSettings,
 }
 
-/// The knobs of one encoder.
+/// The options of one encoder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EncoderSettings {
     Rav1e {
@@ -144,7 +144,7 @@ pub struct EncodedChunk {
     pub units: Vec<Vec<u8>>,
 }
 
-/// What came of a job.
+/// The outcome of a job.
 #[derive(Debug)]
 pub struct Report {
     pub outcome: Result<EncodedChunk, Failure>,
@@ -153,7 +153,7 @@ pub struct Report {
     pub executor: String,
 }
 
-/// Why a job failed, and on whose account.
+/// Why a job failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     pub kind: FailureKind,
@@ -162,18 +162,17 @@ pub struct Failure {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {
-    /// The spec asks for what the encoder cannot do.
+    /// The encoder does not support what the spec asks for.
     Spec,
     /// The source's frames cannot be encoded.
     Source,
-    /// The encoder or the machine.
+    /// The encoder or the machine failed; a retry may succeed.
     Machine,
-    /// Nobody: the device has no room for another job beside those that it is at. The same job may
-    /// succeed once one of them has ended, and so will fewer of them at a time.
+    /// The device has no session or memory left for another job. The job may succeed once another has ended.
     ResourceExhausted,
-    /// The encoder: its stream cannot be one of the rung's.
+    /// The encoder's stream does not keep the rung's contract.
     Contract,
-    /// Nobody: the build was told to stop.
+    /// The build was cancelled.
     Cancelled,
 }
 
@@ -182,7 +181,7 @@ impl Failure {
         Failure { kind: FailureKind::Machine, message: message.into() }
     }
 
-    /// A header that cannot be read is the machine's fault; one that says something else is not.
+    /// A header that cannot be parsed is a failure of the machine; one that differs breaks the contract.
     pub(crate) fn contract(encoder: &str, error: &ContractError) -> Failure {
         let kind = match error {
             ContractError::Broken(_) => FailureKind::Contract,
@@ -202,16 +201,16 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An option that an encoder does not take.
+/// An option that an encoder does not accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionFault {
-    /// As the spec names it.
+    /// Its name in the spec.
     pub option: String,
     pub message: String,
     pub hint: String,
 }
 
-/// What can be told of an executor, to other processes and to people.
+/// A description of an executor, for other processes and for display.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
     pub name: String,
@@ -242,13 +241,13 @@ pub trait Executor: Send + Sync {
     /// Short and stable, e.g. `rav1e`, or `nvenc:1` for the second GPU's.
     fn name(&self) -> &str;
 
-    /// Everything about the encoder itself that can change its bytes.
+    /// Everything about the encoder itself that can change its bytes, for keys.
     fn identity(&self) -> String;
 
-    /// The encoder that it runs, as the spec names it.
+    /// The encoder's name in the spec.
     fn encoder(&self) -> &str;
 
-    /// Jobs that it can do at a time.
+    /// Jobs that can run at a time.
     fn slots(&self) -> usize;
 
     /// Whether it works on a device of its own, beside the CPUs.
@@ -256,12 +255,12 @@ pub trait Executor: Send + Sync {
         false
     }
 
-    /// What it runs on, for people to read.
+    /// What it runs on, for display.
     fn place(&self) -> String {
         "CPU".to_owned()
     }
 
-    /// Bits a sample that it can encode.
+    /// Bits per sample that it can encode.
     fn bit_depths(&self) -> Vec<u8> {
         vec![8, 10]
     }

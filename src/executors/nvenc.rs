@@ -1,5 +1,5 @@
-//! NVENC, the encoder of NVIDIA's GPUs: one executor a GPU. It is there where a driver is found and
-//! the GPU makes AV1. One closed sequence a chunk, at constant QP.
+//! NVENC, the encoder of NVIDIA's GPUs: one executor a GPU, available where there is a driver and the GPU
+//! encodes AV1. One closed sequence a chunk, at constant QP.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,8 +15,8 @@ use crate::nvidia::{
     SamplesMut,
 };
 
-/// Jobs at a time for each of a GPU's encode engines: while one's frames are scaled and copied,
-/// the engine is at another's.
+/// Jobs at a time for each of a GPU's encode engines: the engine encodes frames of one job while frames of
+/// the other are converted and copied.
 const JOBS_PER_ENGINE: u32 = 2;
 
 /// The encoder of one GPU.
@@ -52,7 +52,7 @@ impl Nvenc {
         Ok(Nvenc {
             name: format!("{NVENC}:{}", gpu.ordinal),
             gpu: gpu.name.clone(),
-            // What differs between GPUs of one architecture, as the number of engines, changes no byte.
+            // Differences between GPUs of one architecture, such as the number of engines, change no byte.
             identity: format!(
                 "NVENC, driver {driver}, compute capability {major}.{minor}, API {api_major}.{api_minor}"
             ),
@@ -102,8 +102,8 @@ impl Executor for Nvenc {
         NVENC
     }
 
-    /// As many as keep the GPU busy. The driver may grant fewer sessions, which only trying tells:
-    /// a job beyond them is [`FailureKind::ResourceExhausted`].
+    /// As many as keep the GPU busy. The driver may grant fewer sessions, and tells so only when one is
+    /// opened: a job beyond them fails with [`FailureKind::ResourceExhausted`].
     fn slots(&self) -> usize {
         self.caps.engines.saturating_mul(JOBS_PER_ENGINE) as usize
     }
@@ -146,8 +146,8 @@ fn configure(job: &EncodeJob<'_>) -> Result<EncoderConfig, Failure> {
     })
 }
 
-/// The driver's word for a key frame counts, and so does what the packet itself says: a decoder
-/// sees only that.
+/// A packet counts as a key frame if either the driver's flag or the packet itself says so: a decoder sees
+/// only the packet.
 fn take(chunk: &mut Collector<'_>, packet: &Packet) -> Result<(), Failure> {
     let starts = av1::is_random_access_point(&packet.bytes)
         .map_err(|error| Failure::machine(format!("{NVENC} made an unreadable packet: {error}")))?;
@@ -155,7 +155,7 @@ fn take(chunk: &mut Collector<'_>, packet: &Packet) -> Result<(), Failure> {
     chunk.take(&packet.bytes, packet.number, is_key)
 }
 
-/// What an error means for a job, or for the opening of an encoder for one.
+/// The failure of a job, or of opening an encoder for one.
 pub(super) fn failure(error: EncodeError) -> Failure {
     let kind = match &error {
         EncodeError::Unsupported(_) => FailureKind::Spec,

@@ -1,5 +1,5 @@
-//! Finds the AV1 encoders of the installed FFmpeg that work here, and tells why one does not; holds
-//! options against what an encoder knows.
+//! Finds the AV1 encoders of the installed FFmpeg that work here, and why others do not; checks an encoder's
+//! options.
 
 use std::collections::BTreeMap;
 
@@ -15,16 +15,16 @@ use crate::executors::{EncodeSettings, EncoderSettings, OptionFault, ffi::librar
 use crate::media::{self, Colour, FrameFormat, HdrMetadata, Rotation};
 use crate::suggest;
 
-/// Encoders that are here under other names, so that FFmpeg's way to them is not offered as well.
+/// FFmpeg's names of encoders that rivet has under names of its own.
 const OFFERED_OTHERWISE: [&str; 2] = ["libsvtav1", "librav1e"];
 
-/// What is known of a library that encodes.
+/// An encoder's library.
 struct Library {
     /// FFmpeg's name for the encoder.
     encoder: &'static str,
-    /// A function of the kind `const char *f(void)` that tells its version, ended by a zero.
+    /// The NUL-terminated name of a function `const char *f(void)` that returns its version.
     version: &'static [u8],
-    /// Variables of the environment by which it chooses its code.
+    /// Environment variables that select its code.
     variables: &'static [&'static str],
 }
 
@@ -34,7 +34,7 @@ const LIBRARIES: [Library; 1] = [Library {
     variables: &["AOM_SIMD_CAPS", "AOM_SIMD_CAPS_MASK"],
 }];
 
-/// A device has an engine or two: more sessions than that only take its memory.
+/// A device has an engine or two: more sessions only take its memory.
 const MAX_DEVICE_SLOTS: usize = 2;
 
 /// FFmpeg's names of the AV1 encoders that it was built with.
@@ -59,8 +59,8 @@ pub fn faults_of(name: &str, options: &BTreeMap<String, String>) -> Vec<OptionFa
     find(name).map(|codec| faults(codec, options)).unwrap_or_default()
 }
 
-/// The encoder of that name, tried on a small frame; or why there is none. `slots` never changes
-/// the bytes.
+/// The encoder of that name, opened once as a trial; or why it is not available. `slots` never changes the
+/// bytes.
 pub fn named(name: &str, slots: usize) -> Result<Ffmpeg, String> {
     let codec = find(name).ok_or_else(|| unknown(name))?;
     let capabilities = Capabilities::of(codec);
@@ -100,8 +100,8 @@ fn unknown(name: &str) -> String {
     }
 }
 
-/// The version of an encoder's own library, and by what it chooses its code. Where it tells no version,
-/// FFmpeg's stands for both.
+/// The version of an encoder's own library, and what selects its code: CPU features and environment. Without
+/// a version of its own, FFmpeg's stands for it.
 fn software_identity(name: &str) -> String {
     let library = LIBRARIES.iter().find(|library| library.encoder == name);
     let version = library.and_then(|library| library_version(library.version));
@@ -115,8 +115,8 @@ fn software_identity(name: &str) -> String {
     identity
 }
 
-/// Opens the encoder for a small frame of each depth that it says it takes, and returns those that it
-/// does take: what a device does is not in FFmpeg's tables.
+/// Opens the encoder at each depth that FFmpeg's tables list, and returns those that work: what a device
+/// supports is not in the tables.
 fn try_out(executor: &Ffmpeg) -> Result<Vec<u8>, String> {
     let colour = Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 0 };
     let encoder = EncoderSettings::Ffmpeg { encoder: executor.name.to_owned(), options: BTreeMap::new() };

@@ -1,6 +1,6 @@
-//! Any AV1 encoder of the installed FFmpeg: the same opening, feeding and taking of packets for all of
-//! them, software and hardware. What differs is data, worked out from FFmpeg's tables
-//! ([`capabilities`]) or, for SVT-AV1, known beforehand. One closed sequence a chunk.
+//! Any AV1 encoder of the installed FFmpeg, software or hardware, through one executor. What differs between
+//! encoders is data, derived from FFmpeg's tables ([`capabilities`]) or, for SVT-AV1, built in. One closed
+//! sequence a chunk.
 
 mod capabilities;
 mod cpu;
@@ -21,12 +21,12 @@ use super::{EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, Failure
 pub use capabilities::Capabilities;
 pub use find::{faults_of, is_hardware, known, named};
 
-/// An encoder that was found to work here.
+/// An encoder that is available here.
 pub struct Ffmpeg {
-    /// As the spec names it.
+    /// Its name in the spec.
     name: &'static str,
     capabilities: Capabilities,
-    /// What it takes its frames from, where that is not memory.
+    /// The device that it takes frames from, where that is not memory.
     device: Option<device::Device>,
     /// Bits of a sample.
     bit_depths: Vec<u8>,
@@ -36,8 +36,7 @@ pub struct Ffmpeg {
 }
 
 impl Ffmpeg {
-    /// An encoder in software that is known well enough not to be tried. `slots` never changes the
-    /// bytes.
+    /// A software encoder that needs no trial. `slots` never changes the bytes.
     pub fn software(
         name: &'static str,
         capabilities: Capabilities,
@@ -48,7 +47,7 @@ impl Ffmpeg {
         Ffmpeg { name, capabilities, device: None, bit_depths, identity, place: "CPU".to_owned(), slots }
     }
 
-    /// The encoder's own options that settings stand for.
+    /// The settings as the encoder's own options.
     fn own_options(&self, settings: &EncoderSettings) -> Result<Vec<(String, String)>, Failure> {
         match settings {
             EncoderSettings::SvtAv1 { preset } if settings.name() == self.name => {
@@ -61,8 +60,8 @@ impl Ffmpeg {
         }
     }
 
-    /// Whose fault it is that an encoder does not open: software refuses what it is asked for, a device
-    /// may also just be busy or gone, and both may find no memory.
+    /// What it means that an encoder does not open: software rejects its settings, a device may also be busy
+    /// or gone, and both may be out of memory.
     fn failure_kind(&self, error: ffmpeg::Error) -> FailureKind {
         use ffmpeg::error::{EINVAL, ENOMEM, ENOSYS};
         match (error, self.is_device()) {
@@ -80,7 +79,7 @@ impl Ffmpeg {
         let mut session = session::Session::open(self, settings, &options)?;
         let mut chunk = Collector::new(job, self.name, true);
         let mut packet = ffmpeg::Packet::empty();
-        // Also between packets: at the end an encoder that looks far ahead may have most of its work to do.
+        // Also between packets: an encoder with a long lookahead does most of its work at the end.
         let go_on = || match (job.cancelled)() {
             true => Err(Failure { kind: FailureKind::Cancelled, message: "interrupted".to_owned() }),
             false => Ok(()),

@@ -1,4 +1,4 @@
-//! One open encoder of FFmpeg's: opened for a rung's frames, fed frame by frame, closed.
+//! One open encoder of FFmpeg's: frames in, packets out.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -13,15 +13,15 @@ use super::frames::in_format;
 use crate::executors::{EncodeSettings, Failure, FailureKind};
 use crate::media::{Colour, Frame};
 
-/// Frames a second, as the encoder is told. It sees no times: at constant quality they change
-/// nothing but the level that it names, and for this one it names the lowest that the size allows.
+/// The frame rate that the encoder is given. At constant quality it changes nothing but the level that the
+/// encoder signals: at this rate the lowest that the size allows.
 const RATE: i32 = 1;
 
-/// SVT-AV1 1.4 keeps a table of processors that every encoder makes when it is opened and takes away
-/// when it is closed, without a lock: two at once make it crash. The others lose nothing by waiting.
+/// SVT-AV1 1.4 has a table of processors that every encoder allocates when it is opened and frees when it is
+/// closed, without a lock: two threads that do so at once crash. Other encoders lose nothing by waiting.
 static OPENING: Mutex<()> = Mutex::new(());
 
-/// An open encoder. All of it but opening and closing may go on beside others.
+/// An open encoder. Everything but opening and closing may run in parallel with others.
 pub struct Session {
     /// `None` only while it is being dropped.
     encoder: Option<video::Encoder>,
@@ -89,7 +89,7 @@ impl Session {
         Ok(Session { encoder: Some(encoder), input, surfaces, frames: 0 })
     }
 
-    /// Hands over the next frame, numbered from 0.
+    /// Sends the next frame; frames are numbered from 0.
     pub fn send(&mut self, frame: &Frame) -> Result<(), ffmpeg::Error> {
         let mut sent = match (self.input, &self.surfaces) {
             (Input::Device { samples, .. }, Some(surfaces)) => surfaces.upload(&in_format(frame, samples))?,
@@ -100,7 +100,7 @@ impl Session {
         self.encoder()?.send_frame(&sent)
     }
 
-    /// There are no more frames.
+    /// Ends the stream: there are no more frames.
     pub fn finish(&mut self) -> Result<(), ffmpeg::Error> {
         self.encoder()?.send_eof()
     }
@@ -127,7 +127,7 @@ impl Drop for Session {
     }
 }
 
-/// What FFmpeg calls these; its numbers are those of ITU-T H.273 but for the last.
+/// FFmpeg's options for colour; the numbers are those of ITU-T H.273, but for range and chroma location.
 fn colour_options(colour: &Colour) -> [(&'static str, u8); 5] {
     /// `AVCOL_RANGE_MPEG`, `AVCOL_RANGE_JPEG`.
     const RANGES: [u8; 2] = [1, 2];
