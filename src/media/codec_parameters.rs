@@ -2,7 +2,6 @@
 //! a process that is handed them needs nothing of the file, and decodes to the same frames.
 
 use ffmpeg_next::codec;
-use ffmpeg_next::format::Pixel;
 use serde::{Deserialize, Serialize};
 
 use super::ffi;
@@ -45,7 +44,7 @@ impl CodecParameters {
     }
 
     #[cfg(feature = "nvidia")]
-    pub(super) fn pixel_format(&self) -> Pixel {
+    pub(super) fn pixel_format(&self) -> ffmpeg_next::format::Pixel {
         ffi::pixel_format(self.format)
     }
 }

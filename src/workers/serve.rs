@@ -420,7 +420,7 @@ mod tests {
             || Server::new(channel).run()
         });
         let build = channel(ours);
-        let mut decode = |span: PackedSpan| {
+        let decode = |span: PackedSpan| {
             let request = DecodeRequest { span, threads: 1, frames: false, gpu: None };
             build.send(&Request::Decode(Box::new(request)), &[], &Blocks).unwrap();
             build.send(&Request::More(u32::MAX), &[], &Blocks).unwrap();

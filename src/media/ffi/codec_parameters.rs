@@ -100,9 +100,10 @@ mod tests {
     /// All that FFmpeg copies from the parameters to a decoder's context, extradata included.
     fn of_a_decoder(parameters: codec::Parameters) -> CodecParameters {
         let context = codec::Context::from_parameters(parameters).unwrap();
-        let mut again = codec::Parameters::from(&context);
-        // SAFETY: the parameters are live and of video; extradata as above.
+        let mut again = codec::Parameters::new();
+        // SAFETY: context and parameters are live; the function fills the parameters in, extradata as above.
         unsafe {
+            assert!(ffi::avcodec_parameters_from_context(again.as_mut_ptr(), context.as_ptr()) >= 0);
             let par = again.as_mut_ptr();
             assert!(!(*par).extradata.is_null());
             let extradata = std::slice::from_raw_parts((*par).extradata, (*par).extradata_size as usize);
