@@ -1,5 +1,5 @@
-//! Codecs as the rest of rivet sees them. Where they run, in this process, in another or on a GPU,
-//! changes nothing of what comes out.
+//! The interface to reading, decoding and audio encoding. Where it is implemented, in this process, in worker
+//! processes or on a GPU, changes no result.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,40 +12,40 @@ use super::{
     RankedFrame, Rational, SpanDecoder, SpanPackets, decode_audio, encode_window, scan,
 };
 
-/// A frame, and what was seen of it.
+/// A decoded frame with its digest and fingerprint.
 pub struct DecodedFrame {
     /// In presentation order among the packets of its span.
     pub rank: u32,
     pub digest: FrameDigest,
     pub fingerprint: LumaFingerprint,
-    /// The frame itself, if it was asked for.
+    /// The frame itself, if it was requested.
     pub frame: Option<Frame>,
 }
 
-/// How to decode a span. Nothing of it changes a frame.
+/// How to decode a span. No option changes a frame.
 #[derive(Clone, Debug, Default)]
 pub struct DecodeOptions {
     pub threads: usize,
-    /// Whether the frames themselves are wanted, and not only what was seen of them.
+    /// Whether the frames themselves are wanted, and not only their digests and fingerprints.
     pub frames: bool,
-    /// Whether all of them will be taken at once, so that there is room for them.
+    /// Whether the caller takes all frames at once, and has memory for them.
     pub at_once: bool,
-    /// The UUID of a GPU that shall decode it, where that can.
+    /// The UUID of a GPU to try first.
     pub gpu: Option<String>,
 }
 
-/// A span on its way through a decoder.
+/// A span that is being decoded.
 pub trait Decoding: Send {
     /// The next of the span's own frames in presentation order; `None` after the last.
     fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError>;
 
-    /// What became of it so far on the GPU that it was given to, if it was to one.
+    /// The outcome so far on the GPU that the span was given to, if it was given to one.
     fn on_gpu(&self) -> Option<OnGpu> {
         None
     }
 }
 
-/// Where the audio of a rendition comes from.
+/// The audio track of a rendition, and how it is decoded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AudioSource {
     pub path: PathBuf,
@@ -85,7 +85,7 @@ pub trait Codecs: Send + Sync {
     fn encode_audio(&self, window: AudioWindow) -> Result<Vec<Vec<u8>>, MediaError>;
 }
 
-/// Those of this process, on the CPU: no GPU is asked.
+/// Codecs of this process, on the CPU; GPUs are not used.
 pub struct CodecsHere;
 
 impl Codecs for CodecsHere {
@@ -132,7 +132,7 @@ impl Decoding for DecodingHere {
 
     fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError> {
         let Some(RankedFrame { rank, frame }) = self.decoder.next_frame()? else { return Ok(None) };
-        // A GPU brings frames faster than one core looks at them.
+        // A GPU decodes frames faster than one core digests them.
         let (digest, fingerprint) = match self.given_to_gpu {
             true => rayon::join(|| frame.digest(), || LumaFingerprint::of(&frame)),
             false => (frame.digest(), LumaFingerprint::of(&frame)),

@@ -1,6 +1,6 @@
 //! Decoding one span: its packets in, its own frames out, in presentation order, each with the
 //! rank of the packet that it came from. Time stamps do not reach the decoder, so that the same
-//! packets give the same result wherever they stand in a source.
+//! packets give the same result at every position in a source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -21,11 +21,11 @@ pub struct RankedFrame {
     pub frame: Frame,
 }
 
-/// A decoder working its way through one span.
+/// A decoder of one span.
 pub struct SpanDecoder {
     backend: Backend,
     path: PathBuf,
-    /// What software decodes where the GPU does not.
+    /// The input of the software decoder, kept in case the GPU fails.
     reserve: Option<Source>,
     trouble: Option<GpuTrouble>,
     /// Frames of lower ranks were handed out before software took over.
@@ -34,16 +34,16 @@ pub struct SpanDecoder {
     own: Option<BTreeSet<u32>>,
     /// Whether frames are shown before the first packet's.
     begins_with_leading: bool,
-    /// Until its first own frame has come, a decoder rightly complains of leading frames whose
-    /// references it was not given.
+    /// Until the first of the span's own frames, errors are expected: leading frames refer to frames of the
+    /// span before.
     has_leading: bool,
     next_rank: u32,
-    /// Whether the codec has no packets without a frame of their own, but for second fields.
+    /// Whether every packet of the codec shows a frame, second fields aside.
     every_packet_shows: bool,
-    /// Frames of a lower rank may be missing before the first that came: a source may begin with
-    /// frames that refer to what is not there.
+    /// Frames of a lower rank may be missing before the first one: a source may begin with frames whose
+    /// references it does not contain.
     forgiven: u32,
-    /// Packets that should show a frame, for tracks without ranks.
+    /// The number of packets that show a frame, for tracks without ranks.
     expected: usize,
     /// Ranks of packets whose frames the container says not to show.
     discarded: BTreeSet<u32>,
@@ -51,16 +51,16 @@ pub struct SpanDecoder {
     came: BTreeMap<u32, bool>,
 }
 
-/// What makes frames of packets.
+/// The decoder in use.
 enum Backend {
     Software(SoftwareDecoder),
     Gpu(GpuSpan),
-    /// What a GPU would bring, without one.
+    /// A scripted GPU, for tests without one.
     #[cfg(test)]
     Scripted(std::vec::IntoIter<tests::Message>),
 }
 
-/// What there is next.
+/// The next output of a decoder.
 enum Next {
     Frame(RankedFrame),
     /// A frame of another span.
@@ -68,7 +68,7 @@ enum Next {
     End,
 }
 
-/// Why there is nothing next.
+/// Why a decoder has no next output.
 enum Fault {
     Media(MediaError),
     Gpu(GpuTrouble),
@@ -80,8 +80,8 @@ impl From<MediaError> for Fault {
     }
 }
 
-/// Codecs in which a packet without a frame means that one is lost. In others, as in VP8 and
-/// VP9, packets may hold frames that are only referred to.
+/// Codecs in which a packet without a frame means that a frame is lost. In others, such as VP8 and VP9,
+/// packets may hold frames that are only referred to.
 fn shows_every_packet(id: codec::Id) -> bool {
     use codec::Id;
     matches!(
@@ -107,9 +107,9 @@ impl SpanDecoder {
         Ok(SpanDecoder::with(backend, path, rules))
     }
 
-    /// Decodes on a GPU as long as all goes well there, and in software from then on: the frames
-    /// are the same, and so are the errors. [`SpanDecoder::gpu_trouble`] tells. What the GPU has decoded is
-    /// written to `memory` if there is some; otherwise it stays only as long as somebody has it.
+    /// Decodes on a GPU, and falls back to software when the GPU fails or declines: frames and errors are the
+    /// same. [`SpanDecoder::gpu_trouble`] tells why. The GPU's frames are written to `memory`, or without one
+    /// to a pool of the GPU's own.
     pub fn on_gpu(
         span: SpanPackets,
         threads: usize,
@@ -118,7 +118,7 @@ impl SpanDecoder {
     ) -> Result<SpanDecoder, MediaError> {
         let path = span.path.clone();
         let (source, rules) = prepare(span, threads);
-        // Decoders differ in what they make of frames whose references are not there.
+        // Decoders differ in how they conceal missing references.
         let enters_cleanly = rules.starts_with_key && (!rules.is_first || rules.first_rank == Some(0));
         let started = match &rules.own {
             Some(own) if enters_cleanly => {
@@ -160,8 +160,7 @@ impl SpanDecoder {
         }
     }
 
-    /// Why the span is, or was, decoded in software though a GPU was given; `None` while the GPU
-    /// does it.
+    /// Why the span is decoded in software though a GPU was given; `None` while the GPU decodes it.
     pub fn gpu_trouble(&self) -> Option<&GpuTrouble> {
         self.trouble.as_ref()
     }
@@ -219,8 +218,8 @@ impl SpanDecoder {
         Ok(Next::Frame(RankedFrame { rank, frame }))
     }
 
-    /// Has software decode the span from its start where the GPU could not; whatever is wrong with
-    /// the span it will say. What was handed out is not handed out again.
+    /// Falls back to the software decoder, which starts at the beginning of the span and reports the span's
+    /// own errors. Frames that were returned before are skipped.
     fn fall_back(&mut self, fault: Fault) -> Result<(), MediaError> {
         let Some(source) = self.reserve.take() else {
             return Err(match fault {
@@ -240,8 +239,8 @@ impl SpanDecoder {
         Ok(())
     }
 
-    /// Makes sure that no frame was swallowed. A span that does not begin with the frame of
-    /// its first packet was cut where the stream cannot be entered.
+    /// Checks that no frame is missing. A span whose first frame is not that of its first packet starts at no
+    /// random-access point.
     fn check_complete(&self) -> Result<(), MediaError> {
         let Some(own) = &self.own else {
             let missing = self.expected.saturating_sub(self.came.len());
@@ -276,7 +275,7 @@ impl SpanDecoder {
     }
 }
 
-/// What is known of a span's frames before it is decoded.
+/// The frames that a span must decode to, as far as its packets tell.
 struct Rules {
     own: Option<BTreeSet<u32>>,
     first_rank: Option<u32>,
@@ -287,11 +286,11 @@ struct Rules {
     discarded: BTreeSet<u32>,
 }
 
-/// Stamps the packets with their ranks, and tells what should come of them.
+/// Stamps the packets with their ranks, and derives the frames that they must decode to.
 fn prepare(span: SpanPackets, threads: usize) -> (Source, Rules) {
     let SpanPackets { parameters, mut packets, ranks, is_first, .. } = span;
     let starts_with_key = packets.first().is_some_and(|packet| packet.is_key());
-    // Packed MPEG-4 streams hold packets of a few bytes that stand for no frame.
+    // Packed MPEG-4 streams have packets of a few bytes without a frame.
     let mut expected = 0;
     for packet in &mut packets {
         expected += usize::from(packet.size() > 7 && !ffi::is_discarded(packet));

@@ -18,7 +18,7 @@ pub struct LumaFingerprint {
     chroma: [u16; 2],
 }
 
-/// Numbers as their bytes, the low ones first: read at once rather than one by one.
+/// Serializes numbers as little-endian bytes, which are read faster than one number after the other.
 mod as_bytes {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 

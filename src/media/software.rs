@@ -1,5 +1,5 @@
-//! libavcodec decoding the packets of one span. Whether its frames are all that should come is for
-//! [`SpanDecoder`](super::SpanDecoder) to say.
+//! Decodes the packets of one span with libavcodec. [`SpanDecoder`](super::SpanDecoder) checks that all
+//! frames came.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use ffmpeg_next as ffmpeg;
 
 use super::{CodecParameters, MediaError, ffi};
 
-/// What a decoder is made of.
+/// The input of a decoder.
 pub(super) struct Source {
     pub parameters: Arc<CodecParameters>,
     /// In decode order, stamped with their ranks where they have any.
@@ -44,8 +44,8 @@ impl SoftwareDecoder {
         Ok(SoftwareDecoder { decoder, packets: source.packets.into_iter(), sent_end: false })
     }
 
-    /// The next frame; `None` after the last. An error says what is wrong with the stream;
-    /// `leniently` it is passed over, as far as that makes sense.
+    /// The next frame; `None` after the last. An error tells what is wrong with the stream; with `leniently`
+    /// errors of single packets are ignored.
     pub fn next(&mut self, leniently: bool) -> Result<Option<frame::Video>, String> {
         loop {
             let mut video = frame::Video::empty();
