@@ -18,10 +18,10 @@ use super::nvcuvid::{Nvcuvid, nvcuvid};
 use super::session::Session;
 use super::{Codec, MappedFrame, Nvdec, NvidiaError, VideoFormat};
 
-/// Whoever takes the frames. An error of its own ends the decoding and comes out of
+/// Receives the frames of a decoder. An error that it returns ends the decoding and is returned by
 /// [`VideoDecoder::decode`].
 pub trait FrameSink {
-    /// Told before the first frame.
+    /// Called before the first frame.
     fn format(&mut self, format: &VideoFormat) -> Result<(), NvidiaError>;
 
     /// Whether a frame is wanted; it is decoded all the same, since others may refer to it.
@@ -34,29 +34,28 @@ pub trait FrameSink {
 pub struct VideoDecoder<S: FrameSink> {
     library: &'static Nvcuvid,
     parser: CUvideoparser,
-    /// The parser has its address: it is made and ended as a box, and only lent in between.
+    /// The parser has its address, so it is a leaked box until the decoder is dropped.
     state: NonNull<State<S>>,
 }
 
 // SAFETY: the parser calls back only from within calls to it, which go through `&mut self`.
 unsafe impl<S: FrameSink + Send> Send for VideoDecoder<S> {}
 
-/// What the parser's callbacks work on.
+/// The state of the parser's callbacks.
 struct State<S> {
     nvdec: Arc<Nvdec>,
     codec: Codec,
     sink: S,
     format: Option<VideoFormat>,
     session: Option<Session>,
-    /// Whether a frame was given to the decoder.
+    /// Whether the decoder has been given a frame.
     begun: bool,
-    /// That of the packet that is being parsed.
+    /// The stamp of the packet that is being parsed.
     stamp: i64,
-    /// Of codecs that decode frames in another order: the stamps of those that were decoded and not
-    /// shown, by their numbers.
+    /// For codecs that reorder: stamps of frames that were decoded and not shown yet, by frame number.
     decoded: BTreeMap<c_int, i64>,
-    /// Of codecs that show frames in the order in which they decode them: the number of each one
-    /// to be shown, where it is a new one, and the stamp of its packet.
+    /// For codecs that do not reorder: the number of each frame to be shown, unless it shows an existing one,
+    /// and the stamp of its packet.
     to_show: VecDeque<(Option<c_int>, i64)>,
     error: Option<NvidiaError>,
 }
@@ -82,7 +81,7 @@ impl<S: FrameSink> VideoDecoder<S> {
         let mut decoder = VideoDecoder { library, parser: std::ptr::null_mut(), state };
         let mut parameters = CUVIDPARSERPARAMS {
             CodecType: codec.number(),
-            // The callback that tells the format tells how many are needed, too.
+            // The sequence callback returns the number that is needed.
             ulMaxNumDecodeSurfaces: 1,
             ulMaxDisplayDelay: DISPLAY_DELAY,
             pUserData: state.as_ptr().cast(),
@@ -144,7 +143,7 @@ impl<S: FrameSink> VideoDecoder<S> {
         if let Some(error) = &self.state().error {
             return Err(error.clone());
         }
-        // What no callback has complained of is the stream's fault.
+        // Without an error of a callback the stream is damaged.
         let parsed = context.driver().check("cuvidParseVideoData", status);
         parsed.map_err(|_| NvidiaError::Damaged)
     }
@@ -161,24 +160,24 @@ impl<S: FrameSink> Drop for VideoDecoder<S> {
         }
         // SAFETY: `new` has leaked the box, and the parser, which had its address, is gone.
         let mut state = unsafe { Box::from_raw(self.state.as_ptr()) };
-        // A decoder that something went wrong with is not used again.
+        // A decoder is not reused after an error.
         if let (Some(session), None | Some(NvidiaError::Stopped)) = (state.session.take(), &state.error) {
             state.nvdec.give_back(session);
         }
     }
 }
 
-/// What the parser is told of each packet.
+/// The parser's flags for a packet.
 fn flags(codec: Codec) -> u64 {
     let stamped = CUvideopacketflags::CUVID_PKT_TIMESTAMP as u64;
     match codec {
-        // So that it is decoded at once, rather than when the next one begins.
+        // The frame is then decoded at once, rather than when the next packet comes.
         Codec::H264 | Codec::Hevc => stamped | CUvideopacketflags::CUVID_PKT_ENDOFPICTURE as u64,
         Codec::Vp9 | Codec::Av1 => stamped,
     }
 }
 
-/// Runs a callback. Nothing unwinds into the driver, and after an error nothing more is done.
+/// Runs a callback. Panics do not unwind into the driver, and after an error callbacks do nothing.
 ///
 /// # Safety
 ///
@@ -257,7 +256,7 @@ impl<S: FrameSink> State<S> {
         if is_field {
             return Err(NvidiaError::Unsupported("its frames are interlaced".to_owned()));
         }
-        // Decoders need not agree on it to the last bit (AV1 7.18.3).
+        // Film grain need not be bit-exact (AV1 7.18.3).
         if has_grain {
             return Err(NvidiaError::Unsupported("its frames get film grain".to_owned()));
         }
@@ -286,14 +285,14 @@ impl<S: FrameSink> State<S> {
         Ok(1)
     }
 
-    /// The stamp of a frame. Where a packet has brought none, the parser gives its stamp to the next
-    /// one: what it says and what was seen must agree.
+    /// The stamp of a frame. After a packet without a frame the parser gives its stamp to the next frame, so
+    /// the parser's stamp must equal the recorded one.
     fn stamp_of(&mut self, number: c_int, told: i64) -> Result<i64, NvidiaError> {
         self.decoded.remove(&number).filter(|&stamp| stamp == told).ok_or(NvidiaError::Damaged)
     }
 
-    /// The stamp of the frame that is shown next. The parser's own is another's once a packet has
-    /// held more than one frame.
+    /// The stamp of the frame that is shown next. The parser's own is wrong after a packet with more than one
+    /// frame.
     fn next_to_show(&mut self, number: c_int) -> Result<i64, NvidiaError> {
         let (expected, stamp) = self.to_show.pop_front().ok_or(NvidiaError::Damaged)?;
         let is_right = match expected {

@@ -1,5 +1,5 @@
-//! What can go wrong with NVIDIA's libraries. That there is no driver is told apart from one that
-//! fails: the first is how most machines are.
+//! Errors of NVIDIA's libraries. A missing driver is distinguished from one that fails: most machines have
+//! none.
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NvidiaError {
@@ -16,13 +16,13 @@ pub enum NvidiaError {
     /// `CUDA_ERROR_OUT_OF_MEMORY`.
     #[error("{call} failed: {name}")]
     Call { call: &'static str, name: String },
-    /// The GPU works and does not do this.
+    /// The GPU does not support this.
     #[error("not on this GPU: {0}")]
     Unsupported(String),
     /// A stream, or a frame of it, cannot be decoded without errors.
     #[error("the GPU could not decode the stream without errors")]
     Damaged,
-    /// Whoever took the results wants no more of them.
+    /// The receiver of the results wants no more of them.
     #[error("stopped")]
     Stopped,
     /// A defect of this program's own.
@@ -31,12 +31,12 @@ pub enum NvidiaError {
 }
 
 impl NvidiaError {
-    /// Whether the machine just has no driver, and nothing is broken.
+    /// Whether the machine has no driver.
     pub fn is_no_driver(&self) -> bool {
         matches!(self, NvidiaError::NoDriver { .. })
     }
 
-    /// Whether the GPU works and only does not do what was asked.
+    /// Whether the GPU does not support what was asked.
     pub fn is_unsupported(&self) -> bool {
         matches!(self, NvidiaError::Unsupported(_))
     }

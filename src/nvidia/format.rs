@@ -1,5 +1,5 @@
-//! What a stream's frames are like, as the driver's parser reads it off the stream's headers, and
-//! which of them are not decoded here.
+//! The format of a stream's frames, as the driver's parser reads it from the stream's headers, and which
+//! formats are not supported.
 
 use std::ffi::{c_int, c_uchar, c_uint};
 

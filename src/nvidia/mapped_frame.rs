@@ -1,4 +1,4 @@
-//! A decoded frame, in the GPU's memory until the decoder needs the place again.
+//! A decoded frame, in the GPU's memory until the decoder reuses its surface.
 
 use std::ffi::c_int;
 
@@ -16,18 +16,18 @@ pub struct MappedFrame<'a> {
     pub stamp: i64,
 }
 
-/// The samples of a frame, as NV12 or, with more than 8 bits, as P016: little-endian, the bits that
-/// matter uppermost. Rows are as long as the stride, and may hold more than is to be shown.
+/// The samples of a frame as NV12 or, with more than 8 bits, as P016: little-endian and msb-aligned. Rows are
+/// as long as the stride, and may be wider than the visible frame.
 #[derive(Clone, Copy)]
 pub struct Samples<'a> {
     pub luma: &'a [u8],
-    /// Half as many rows, rounded up, with the two components in turns.
+    /// Half as many rows, rounded up, of interleaved Cb and Cr.
     pub chroma: &'a [u8],
     /// Bytes from a row to the next.
     pub stride: usize,
 }
 
-/// The same, to be written.
+/// As [`Samples`], for writing.
 pub struct SamplesMut<'a> {
     pub luma: &'a mut [u8],
     pub chroma: &'a mut [u8],

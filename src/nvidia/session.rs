@@ -1,5 +1,5 @@
-//! A GPU's video decoders. Making one takes longer than decoding some dozens of frames, so those
-//! that are done with a stretch of a source are kept for the next one.
+//! A GPU's video decoders. Creating one takes as long as decoding dozens of frames, so idle decoders are kept
+//! for the next span.
 
 use std::ffi::c_int;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ const MAX_IDLE: usize = 8;
 /// Frames of a decoder that may be looked at while it goes on.
 const OUTPUT_SURFACES: u32 = 2;
 
-/// A GPU that decodes, with the decoders that are waiting for something to do.
+/// A GPU that decodes, with its idle decoders.
 pub struct Nvdec {
     context: Arc<Context>,
     idle: Mutex<Vec<Session>>,
@@ -54,7 +54,7 @@ impl Nvdec {
         drop(idle);
         match Session::new(&self.context, format) {
             Err(NvidiaError::Call { .. }) if !self.idle().is_empty() => {
-                // Those of other formats may take the memory that is wanted.
+                // Idle decoders of other formats may occupy the memory that is needed.
                 let others = std::mem::take(&mut *self.idle());
                 drop(others);
                 Session::new(&self.context, format)
@@ -63,13 +63,13 @@ impl Nvdec {
         }
     }
 
-    /// Keeps a decoder that works for whoever needs one like it.
+    /// Keeps an idle decoder for reuse.
     pub(super) fn give_back(&self, session: Session) {
         let mut idle = self.idle();
         let oldest = (idle.len() >= MAX_IDLE).then(|| idle.remove(0));
         idle.push(session);
         drop(idle);
-        // It is ended without keeping others waiting.
+        // It is destroyed after the lock was released.
         drop(oldest);
     }
 }

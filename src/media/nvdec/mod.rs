@@ -1,8 +1,8 @@
-//! Decoding a span on an NVIDIA GPU, to the very frames that libavcodec makes of it. Where that is
-//! not certain it stops and says why, and the caller decodes in software.
+//! Decodes a span on an NVIDIA GPU to frames that equal libavcodec's in every sample. Where that is not
+//! certain it stops with the reason, and the caller decodes in software.
 //!
-//! A thread of its own feeds the GPU and fetches the frames, so that the GPU goes on while they
-//! are turned into frames and looked at.
+//! A thread of its own feeds the GPU and copies its frames, so that the GPU works while the frames are
+//! digested.
 
 mod ffi;
 mod nal;
@@ -29,10 +29,10 @@ use ffi::AnnexB;
 use plan::Plan;
 use shows::Shows;
 
-/// Frames that are fetched before they are asked for.
+/// Frames that are decoded ahead of the caller.
 const AHEAD: usize = 4;
 
-/// What a GPU's part in [`GpuDecoder`] is: its open engines, and what they can do.
+/// NVIDIA's part of a [`GpuDecoder`]: its decoders, its pool of frames, and what it supports.
 #[derive(Clone)]
 pub struct Device {
     nvdec: Arc<Nvdec>,
@@ -40,8 +40,8 @@ pub struct Device {
     can: Vec<(Codec, u8, DecoderCaps)>,
 }
 
-/// The codecs and depths whose frames were seen to be libavcodec's. Only AV1's were not, for want of
-/// a GPU that decodes it; its specification leaves no choice, and what comes is checked as ever.
+/// Codecs and depths whose frames were compared to libavcodec's and found equal. AV1 was not, for want of a
+/// GPU that decodes it; its specification defines every sample, and its output is checked like the others'.
 const CANDIDATES: [(&str, Codec, u8); 9] = [
     ("H.264", Codec::H264, 8),
     ("HEVC", Codec::Hevc, 8),
@@ -74,7 +74,7 @@ pub(super) fn find(only: Option<&str>) -> (Vec<GpuDecoder>, Vec<MediaError>) {
     (found, problems)
 }
 
-/// What the GPU decodes; `None` for nothing.
+/// Opens a GPU; `None` if it decodes nothing.
 fn decoder(gpu: &Gpu) -> Result<Option<GpuDecoder>, NvidiaError> {
     let nvdec = Nvdec::open(gpu)?;
     let (mut codecs, mut can) = (Vec::new(), Vec::new());
@@ -84,21 +84,21 @@ fn decoder(gpu: &Gpu) -> Result<Option<GpuDecoder>, NvidiaError> {
             can.push((codec, bit_depth, caps));
         }
     }
-    // A driver from before it counted engines tells of none where there is one.
+    // Old drivers report no engines where there is one.
     let engines = can.iter().map(|(_, _, caps)| caps.engines.max(1)).max();
     let device = Device { nvdec, frames: FramePool::default(), can };
     let (name, uuid) = (gpu.name.clone(), gpu.uuid.clone());
     Ok(engines.map(|engines| GpuDecoder { name, uuid, engines, codecs, device }))
 }
 
-/// What an error of the driver's means for the span and for the GPU.
+/// What a driver's error means for the span and for the GPU.
 fn trouble(error: NvidiaError) -> GpuTrouble {
     let text = error.to_string();
     match error {
         NvidiaError::Unsupported(what) => GpuTrouble::Unsupported(what),
         NvidiaError::Call { name, .. } if name == "CUDA_ERROR_NOT_SUPPORTED" => GpuTrouble::Unsupported(text),
         NvidiaError::Damaged | NvidiaError::Stopped => GpuTrouble::Anomaly(text),
-        // Others may have its memory now, and a stream may ask for what no GPU can do.
+        // The memory may be in use by others, and a stream may need what no GPU supports.
         NvidiaError::Call { name, .. }
             if matches!(name.as_str(), "CUDA_ERROR_OUT_OF_MEMORY" | "CUDA_ERROR_INVALID_VALUE") =>
         {
@@ -117,14 +117,14 @@ type Message = Result<Option<Frame>, GpuTrouble>;
 
 /// A span being decoded on a GPU.
 pub(super) struct GpuSpan {
-    /// `None` once nothing more is wanted.
+    /// `None` once no more frames are wanted.
     frames: Option<Receiver<Message>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl GpuSpan {
-    /// `wanted` are the ranks of the frames that must come, of packets that begin with a
-    /// random-access point and all have ranks. They come to lie in this memory, or in some of the GPU's own.
+    /// Starts to decode packets that begin with a random-access point and all have ranks. `wanted` are the
+    /// ranks of the frames that must come; they are written to `memory`, or without it to the GPU's own pool.
     pub fn start(
         gpu: &GpuDecoder,
         source: &Source,
@@ -139,7 +139,7 @@ impl GpuSpan {
             .name("nvdec".to_owned())
             .spawn(move || {
                 let end = decode(&nvdec, memory, plan, &sender).map(|()| None);
-                // Where nobody listens any more nobody cares how it ended.
+                // Without a receiver the span was dropped, and its end does not matter.
                 let _ = sender.send(end);
             })
             .map_err(|error| GpuTrouble::Anomaly(format!("cannot start a thread: {error}")))?;
@@ -155,10 +155,10 @@ impl GpuSpan {
 
 impl Drop for GpuSpan {
     fn drop(&mut self) {
-        // With nobody to send frames to the thread ends at its next one.
+        // Without a receiver the thread ends at its next frame.
         self.frames = None;
         if let Some(thread) = self.thread.take() {
-            // A panic in it has been noticed as the end of its messages.
+            // A panic of the thread was reported as a missing message.
             let _ = thread.join();
         }
     }
@@ -172,7 +172,7 @@ fn decode(
     frames: &SyncSender<Message>,
 ) -> Result<(), GpuTrouble> {
     let Plan { codec, packets, mut filter, expected, wanted } = plan;
-    // A span may begin where its packets do not repeat them.
+    // The span's first packet need not contain the stream's headers.
     let mut headers = filter.as_ref().map(AnnexB::headers).unwrap_or_default();
     let mut entered = false;
     let shape = Shape::new(expected.format, expected.width, expected.height);
@@ -201,12 +201,12 @@ fn decode(
     }
 }
 
-/// Whether all frames shown from a packet on are whole.
+/// Whether all frames shown from a packet on can be decoded completely.
 fn enters_at_once(codec: Codec, packet: &[u8]) -> bool {
     match codec {
         Codec::H264 => nal::h264_enters_at_once(packet),
         Codec::Hevc => nal::hevc_enters_at_once(packet),
-        // Their random-access points are frames that all others can begin with.
+        // Their random-access points are key frames.
         Codec::Vp9 | Codec::Av1 => true,
     }
 }
@@ -227,7 +227,7 @@ struct Sink {
 }
 
 impl Sink {
-    /// Notes that a frame has come, which must be the first of those that have not.
+    /// Checks off a frame, which must be the first of those that have not come.
     fn take(&mut self, stamp: i64) -> Result<(), NvidiaError> {
         match self.wanted.pop_first() {
             Some(rank) if i64::from(rank) == stamp => Ok(()),
@@ -247,7 +247,7 @@ impl FrameSink for Sink {
 
     fn frame(&mut self, mut mapped: MappedFrame<'_>) -> Result<(), NvidiaError> {
         self.take(mapped.stamp)?;
-        // Memory is short, and software, which decodes the rest, will say so.
+        // Out of memory: the software decoder takes over, and reports it.
         let frame = self.memory.blank(&self.shape, self.wanted.len() + 1);
         let mut frame = frame.map_err(|_| NvidiaError::Stopped)?;
         let video = frame.video_mut();

@@ -1,5 +1,5 @@
-//! Whether a span is one for a GPU, and what should come out: decided before anything is decoded,
-//! from what its container and its packets say.
+//! Whether a GPU decodes a span, and which frames must come out: decided before decoding, from its codec
+//! parameters and its packets.
 
 use std::collections::BTreeSet;
 
@@ -15,19 +15,19 @@ use crate::media::software::Source;
 use crate::media::{self, CodecParameters};
 use crate::nvidia::{Codec, DecoderCaps, VideoFormat};
 
-/// A span for the GPU.
+/// A span that the GPU decodes.
 pub(super) struct Plan {
     pub codec: Codec,
     /// In decode order, stamped with their ranks.
     pub packets: Vec<Packet>,
-    /// For codecs that containers store otherwise than the GPU's parser reads them.
+    /// Converts the container's format of a codec to the byte stream that the GPU's parser reads.
     pub filter: Option<AnnexB>,
     pub expected: Expected,
     /// Ranks of the frames that must come.
     pub wanted: BTreeSet<u32>,
 }
 
-/// What libavcodec's frames are like.
+/// The format of libavcodec's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Expected {
     pub format: Pixel,
@@ -73,7 +73,7 @@ impl Plan {
         for packet in &source.packets {
             match Shows::of(codec, packet.data().unwrap_or_default()) {
                 Shows::Several => return Err(unsupported("a packet of it shows several frames")),
-                // The GPU's parser passes over such packets.
+                // The GPU's parser skips such packets.
                 Shows::Existing if codec == Codec::Vp9 => {
                     return Err(unsupported("a packet of it shows an earlier frame"));
                 }
@@ -101,7 +101,7 @@ fn codec_of(id: codec::Id) -> Option<Codec> {
 }
 
 impl Expected {
-    /// What the container's parameters promise; they were read off the stream itself.
+    /// The format by the codec parameters, which were read from the stream itself.
     fn of(parameters: &CodecParameters) -> Option<Expected> {
         let format = parameters.pixel_format();
         let (width, height) = (parameters.width.try_into().ok()?, parameters.height.try_into().ok()?);
@@ -114,7 +114,7 @@ impl Expected {
         Some(Expected { format, width, height, bit_depth })
     }
 
-    /// Holds what the GPU's parser has read against it; an error names what differs.
+    /// Checks the format that the GPU's parser has read; an error names what differs.
     pub fn check(&self, found: &VideoFormat) -> Result<(), String> {
         if found.visible != (self.width, self.height) {
             let (width, height) = found.visible;
@@ -126,7 +126,7 @@ impl Expected {
                 found.bit_depth
             ));
         }
-        // libavcodec has a format of its own for the full range, in these two codecs.
+        // For these two codecs libavcodec has a pixel format of its own for full range.
         let has_own = matches!(found.codec, Codec::H264 | Codec::Hevc) && self.bit_depth == 8;
         if (self.format == Pixel::YUVJ420P) != (has_own && found.full_range) {
             return Err("its range of samples is not the one that the container tells".to_owned());

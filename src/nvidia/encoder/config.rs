@@ -1,5 +1,5 @@
-//! What a closed sequence is to be like, and the structures that tell the driver: only what is said
-//! here, and beyond that what the preset says.
+//! The configuration of a closed sequence, and the driver's structures for it; what is not set here is the
+//! preset's.
 
 use nvidia_video_codec_sdk::sys::nvEncodeAPI::*;
 
@@ -38,7 +38,7 @@ const PRESETS: [GUID; 7] = [
     NV_ENC_PRESET_P7_GUID,
 ];
 
-/// The parts of a frame's size, depth and colours that decide whether the encoder takes it.
+/// Checks size and bit depth against the encoder's capabilities.
 pub fn check(config: &EncoderConfig, caps: &EncodeCaps) -> Result<(), EncodeError> {
     let EncoderConfig { width, height, bit_depth, .. } = *config;
     if !caps.widths.contains(&width) || !caps.heights.contains(&height) {
@@ -59,14 +59,13 @@ pub fn check(config: &EncoderConfig, caps: &EncodeCaps) -> Result<(), EncodeErro
     Ok(())
 }
 
-/// What the driver is handed to initialise a session with. The second part is pointed to by the
-/// first when it is handed over.
+/// The parameters of a session's initialization. The caller makes the first structure point to the second.
 pub struct Parameters {
     pub initialize: NV_ENC_INITIALIZE_PARAMS,
     pub config: NV_ENC_CONFIG,
 }
 
-/// Frames a second, as the encoder is told. At constant QP it has no use for them; and so few keep
+/// The frame rate that the encoder is given. At constant QP it has no effect, and so low a rate is within
 /// every level.
 const RATE: u32 = 1;
 
@@ -104,8 +103,8 @@ pub fn parameters(
         tuningInfo: NV_ENC_TUNING_INFO::NV_ENC_TUNING_INFO_HIGH_QUALITY,
         ..Default::default()
     };
-    // Large frames may otherwise be split between engines, as many as a GPU has of them: the bytes
-    // would depend on that, and several chunks at a time keep the engines as busy.
+    // Large frames could otherwise be split between as many engines as the GPU has: the bytes would depend on
+    // their number, and several chunks at a time keep the engines as busy.
     initialize.set_splitEncodeMode(NV_ENC_SPLIT_ENCODE_MODE::NV_ENC_SPLIT_DISABLE_MODE as u32);
     Ok(Parameters { initialize, config })
 }
@@ -122,7 +121,7 @@ fn sequence(config: &mut NV_ENC_CONFIG, caps: &EncodeCaps, wanted: &EncoderConfi
     config.monoChromeEncoding = 0;
 }
 
-/// The same QP for all, without anything that would vary it.
+/// Constant QP, without anything that would vary it.
 fn rate_control(rate: &mut NV_ENC_RC_PARAMS, quantizer: u8) {
     let qp = u32::from(quantizer);
     rate.version = NV_ENC_RC_PARAMS_VER;
@@ -137,7 +136,7 @@ fn rate_control(rate: &mut NV_ENC_RC_PARAMS, quantizer: u8) {
     rate.set_enableInitialRCQP(0);
     rate.set_enableAQ(0);
     rate.set_enableTemporalAQ(0);
-    // Looking ahead would serve bit rates, and scene cuts that become key frames.
+    // Lookahead serves rate control, and would insert key frames at scene cuts.
     rate.set_enableLookahead(0);
     rate.set_disableIadapt(1);
     rate.lookaheadDepth = 0;

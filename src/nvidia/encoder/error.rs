@@ -1,4 +1,4 @@
-//! What can go wrong with an encoder: first of all whether it is of any use to try again later.
+//! Errors of an encoder, by whether a retry may succeed.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use crate::nvidia::NvidiaError;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// What is not the encoder's: the library, the context, memory.
+    /// An error of the library, the context or memory.
     #[error(transparent)]
     Nvidia(#[from] NvidiaError),
     /// Versions of the encode API, major and minor.
@@ -16,10 +16,10 @@ pub enum EncodeError {
     NoEncoder,
     #[error("the GPU's encoder makes no AV1")]
     NoAv1,
-    /// The encoder works and does not do this, now or later.
+    /// The encoder does not support this.
     #[error("{0}")]
     Unsupported(String),
-    /// There is no session, or no memory for one, while others hold what there is.
+    /// All sessions, or all memory for them, are in use.
     #[error("no encode session is available: {0}")]
     NoRoom(String),
     #[error(transparent)]

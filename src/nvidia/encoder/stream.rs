@@ -1,4 +1,4 @@
-//! One closed sequence in the making: frames in, packets out.
+//! The encoding of one closed sequence: frames in, packets out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,17 +26,18 @@ pub struct Packet {
     pub is_key: bool,
 }
 
-/// An encoder at work. Dropping it ends the work, whatever its state.
+/// An open encoder. It can be dropped in any state.
 pub struct Encoder {
-    // Dropped before the slots' memory, and after what is its own in them: see `drop`.
+    // Closed before the slots' memory is freed, and after `drop` has released the session's resources in
+    // them.
     session: Session,
     config: EncoderConfig,
     /// Frame `n` is in slot `n % slots.len()`.
     slots: Vec<Slot>,
     /// A frame as the GPU reads it.
     input: PinnedBuffer,
-    /// Frames that were handed in; of those, how many packets the encoder has promised, and how
-    /// many were read.
+    /// The number of frames that were submitted, of packets that the encoder has finished, and of packets
+    /// that were read.
     submitted: u64,
     promised: u64,
     read: u64,
@@ -99,7 +100,7 @@ impl Encoder {
         Ok(packet)
     }
 
-    /// Says that no more frames come. [`Encoder::next_packet`] then returns the packets that are left.
+    /// Ends the stream. [`Encoder::next_packet`] then returns the packets that are left.
     pub fn finish(&mut self) -> Result<(), EncodeError> {
         if self.ended || self.submitted == 0 {
             return Ok(());
@@ -140,7 +141,7 @@ impl Encoder {
 
 impl Drop for Encoder {
     fn drop(&mut self) {
-        // An encoder must be flushed before what it works on is given back.
+        // An encoder must be flushed before its buffers are released.
         if self.submitted > 0 && !self.ended {
             let _ = self.end();
         }
@@ -156,7 +157,7 @@ fn slot(slots: &mut [Slot], number: u64) -> Result<&mut Slot, EncodeError> {
     slot.ok_or_else(|| EncodeError::Broken("there is no slot for a frame".to_owned()))
 }
 
-/// Makes a call again after a moment as long as the encoder is busy, up to some seconds.
+/// Retries a call while the encoder is busy, up to some seconds.
 fn retry_while_busy(mut call: impl FnMut() -> Result<Status, EncodeError>) -> Result<Status, EncodeError> {
     /// "A few milliseconds", says the header.
     const BACKOFF: Duration = Duration::from_millis(2);
