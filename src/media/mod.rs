@@ -1,11 +1,12 @@
-//! Reading, decoding, scaling and describing frames and audio. Bytes and frames in, bytes and
-//! frames out: nothing here knows of keys, caches or nodes.
+//! Reading, decoding and converting video and audio. Bytes and frames in, bytes and frames out: nothing here
+//! knows of keys, caches or steps.
 //!
-//! A source file is read in three steps. [`scan`] goes once over its packets and returns an
-//! [`Index`]: the tracks, and for the frames the [`Span`]s, stretches that decode by
-//! themselves. A [`PacketReader`] fetches the packets of a span again, and a [`SpanDecoder`]
-//! turns them into [`Frame`]s in presentation order. Audio goes through [`decode_audio`] to
-//! 48 kHz PCM and through [`encode_window`] to packets. [`probe`] only looks at a file's head.
+//! A source file is read in three steps. [`scan`] reads all of its packets once and returns an [`Index`]: the
+//! tracks, and for the video track its [`Span`]s, packets that decode by themselves. A [`PacketReader`] reads
+//! the packets of a span again, and a [`SpanDecoder`] decodes them to [`Frame`]s in presentation order; a
+//! [`PackedSpan`] takes them to another process, which does not need the file. A [`FrameConverter`] makes a
+//! rung's frames of the source's. Audio goes through [`decode_audio`] to 48 kHz PCM and through
+//! [`encode_window`] to packets. [`probe`] only reads a file's head.
 
 pub mod av1;
 
