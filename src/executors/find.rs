@@ -131,7 +131,7 @@ pub fn is_on_device(encoder: &str) -> bool {
     encoder == NVENC || (!OWN.contains(&encoder) && ffmpeg::is_hardware(encoder))
 }
 
-/// What is wrong with options of an encoder's own, as far as it can be told without encoding.
+/// What is wrong with an encoder's own options, as far as can be checked without encoding.
 pub fn check_options(encoder: &str, options: &BTreeMap<String, String>) -> Vec<OptionFault> {
     if OWN.contains(&encoder) { Vec::new() } else { ffmpeg::faults_of(encoder, options) }
 }

@@ -147,7 +147,7 @@ fn to_samples(stamp: i64, base: Rational) -> i64 {
     i64::try_from((2 * scaled + den).div_euclid(2 * den)).unwrap_or(0)
 }
 
-/// Puts converted samples where their time stamps say.
+/// Places converted samples by their time stamps.
 struct Placer<'a, 's> {
     path: &'a Path,
     origin: i64,

@@ -18,7 +18,7 @@ pub struct AudioDecoder {
 }
 
 impl AudioDecoder {
-    /// That of the codec of this name. A codec without one cannot be decoded, whatever is said of it here.
+    /// The decoder of the codec of this name. For a codec without a decoder the result has no meaning.
     pub fn of(codec: &str) -> AudioDecoder {
         match ffi::codec_named(codec).and_then(find) {
             Some((decoder, is_exact)) => AudioDecoder { name: decoder.name().to_owned(), is_exact },

@@ -125,7 +125,7 @@ impl SpanDecoder {
                 let wanted = own.difference(&rules.discarded).copied().collect();
                 GpuSpan::start(gpu, &source, wanted, memory)
             }
-            _ => Err(GpuTrouble::Unsupported("nothing tells where it can be entered".to_owned())),
+            _ => Err(GpuTrouble::Unsupported("it has no known random-access point".to_owned())),
         };
         let (backend, reserve, trouble) = match started {
             Ok(span) => (Backend::Gpu(span), Some(source), None),

@@ -37,7 +37,7 @@ fn version(version: u32) -> String {
     format!("{}.{}.{}", version >> 16, version >> 8 & 0xff, version & 0xff)
 }
 
-/// What FFmpeg knows of the CPU, as it chooses its code by it: for each feature a bit.
+/// The CPU features by which FFmpeg selects its code, a bit each.
 pub(super) fn cpu_flags() -> i32 {
     // SAFETY: the function only returns a number.
     unsafe { ffi::av_get_cpu_flags() }
@@ -88,7 +88,7 @@ pub(super) fn open(path: &Path) -> Result<Input, MediaError> {
     // `file:` keeps a name with a colon from being taken for a protocol.
     let input = ffmpeg::format::input_with_dictionary(&format!("file:{name}"), options)
         .map_err(|error| not_media(error.to_string()))?;
-    // Their content lies in other files, which the digest of this one says nothing of.
+    // Their content lies in other files, which this file's digest does not cover.
     if PLAYLISTS.contains(&input.format().name()) {
         return Err(not_media("it is a playlist; name the media file itself".to_owned()));
     }
@@ -147,7 +147,7 @@ pub(super) fn parameters(stream: &ffmpeg::Stream<'_>) -> Parameters {
     };
     // SAFETY: avcodec_get_name returns a static string for every number.
     let codec = unsafe { CStr::from_ptr(ffi::avcodec_get_name(par.codec_id)) }.to_string_lossy().into_owned();
-    // For these the four-character code only tells how a container stores them.
+    // For these codecs the four-character code only names the container's format of them.
     let own_headers = matches!(
         par.codec_id,
         AV_CODEC_ID_H264
@@ -161,7 +161,7 @@ pub(super) fn parameters(stream: &ffmpeg::Stream<'_>) -> Parameters {
     hasher.update(codec.as_bytes()).update(&[0]);
     hasher.update(&(extradata.len() as u64).to_le_bytes()).update(extradata);
     hasher.update(&if own_headers { 0 } else { par.codec_tag }.to_le_bytes());
-    // With its own headers a codec tells these better than a container.
+    // For codecs with headers of their own, the container's values are only hints.
     let hints =
         if own_headers { [0; 4] } else { [par.width, par.height, par.format, par.bits_per_coded_sample] };
     for hint in hints {
@@ -240,7 +240,7 @@ pub(super) fn is_rgb(format: ffmpeg::format::Pixel) -> bool {
     }
 }
 
-/// How the container asks players to turn the frame (the display matrix of ISO/IEC 14496-12).
+/// The rotation that the container asks players for (the display matrix of ISO/IEC 14496-12).
 pub(super) fn rotation(stream: &ffmpeg::Stream<'_>) -> Rotation {
     for side in stream.side_data() {
         if side.kind() != codec::packet::side_data::Type::DisplayMatrix {
@@ -341,7 +341,7 @@ pub(super) fn scaling_context(
     Ok(context)
 }
 
-/// What the container's own table of packets says of packets that the file is too short for.
+/// Packets of the container's own table that lie beyond the end of the file.
 /// ISO media and AVI have such a table; other containers have none or an incomplete one.
 pub(super) fn beyond_the_end(input: &mut Input, file_size: u64) -> Option<String> {
     let name = input.format().name().to_owned();
@@ -369,7 +369,7 @@ pub(super) fn beyond_the_end(input: &mut Input, file_size: u64) -> Option<String
     (missing > 0).then(|| format!("{missing} of its {total} packets lie beyond the end of the file"))
 }
 
-/// How long the container says that it lasts, in microseconds, if it says so itself.
+/// The duration that the container declares, in microseconds, if it does.
 pub(super) fn declared_duration_us(input: &Input) -> Option<i64> {
     // SAFETY: reads of plain fields of a live context.
     let (duration, method) =

@@ -6,13 +6,13 @@ pub enum NvidiaError {
     /// One of the driver's libraries is not installed here.
     #[error("there is no {library}, which is part of NVIDIA's driver")]
     NoDriver { library: String },
-    /// A library is there and cannot be loaded.
+    /// A library is installed and cannot be loaded.
     #[error("cannot load {library}: {reason}")]
     Unloadable { library: String, reason: String },
-    /// A library is there and too old, or not what its name says.
+    /// A library is too old, or not what its name promises.
     #[error("{library} has no {symbol}: the NVIDIA driver is too old")]
     NoSymbol { library: String, symbol: String },
-    /// A call was refused. `name` is the error's name in the library's header, e.g.
+    /// A call failed. `name` is the error's name in the library's header, e.g.
     /// `CUDA_ERROR_OUT_OF_MEMORY`.
     #[error("{call} failed: {name}")]
     Call { call: &'static str, name: String },
@@ -25,7 +25,7 @@ pub enum NvidiaError {
     /// The receiver of the results wants no more of them.
     #[error("stopped")]
     Stopped,
-    /// A defect of this program's own.
+    /// A defect of this program.
     #[error("internal error: a panic while the driver was calling")]
     Panicked,
 }

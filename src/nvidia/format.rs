@@ -7,13 +7,13 @@ use nvidia_video_codec_sdk::sys::cuviddec::cudaVideoChromaFormat;
 
 use super::{Codec, NvidiaError};
 
-/// Frames that are being decoded while an earlier one is looked at.
+/// Frames that are decoded ahead of the one that is being copied.
 pub(super) const DISPLAY_DELAY: u32 = 4;
 /// Most frames that the parser can number.
 const MAX_SURFACES: u32 = 32;
 
-/// What a decoder is made for, and what its frames are like. All of them are progressive, in
-/// 4:2:0, and are shown from their upper left corner on.
+/// The format that a decoder is created for. Frames are progressive, 4:2:0, and cropped at the right and the
+/// bottom only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VideoFormat {
     pub codec: Codec,
@@ -22,7 +22,7 @@ pub struct VideoFormat {
     /// Size in samples, as coded and as shown.
     pub coded: (u32, u32),
     pub visible: (u32, u32),
-    /// Whether the stream says that its samples use the full range.
+    /// Whether the stream signals full range.
     pub full_range: bool,
     /// Frames that the decoder holds.
     pub(crate) surfaces: u32,
@@ -52,7 +52,7 @@ pub(super) struct SequenceFormat {
 const FULL_RANGE: u8 = 1 << 3;
 
 impl SequenceFormat {
-    /// What a decoder of this codec is made for; an error says why none is made.
+    /// The format to create a decoder of this codec for; an error tells why it is not supported.
     pub(super) fn read(&self, codec: Codec) -> Result<VideoFormat, NvidiaError> {
         let unsupported = |what: &str| Err(NvidiaError::Unsupported(what.to_owned()));
         if self.chroma_format != cudaVideoChromaFormat::cudaVideoChromaFormat_420 as c_uint {
@@ -61,7 +61,7 @@ impl SequenceFormat {
         if self.bit_depth_luma_minus8 != self.bit_depth_chroma_minus8 || self.bit_depth_luma_minus8 > 4 {
             return unsupported("its samples' depth is unusual");
         }
-        // The others have no interlaced frames, and the parser may not say that they have none.
+        // The other codecs have no interlaced frames, and the parser need not report them as progressive.
         if self.progressive_sequence == 0 && matches!(codec, Codec::H264 | Codec::Hevc) {
             return unsupported("its frames may be interlaced");
         }

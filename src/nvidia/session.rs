@@ -148,14 +148,14 @@ impl Session {
         let mut status = DecodeStatus::new();
         // SAFETY: the decoder is open, and the function writes the structure of its header.
         let told = unsafe { (self.library.cuvidGetDecodeStatus)(self.decoder, number, &mut status) };
-        // It does not know of all codecs; of the others no status is as good as a good one.
+        // The driver has no status for some codecs; no status then counts as success.
         told != 0 || !status.is_damaged()
     }
 
     /// Ends what [`Session::map`] began.
     pub(super) fn unmap(&mut self, pointer: DevicePointer) {
         // SAFETY: the decoder is open, and takes no address that it has not given out. There is
-        // nothing to do about a failure, which the next call would tell of.
+        // nothing to do about a failure, which the next call would report.
         unsafe { (self.library.cuvidUnmapVideoFrame64)(self.decoder, pointer) };
     }
 

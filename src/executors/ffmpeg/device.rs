@@ -22,7 +22,7 @@ impl DeviceKind {
     pub const QSV: DeviceKind = DeviceKind(AVHWDeviceType::AV_HWDEVICE_TYPE_QSV);
     pub const CUDA: DeviceKind = DeviceKind(AVHWDeviceType::AV_HWDEVICE_TYPE_CUDA);
 
-    /// As FFmpeg calls it, e.g. `vaapi`.
+    /// FFmpeg's name, e.g. `vaapi`.
     pub fn name(self) -> &'static str {
         // SAFETY: the function takes any value of the type and returns null or a static string.
         unsafe {
@@ -77,7 +77,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// Opens the one that FFmpeg holds for the first of its kind.
+    /// Opens FFmpeg's default device of a kind.
     pub fn open(kind: DeviceKind) -> Result<Device, ffmpeg::Error> {
         let mut reference = ptr::null_mut();
         // SAFETY: the function writes a reference of ours, or an error; null stands for the default
@@ -88,7 +88,7 @@ impl Device {
         Ok(Device { kind, reference: Reference::own(reference).ok_or_else(no_memory)? })
     }
 
-    /// What a VA-API driver says of itself: its name, the GPU, its version.
+    /// The vendor string of a VA-API driver: its name, the GPU, its version.
     pub fn vaapi_vendor(&self) -> Option<String> {
         if self.kind != DeviceKind::VAAPI {
             return None;

@@ -49,7 +49,7 @@ fn find(name: &str) -> Option<Codec> {
     ffi::av1_encoders().into_iter().find(|&codec| ffi::name(codec) == name)
 }
 
-/// Whether the encoder of that name works on a device, as FFmpeg's tables say.
+/// Whether the encoder of that name works on a device, by FFmpeg's tables.
 pub fn is_hardware(name: &str) -> bool {
     find(name).is_some_and(ffi::is_hardware)
 }
@@ -136,7 +136,7 @@ fn try_out(executor: &Ffmpeg) -> Result<Vec<u8>, String> {
     if taken.is_empty() { Err(refused) } else { Ok(taken) }
 }
 
-/// What is wrong with an encoder's own options, as far as it can be told without encoding.
+/// What is wrong with an encoder's own options, as far as can be checked without encoding.
 fn faults(codec: Codec, options: &BTreeMap<String, String>) -> Vec<OptionFault> {
     let name = ffi::name(codec);
     let all = || format!("`ffmpeg -h encoder={name}` lists its options");

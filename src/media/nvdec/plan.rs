@@ -118,18 +118,21 @@ impl Expected {
     pub fn check(&self, found: &VideoFormat) -> Result<(), String> {
         if found.visible != (self.width, self.height) {
             let (width, height) = found.visible;
-            return Err(format!("its frames are {width}x{height} where the container says otherwise"));
+            return Err(format!(
+                "its frames are {width}x{height}, expected {}x{} by the container",
+                self.width, self.height
+            ));
         }
         if found.bit_depth != self.bit_depth {
             return Err(format!(
-                "its samples have {} bits where the container says otherwise",
-                found.bit_depth
+                "its samples have {} bits, expected {} by the container",
+                found.bit_depth, self.bit_depth
             ));
         }
         // For these two codecs libavcodec has a pixel format of its own for full range.
         let has_own = matches!(found.codec, Codec::H264 | Codec::Hevc) && self.bit_depth == 8;
         if (self.format == Pixel::YUVJ420P) != (has_own && found.full_range) {
-            return Err("its range of samples is not the one that the container tells".to_owned());
+            return Err("its sample range is not that of the container".to_owned());
         }
         Ok(())
     }

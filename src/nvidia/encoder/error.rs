@@ -36,7 +36,7 @@ pub struct RefusedCall {
     pub call: &'static str,
     /// The status's name in the header, e.g. `NV_ENC_ERR_INVALID_PARAM`.
     pub status: String,
-    /// What the driver says of it; empty where it says nothing.
+    /// The driver's text for it; empty where it has none.
     pub detail: String,
 }
 

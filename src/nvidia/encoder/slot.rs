@@ -11,7 +11,7 @@ use super::session::Session;
 use super::{EncodeError, EncoderConfig, Packet};
 use crate::nvidia::{DeviceBuffer, PinnedBuffer};
 
-/// What the slot holds of the session's is given back by [`Slot::release`], and by nothing else.
+/// The session's resources in a slot are released by [`Slot::release`] only.
 pub struct Slot {
     memory: DeviceBuffer,
     registered: Option<NV_ENC_REGISTERED_PTR>,
@@ -181,7 +181,7 @@ impl Slot {
     }
 
     /// Gives back what is the session's, in the order that the header asks for. The encoder must
-    /// not be at work on it. There is nobody to tell of a failure.
+    /// not be using it. Failures are ignored: there is nothing to do about them.
     pub fn release(&mut self, session: &Session) {
         let _ = self.unmap(session);
         if let Some(registered) = self.registered.take() {
@@ -199,7 +199,7 @@ impl Slot {
     }
 }
 
-/// What is said of a frame, or of the end of the stream, before anything is said of it.
+/// The parameters of a frame, or of the end of the stream, at their defaults.
 pub fn picture_params() -> NV_ENC_PIC_PARAMS {
     let mut params = MaybeUninit::<NV_ENC_PIC_PARAMS>::zeroed();
     let place = params.as_mut_ptr();
