@@ -68,8 +68,8 @@ fn a_driver_that_lets_a_build_down_costs_it_nothing_else() {
         ("lose=4", "nvenc:1 is given up"),
         ("no-memory=1", "nvenc"),
         ("empty=2", "nvenc"),
-        ("other-colour", "color_primaries is 4 where"),
-        ("level=13", "level is 5.1 where"),
+        ("other-colour", "color_primaries is 4, expected 1"),
+        ("level=13", "level is 5.1, expected"),
         ("key=3", "put a key frame at frame 3"),
     ] {
         // The other GPU goes on, and nobody else is needed.
