@@ -126,7 +126,7 @@ fn sessions_that_other_workers_hold_are_waited_for() {
         assert_eq!(made.status, 0, "{}", made.stderr);
         journal.assert_no_breach();
         let told = warnings(&made);
-        assert!(told.iter().any(|told| told.contains("no room for another encode")), "{told:?}");
+        assert!(told.iter().any(|told| told.contains("no encode session is available")), "{told:?}");
         assert!(!told.iter().any(|told| told.contains("given up")), "{told:?}");
         assert_whole(&project);
     }
