@@ -17,7 +17,7 @@ use ffmpeg_next as ffmpeg;
 use rivet::media::{
     self, Codecs, CodecsHere, DecodeOptions, GpuDecoder, OnGpu, PacketReader, SpanDecoder, VideoTrack,
 };
-use rivet::nvidia::{self, Codec, Nvdec, NvidiaError, Picture, PictureSink, VideoDecoder, VideoFormat};
+use rivet::nvidia::{self, Codec, FrameSink, MappedFrame, Nvdec, NvidiaError, VideoDecoder, VideoFormat};
 use rivet::workers::{WorkerCodecs, WorkerCommand, WorkerOptions, WorkerPool};
 
 const DEFAULT: &str = "tests/media/bbb_854x480_24_30s.mp4";
@@ -164,7 +164,7 @@ fn workers() -> WorkerCodecs {
         arguments: vec!["worker".into(), "--shared-memory".into()],
         shares_memory: true,
     };
-    let options = WorkerOptions { command, patience: Duration::from_secs(60) };
+    let options = WorkerOptions { command, timeout: Duration::from_secs(60) };
     WorkerCodecs::new(Arc::new(WorkerPool::new(options, Arc::default())))
 }
 
@@ -184,7 +184,7 @@ fn spans_of_a_build<'a>(
         for number in numbers {
             let span = reader.read_span(number).expect("a span");
             let mut decoding = codecs.open(span, &options).expect("a worker");
-            while decoding.next_picture().expect("a picture").is_some() {}
+            while decoding.next_frame().expect("a picture").is_some() {}
             assert_eq!(decoding.on_gpu(), gpu.map(|_| OnGpu::Did));
         }
     })
@@ -246,7 +246,7 @@ impl Stream {
 /// Takes every picture and looks at none.
 struct Blind;
 
-impl PictureSink for Blind {
+impl FrameSink for Blind {
     fn format(&mut self, _: &VideoFormat) -> Result<(), NvidiaError> {
         Ok(())
     }
@@ -255,7 +255,7 @@ impl PictureSink for Blind {
         true
     }
 
-    fn picture(&mut self, _: Picture<'_>) -> Result<(), NvidiaError> {
+    fn frame(&mut self, _: MappedFrame<'_>) -> Result<(), NvidiaError> {
         Ok(())
     }
 }

@@ -18,8 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use rav1e::prelude::*;
-use rivet::media::{Colour, Picture, PictureFormat, Rotation, Scaler};
-use rivet::media::{PacketReader, SpanDecoder};
+use rivet::media::{Colour, Frame, FrameConverter, FrameFormat, PacketReader, Rotation, SpanDecoder};
 
 const CLIP: &str = "examples/media/bbb_1280x720_25_51aac.mp4";
 const HALF_A_MINUTE: &str = "tests/media/bbb_854x480_24_30s.mp4";
@@ -86,18 +85,18 @@ fn chunks(playlist: &Path, rate: f64) -> Vec<Range<usize>> {
 }
 
 /// Pictures of a film, scaled for a rung.
-fn pictures(clip: &Path, (width, height): (usize, usize), wanted: &Range<usize>) -> Vec<Picture> {
+fn pictures(clip: &Path, (width, height): (usize, usize), wanted: &Range<usize>) -> Vec<Arc<Frame>> {
     let index = rivet::media::scan(clip, &|| false).expect("the clip is sound");
     let track = Arc::new(index.video);
     let colour = Colour { primaries: 2, transfer: 2, matrix: 2, full_range: false, chroma_position: 1 };
-    let format = PictureFormat {
+    let format = FrameFormat {
         width: width as u32,
         height: height as u32,
         bit_depth: 8,
         rotation: Rotation::None,
         colour,
     };
-    let mut scaler = Scaler::new(format);
+    let mut converter = FrameConverter::new(format);
     let mut reader = PacketReader::open(clip, Arc::clone(&track)).expect("the clip opens");
     let mut pictures = Vec::new();
     let mut number = 0;
@@ -105,7 +104,7 @@ fn pictures(clip: &Path, (width, height): (usize, usize), wanted: &Range<usize>)
         let mut decoder = SpanDecoder::new(reader.read_span(span).expect("a span"), 1).expect("a decoder");
         while let Some(decoded) = decoder.next_frame().expect("a frame") {
             if wanted.contains(&number) {
-                pictures.push(scaler.picture(&decoded.frame).expect("a picture"));
+                pictures.push(converter.convert(Arc::new(decoded.frame)).expect("a picture"));
             }
             number += 1;
         }
@@ -113,7 +112,7 @@ fn pictures(clip: &Path, (width, height): (usize, usize), wanted: &Range<usize>)
     pictures
 }
 
-fn encode(pictures: &[Picture], (width, height, quantizer, tiles): (usize, usize, usize, usize)) {
+fn encode(pictures: &[Arc<Frame>], (width, height, quantizer, tiles): (usize, usize, usize, usize)) {
     let mut config = EncoderConfig::with_speed_preset(speed());
     (config.width, config.height, config.quantizer, config.tiles) = (width, height, quantizer, tiles);
     config.set_key_frame_interval(0, 0);
@@ -122,8 +121,9 @@ fn encode(pictures: &[Picture], (width, height, quantizer, tiles): (usize, usize
         Config::new().with_encoder_config(config).new_context().expect("a context");
     for picture in pictures {
         let mut frame = context.new_frame();
-        for (number, (plane, samples)) in frame.planes.iter_mut().zip(&picture.planes).enumerate() {
-            plane.copy_from_raw_u8(samples, if number == 0 { width } else { width.div_ceil(2) }, 1);
+        for (number, plane) in frame.planes.iter_mut().enumerate() {
+            let samples = picture.rows(number).collect::<Vec<_>>().concat();
+            plane.copy_from_raw_u8(&samples, if number == 0 { width } else { width.div_ceil(2) }, 1);
         }
         context.send_frame(frame).expect("a frame is taken");
     }
@@ -141,7 +141,7 @@ fn encode(pictures: &[Picture], (width, height, quantizer, tiles): (usize, usize
 /// build: cores that share caches slow each other.
 fn bare(clip: &Path, chunks: &[Range<usize>]) -> f64 {
     let (first, last) = (chunks[0].start, chunks[chunks.len() - 1].end);
-    let rungs: Vec<Vec<Picture>> =
+    let rungs: Vec<Vec<Arc<Frame>>> =
         RUNGS.iter().map(|rung| pictures(clip, (rung.0, rung.1), &(first..last))).collect();
     assert_eq!(rungs[0].len(), last - first);
     let mut encodes = Vec::new();

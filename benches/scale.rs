@@ -56,8 +56,8 @@ impl Executor for Copies {
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
         let start = Instant::now();
         let mut made = self.made.lock().expect("no thread panicked");
-        let count = job.pictures.count();
-        let first = job.pictures.open().next().expect("there is a picture").expect("it decodes");
+        let count = job.count();
+        let first = job.decoded.open().next().expect("there is a picture").expect("it decodes");
         let mut chunk = match made.get(&count) {
             Some(chunk) => chunk.clone(),
             None => {
@@ -68,7 +68,7 @@ impl Executor for Copies {
         };
         drop(made);
         // A padding OBU (AV1 5.8.2) that tells this chunk from all others.
-        let mut padding = vec![0x7a, 33, job.settings.crf];
+        let mut padding = vec![0x7a, 33, job.task.settings.crf];
         padding.extend(&first.digest().0[..31]);
         padding.push(0x80);
         chunk.units.last_mut().expect("there is a unit").extend(padding);

@@ -14,7 +14,7 @@
 //!
 //! Modules import downward: `graph`, `spec`, `workers`, `executors`, `package`, `media`, `cache`, `nvidia`.
 //! `media` and `package` know nothing of keys, caches or nodes; `cache` and `nvidia` know nothing of films.
-//! `suggest` finds the word that somebody meant, for all of them.
+//! `suggest` finds the word that somebody meant, and `colour` has the code points of H.273, for all of them.
 
 pub mod build;
 pub mod cache;
@@ -29,6 +29,7 @@ pub mod steps;
 mod title;
 pub mod workers;
 
+mod colour;
 mod suggest;
 
 /// What a program needs to build, plan and explain.

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::chunk::{Chunk, FRAMES, contract};
+use common::chunk::{Chunk, FRAMES, task};
 use common::{BUNNY_5S, FLOWER, Project, decoders, ladder};
 use rivet::cache::{LocalCache, Tiers};
 use rivet::executors::{
-    self, Blame, EncodeJob, EncodeSettings, EncoderSettings, Executor, Failure, Rav1e, Report,
+    self, EncodeJob, EncodeSettings, EncoderSettings, Executor, Failure, FailureKind, Rav1e, Report,
 };
 use rivet::graph::{self, Event, Kind};
-use rivet::media::{Colour, HdrMetadata, PictureFormat, Rotation};
+use rivet::media::{Colour, FrameFormat, HdrMetadata, Rotation};
 
 const RUNGS: &str = "[encoder.svt-av1]\npreset = 12\n[segments]\ntarget = \"1s\"\n\
                      [[rung]]\nname = \"a\"\nheight = 180\n[[rung]]\nname = \"b\"\nheight = 90\nbit_depth = 10\n";
@@ -122,10 +122,9 @@ fn encoders_ask_to_the_end_whether_to_stop() {
     for encoder in encoders {
         let name = encoder.name().to_owned();
         let colour = Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 1 };
-        let picture =
-            PictureFormat { width: 128, height: 72, bit_depth: 8, rotation: Rotation::None, colour };
-        let settings = EncodeSettings { picture, hdr: HdrMetadata::default(), crf: 40, encoder };
-        let (executor, contract) = (executors::open(&name).unwrap(), contract(&settings, 25));
+        let picture = FrameFormat { width: 128, height: 72, bit_depth: 8, rotation: Rotation::None, colour };
+        let settings = EncodeSettings { format: picture, hdr: HdrMetadata::default(), crf: 40, encoder };
+        let (executor, task) = (executors::open(&name).unwrap(), task(&settings, 25));
         let given = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&given);
         let pictures = Chunk::with(move |number| {
@@ -135,8 +134,7 @@ fn encoders_ask_to_the_end_whether_to_stop() {
         let all_given = || given.load(Ordering::SeqCst) == FRAMES;
         let encode = |cancelled: &(dyn Fn() -> bool + Sync)| {
             given.store(0, Ordering::SeqCst);
-            let (pictures, settings, contract) = (&pictures, &settings, &contract);
-            executor.encode(&EncodeJob { pictures, settings, contract, threads: 1, cancelled }).outcome
+            executor.encode(&EncodeJob { task: &task, decoded: &pictures, threads: 1, cancelled }).outcome
         };
         let asked = AtomicUsize::new(0);
         let made = encode(&|| {
@@ -148,7 +146,7 @@ fn encoders_ask_to_the_end_whether_to_stop() {
         assert!(asked.load(Ordering::SeqCst) > 2, "{name}: {asked:?}");
         let asked = AtomicUsize::new(0);
         let stopped = encode(&|| all_given() && asked.fetch_add(1, Ordering::SeqCst) == 2);
-        assert_eq!(stopped.unwrap_err().blame, Blame::Cancelled, "{name}");
+        assert_eq!(stopped.unwrap_err().kind, FailureKind::Cancelled, "{name}");
     }
 }
 
@@ -277,10 +275,10 @@ impl Executor for Faulty {
 
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
-        let mut settings = job.settings.clone();
-        settings.encoder = executors::EncoderSettings::Rav1e { speed: 10, tiles: 1 };
+        let mut task = job.task.clone();
+        task.settings.encoder = executors::EncoderSettings::Rav1e { speed: 10, tiles: 1 };
         if matches!(self.fault, Fault::OtherDepth) {
-            settings.picture.bit_depth = 18 - settings.picture.bit_depth;
+            task.settings.format.bit_depth = 18 - task.settings.format.bit_depth;
         }
         let fails = match self.fault {
             Fault::Nth(nth) => attempt == nth,
@@ -288,9 +286,9 @@ impl Executor for Faulty {
             Fault::OtherDepth | Fault::Short => false,
         };
         let outcome = if fails {
-            Err(Failure { blame: Blame::Machine, message: "the device is gone".to_owned() })
+            Err(Failure { kind: FailureKind::Machine, message: "the device is gone".to_owned() })
         } else {
-            self.rav1e.encode(&EncodeJob { settings: &settings, ..*job }).outcome
+            self.rav1e.encode(&EncodeJob { task: &task, ..*job }).outcome
         };
         let outcome = outcome.and_then(|chunk| match self.fault {
             Fault::Short => Err(Failure::machine(format!("{} packets are missing", chunk.units.len()))),
@@ -336,15 +334,15 @@ fn an_encoder_that_breaks_the_contract_is_retired_and_fails_no_build() {
     assert!((2..=4).contains(&attempts), "{attempts}: each rung tried it");
     let told = warnings.iter().filter(|text| text.contains("encodes no more of rung")).count();
     assert_eq!(told, 2, "{warnings:?}");
-    assert!(warnings.iter().any(|text| text.contains("bit_depth is 10 where 8 was agreed")), "{warnings:?}");
-    assert!(warnings.iter().any(|text| text.contains("bit_depth is 8 where 10 was agreed")), "{warnings:?}");
+    assert!(warnings.iter().any(|text| text.contains("bit_depth is 10, expected 8")), "{warnings:?}");
+    assert!(warnings.iter().any(|text| text.contains("bit_depth is 8, expected 10")), "{warnings:?}");
 
     let folder = tempfile::tempdir().unwrap();
     let (_, failures, ..) = build(folder.path(), Fault::OtherDepth, "\"svt-av1\"");
     assert!(!failures.is_empty());
     for failure in failures {
         assert!(failure.starts_with("a/") || failure.starts_with("b/"), "{failure}");
-        assert!(failure.contains("breaks the rung's contract: bit_depth is "), "{failure}");
+        assert!(failure.contains("sequence header check failed: bit_depth is "), "{failure}");
     }
 }
 

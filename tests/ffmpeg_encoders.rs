@@ -151,7 +151,7 @@ fn what_libaom_refuses_together_is_told_with_the_options() {
     let project = project(BUNNY_5S, "usage = \"allintra\"");
     let build = project.try_build(&[]);
     assert_eq!(build.status, 1);
-    said(&build, &["libaom-av1 takes no pictures of 160x90 with usage allintra"]);
+    said(&build, &["libaom-av1 takes no frames of 160x90 with usage allintra"]);
 }
 
 #[test]

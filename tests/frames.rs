@@ -89,7 +89,7 @@ fn taken(build: u32) -> u64 {
         own += anonymous.unwrap_or(0) * 1024;
         for file in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
             let is_slab = fs::read_link(file.path())
-                .is_ok_and(|link| link.to_string_lossy().starts_with("/memfd:rivet pictures"));
+                .is_ok_and(|link| link.to_string_lossy().starts_with("/memfd:rivet frames"));
             if let (true, Ok(meta)) = (is_slab, fs::metadata(file.path())) {
                 shared.insert(meta.ino(), meta.blocks() * 512);
             }

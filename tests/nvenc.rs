@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::chunk::{Chunk, FRAMES, assert_good, contract, encode};
+use common::chunk::{Chunk, FRAMES, assert_good, encode, task};
 use common::fake_nvidia::with_driver;
 use common::nvenc::{found, only, settings};
 use rivet::executors::{EncodeJob, EncodeSettings, EncodedChunk, Executor, GpuEncoder, find_nvenc};
@@ -77,18 +77,12 @@ fn level_and_colours_are_the_contracts() {
         // A rate that asks for level 4.0, where streams begin to have a tier, and one that does not.
         for (colour, rate) in colours.into_iter().flat_map(|colour| [(colour, 25), (colour, 200)]) {
             let mut settings = settings(10, 4);
-            settings.picture.colour = colour;
-            let contract = contract(&settings, rate);
-            let job = EncodeJob {
-                pictures: &source,
-                settings: &settings,
-                contract: &contract,
-                threads: 1,
-                cancelled: &|| false,
-            };
+            settings.format.colour = colour;
+            let task = task(&settings, rate);
+            let job = EncodeJob { task: &task, decoded: &source, threads: 1, cancelled: &|| false };
             let chunk = nvenc.encode(&job).outcome.unwrap();
             let header = SequenceHeader::parse(&chunk.sequence_header).unwrap();
-            assert_eq!(contract.header().differences(&header), []);
+            assert_eq!(task.contract.header().differences(&header), []);
             assert_eq!(header.seq_level_idx, if rate == 25 { 0 } else { 8 });
             let found = (header.color_primaries, header.transfer_characteristics, header.matrix_coefficients);
             assert_eq!(found, (colour.primaries, colour.transfer, colour.matrix));

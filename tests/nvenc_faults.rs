@@ -7,10 +7,12 @@ mod common;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 
-use common::chunk::{Chunk, FRAMES, assert_good, contract, encode};
+use common::chunk::{Chunk, FRAMES, assert_good, encode, task};
 use common::fake_nvidia::{in_other_process, with_driver};
 use common::nvenc::{found, only, settings};
-use rivet::executors::{Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure};
+use rivet::executors::{
+    EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind,
+};
 
 /// What is asked for and cannot be is the spec's matter: another encoder may take it.
 #[test]
@@ -22,35 +24,35 @@ fn what_the_encoder_does_not_take_is_told() {
                 let mut settings = settings(8, 4);
                 change(&mut settings);
                 let failure = encode(&nvenc, &source, &settings).unwrap_err();
-                (failure.blame, failure.message)
+                (failure.kind, failure.message)
             };
-            let (blame, message) = refused(&|settings| settings.picture.height = 90);
+            let (kind, message) = refused(&|settings| settings.format.height = 90);
             assert_eq!(
-                (blame, message.as_str()),
-                (Blame::Spec, "nvenc: it takes no pictures of 258x90, but from 192x128 to 8192x8192")
+                (kind, message.as_str()),
+                (FailureKind::Spec, "nvenc: it takes no frames of 258x90, but from 192x128 to 8192x8192")
             );
-            let (blame, message) = refused(&|settings| settings.picture.width = 259);
+            let (kind, message) = refused(&|settings| settings.format.width = 259);
             assert_eq!(
-                (blame, message.as_str()),
-                (Blame::Spec, "nvenc: it takes no pictures of 259x146: with 4:2:0 both sides are even")
+                (kind, message.as_str()),
+                (FailureKind::Spec, "nvenc: it takes no frames of 259x146: with 4:2:0 both sides are even")
             );
-            let (blame, message) = refused(&|settings| settings.picture.colour.matrix = 14);
-            assert_eq!(blame, Blame::Spec);
+            let (kind, message) = refused(&|settings| settings.format.colour.matrix = 14);
+            assert_eq!(kind, FailureKind::Spec);
             assert_eq!(message, "nvenc: it knows no matrix coefficients with the code 14 (ITU-T H.273)");
-            let (blame, message) =
+            let (kind, message) =
                 refused(&|settings| settings.encoder = EncoderSettings::Nvenc { preset: 8 });
-            assert_eq!((blame, message.as_str()), (Blame::Spec, "nvenc: it has no preset 8"));
+            assert_eq!((kind, message.as_str()), (FailureKind::Spec, "nvenc: it has no preset 8"));
             let deep = encode(&nvenc, &source, &settings(10, 4));
             if words.is_empty() {
                 assert_good(&deep.unwrap(), &source, &settings(10, 4));
             } else {
                 let failure = deep.unwrap_err();
-                assert_eq!(failure.blame, Blame::Spec);
-                assert_eq!(failure.message, "nvenc: it takes no pictures of 10 bits a sample");
+                assert_eq!(failure.kind, FailureKind::Spec);
+                assert_eq!(failure.message, "nvenc: it takes no frames of 10 bits a sample");
             }
-            let (blame, message) =
+            let (kind, message) =
                 refused(&|settings| settings.encoder = EncoderSettings::SvtAv1 { preset: 8 });
-            assert!(blame == Blame::Machine && message.starts_with("internal error"), "{message}");
+            assert!(kind == FailureKind::Machine && message.starts_with("internal error"), "{message}");
         });
     }
 }
@@ -60,17 +62,11 @@ fn what_the_encoder_does_not_take_is_told() {
 fn what_the_driver_does_not_take_is_told() {
     with_driver("what_the_driver_does_not_take_is_told", "highest-level=4", || {
         let (nvenc, source, settings) = (only(), Chunk::new(2), settings(8, 4));
-        let contract = contract(&settings, 200);
-        let job = EncodeJob {
-            pictures: &source,
-            settings: &settings,
-            contract: &contract,
-            threads: 1,
-            cancelled: &|| false,
-        };
+        let task = task(&settings, 200);
+        let job = EncodeJob { task: &task, decoded: &source, threads: 1, cancelled: &|| false };
         let message = "nvenc: nvEncInitializeEncoder failed: NV_ENC_ERR_UNSUPPORTED_PARAM \
                        (nvEncInitializeEncoder: the engine does not go to such a level)";
-        let told = Failure { blame: Blame::Spec, message: message.to_owned() };
+        let told = Failure { kind: FailureKind::Spec, message: message.to_owned() };
         assert_eq!(nvenc.encode(&job).outcome.unwrap_err(), told);
         assert_good(&encode(&nvenc, &source, &settings).unwrap(), &source, &settings);
     });
@@ -80,51 +76,47 @@ fn what_the_driver_does_not_take_is_told() {
 fn every_fault_is_told_for_what_it_is() {
     let lost = "nvenc: nvEncEncodePicture failed: NV_ENC_ERR_DEVICE_NOT_EXIST \
                 (nvEncEncodePicture: the GPU has fallen off the bus)";
-    for (words, blame, message) in [
-        ("lose=0", Blame::Machine, lost),
-        ("lose=7", Blame::Machine, lost),
+    for (words, kind, message) in [
+        ("lose=0", FailureKind::Machine, lost),
+        ("lose=7", FailureKind::Machine, lost),
         (
             "no-memory=7",
-            Blame::Machine,
+            FailureKind::Machine,
             "nvenc: nvEncEncodePicture failed: NV_ENC_ERR_OUT_OF_MEMORY \
              (nvEncEncodePicture: the encoder finds no memory)",
         ),
         (
             "starve=0",
-            Blame::Machine,
-            "nvenc: the driver broke its own rules: it wants more than 8 pictures for a packet",
+            FailureKind::Machine,
+            "nvenc: the driver broke its own rules: it wants more than 8 frames for a packet",
         ),
         (
             "empty=5",
-            Blame::Machine,
-            "nvenc: the driver broke its own rules: the packet of picture 5 is empty",
+            FailureKind::Machine,
+            "nvenc: the driver broke its own rules: the packet of frame 5 is empty",
         ),
         (
             "empty=22",
-            Blame::Machine,
-            "nvenc: the driver broke its own rules: the packet of picture 22 is empty",
+            FailureKind::Machine,
+            "nvenc: the driver broke its own rules: the packet of frame 22 is empty",
         ),
-        ("late=5", Blame::Machine, "nvenc returned frame 6 in place 5"),
-        ("key=9", Blame::Machine, "nvenc put a key frame at frame 9 of a closed sequence"),
-        (
-            "level=5",
-            Blame::Contract,
-            "nvenc: the stream breaks the rung's contract: level is 3.1 where 2.0 was agreed",
-        ),
+        ("late=5", FailureKind::Machine, "nvenc returned frame 6 in place 5"),
+        ("key=9", FailureKind::Machine, "nvenc put a key frame at frame 9 of a closed sequence"),
+        ("level=5", FailureKind::Contract, "nvenc: sequence header check failed: level is 3.1, expected 2.0"),
         (
             "other-colour",
-            Blame::Contract,
-            "nvenc: the stream breaks the rung's contract: color_primaries is 4 where 1 was agreed",
+            FailureKind::Contract,
+            "nvenc: sequence header check failed: color_primaries is 4, expected 1",
         ),
     ] {
         with_driver("every_fault_is_told_for_what_it_is", words, || {
             let (nvenc, source) = (only(), Chunk::new(FRAMES));
             let outcome = encode(&nvenc, &source, &settings(8, 4));
-            assert_eq!(outcome.unwrap_err(), Failure { blame, message: message.to_owned() });
+            assert_eq!(outcome.unwrap_err(), Failure { kind, message: message.to_owned() });
             // A GPU that is gone stays gone, and what was taken of it is still given back.
             if words.starts_with("lose") {
                 let again = encode(&nvenc, &source, &settings(8, 4)).unwrap_err();
-                assert_eq!(again.blame, Blame::Machine);
+                assert_eq!(again.kind, FailureKind::Machine);
                 assert!(again.message.contains("NV_ENC_ERR_DEVICE_NOT_EXIST"), "{}", again.message);
             }
         });
@@ -135,21 +127,12 @@ fn every_fault_is_told_for_what_it_is() {
 fn another_tier_is_told() {
     with_driver("another_tier_is_told", "high-tier", || {
         let settings = settings(8, 4);
-        let contract = contract(&settings, 200);
+        let task = task(&settings, 200);
         let pictures = Chunk::new(FRAMES);
-        let job = EncodeJob {
-            pictures: &pictures,
-            settings: &settings,
-            contract: &contract,
-            threads: 1,
-            cancelled: &|| false,
-        };
+        let job = EncodeJob { task: &task, decoded: &pictures, threads: 1, cancelled: &|| false };
         let failure = only().encode(&job).outcome.unwrap_err();
-        assert_eq!(failure.blame, Blame::Contract);
-        assert_eq!(
-            failure.message,
-            "nvenc: the stream breaks the rung's contract: tier is High where Main was agreed"
-        );
+        assert_eq!(failure.kind, FailureKind::Contract);
+        assert_eq!(failure.message, "nvenc: sequence header check failed: tier is High, expected Main");
     });
 }
 
@@ -216,10 +199,10 @@ fn a_session_more_than_the_driver_grants_is_refused() {
         let outer = Chunk::with(move |number| {
             if number == 5 {
                 let failure = encode(&*second, &Chunk::new(4), &settings(8, 4)).unwrap_err();
-                assert_eq!(failure.blame, Blame::Refused);
+                assert_eq!(failure.kind, FailureKind::ResourceExhausted);
                 assert_eq!(
                     failure.message,
-                    "nvenc: the GPU has no room for another encode: \
+                    "nvenc: no encode session is available: \
                      nvEncOpenEncodeSessionEx failed: NV_ENC_ERR_OUT_OF_MEMORY"
                 );
             }
@@ -242,8 +225,8 @@ fn memory_that_others_hold_is_no_fault_of_the_job() {
             let nvenc = Arc::new(only());
             let refused = |outcome: Result<EncodedChunk, Failure>| {
                 let failure = outcome.unwrap_err();
-                assert_eq!(failure.blame, Blame::Refused);
-                let message = "nvenc: the GPU has no room for another encode: \
+                assert_eq!(failure.kind, FailureKind::ResourceExhausted);
+                let message = "nvenc: no encode session is available: \
                                cuMemAllocPitch_v2 failed: CUDA_ERROR_OUT_OF_MEMORY";
                 assert_eq!(failure.message, message);
             };
@@ -269,22 +252,16 @@ fn a_job_that_is_broken_off_leaves_nothing_behind() {
         let nvenc = only();
         let settings = settings(8, 7);
         for at in [0, 1, 12, FRAMES - 1] {
-            let damaged = Failure { blame: Blame::Source, message: "the source ends here".to_owned() };
+            let damaged = Failure { kind: FailureKind::Source, message: "the source ends here".to_owned() };
             let told = damaged.clone();
             let pictures = Chunk::with(move |number| if number == at { Err(told.clone()) } else { Ok(()) });
             assert_eq!(encode(&nvenc, &pictures, &settings).unwrap_err(), damaged);
 
             let asked = std::sync::atomic::AtomicUsize::new(0);
             let cancelled = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == at;
-            let (pictures, contract) = (Chunk::new(FRAMES), contract(&settings, 25));
-            let job = EncodeJob {
-                pictures: &pictures,
-                settings: &settings,
-                contract: &contract,
-                threads: 1,
-                cancelled: &cancelled,
-            };
-            assert_eq!(nvenc.encode(&job).outcome.unwrap_err().blame, Blame::Cancelled);
+            let (pictures, task) = (Chunk::new(FRAMES), task(&settings, 25));
+            let job = EncodeJob { task: &task, decoded: &pictures, threads: 1, cancelled: &cancelled };
+            assert_eq!(nvenc.encode(&job).outcome.unwrap_err().kind, FailureKind::Cancelled);
         }
     });
 }
@@ -294,7 +271,7 @@ fn a_gpu_that_is_lost_takes_no_other_with_it() {
     with_driver("a_gpu_that_is_lost_takes_no_other_with_it", "gpus=2 lose=3 faulty=1", || {
         let found = found();
         let source = Chunk::new(FRAMES);
-        assert_eq!(encode(&found[1], &source, &settings(8, 4)).unwrap_err().blame, Blame::Machine);
+        assert_eq!(encode(&found[1], &source, &settings(8, 4)).unwrap_err().kind, FailureKind::Machine);
         assert_good(&encode(&found[0], &source, &settings(8, 4)).unwrap(), &source, &settings(8, 4));
     });
 }

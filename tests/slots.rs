@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{BUNNY_5S, ladder};
 use rivet::cache::{LocalCache, Tiers};
-use rivet::executors::{Blame, EncodeJob, EncoderSettings, Executor, Failure, Rav1e, Report};
+use rivet::executors::{EncodeJob, EncoderSettings, Executor, Failure, FailureKind, Rav1e, Report};
 use rivet::graph::{self, Event, Kind};
 
 /// What is wrong with a device.
@@ -80,7 +80,7 @@ impl Device {
         let wait =
             self.more_unfit.wait_timeout_while(unfit, Duration::from_secs(5), |unfit| *unfit < SEVERAL);
         drop(wait.unwrap());
-        Failure { blame: Blame::Spec, message: "the device makes no such pictures".to_owned() }
+        Failure { kind: FailureKind::Spec, message: "the device makes no such pictures".to_owned() }
     }
 }
 
@@ -108,21 +108,21 @@ impl Executor for Device {
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
         let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
-        let refused = || Failure { blame: Blame::Refused, message: "no session".to_owned() };
-        let mut settings = job.settings.clone();
-        settings.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 1 };
+        let refused = || Failure { kind: FailureKind::ResourceExhausted, message: "no session".to_owned() };
+        let mut task = job.task.clone();
+        task.settings.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 1 };
         let outcome = match self.fault {
             Fault::Grants(most) if running > most => Err(refused()),
             Fault::BusyFor(jobs) if attempt < jobs => Err(refused()),
             Fault::Full => Err(refused()),
             Fault::Always => Err(Failure::machine("the device is gone")),
-            Fault::NoHeight(height) if job.settings.picture.height == height => Err(self.unfit()),
+            Fault::NoHeight(height) if job.task.settings.format.height == height => Err(self.unfit()),
             fault => {
                 self.most.fetch_max(running, Ordering::SeqCst);
                 if matches!(fault, Fault::OtherDepth) {
-                    settings.picture.bit_depth = 18 - settings.picture.bit_depth;
+                    task.settings.format.bit_depth = 18 - task.settings.format.bit_depth;
                 }
-                self.rav1e.encode(&EncodeJob { settings: &settings, ..*job }).outcome
+                self.rav1e.encode(&EncodeJob { task: &task, ..*job }).outcome
             }
         };
         self.running.fetch_sub(1, Ordering::SeqCst);
@@ -287,7 +287,7 @@ fn a_device_that_breaks_the_contract_makes_no_more_of_the_rung() {
     let outcome = build(folder.path(), "\"nvenc\"", &devices);
     assert_eq!(outcome.failures, [] as [&str; 0]);
     assert_eq!(devices[0].attempts(), 2, "once on each rung");
-    let told = |told: &&String| told.contains("bit_depth is 10 where 8 was agreed");
+    let told = |told: &&String| told.contains("bit_depth is 10, expected 8");
     assert_eq!(outcome.warnings.iter().filter(told).count(), 2, "{:?}", outcome.warnings);
     assert!(outcome.warnings.iter().any(|told| told.contains("device:0 encodes no more of rung a")));
 }

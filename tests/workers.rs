@@ -10,8 +10,8 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{BUNNY_5S, Build, FLOWER, Project, ladder, until};
-use rivet::media::{self, Codecs, DecodeOptions, MediaError, PacketReader};
+use common::{BUNNY_5S, Build, Project, ladder, until};
+use rivet::media::{self, Codecs, CodecsHere, DecodeOptions, PacketReader, SpanPackets};
 use rivet::workers::{WorkerCodecs, WorkerCommand, WorkerOptions, WorkerPool};
 
 const RUNGS: &str =
@@ -86,7 +86,7 @@ fn a_worker_that_crashes_costs_an_attempt() {
         let build = project.build_with(&["--worker", &worker]);
         assert_eq!(project.output(), expected, "{bytes}");
         let told = format!("{}{}", warnings(&build).join("\n"), build.stderr);
-        assert!(told.contains("was ended by signal 11 (segmentation fault)"), "{bytes}: {told}");
+        assert!(told.contains("was killed by signal 11 (segmentation fault)"), "{bytes}: {told}");
         assert_eq!(build.count("encode", "failed"), 0);
     }
 }
@@ -99,7 +99,7 @@ fn a_worker_that_says_nothing_any_more_is_ended() {
     let build = project.build_with(&["--worker", &worker, "--worker-timeout", "2s"]);
     assert_eq!(project.output(), expected);
     let told = format!("{}{}", warnings(&build).join("\n"), build.stderr);
-    assert!(told.contains("its worker process did not answer for 2s"), "{told}");
+    assert!(told.contains("worker timed out after 2s"), "{told}");
     let pid = fs::read_to_string(project.path("pid")).unwrap();
     assert!(!std::path::Path::new("/proc").join(pid.trim()).exists(), "it still runs");
 }
@@ -112,7 +112,7 @@ fn a_worker_that_closes_the_conversation_and_lives_on_is_ended() {
     let build = project.build_with(&["--worker", &script(&project, 1, &instead)]);
     assert_eq!(project.output(), expected);
     let told = format!("{}{}", warnings(&build).join("\n"), build.stderr);
-    assert!(told.contains("its worker process closed the conversation and did not end"), "{told}");
+    assert!(told.contains("worker closed its connection without exiting"), "{told}");
     let pid = fs::read_to_string(project.path("pid")).unwrap();
     assert!(!std::path::Path::new("/proc").join(pid.trim()).exists(), "it still runs");
 }
@@ -123,7 +123,7 @@ fn a_worker_that_never_works_fails_the_build_with_its_last_words() {
     let worker = script(&project, 100, "echo out of luck >&2; exit 7");
     let build = project.try_build(&["--worker", &worker]);
     assert_eq!(build.status, 1);
-    let message = "reading the source failed: its worker process ended with status 7: out of luck";
+    let message = "reading the source failed: worker exited with status 7: out of luck";
     assert!(build.stderr.contains(message), "{}", build.stderr);
     assert!(!project.path("out/master.m3u8").exists());
     // The log has it, too.
@@ -136,11 +136,11 @@ fn a_worker_that_never_works_fails_the_build_with_its_last_words() {
 
     let missing = project.try_build(&["--worker", "/nowhere/rivet worker", "--cache-dir", "other"]);
     assert_eq!(missing.status, 1);
-    assert!(missing.stderr.contains("could not be started (/nowhere/rivet)"), "{}", missing.stderr);
+    assert!(missing.stderr.contains("cannot start worker `/nowhere/rivet`"), "{}", missing.stderr);
     let silent =
         project.try_build(&["--worker", "sleep 1000", "--worker-timeout", "100ms", "--cache-dir", "other"]);
     assert_eq!(silent.status, 1);
-    assert!(silent.stderr.contains("did not answer for 100ms"), "{}", silent.stderr);
+    assert!(silent.stderr.contains("worker timed out after 100ms"), "{}", silent.stderr);
     let other = project.try_build(&[
         "--worker",
         "echo hello, and nothing that a worker says",
@@ -148,7 +148,7 @@ fn a_worker_that_never_works_fails_the_build_with_its_last_words() {
         "other",
     ]);
     assert_eq!(other.status, 1);
-    assert!(other.stderr.contains("its worker process cannot be understood"), "{}", other.stderr);
+    assert!(other.stderr.contains("worker sent an invalid message"), "{}", other.stderr);
 }
 
 /// A worker process as a library sees it, which writes a line for each that is started.
@@ -164,7 +164,7 @@ fn counted(project: &Project, environment: &str) -> (WorkerCodecs, std::path::Pa
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let command =
         WorkerCommand { program: path, arguments: vec!["--shared-memory".into()], shares_memory: true };
-    let options = WorkerOptions { command, patience: Duration::from_secs(60) };
+    let options = WorkerOptions { command, timeout: Duration::from_secs(60) };
     (WorkerCodecs::new(Arc::new(WorkerPool::new(options, Arc::default()))), started)
 }
 
@@ -186,29 +186,39 @@ fn a_worker_whose_gpu_has_failed_decodes_no_more() {
             ..DecodeOptions::default()
         };
         let mut decoding = codecs.open(span, &options).unwrap();
-        while decoding.next_picture().unwrap().is_some() {}
+        while decoding.next_frame().unwrap().is_some() {}
         assert!(matches!(decoding.on_gpu(), Some(media::OnGpu::Failed(_))));
         assert_eq!(fs::read_to_string(&started).unwrap().lines().count(), number);
     }
 }
 
-/// Its next job is not for another: a worker has lost no word of the one that it could not do.
+/// A worker is handed all that it needs to decode a span, and never opens the file.
 #[test]
-fn a_worker_outlives_a_span_that_cannot_be_opened() {
+fn a_worker_decodes_a_span_whose_file_is_gone() {
     let project = project();
-    let (codecs, started) = counted(&project, "");
-    let film = project.path("clip.mp4");
-    let track = Arc::new(media::scan(&film, &|| false).unwrap().video);
-    let span = || PacketReader::open(&film, Arc::clone(&track)).unwrap().read_span(0).unwrap();
-    let (good, bad) = (span(), span());
+    let (codecs, _) = counted(&project, "");
+    let source = project.path("clip.mp4");
+    let track = Arc::new(media::scan(&source, &|| false).unwrap().video);
+    let spans = || {
+        let mut reader = PacketReader::open(&source, Arc::clone(&track)).unwrap();
+        (0..track.spans.len()).map(|span| reader.read_span(span).unwrap()).collect::<Vec<_>>()
+    };
     let options = DecodeOptions { threads: 1, at_once: true, ..DecodeOptions::default() };
-    let first = |span| codecs.open(span, &options).unwrap().next_picture();
-    let kept = fs::read(&film).unwrap();
-    project.copy_clip(FLOWER, "clip.mp4");
-    assert!(matches!(first(bad), Err(MediaError::Changed { .. })));
-    fs::write(&film, kept).unwrap();
-    assert!(first(good).unwrap().is_some());
-    assert_eq!(fs::read_to_string(&started).unwrap(), "one\n");
+    let digests = |codecs: &dyn Codecs, spans: Vec<SpanPackets>| {
+        let mut digests = Vec::new();
+        for span in spans {
+            let mut decoding = codecs.open(span, &options).unwrap();
+            while let Some(frame) = decoding.next_frame().unwrap() {
+                digests.push(frame.digest);
+            }
+        }
+        digests
+    };
+    let (here, there) = (spans(), spans());
+    fs::rename(&source, project.path("moved.mp4")).unwrap();
+    let expected = digests(&CodecsHere, here);
+    assert_eq!(digests(&codecs, there), expected);
+    assert_eq!(expected.len() as u64, track.packets);
 }
 
 /// Workers of this project that run.

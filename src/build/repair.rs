@@ -8,7 +8,7 @@ use super::event::{Event, Origin};
 use super::graph::State;
 use super::slots::{Assignment, Reduction};
 use crate::cache::{ActionEntry, BlobRef, Cache, Cost};
-use crate::executors::{Blame, Failure};
+use crate::executors::{Failure, FailureKind};
 use crate::steps::{Needs, Packing, Recovery, StandsFor, Step, StepError, Stop, StoreResult};
 use crate::title::ids::{TitleId, TrackId};
 
@@ -100,10 +100,10 @@ impl Engine<'_> {
     fn reassign(&mut self, id: NodeIndex, assignment: Assignment, failure: &Failure) -> bool {
         let (title, step) = (self.graph[id].title, self.graph[id].step);
         let Some(track) = self.track_of(title, step) else { return false };
-        let what = match failure.blame {
-            Blame::Cancelled | Blame::Source => return false,
-            Blame::Refused => None,
-            Blame::Contract | Blame::Spec | Blame::Machine => {
+        let what = match failure.kind {
+            FailureKind::Cancelled | FailureKind::Source => return false,
+            FailureKind::ResourceExhausted => None,
+            FailureKind::Contract | FailureKind::Spec | FailureKind::Machine => {
                 Some(self.count_failure(id, track, assignment, failure))
             }
         };
@@ -152,7 +152,7 @@ impl Engine<'_> {
     ) -> String {
         let title = self.graph[id].title;
         // What cannot make this rung may well make others: several slots at it say no more than one.
-        let cannot = matches!(failure.blame, Blame::Contract | Blame::Spec);
+        let cannot = matches!(failure.kind, FailureKind::Contract | FailureKind::Spec);
         let given_up = !cannot && self.slots.failed(assignment, id, &failure.message);
         let of = &self.titles[title.index()];
         let retired = of.rung(track).is_some_and(|rung| {

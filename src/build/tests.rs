@@ -14,10 +14,10 @@ use super::engine::{Engine, Settings};
 use super::event::Event;
 use super::outcome::Outcome;
 use crate::cache::{Digest, LocalCache, Tiers};
-use crate::executors::{Blame, EncodeJob, EncoderSettings, Executor, Failure, Rav1e, Report};
+use crate::executors::{EncodeJob, EncoderSettings, Executor, Failure, FailureKind, Rav1e, Report};
 use crate::media::{
-    self, AudioSink, Codecs, CodecsHere, DecodeOptions, DecodedPicture, Decoding, GpuAbout, GpuCodec, Index,
-    Libraries, MediaError, OnGpu, PacketReader, SoundSource, SoundWindow, SpanPackets,
+    self, AudioSink, AudioSource, AudioWindow, Codecs, CodecsHere, DecodeOptions, DecodedFrame, Decoding,
+    GpuAbout, GpuCodec, Index, Libraries, MediaError, OnGpu, PacketReader, SpanPackets,
 };
 use crate::steps::Kind;
 use crate::steps::context::StepContext;
@@ -65,7 +65,7 @@ fn device(before: impl Fn(usize) -> Result<(), Failure> + Send + Sync + 'static)
 }
 
 fn refused() -> Failure {
-    Failure { blame: Blame::Refused, message: "no session".to_owned() }
+    Failure { kind: FailureKind::ResourceExhausted, message: "no session".to_owned() }
 }
 
 impl<F: Fn(usize) -> Result<(), Failure> + Send + Sync> Executor for Device<F> {
@@ -90,11 +90,11 @@ impl<F: Fn(usize) -> Result<(), Failure> + Send + Sync> Executor for Device<F> {
     }
 
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
-        let mut settings = job.settings.clone();
-        settings.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 1 };
+        let mut task = job.task.clone();
+        task.settings.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 1 };
         let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
         let outcome = (self.before)(attempt)
-            .and_then(|()| self.rav1e.encode(&EncodeJob { settings: &settings, ..*job }).outcome);
+            .and_then(|()| self.rav1e.encode(&EncodeJob { task: &task, ..*job }).outcome);
         Report { outcome, wall: Duration::ZERO, executor: "device".to_owned() }
     }
 }
@@ -136,17 +136,17 @@ impl<F: Fn(usize, &DecodeOptions) -> Play + Send + Sync> Codecs for Player<F> {
         Ok(Box::new(Playing { inner: CodecsHere.open(span, options)?, play, on_gpu, second: None }))
     }
 
-    fn sound(
+    fn decode_audio(
         &self,
-        sound: &SoundSource,
+        sound: &AudioSource,
         cancelled: &dyn Fn() -> bool,
         sink: &mut AudioSink<'_>,
     ) -> Result<i64, MediaError> {
-        CodecsHere.sound(sound, cancelled, sink)
+        CodecsHere.decode_audio(sound, cancelled, sink)
     }
 
-    fn encode_sound(&self, window: SoundWindow) -> Result<Vec<Vec<u8>>, MediaError> {
-        CodecsHere.encode_sound(window)
+    fn encode_audio(&self, window: AudioWindow) -> Result<Vec<Vec<u8>>, MediaError> {
+        CodecsHere.encode_audio(window)
     }
 }
 
@@ -155,13 +155,13 @@ struct Playing {
     play: Play,
     on_gpu: bool,
     /// Of two pictures that have changed places, the one that comes second.
-    second: Option<DecodedPicture>,
+    second: Option<DecodedFrame>,
 }
 
 impl Decoding for Playing {
-    fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
+    fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError> {
         match self.play {
-            Play::Well | Play::Declined => self.inner.next_picture(),
+            Play::Well | Play::Declined => self.inner.next_frame(),
             Play::Damaged => {
                 Err(MediaError::Damaged { path: CLIP.into(), detail: "it cannot be entered here".to_owned() })
             }
@@ -169,8 +169,8 @@ impl Decoding for Playing {
                 if let Some(second) = self.second.take() {
                     return Ok(Some(second));
                 }
-                let Some(mut first) = self.inner.next_picture()? else { return Ok(None) };
-                if let Some(mut second) = self.inner.next_picture()? {
+                let Some(mut first) = self.inner.next_frame()? else { return Ok(None) };
+                if let Some(mut second) = self.inner.next_frame()? {
                     std::mem::swap(&mut first, &mut second);
                     std::mem::swap(&mut first.rank, &mut second.rank);
                     self.second = Some(second);
@@ -504,7 +504,7 @@ fn frames_of_another_chunk_are_never_encoded() {
             let span = PacketReader::open(Path::new(CLIP), Arc::clone(&track)).unwrap().read_span(0).unwrap();
             let options = DecodeOptions { threads: 1, frames: true, ..DecodeOptions::default() };
             let mut decoding = codecs.open(span, &options).unwrap();
-            let pictures = std::iter::from_fn(|| decoding.next_picture().unwrap()).take(15);
+            let pictures = std::iter::from_fn(|| decoding.next_frame().unwrap()).take(15);
             let kept = pictures.map(|picture| RetainedFrame {
                 frame: Arc::new(picture.frame.unwrap()),
                 memory: Memory::default().keep(0),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::TitleSummary;
 use crate::cache::{ActionEntry, ActionKey, ActionResult, Cache, Cost, Digest};
-use crate::media::SoundDecoder;
+use crate::media::AudioDecoder;
 use crate::package::{FileList, is_current, published_list};
 use crate::spec::Ladder;
 use crate::steps::context::StepContext;
@@ -36,7 +36,7 @@ impl CachedTitle {
         for track in summary.rungs.iter_mut().chain(&mut summary.audio) {
             track.encoded = 0;
         }
-        let is_exact = |audio: &AudioInput| SoundDecoder::of(&audio.source.track.codec).is_exact;
+        let is_exact = |audio: &AudioInput| AudioDecoder::of(&audio.source.track.codec).is_exact;
         CachedTitle {
             steps: counts(title),
             list: files.digest().into(),

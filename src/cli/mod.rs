@@ -144,7 +144,7 @@ impl MachineArgs {
                 shares_memory: true,
             },
         };
-        Some(WorkerOptions { command, patience: self.worker_timeout })
+        Some(WorkerOptions { command, timeout: self.worker_timeout })
     }
 
     fn options(&self, keep_going: bool) -> rivet::graph::Options {

@@ -1,28 +1,28 @@
-//! Takes an encoder's packets one by one and makes a chunk of them: what an encoder hands out is
-//! held against what was asked for here, and nowhere else.
+//! Collects an encoder's packets into a chunk. All checks of what an encoder returns are here: one packet a
+//! frame, in order, one key frame, and a sequence header that keeps the contract.
 
 use super::{EncodeJob, EncodedChunk, Failure};
 use crate::media::av1::{self, sequence_header_obu, to_sample};
 
-/// A chunk in the making.
+/// A chunk that is being encoded.
 pub struct Collector<'a> {
     job: &'a EncodeJob<'a>,
     encoder: &'static str,
-    /// Whether the encoder cannot be told a level, and perhaps not what colours mean, so that what it
-    /// says is put right where that stays true.
+    /// Whether the encoder chooses the level itself, and may not signal colours: level and colours of the
+    /// contract are then written to its header, where that is valid.
     sets_own_level: bool,
     chunk: EncodedChunk,
 }
 
 impl<'a> Collector<'a> {
     pub fn new(job: &'a EncodeJob<'a>, encoder: &'static str, sets_own_level: bool) -> Collector<'a> {
-        let units = Vec::with_capacity(job.pictures.count());
+        let units = Vec::with_capacity(job.count());
         let chunk = EncodedChunk { sequence_header: Vec::new(), units };
         Collector { job, encoder, sets_own_level, chunk }
     }
 
-    /// Takes the next temporal unit: that of frame `number`, counted from 0. The first one's
-    /// sequence header must keep the contract, and it alone is a key frame.
+    /// Adds the next temporal unit, that of frame `number`, counted from 0. The first one's sequence header
+    /// must keep the contract, and it alone is a key frame.
     pub fn take(&mut self, unit: &[u8], number: u64, is_key: bool) -> Result<(), Failure> {
         let encoder = self.encoder;
         let garbled = |error: &dyn std::fmt::Display| {
@@ -41,7 +41,7 @@ impl<'a> Collector<'a> {
         if place == 0 && header.is_some() && !is_key {
             return Err(Failure::machine(format!("{encoder}'s first frame is no key frame")));
         }
-        let contract = self.job.contract;
+        let contract = &self.job.task.contract;
         let sample = match header {
             None if place == 0 => {
                 return Err(Failure::machine(format!("{encoder}'s first packet has no sequence header")));
@@ -54,7 +54,7 @@ impl<'a> Collector<'a> {
                 };
                 contract.check(&header).map_err(|error| Failure::contract(encoder, &error))?;
                 let mut unit = av1::with_header(unit, &header).map_err(|error| garbled(&error))?;
-                let hdr = &self.job.settings.hdr;
+                let hdr = &self.job.task.settings.hdr;
                 if place == 0 && !hdr.is_empty() {
                     unit = av1::with_hdr(&unit, hdr).map_err(|error| garbled(&error))?;
                 }
@@ -70,7 +70,7 @@ impl<'a> Collector<'a> {
 
     /// The chunk, if a packet has come for every frame.
     pub fn finish(self) -> Result<EncodedChunk, Failure> {
-        let (made, count) = (self.chunk.units.len(), self.job.pictures.count());
+        let (made, count) = (self.chunk.units.len(), self.job.count());
         if made != count {
             return Err(Failure::machine(format!("{} made {made} packets of {count} frames", self.encoder)));
         }

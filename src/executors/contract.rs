@@ -1,11 +1,11 @@
 //! What all segments of a rung must agree in, because they share one `av1C` (AV1-in-ISOBMFF
-//! 2.3.1 and 2.5). It is worked out from the spec and the source before anything is encoded, so
-//! that no order of execution decides it.
+//! 2.3.1 and 2.5). It is computed from the spec and the source before anything is encoded, so
+//! that it does not depend on the order of execution.
 
 use serde::{Deserialize, Serialize};
 
 use crate::media::av1::{SequenceHeader, SequenceHeaderError, level_for};
-use crate::media::{PictureFormat, Rational};
+use crate::media::{FrameFormat, Rational};
 
 /// The sequence header that every segment must have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,11 +13,11 @@ pub struct Contract(SequenceHeader);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ContractError {
-    #[error("no AV1 level allows pictures of {width}x{height} at {rate} frames a second", rate = f64_of(rate))]
+    #[error("no AV1 level allows frames of {width}x{height} at {rate} frames a second", rate = f64_of(rate))]
     NoLevel { width: u32, height: u32, rate: Rational },
     #[error("{0}")]
     Unreadable(#[from] SequenceHeaderError),
-    #[error("the stream breaks the rung's contract: {0}")]
+    #[error("sequence header check failed: {0}")]
     Broken(String),
 }
 
@@ -32,9 +32,9 @@ impl Contract {
         Contract(header)
     }
 
-    /// The contract of a rung whose pictures are like `picture`, shown `rate` times a second.
-    pub fn new(picture: &PictureFormat, rate: Rational) -> Result<Contract, ContractError> {
-        let (width, height) = (picture.width, picture.height);
+    /// The contract of a rung whose frames have this format, shown `rate` times a second.
+    pub fn new(format: &FrameFormat, rate: Rational) -> Result<Contract, ContractError> {
+        let (width, height) = (format.width, format.height);
         let level =
             level_for(width, height, rate, None).ok_or(ContractError::NoLevel { width, height, rate })?;
         Ok(Contract(SequenceHeader {
@@ -43,15 +43,15 @@ impl Contract {
             seq_level_idx: level.idx,
             seq_tier: false,
             initial_display_delay: None,
-            bit_depth: picture.bit_depth,
+            bit_depth: format.bit_depth,
             mono_chrome: false,
             subsampling_x: true,
             subsampling_y: true,
-            color_primaries: picture.colour.primaries,
-            transfer_characteristics: picture.colour.transfer,
-            matrix_coefficients: picture.colour.matrix,
-            color_range: picture.colour.full_range,
-            chroma_sample_position: picture.colour.chroma_position,
+            color_primaries: format.colour.primaries,
+            transfer_characteristics: format.colour.transfer,
+            matrix_coefficients: format.colour.matrix,
+            color_range: format.colour.full_range,
+            chroma_sample_position: format.colour.chroma_position,
             max_frame_width: width,
             max_frame_height: height,
         }))
@@ -67,7 +67,7 @@ impl Contract {
         &self.0
     }
 
-    /// Holds a sequence header OBU against the contract; the error names each field that differs.
+    /// Checks a sequence header OBU against the contract; the error names each field that differs.
     pub fn check(&self, sequence_header: &[u8]) -> Result<(), ContractError> {
         let found = SequenceHeader::parse(sequence_header)?;
         let differences = self.0.differences(&found);
@@ -76,7 +76,7 @@ impl Contract {
         }
         let fields: Vec<String> = differences
             .iter()
-            .map(|d| format!("{} is {} where {} was agreed", d.field, d.found, d.expected))
+            .map(|d| format!("{} is {}, expected {}", d.field, d.found, d.expected))
             .collect();
         Err(ContractError::Broken(fields.join(", ")))
     }

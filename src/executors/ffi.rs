@@ -1,4 +1,4 @@
-//! What the libraries that FFmpeg was linked with say of themselves, asked by their functions' raw names.
+//! Versions of the libraries that FFmpeg was linked with, read through functions of theirs by symbol name.
 
 use std::ffi::{CStr, c_char};
 

@@ -1,5 +1,5 @@
-//! Finds the encoders of this machine. A build looks only for those that its ladder names: to try a
-//! hardware encoder takes longer than to find that there is nothing to do.
+//! Finds the encoders of this machine. A build looks only for those that its ladder names: opening a hardware
+//! encoder takes longer than a build that has nothing to do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::spec::catalog::is_own;
 
 use super::{Executor, Failure, Ffmpeg, NVENC, OptionFault, RAV1E, Rav1e, SVT_AV1, ffmpeg, svt_av1};
 
-/// Which encoders are looked for, by the names that the spec has for them.
+/// Which encoders to look for, by their names in the spec.
 #[derive(Clone, Copy, Debug)]
 pub enum Wanted<'a> {
     All,
@@ -27,18 +27,18 @@ impl Wanted<'_> {
     }
 }
 
-/// What was found.
+/// The encoders of a machine.
 #[derive(Default)]
 pub struct Found {
     pub executors: Vec<Arc<dyn Executor>>,
-    /// Encoders that are known or were asked for, and cannot be used.
+    /// Encoders that are known or were asked for, and are not available.
     pub unusable: Vec<Unusable>,
 }
 
-/// An encoder that cannot be used here.
+/// An encoder that is not available.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unusable {
-    /// As the spec names it.
+    /// Its name in the spec.
     pub encoder: String,
     pub reason: String,
 }
@@ -53,7 +53,7 @@ impl Found {
 }
 
 /// The encoders of this machine, each with as many slots, or with fewer where its device has fewer.
-/// How many there are changes no byte.
+/// The number of slots changes no byte.
 pub fn found_here(slots: usize, wanted: Wanted<'_>) -> Result<Found, Failure> {
     let mut found = Found::default();
     if wanted.has(RAV1E) {
@@ -75,7 +75,7 @@ pub fn found_here(slots: usize, wanted: Wanted<'_>) -> Result<Found, Failure> {
     Ok(found)
 }
 
-/// NVENC on every GPU that has it. Where none has, what each lacks.
+/// NVENC on every GPU that has it, and why the others have not.
 #[cfg(feature = "nvidia")]
 fn take_nvenc(found: &mut Found) {
     let unusable = |reason: String| Unusable { encoder: NVENC.to_owned(), reason };
@@ -99,9 +99,9 @@ fn take_nvenc(found: &mut Found) {
     found.unusable.push(Unusable { encoder: NVENC.to_owned(), reason });
 }
 
-/// The executor of this name, as [`found_here`] has named it, without a look at others: for one job at
-/// a time. Opening one may take room on a device for a moment: where there is none now the failure is
-/// [`super::Blame::Refused`].
+/// Opens the executor of this name, one that [`found_here`] gave it, for one job at a time. Opening may need
+/// a session of a device for a moment: where none is free the failure is
+/// [`super::FailureKind::ResourceExhausted`].
 pub fn open(name: &str) -> Result<Arc<dyn Executor>, Failure> {
     #[cfg(feature = "nvidia")]
     if let Some(ordinal) = name.strip_prefix("nvenc:") {
@@ -113,7 +113,12 @@ pub fn open(name: &str) -> Result<Arc<dyn Executor>, Failure> {
     }
     let found = found_here(1, Wanted::Named(&BTreeSet::from([name])))?;
     let reason = found.unusable.into_iter().map(|one| one.reason).next();
-    let missing = || Failure::machine(format!("{name}: {}", reason.unwrap_or_else(|| "not here".to_owned())));
+    let missing = || {
+        Failure::machine(format!(
+            "{name}: {}",
+            reason.unwrap_or_else(|| "it is not available here".to_owned())
+        ))
+    };
     found.executors.into_iter().find(|executor| executor.name() == name).ok_or_else(missing)
 }
 
@@ -122,7 +127,7 @@ pub fn is_on_device(encoder: &str) -> bool {
     encoder == NVENC || (!is_own(encoder) && ffmpeg::is_hardware(encoder))
 }
 
-/// What is wrong with options of an encoder's own, as far as it can be told without encoding.
+/// What is wrong with an encoder's own options, as far as can be checked without encoding.
 pub fn check_options(encoder: &str, options: &BTreeMap<String, String>) -> Vec<OptionFault> {
     if is_own(encoder) { Vec::new() } else { ffmpeg::faults_of(encoder, options) }
 }

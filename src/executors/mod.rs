@@ -1,6 +1,6 @@
-//! What encodes a chunk. An [`Executor`] takes an [`EncodeJob`] and returns a [`Report`] of what
-//! happened, in which a failure says whose it is; it is handed its frames and knows nothing of
-//! keys or caches. Every encode is held against the rung's [`Contract`] at its first packet.
+//! Encoding of chunks. An [`Executor`] takes an [`EncodeJob`] and returns a [`Report`]; a failure has a
+//! [`FailureKind`]. It is handed the frames to encode, converted already, and knows nothing of keys or
+//! caches. Every encode is checked against the rung's [`Contract`] at its first packet.
 
 mod collect;
 mod contract;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::media::{Frame, HdrMetadata, PictureFormat};
+use crate::media::{Frame, FrameConverter, FrameFormat, HdrMetadata};
 use crate::spec::catalog;
 
 pub use contract::{Contract, ContractError};
@@ -34,49 +34,75 @@ const RAV1E: &str = catalog::RAV1E.name;
 const SVT_AV1: &str = catalog::SVT_AV1.name;
 const NVENC: &str = catalog::NVENC.name;
 
-/// The pictures of a chunk, as decoded. They need not all be in memory at once.
-pub trait Pictures: Sync {
+/// The frames of a chunk, as decoded. They need not all be in memory at once.
+pub trait FrameSupply: Sync {
     /// How many there are.
     fn count(&self) -> usize;
 
     /// All of them in presentation order, from the first. An error ends them.
     fn open(&self) -> Box<dyn Iterator<Item = Result<Arc<Frame>, Failure>> + '_>;
 
-    /// Whether each stays in memory for as long as this is here, rather than only until it is dropped.
-    fn stay(&self) -> bool {
+    /// Whether the supply itself keeps each frame in memory, so that it outlives the caller's reference.
+    fn is_retained(&self) -> bool {
         false
     }
 }
 
+/// What to make of a chunk's frames, as plain data: the same for an encode in this process, in a worker
+/// process and on another machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncodeTask {
+    pub settings: EncodeSettings,
+    pub contract: Contract,
+}
+
 /// One chunk for one rung.
 pub struct EncodeJob<'a> {
-    pub pictures: &'a dyn Pictures,
-    pub settings: &'a EncodeSettings,
-    pub contract: &'a Contract,
+    pub task: &'a EncodeTask,
+    /// The chunk's frames as they were decoded. An executor that hands the job on to another process sends
+    /// these, and they are converted there; every other encodes [`EncodeJob::frames`].
+    pub decoded: &'a dyn FrameSupply,
     /// Cores that the job may use at a time, at least one. They change no byte.
     pub threads: usize,
-    /// Asked between frames and between packets; when it says so, the job ends with [`Blame::Cancelled`].
+    /// Called between frames and between packets; once it returns true the job ends with
+    /// [`FailureKind::Cancelled`].
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
-/// What the encoded stream depends on, besides the pictures. All of it is part of the key.
+impl EncodeJob<'_> {
+    /// The frames to encode, in presentation order, each in the format that the settings name. An error
+    /// ends them.
+    pub fn frames(&self) -> impl Iterator<Item = Result<Arc<Frame>, Failure>> + '_ {
+        let mut converter = FrameConverter::new(self.task.settings.format);
+        self.decoded
+            .open()
+            .map(move |frame| converter.convert(frame?).map_err(|error| Failure::machine(error.to_string())))
+    }
+
+    /// How many frames there are.
+    pub fn count(&self) -> usize {
+        self.decoded.count()
+    }
+}
+
+/// What the encoded stream depends on, besides the frames. All of it is part of the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncodeSettings {
-    pub picture: PictureFormat,
-    /// Said in every chunk, where the source says it.
+    pub format: FrameFormat,
+    /// Written to every chunk, where the source has it.
     pub hdr: HdrMetadata,
     /// Constant quality on AV1's scale of 0 (best) to 63.
     pub crf: u8,
     pub encoder: EncoderSettings,
 }
 
-/// The knobs of one encoder.
+/// The options of one encoder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EncoderSettings {
     Rav1e {
         /// 0 (slowest) to 10.
         speed: u8,
-        /// Tiles of a picture: they change the bytes, and let idle cores help with one chunk.
+        /// Tiles of a frame: they change the bytes, and let idle cores help with one chunk.
         tiles: u32,
     },
     SvtAv1 {
@@ -117,7 +143,7 @@ pub struct EncodedChunk {
     pub units: Vec<Vec<u8>>,
 }
 
-/// What came of a job.
+/// The outcome of a job.
 #[derive(Debug)]
 pub struct Report {
     pub outcome: Result<EncodedChunk, Failure>,
@@ -126,42 +152,41 @@ pub struct Report {
     pub executor: String,
 }
 
-/// Why a job failed, and on whose account.
+/// Why a job failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    pub blame: Blame,
+    pub kind: FailureKind,
     pub message: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Blame {
-    /// The spec asks for what the encoder cannot do.
+pub enum FailureKind {
+    /// The encoder does not support what the spec asks for.
     Spec,
-    /// The source's pictures cannot be encoded.
+    /// The source's frames cannot be encoded.
     Source,
-    /// The encoder or the machine.
+    /// The encoder or the machine failed; a retry may succeed.
     Machine,
-    /// Nobody: the device has no room for another job beside those that it is at. The same job may
-    /// succeed once one of them has ended, and so will fewer of them at a time.
-    Refused,
-    /// The encoder: its stream cannot be one of the rung's.
+    /// The device has no session or memory left for another job. The job may succeed once another has ended.
+    ResourceExhausted,
+    /// The encoder's stream does not keep the rung's contract.
     Contract,
-    /// Nobody: the build was told to stop.
+    /// The build was cancelled.
     Cancelled,
 }
 
 impl Failure {
     pub fn machine(message: impl Into<String>) -> Failure {
-        Failure { blame: Blame::Machine, message: message.into() }
+        Failure { kind: FailureKind::Machine, message: message.into() }
     }
 
-    /// A header that cannot be read is the machine's fault; one that says something else is not.
+    /// A header that cannot be parsed is a failure of the machine; one that differs breaks the contract.
     pub(crate) fn contract(encoder: &str, error: &ContractError) -> Failure {
-        let blame = match error {
-            ContractError::Broken(_) => Blame::Contract,
-            ContractError::Unreadable(_) | ContractError::NoLevel { .. } => Blame::Machine,
+        let kind = match error {
+            ContractError::Broken(_) => FailureKind::Contract,
+            ContractError::Unreadable(_) | ContractError::NoLevel { .. } => FailureKind::Machine,
         };
-        Failure { blame, message: format!("{encoder}: {error}") }
+        Failure { kind, message: format!("{encoder}: {error}") }
     }
 
     fn not_mine(encoder: &str) -> Failure {
@@ -175,16 +200,16 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An option that an encoder does not take.
+/// An option that an encoder does not accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionFault {
-    /// As the spec names it.
+    /// Its name in the spec.
     pub option: String,
     pub message: String,
     pub hint: String,
 }
 
-/// What can be told of an executor, to other processes and to people.
+/// A description of an executor, for other processes and for display.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
     pub name: String,
@@ -215,13 +240,13 @@ pub trait Executor: Send + Sync {
     /// Short and stable, e.g. `rav1e`, or `nvenc:1` for the second GPU's.
     fn name(&self) -> &str;
 
-    /// Everything about the encoder itself that can change its bytes.
+    /// Everything about the encoder itself that can change its bytes, for keys.
     fn identity(&self) -> String;
 
-    /// The encoder that it runs, as the spec names it.
+    /// The encoder's name in the spec.
     fn encoder(&self) -> &str;
 
-    /// Jobs that it can do at a time.
+    /// Jobs that can run at a time.
     fn slots(&self) -> usize;
 
     /// Whether it works on a device of its own, beside the CPUs.
@@ -229,12 +254,12 @@ pub trait Executor: Send + Sync {
         false
     }
 
-    /// What it runs on, for people to read.
+    /// What it runs on, for display.
     fn place(&self) -> String {
         "CPU".to_owned()
     }
 
-    /// Bits a sample that it can encode.
+    /// Bits per sample that it can encode.
     fn bit_depths(&self) -> Vec<u8> {
         vec![8, 10]
     }

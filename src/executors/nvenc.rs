@@ -1,20 +1,22 @@
-//! NVENC, the encoder of NVIDIA's GPUs: one executor a GPU. It is there where a driver is found and
-//! the GPU makes AV1. One closed sequence a chunk, at constant QP.
+//! NVENC, the encoder of NVIDIA's GPUs: one executor a GPU, available where there is a driver and the GPU
+//! encodes AV1. One closed sequence a chunk, at constant QP.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::collect::Collector;
 use super::quality::base_q_idx;
-use super::{Blame, EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, NVENC, Report};
-use crate::media::{Colour, Scaler, av1};
+use super::{
+    EncodeJob, EncodeTask, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind, NVENC, Report,
+};
+use crate::media::{av1, semi_planar};
 use crate::nvidia::{
-    self, API_VERSION, Codes, Context, EncodeCaps, EncodeError, Encoder, EncoderConfig, Gpu, NvidiaError,
-    Packet,
+    self, API_VERSION, Context, EncodeCaps, EncodeError, Encoder, EncoderConfig, Gpu, NvidiaError, Packet,
+    SamplesMut,
 };
 
-/// Jobs at a time for each of a GPU's encode engines: while one's pictures are scaled and copied,
-/// the engine is at another's.
+/// Jobs at a time for each of a GPU's encode engines: the engine encodes frames of one job while frames of
+/// the other are converted and copied.
 const JOBS_PER_ENGINE: u32 = 2;
 
 /// The encoder of one GPU.
@@ -50,7 +52,7 @@ impl Nvenc {
         Ok(Nvenc {
             name: format!("{NVENC}:{}", gpu.ordinal),
             gpu: gpu.name.clone(),
-            // What differs between GPUs of one architecture, as the number of engines, changes no byte.
+            // Differences between GPUs of one architecture, such as the number of engines, change no byte.
             identity: format!(
                 "NVENC, driver {driver}, compute capability {major}.{minor}, API {api_major}.{api_minor}"
             ),
@@ -65,15 +67,17 @@ impl Nvenc {
 
     fn run(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
         let mut encoder = Encoder::open(&self.context, &self.caps, &configure(job)?).map_err(failure)?;
-        let mut scaler = Scaler::new(job.settings.picture);
         let mut chunk = Collector::new(job, NVENC, false);
-        for frame in job.pictures.open() {
+        for frame in job.frames() {
             if (job.cancelled)() {
-                return Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() });
+                return Err(Failure { kind: FailureKind::Cancelled, message: "interrupted".to_owned() });
             }
-            let picture = scaler.picture(&*frame?).map_err(|error| Failure::machine(error.to_string()))?;
-            let [y, u, v] = &picture.planes;
-            if let Some(packet) = encoder.encode([y, u, v]).map_err(failure)? {
+            let frame = frame?;
+            let packet = encoder.encode(|SamplesMut { luma, chroma, stride }| {
+                semi_planar::write_luma(&frame, luma, stride);
+                semi_planar::write_chroma(&frame, chroma, stride);
+            });
+            if let Some(packet) = packet.map_err(failure)? {
                 take(&mut chunk, &packet)?;
             }
         }
@@ -98,8 +102,8 @@ impl Executor for Nvenc {
         NVENC
     }
 
-    /// As many as keep the GPU busy. The driver may grant fewer sessions, which only trying tells:
-    /// a job beyond them is [`Blame::Refused`].
+    /// As many as keep the GPU busy. The driver may grant fewer sessions, and tells so only when one is
+    /// opened: a job beyond them fails with [`FailureKind::ResourceExhausted`].
     fn slots(&self) -> usize {
         self.caps.engines.saturating_mul(JOBS_PER_ENGINE) as usize
     }
@@ -123,27 +127,27 @@ impl Executor for Nvenc {
 }
 
 fn configure(job: &EncodeJob<'_>) -> Result<EncoderConfig, Failure> {
-    let EncoderSettings::Nvenc { preset } = job.settings.encoder else {
+    let EncoderSettings::Nvenc { preset } = job.task.settings.encoder else {
         return Err(Failure::not_mine(NVENC));
     };
-    let picture = &job.settings.picture;
-    let agreed = job.contract.header();
-    let Colour { primaries, transfer, matrix, full_range, chroma_position } = picture.colour;
+    let EncodeTask { settings, contract } = job.task;
+    let format = &settings.format;
+    let agreed = contract.header();
     Ok(EncoderConfig {
-        width: picture.width,
-        height: picture.height,
-        bit_depth: picture.bit_depth,
+        width: format.width,
+        height: format.height,
+        bit_depth: format.bit_depth,
         preset,
-        quantizer: base_q_idx(job.settings.crf),
+        quantizer: base_q_idx(settings.crf),
         level_idx: agreed.seq_level_idx,
         high_tier: agreed.seq_tier,
-        codes: Codes { primaries, transfer, matrix, full_range, chroma_position },
-        pictures: u32::try_from(job.pictures.count()).unwrap_or(u32::MAX),
+        colour: format.colour,
+        frames: u32::try_from(job.count()).unwrap_or(u32::MAX),
     })
 }
 
-/// The driver's word for a key frame counts, and so does what the packet itself says: a decoder
-/// sees only that.
+/// A packet counts as a key frame if either the driver's flag or the packet itself says so: a decoder sees
+/// only the packet.
 fn take(chunk: &mut Collector<'_>, packet: &Packet) -> Result<(), Failure> {
     let starts = av1::is_random_access_point(&packet.bytes)
         .map_err(|error| Failure::machine(format!("{NVENC} made an unreadable packet: {error}")))?;
@@ -151,17 +155,17 @@ fn take(chunk: &mut Collector<'_>, packet: &Packet) -> Result<(), Failure> {
     chunk.take(&packet.bytes, packet.number, is_key)
 }
 
-/// What an error means for a job, or for the opening of an encoder for one.
+/// The failure of a job, or of opening an encoder for one.
 pub(super) fn failure(error: EncodeError) -> Failure {
-    let blame = match &error {
-        EncodeError::Unsupported(_) => Blame::Spec,
-        EncodeError::NoRoom(_) => Blame::Refused,
+    let kind = match &error {
+        EncodeError::Unsupported(_) => FailureKind::Spec,
+        EncodeError::NoRoom(_) => FailureKind::ResourceExhausted,
         EncodeError::Nvidia(_)
         | EncodeError::TooOld { .. }
         | EncodeError::NoEncoder
         | EncodeError::NoAv1
         | EncodeError::Call(_)
-        | EncodeError::Broken(_) => Blame::Machine,
+        | EncodeError::Broken(_) => FailureKind::Machine,
     };
-    Failure { blame, message: format!("{NVENC}: {error}") }
+    Failure { kind, message: format!("{NVENC}: {error}") }
 }

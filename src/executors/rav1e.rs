@@ -8,15 +8,16 @@ use rav1e::color::{
     TransferCharacteristics,
 };
 use rav1e::config::{Config, EncoderConfig};
-use rav1e::prelude::{EncoderStatus, FrameType, Pixel};
+use rav1e::prelude::{EncoderStatus, FrameType, Pixel, Plane};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::collect::Collector;
 use super::quality::base_q_idx;
 use super::{
-    Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, RAV1E, Report,
+    EncodeJob, EncodeSettings, EncodeTask, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind,
+    RAV1E, Report,
 };
-use crate::media::{Colour, Scaler};
+use crate::media::{Colour, Frame};
 
 pub struct Rav1e {
     slots: usize,
@@ -49,10 +50,11 @@ impl Executor for Rav1e {
 
     fn encode(&self, job: &EncodeJob<'_>) -> Report {
         let start = Instant::now();
-        let outcome = configure(job.settings, job.contract.level_idx()).and_then(|config| {
+        let EncodeTask { settings, contract } = job.task;
+        let outcome = configure(settings, contract.level_idx()).and_then(|config| {
             let pool = threads(job.threads.min(config.tiles))?;
             let config = Config::new().with_encoder_config(config);
-            if job.settings.picture.bit_depth > 8 {
+            if settings.format.bit_depth > 8 {
                 run::<u16>(job, &config, &pool)
             } else {
                 run::<u8>(job, &config, &pool)
@@ -77,23 +79,23 @@ fn configure(settings: &EncodeSettings, level_idx: u8) -> Result<EncoderConfig, 
         return Err(Failure::not_mine(RAV1E));
     };
     let mut config = EncoderConfig::with_speed_preset(speed);
-    let picture = &settings.picture;
-    config.width = picture.width as usize;
-    config.height = picture.height as usize;
-    config.bit_depth = usize::from(picture.bit_depth);
+    let format = &settings.format;
+    config.width = format.width as usize;
+    config.height = format.height as usize;
+    config.bit_depth = usize::from(format.bit_depth);
     config.level_idx = Some(level_idx);
     config.tiles = tiles as usize;
     config.quantizer = usize::from(base_q_idx(settings.crf));
     // One closed sequence: no key frame but the first.
     config.set_key_frame_interval(0, 0);
     config.speed_settings.scene_detection_mode = rav1e::prelude::SceneDetectionSpeed::None;
-    config.pixel_range = if picture.colour.full_range { PixelRange::Full } else { PixelRange::Limited };
-    config.chroma_sample_position = match picture.colour.chroma_position {
+    config.pixel_range = if format.colour.full_range { PixelRange::Full } else { PixelRange::Limited };
+    config.chroma_sample_position = match format.colour.chroma_position {
         1 => ChromaSamplePosition::Vertical,
         2 => ChromaSamplePosition::Colocated,
         _ => ChromaSamplePosition::Unknown,
     };
-    config.color_description = colour_description(&picture.colour)?;
+    config.color_description = colour_description(&format.colour)?;
     Ok(config)
 }
 
@@ -154,7 +156,7 @@ fn colour_description(colour: &Colour) -> Result<Option<ColorDescription>, Failu
         M::ICtCp,
     ];
     let unknown = |what: &str, code: u8| Failure {
-        blame: Blame::Source,
+        kind: FailureKind::Source,
         message: format!("AV1 has no {what} with the code {code} (ITU-T H.273)"),
     };
     Ok(Some(ColorDescription {
@@ -175,15 +177,14 @@ fn colour_description(colour: &Colour) -> Result<Option<ColorDescription>, Failu
 
 fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Result<EncodedChunk, Failure> {
     let mut context = config.new_context::<T>().map_err(|error| Failure {
-        blame: Blame::Spec,
+        kind: FailureKind::Spec,
         message: format!("rav1e does not take these settings: {error}"),
     })?;
-    let mut scaler = Scaler::new(job.settings.picture);
-    let mut frames = job.pictures.open();
+    let mut frames = job.frames();
     let mut chunk = Collector::new(job, RAV1E, false);
     loop {
         if (job.cancelled)() {
-            return Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() });
+            return Err(Failure { kind: FailureKind::Cancelled, message: "interrupted".to_owned() });
         }
         match pool.install(|| context.receive_packet()) {
             Ok(packet) => {
@@ -192,14 +193,9 @@ fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Res
             Err(EncoderStatus::NeedMoreData) => match frames.next().transpose()? {
                 None => context.flush(),
                 Some(frame) => {
-                    let picture =
-                        scaler.picture(&frame).map_err(|error| Failure::machine(error.to_string()))?;
                     let mut input = context.new_frame();
-                    for (number, (plane, samples)) in input.planes.iter_mut().zip(&picture.planes).enumerate()
-                    {
-                        let size = job.settings.picture.bytes_per_sample();
-                        let (width, _) = job.settings.picture.plane_size(number);
-                        plane.copy_from_raw_u8(samples, width * size, size);
+                    for (number, plane) in input.planes.iter_mut().enumerate() {
+                        copy(&frame, number, plane);
                     }
                     pool.install(|| context.send_frame(input))
                         .map_err(|status| Failure::machine(format!("rav1e: {status}")))?;
@@ -211,6 +207,19 @@ fn run<T: Pixel>(job: &EncodeJob<'_>, config: &Config, pool: &ThreadPool) -> Res
         }
     }
     chunk.finish()
+}
+
+/// Copies a plane's samples: bytes, or 16 bits with the low ones first.
+fn copy<T: Pixel>(frame: &Frame, number: usize, plane: &mut Plane<T>) {
+    let stride = plane.cfg.stride.max(1);
+    for (to, from) in plane.data_origin_mut().chunks_mut(stride).zip(frame.rows(number)) {
+        if size_of::<T>() == 1 {
+            to.iter_mut().zip(from).for_each(|(to, &sample)| *to = T::cast_from(sample));
+        } else {
+            let samples = from.as_chunks().0.iter().map(|&sample| u16::from_le_bytes(sample));
+            to.iter_mut().zip(samples).for_each(|(to, sample)| *to = T::cast_from(sample));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! SVT-AV1, through FFmpeg's `libsvtav1`: an order of magnitude faster than rav1e. It is there where
-//! the installed FFmpeg has it. Neither threads nor the CPU change its bytes.
+//! SVT-AV1, through FFmpeg's `libsvtav1`: an order of magnitude faster than rav1e. Available where the
+//! installed FFmpeg has it. Neither threads nor the CPU change its bytes.
 
 use ffmpeg_next::codec;
 
@@ -9,15 +9,15 @@ use super::ffmpeg::{Capabilities, Ffmpeg};
 use crate::media;
 use crate::spec::catalog;
 
-/// It has options of its own for what others are told by FFmpeg's: no key frame but the first, no
-/// search for scenes, and one thread, as chunks run side by side.
+/// Its own options for what other encoders have FFmpeg's for: no key frame but the first, no scene detection,
+/// and one thread, as chunks are encoded in parallel.
 const PARAMETERS: (&str, &str) = ("svtav1-params", "keyint=-1:scd=0:lp=1");
 
 /// `None` where the installed FFmpeg has no SVT-AV1. `slots` never changes the bytes.
 pub fn find(slots: usize) -> Option<Ffmpeg> {
     media::init();
     let codec = codec::encoder::find_by_name(catalog::SVT_AV1.ffmpeg_name?)?;
-    // Its own version where it tells it; the wrapper's version counts, too.
+    // The library's own version, where it has one to read; FFmpeg's wrapper counts, too.
     let version =
         library_version(b"svt_av1_get_version\0").unwrap_or_else(|| "of unknown version".to_owned());
     let identity = format!("SVT-AV1 {version}, {}", media::decoder_library());

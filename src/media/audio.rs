@@ -1,7 +1,7 @@
-//! Sound as 48 kHz PCM, in integer arithmetic throughout (fixed-point decoders where FFmpeg has
+//! Audio as 48 kHz PCM, in integer arithmetic throughout (fixed-point decoders where FFmpeg has
 //! them, resampling and mixing in 32 bits), so that the samples do not depend on the CPU.
 //!
-//! Where the sound starts against the picture is handled in two parts. Whole 20 ms are padded or
+//! Where the audio starts against the video is handled in two parts. Whole 20 ms are padded or
 //! cut here; the rest, at most 10 ms either way, is returned for the packager to express. PCM
 //! thus stays the same when a container rounds its time stamps differently.
 
@@ -14,24 +14,24 @@ use ffmpeg_next as ffmpeg;
 
 use super::opus::{OPUS_FRAME, OPUS_RATE};
 use super::scan::{AudioHasher, digest};
-use super::{AudioTrack, MediaError, Rational, ffi, sound_decoder};
+use super::{AudioTrack, MediaError, Rational, audio_decoder, ffi};
 
-/// Sound that is this far from where it should be is moved, in 48 kHz samples (10 ms).
+/// Audio that is this far from where it should be is moved, in 48 kHz samples (10 ms).
 const SLACK: i64 = OPUS_FRAME as i64 / 2;
-/// A hole in the sound longer than this is a broken time stamp (one hour).
-const LONGEST_HOLE: i64 = OPUS_RATE as i64 * 3600;
+/// A hole in the audio longer than this is a broken time stamp (one hour).
+const MAX_HOLE: i64 = OPUS_RATE as i64 * 3600;
 
 /// One packet in this many may be lost, besides a single one.
-const MOST_LOST: u64 = 50;
-/// Sound that ends this much before its last packet does has broken off (half a second).
+const MAX_LOST: u64 = 50;
+/// Audio that ends this much before its last packet does has broken off (half a second).
 const TAIL: i64 = OPUS_RATE as i64 / 2;
 
 /// Takes interleaved 32-bit samples at 48 kHz.
 pub type AudioSink<'a> = dyn FnMut(&[i32]) -> Result<(), MediaError> + 'a;
 
 /// Decodes a track to `channels` (1 or 2) and hands the samples to `sink`. `origin` is the start
-/// of the picture in units of its time base. Returns by how many samples the sound starts after
-/// the picture, between -480 and 480.
+/// of the video in units of its time base. Returns by how many samples the audio starts after
+/// the video, between -480 and 480.
 pub fn decode_audio(
     path: &Path,
     track: &AudioTrack,
@@ -46,7 +46,7 @@ pub fn decode_audio(
     let base = stream.time_base();
     let base = ffi::positive(base.numerator(), base.denominator()).ok_or_else(changed)?;
     let parameters = ffi::parameters(&stream);
-    let mut decoder = sound_decoder::open(path, &stream)?;
+    let mut decoder = audio_decoder::open(path, &stream)?;
     decoder.set_packet_time_base(stream.time_base());
     ffi::keep_streams(&mut input, &[track.stream]);
 
@@ -83,7 +83,7 @@ pub fn decode_audio(
                 ended = true;
                 decoder.send_eof()
             }
-            Err(error) => return Err(MediaError::library("reading the sound", error)),
+            Err(error) => return Err(MediaError::library("reading the audio", error)),
         };
         // A packet of noise is bridged, as players do: the frames around it keep their places.
         lost += u64::from(sent.is_err());
@@ -129,8 +129,8 @@ pub fn decode_audio(
         return Err(changed());
     }
     let damaged = |detail: String| MediaError::Damaged { path: path.to_owned(), detail };
-    let named = format!("its sound (stream {}, {})", track.stream, track.codec);
-    if lost > 1 && lost * MOST_LOST > track.packets {
+    let named = format!("its audio (stream {}, {})", track.stream, track.codec);
+    if lost > 1 && lost * MAX_LOST > track.packets {
         return Err(damaged(format!("{lost} of {} packets of {named} could not be decoded", track.packets)));
     }
     let offset = placer.offset.ok_or_else(|| damaged(format!("{named} could not be decoded")))?;
@@ -147,13 +147,13 @@ fn to_samples(stamp: i64, base: Rational) -> i64 {
     i64::try_from((2 * scaled + den).div_euclid(2 * den)).unwrap_or(0)
 }
 
-/// Puts converted samples where their time stamps say.
+/// Places converted samples by their time stamps.
 struct Placer<'a, 's> {
     path: &'a Path,
     origin: i64,
-    /// What remains of the distance to the picture, known once sound has started.
+    /// What remains of the distance to the video, known once audio has started.
     offset: Option<i64>,
-    /// Samples that have come so far, and where the sound started, against `origin`.
+    /// Samples that have come so far, and where the audio started, against `origin`.
     position: i64,
     skip: i64,
     channels: u8,
@@ -161,7 +161,7 @@ struct Placer<'a, 's> {
 }
 
 impl Placer<'_, '_> {
-    /// Whether a frame is wanted: not when it ends before the picture starts.
+    /// Whether a frame is wanted: not when it ends before the video starts.
     fn takes(&self, stamp: Option<i64>, length: i64) -> bool {
         let tolerance = i64::from(OPUS_RATE) / 1000;
         self.offset.is_some() || stamp.is_none_or(|stamp| stamp - self.origin + length > tolerance)
@@ -191,10 +191,10 @@ impl Placer<'_, '_> {
 
     /// Adds silence, or notes how much of what comes next is dropped.
     fn shift(&mut self, samples: i64) -> Result<(), MediaError> {
-        if samples.abs() > LONGEST_HOLE {
+        if samples.abs() > MAX_HOLE {
             return Err(MediaError::Damaged {
                 path: self.path.to_owned(),
-                detail: "the time stamps of its sound jump by more than an hour".to_owned(),
+                detail: "the time stamps of its audio jump by more than an hour".to_owned(),
             });
         }
         if samples < 0 {

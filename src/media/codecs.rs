@@ -1,5 +1,5 @@
-//! Codecs as the rest of rivet sees them. Where they run, in this process, in another or on a GPU,
-//! changes nothing of what comes out.
+//! The interface to reading, decoding and audio encoding. Where it is implemented, in this process, in worker
+//! processes or on a GPU, changes no result.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,57 +8,57 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AudioSink, AudioTrack, DecodedFrame, Frame, FrameDigest, GpuTrouble, Index, MediaError, OnGpu, Rational,
-    Signature, SpanDecoder, SpanPackets, decode_audio, encode_window, scan,
+    AudioSink, AudioTrack, Frame, FrameDigest, GpuTrouble, Index, LumaFingerprint, MediaError, OnGpu,
+    RankedFrame, Rational, SpanDecoder, SpanPackets, decode_audio, encode_window, scan,
 };
 
-/// A picture, and what was seen of it.
-pub struct DecodedPicture {
+/// A decoded frame with its digest and fingerprint.
+pub struct DecodedFrame {
     /// In presentation order among the packets of its span.
     pub rank: u32,
     pub digest: FrameDigest,
-    pub signature: Signature,
-    /// The picture itself, if it was asked for.
+    pub fingerprint: LumaFingerprint,
+    /// The frame itself, if it was requested.
     pub frame: Option<Frame>,
 }
 
-/// How to decode a span. Nothing of it changes a picture.
+/// How to decode a span. No option changes a frame.
 #[derive(Clone, Debug, Default)]
 pub struct DecodeOptions {
     pub threads: usize,
-    /// Whether the pictures themselves are wanted, and not only what was seen of them.
+    /// Whether the frames themselves are wanted, and not only their digests and fingerprints.
     pub frames: bool,
-    /// Whether all of them will be taken at once, so that there is room for them.
+    /// Whether the caller takes all frames at once, and has memory for them.
     pub at_once: bool,
-    /// The UUID of a GPU that shall decode it, where that can.
+    /// The UUID of a GPU to try first.
     pub gpu: Option<String>,
 }
 
-/// A span on its way through a decoder.
+/// A span that is being decoded.
 pub trait Decoding: Send {
-    /// The next of the span's own pictures in presentation order; `None` after the last.
-    fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError>;
+    /// The next of the span's own frames in presentation order; `None` after the last.
+    fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError>;
 
-    /// What became of it so far on the GPU that it was given to, if it was to one.
+    /// The outcome so far on the GPU that the span was given to, if it was given to one.
     fn on_gpu(&self) -> Option<OnGpu> {
         None
     }
 }
 
-/// Where the sound of a rendition comes from.
+/// The audio track of a rendition, and how it is decoded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SoundSource {
+pub struct AudioSource {
     pub path: PathBuf,
     pub track: AudioTrack,
     /// 1 or 2.
     pub channels: u8,
-    /// Start of the picture, in units of the second.
+    /// Start of the video, in units of the second.
     pub origin: (i64, Rational),
 }
 
-/// Sound to encode by itself: the arguments of [`encode_window`].
+/// Audio to encode by itself: the arguments of [`encode_window`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SoundWindow {
+pub struct AudioWindow {
     pub channels: u8,
     /// Bits a second.
     pub bitrate: u32,
@@ -66,7 +66,7 @@ pub struct SoundWindow {
     pub own: Vec<i32>,
 }
 
-/// Reads sources, decodes them, and encodes their sound.
+/// Reads sources, decodes them, and encodes their audio.
 pub trait Codecs: Send + Sync {
     /// As [`scan`].
     fn scan(&self, path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaError>;
@@ -74,18 +74,18 @@ pub trait Codecs: Send + Sync {
     fn open(&self, span: SpanPackets, options: &DecodeOptions) -> Result<Box<dyn Decoding>, MediaError>;
 
     /// As [`decode_audio`].
-    fn sound(
+    fn decode_audio(
         &self,
-        sound: &SoundSource,
+        source: &AudioSource,
         cancelled: &dyn Fn() -> bool,
         sink: &mut AudioSink<'_>,
     ) -> Result<i64, MediaError>;
 
     /// As [`encode_window`].
-    fn encode_sound(&self, window: SoundWindow) -> Result<Vec<Vec<u8>>, MediaError>;
+    fn encode_audio(&self, window: AudioWindow) -> Result<Vec<Vec<u8>>, MediaError>;
 }
 
-/// Those of this process, on the CPU: no GPU is asked.
+/// Codecs of this process, on the CPU; GPUs are not used.
 pub struct CodecsHere;
 
 impl Codecs for CodecsHere {
@@ -98,16 +98,16 @@ impl Codecs for CodecsHere {
         Ok(Box::new(DecodingHere { decoder, frames: options.frames, given_to_gpu: false }))
     }
 
-    fn sound(
+    fn decode_audio(
         &self,
-        sound: &SoundSource,
+        source: &AudioSource,
         cancelled: &dyn Fn() -> bool,
         sink: &mut AudioSink<'_>,
     ) -> Result<i64, MediaError> {
-        decode_audio(&sound.path, &sound.track, sound.channels, sound.origin, cancelled, sink)
+        decode_audio(&source.path, &source.track, source.channels, source.origin, cancelled, sink)
     }
 
-    fn encode_sound(&self, window: SoundWindow) -> Result<Vec<Vec<u8>>, MediaError> {
+    fn encode_audio(&self, window: AudioWindow) -> Result<Vec<Vec<u8>>, MediaError> {
         encode_window(window.channels, window.bitrate, &window.lead, &window.own)
     }
 }
@@ -115,7 +115,7 @@ impl Codecs for CodecsHere {
 /// A span that is decoded in this process.
 pub struct DecodingHere {
     pub decoder: SpanDecoder,
-    /// Whether the pictures themselves are wanted.
+    /// Whether the frames themselves are wanted.
     pub frames: bool,
     /// Whether the decoder was opened on a GPU.
     pub given_to_gpu: bool,
@@ -130,33 +130,33 @@ impl Decoding for DecodingHere {
         })
     }
 
-    fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
-        let Some(DecodedFrame { rank, frame }) = self.decoder.next_frame()? else { return Ok(None) };
-        // A GPU brings pictures faster than one core looks at them.
-        let (digest, signature) = match self.given_to_gpu {
-            true => rayon::join(|| frame.digest(), || Signature::of(&frame)),
-            false => (frame.digest(), Signature::of(&frame)),
+    fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError> {
+        let Some(RankedFrame { rank, frame }) = self.decoder.next_frame()? else { return Ok(None) };
+        // A GPU decodes frames faster than one core digests them.
+        let (digest, fingerprint) = match self.given_to_gpu {
+            true => rayon::join(|| frame.digest(), || LumaFingerprint::of(&frame)),
+            false => (frame.digest(), LumaFingerprint::of(&frame)),
         };
-        Ok(Some(DecodedPicture { rank, digest, signature, frame: self.frames.then_some(frame) }))
+        Ok(Some(DecodedFrame { rank, digest, fingerprint, frame: self.frames.then_some(frame) }))
     }
 }
 
-/// Counts the pictures that a decoder hands out.
+/// Counts the frames that a decoder hands out.
 pub struct Counted {
     inner: Box<dyn Decoding>,
-    pictures: Arc<AtomicU64>,
+    frames: Arc<AtomicU64>,
 }
 
 impl Counted {
-    pub fn new(inner: Box<dyn Decoding>, pictures: &Arc<AtomicU64>) -> Counted {
-        Counted { inner, pictures: Arc::clone(pictures) }
+    pub fn new(inner: Box<dyn Decoding>, frames: &Arc<AtomicU64>) -> Counted {
+        Counted { inner, frames: Arc::clone(frames) }
     }
 }
 
 impl Decoding for Counted {
-    fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
-        let next = self.inner.next_picture()?;
-        self.pictures.fetch_add(u64::from(next.is_some()), Ordering::Relaxed);
+    fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError> {
+        let next = self.inner.next_frame()?;
+        self.frames.fetch_add(u64::from(next.is_some()), Ordering::Relaxed);
         Ok(next)
     }
 

@@ -1,6 +1,6 @@
 //! Decoding one span: its packets in, its own frames out, in presentation order, each with the
 //! rank of the packet that it came from. Time stamps do not reach the decoder, so that the same
-//! packets give the same result wherever they stand in a film.
+//! packets give the same result at every position in a source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -16,59 +16,59 @@ use super::software::{SoftwareDecoder, Source};
 use super::{Frame, FrameMemory, MediaError, ffi};
 
 /// A frame and its rank in presentation order among the packets of its span.
-pub struct DecodedFrame {
+pub struct RankedFrame {
     pub rank: u32,
     pub frame: Frame,
 }
 
-/// A decoder working its way through one span.
+/// A decoder of one span.
 pub struct SpanDecoder {
     backend: Backend,
     path: PathBuf,
-    /// What software decodes where the GPU does not.
+    /// The input of the software decoder, kept in case the GPU fails.
     reserve: Option<Source>,
     trouble: Option<GpuTrouble>,
     /// Frames of lower ranks were handed out before software took over.
     handed_out: u32,
     /// Ranks of frames that are the span's own; `None` when its packets have no time stamps.
     own: Option<BTreeSet<u32>>,
-    /// Whether pictures are shown before the first packet's.
+    /// Whether frames are shown before the first packet's.
     begins_with_leading: bool,
-    /// Until its first own frame has come, a decoder rightly complains of leading pictures whose
-    /// references it was not given.
+    /// Until the first of the span's own frames, errors are expected: leading frames refer to frames of the
+    /// span before.
     has_leading: bool,
     next_rank: u32,
-    /// Whether the codec has no packets without a picture of their own, but for second fields.
+    /// Whether every packet of the codec shows a frame, second fields aside.
     every_packet_shows: bool,
-    /// Pictures of a lower rank may be missing before the first that came: a film may begin with
-    /// pictures that refer to what is not there.
+    /// Frames of a lower rank may be missing before the first one: a source may begin with frames whose
+    /// references it does not contain.
     forgiven: u32,
-    /// Packets that should show a picture, for tracks without ranks.
+    /// The number of packets that show a frame, for tracks without ranks.
     expected: usize,
-    /// Ranks of packets whose pictures the container says not to show.
+    /// Ranks of packets whose frames the container says not to show.
     discarded: BTreeSet<u32>,
     /// Ranks of the frames that came, and whether each is interlaced.
     came: BTreeMap<u32, bool>,
 }
 
-/// What makes pictures of packets.
+/// The decoder in use.
 enum Backend {
     Software(SoftwareDecoder),
     Gpu(GpuSpan),
-    /// What a GPU would bring, without one.
+    /// A scripted GPU, for tests without one.
     #[cfg(test)]
     Scripted(std::vec::IntoIter<tests::Message>),
 }
 
-/// What there is next.
+/// The next output of a decoder.
 enum Next {
-    Frame(DecodedFrame),
-    /// A picture of another span.
+    Frame(RankedFrame),
+    /// A frame of another span.
     Foreign,
     End,
 }
 
-/// Why there is nothing next.
+/// Why a decoder has no next output.
 enum Fault {
     Media(MediaError),
     Gpu(GpuTrouble),
@@ -80,8 +80,8 @@ impl From<MediaError> for Fault {
     }
 }
 
-/// Codecs in which a packet without a picture means that one is lost. In others, as in VP8 and
-/// VP9, packets may hold pictures that are only referred to.
+/// Codecs in which a packet without a frame means that a frame is lost. In others, such as VP8 and VP9,
+/// packets may hold frames that are only referred to.
 fn shows_every_packet(id: codec::Id) -> bool {
     use codec::Id;
     matches!(
@@ -107,9 +107,9 @@ impl SpanDecoder {
         Ok(SpanDecoder::with(backend, path, rules))
     }
 
-    /// Decodes on a GPU as long as all goes well there, and in software from then on: the frames
-    /// are the same, and so are the errors. [`SpanDecoder::gpu_trouble`] tells. What the GPU has decoded is
-    /// written to `memory` if there is some; otherwise it stays only as long as somebody has it.
+    /// Decodes on a GPU, and falls back to software when the GPU fails or declines: frames and errors are the
+    /// same. [`SpanDecoder::gpu_trouble`] tells why. The GPU's frames are written to `memory`, or without one
+    /// to a pool of the GPU's own.
     pub fn on_gpu(
         span: SpanPackets,
         threads: usize,
@@ -118,14 +118,14 @@ impl SpanDecoder {
     ) -> Result<SpanDecoder, MediaError> {
         let path = span.path.clone();
         let (source, rules) = prepare(span, threads);
-        // Decoders differ in what they make of pictures whose references are not there.
+        // Decoders differ in how they conceal missing references.
         let enters_cleanly = rules.starts_with_key && (!rules.is_first || rules.first_rank == Some(0));
         let started = match &rules.own {
             Some(own) if enters_cleanly => {
                 let wanted = own.difference(&rules.discarded).copied().collect();
                 GpuSpan::start(gpu, &source, wanted, memory)
             }
-            _ => Err(GpuTrouble::Unsupported("nothing tells where it can be entered".to_owned())),
+            _ => Err(GpuTrouble::Unsupported("it has no known random-access point".to_owned())),
         };
         let (backend, reserve, trouble) = match started {
             Ok(span) => (Backend::Gpu(span), Some(source), None),
@@ -160,14 +160,13 @@ impl SpanDecoder {
         }
     }
 
-    /// Why the span is, or was, decoded in software though a GPU was given; `None` while the GPU
-    /// does it.
+    /// Why the span is decoded in software though a GPU was given; `None` while the GPU decodes it.
     pub fn gpu_trouble(&self) -> Option<&GpuTrouble> {
         self.trouble.as_ref()
     }
 
     /// The next of the span's own frames; `None` after the last.
-    pub fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError> {
+    pub fn next_frame(&mut self) -> Result<Option<RankedFrame>, MediaError> {
         loop {
             match self.advance() {
                 Ok(Next::Frame(decoded)) if decoded.rank >= self.handed_out => return Ok(Some(decoded)),
@@ -203,24 +202,24 @@ impl SpanDecoder {
             (None, _) => Some(self.next_rank),
             (Some(own), Some(stamp)) => u32::try_from(stamp).ok().filter(|rank| own.contains(rank)),
             (Some(_), None) => {
-                return Err(self.damaged("a picture came without its time stamp"));
+                return Err(self.damaged("a frame came without its time stamp"));
             }
         };
         let Some(rank) = rank else { return Ok(Next::Foreign) };
         if ffi::is_damaged(video) {
-            return Err(self.damaged("a picture could not be decoded without errors"));
+            return Err(self.damaged("a frame could not be decoded without errors"));
         }
         if self.own.is_some() && rank < self.next_rank {
-            return Err(self.damaged("pictures came out of order"));
+            return Err(self.damaged("frames came out of order"));
         }
         self.next_rank = rank + 1;
         self.has_leading = false;
         self.came.insert(rank, video.is_interlaced());
-        Ok(Next::Frame(DecodedFrame { rank, frame }))
+        Ok(Next::Frame(RankedFrame { rank, frame }))
     }
 
-    /// Has software decode the span from its start where the GPU could not; whatever is wrong with
-    /// the span it will say. What was handed out is not handed out again.
+    /// Falls back to the software decoder, which starts at the beginning of the span and reports the span's
+    /// own errors. Frames that were returned before are skipped.
     fn fall_back(&mut self, fault: Fault) -> Result<(), MediaError> {
         let Some(source) = self.reserve.take() else {
             return Err(match fault {
@@ -240,8 +239,8 @@ impl SpanDecoder {
         Ok(())
     }
 
-    /// Makes sure that no picture was swallowed. A span that does not begin with the picture of
-    /// its first packet was cut where the stream cannot be entered.
+    /// Checks that no frame is missing. A span whose first frame is not that of its first packet starts at no
+    /// random-access point.
     fn check_complete(&self) -> Result<(), MediaError> {
         let Some(own) = &self.own else {
             let missing = self.expected.saturating_sub(self.came.len());
@@ -257,7 +256,7 @@ impl SpanDecoder {
             .filter(|rank| !self.came.contains_key(rank) && !self.discarded.contains(rank))
             .filter(|&&rank| {
                 let before_all = first_came.is_none_or(|first| rank < first);
-                // The second field of a picture may have a packet of its own.
+                // The second field of a frame may have a packet of its own.
                 let second_field = || {
                     let before = rank.checked_sub(1).and_then(|before| self.came.get(&before));
                     before.is_some_and(|&interlaced| interlaced)
@@ -276,7 +275,7 @@ impl SpanDecoder {
     }
 }
 
-/// What is known of a span's frames before it is decoded.
+/// The frames that a span must decode to, as far as its packets tell.
 struct Rules {
     own: Option<BTreeSet<u32>>,
     first_rank: Option<u32>,
@@ -287,11 +286,11 @@ struct Rules {
     discarded: BTreeSet<u32>,
 }
 
-/// Stamps the packets with their ranks, and tells what should come of them.
+/// Stamps the packets with their ranks, and derives the frames that they must decode to.
 fn prepare(span: SpanPackets, threads: usize) -> (Source, Rules) {
     let SpanPackets { parameters, mut packets, ranks, is_first, .. } = span;
     let starts_with_key = packets.first().is_some_and(|packet| packet.is_key());
-    // Packed MPEG-4 streams hold packets of a few bytes that stand for no picture.
+    // Packed MPEG-4 streams have packets of a few bytes without a frame.
     let mut expected = 0;
     for packet in &mut packets {
         expected += usize::from(packet.size() > 7 && !ffi::is_discarded(packet));
@@ -316,14 +315,14 @@ fn prepare(span: SpanPackets, threads: usize) -> (Source, Rules) {
         first_rank: ranks.first().and_then(|&(rank, _)| rank),
         starts_with_key,
         is_first,
-        every_packet_shows: shows_every_packet(parameters.id()),
+        every_packet_shows: shows_every_packet(parameters.codec_id()),
         expected,
         discarded,
     };
     (Source { parameters, packets, threads }, rules)
 }
 
-/// Of the codecs that people have films in, those that a decoder was found for.
+/// Of the codecs that sources commonly have, those that a decoder was found for.
 pub fn decodable_codecs() -> Vec<&'static str> {
     use codec::Id;
     ffi::init();

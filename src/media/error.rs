@@ -21,7 +21,7 @@ pub enum MediaError {
     NoDecoder { path: PathBuf, codec: String },
     #[error("{} is damaged or cut short: {detail}", path.display())]
     Damaged { path: PathBuf, detail: String },
-    #[error("{} is damaged: {missing} of {all} pictures could not be decoded", path.display())]
+    #[error("{} is damaged: {missing} of {all} frames could not be decoded", path.display())]
     Incomplete { path: PathBuf, missing: usize, all: usize },
     #[error("{} changed while it was being read", path.display())]
     Changed { path: PathBuf },

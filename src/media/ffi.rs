@@ -1,8 +1,9 @@
 //! The one place that reaches through FFmpeg's bindings to raw structures. Each function takes
 //! and returns safe values; each unsafe block says why it holds.
 
-pub(super) mod carry;
+pub(super) mod codec_parameters;
 pub(super) mod hdr;
+pub(super) mod transfer;
 
 use std::ffi::CStr;
 use std::path::Path;
@@ -36,7 +37,7 @@ fn version(version: u32) -> String {
     format!("{}.{}.{}", version >> 16, version >> 8 & 0xff, version & 0xff)
 }
 
-/// What FFmpeg knows of the CPU, as it chooses its code by it: for each feature a bit.
+/// The CPU features by which FFmpeg selects its code, a bit each.
 pub(super) fn cpu_flags() -> i32 {
     // SAFETY: the function only returns a number.
     unsafe { ffi::av_get_cpu_flags() }
@@ -87,7 +88,7 @@ pub(super) fn open(path: &Path) -> Result<Input, MediaError> {
     // `file:` keeps a name with a colon from being taken for a protocol.
     let input = ffmpeg::format::input_with_dictionary(&format!("file:{name}"), options)
         .map_err(|error| not_media(error.to_string()))?;
-    // Their content lies in other files, which the digest of this one says nothing of.
+    // Their content lies in other files, which this file's digest does not cover.
     if PLAYLISTS.contains(&input.format().name()) {
         return Err(not_media("it is a playlist; name the media file itself".to_owned()));
     }
@@ -146,7 +147,7 @@ pub(super) fn parameters(stream: &ffmpeg::Stream<'_>) -> Parameters {
     };
     // SAFETY: avcodec_get_name returns a static string for every number.
     let codec = unsafe { CStr::from_ptr(ffi::avcodec_get_name(par.codec_id)) }.to_string_lossy().into_owned();
-    // For these the four-character code only tells how a container stores them.
+    // For these codecs the four-character code only names the container's format of them.
     let own_headers = matches!(
         par.codec_id,
         AV_CODEC_ID_H264
@@ -160,7 +161,7 @@ pub(super) fn parameters(stream: &ffmpeg::Stream<'_>) -> Parameters {
     hasher.update(codec.as_bytes()).update(&[0]);
     hasher.update(&(extradata.len() as u64).to_le_bytes()).update(extradata);
     hasher.update(&if own_headers { 0 } else { par.codec_tag }.to_le_bytes());
-    // With its own headers a codec tells these better than a container.
+    // For codecs with headers of their own, the container's values are only hints.
     let hints =
         if own_headers { [0; 4] } else { [par.width, par.height, par.format, par.bits_per_coded_sample] };
     for hint in hints {
@@ -239,7 +240,7 @@ pub(super) fn is_rgb(format: ffmpeg::format::Pixel) -> bool {
     }
 }
 
-/// How the container asks players to turn the picture (the display matrix of ISO/IEC 14496-12).
+/// The rotation that the container asks players for (the display matrix of ISO/IEC 14496-12).
 pub(super) fn rotation(stream: &ffmpeg::Stream<'_>) -> Rotation {
     for side in stream.side_data() {
         if side.kind() != codec::packet::side_data::Type::DisplayMatrix {
@@ -259,9 +260,9 @@ pub(super) fn rotation(stream: &ffmpeg::Stream<'_>) -> Rotation {
         return match (-degrees / 90.0).round() as i64 {
             _ if degrees.is_nan() => Rotation::None,
             turns => match turns.rem_euclid(4) {
-                1 => Rotation::Clockwise90,
-                2 => Rotation::Half,
-                3 => Rotation::Clockwise270,
+                1 => Rotation::Rotate90,
+                2 => Rotation::Rotate180,
+                3 => Rotation::Rotate270,
                 _ => Rotation::None,
             },
         };
@@ -269,8 +270,8 @@ pub(super) fn rotation(stream: &ffmpeg::Stream<'_>) -> Rotation {
     Rotation::None
 }
 
-/// The visible bytes of a row and the number of rows of a plane of a picture; `None` for a plane
-/// that the format does not have, and for sizes that no picture has.
+/// The visible bytes of a row and the number of rows of a plane of a frame; `None` for a plane
+/// that the format does not have, and for sizes that no frame has.
 pub(super) fn plane_shape(
     format: ffmpeg::format::Pixel,
     width: u32,
@@ -289,7 +290,7 @@ pub(super) fn plane_shape(
     }
 }
 
-/// Whether the decoder marked the picture as concealed or corrupt.
+/// Whether the decoder marked the frame as concealed or corrupt.
 pub(super) fn is_damaged(frame: &frame::Video) -> bool {
     // SAFETY: reads of plain fields of a live frame.
     unsafe {
@@ -340,7 +341,7 @@ pub(super) fn scaling_context(
     Ok(context)
 }
 
-/// What the container's own table of packets says of packets that the file is too short for.
+/// Packets of the container's own table that lie beyond the end of the file.
 /// ISO media and AVI have such a table; other containers have none or an incomplete one.
 pub(super) fn beyond_the_end(input: &mut Input, file_size: u64) -> Option<String> {
     let name = input.format().name().to_owned();
@@ -368,7 +369,7 @@ pub(super) fn beyond_the_end(input: &mut Input, file_size: u64) -> Option<String
     (missing > 0).then(|| format!("{missing} of its {total} packets lie beyond the end of the file"))
 }
 
-/// How long the container says that it lasts, in microseconds, if it says so itself.
+/// The duration that the container declares, in microseconds, if it does.
 pub(super) fn declared_duration_us(input: &Input) -> Option<i64> {
     // SAFETY: reads of plain fields of a live context.
     let (duration, method) =
@@ -387,7 +388,7 @@ pub(super) fn is_big_endian(format: ffmpeg::format::Pixel) -> bool {
     }
 }
 
-/// Bytes of a picture with rows padded for vector instructions; `None` for an unknown format.
+/// Bytes of a frame with rows padded for vector instructions; `None` for an unknown format.
 pub(super) fn image_bytes(pixel_format: &str, width: u32, height: u32) -> Option<u64> {
     let name = std::ffi::CString::new(pixel_format).ok()?;
     let (width, height) = (i32::try_from(width).ok()?, i32::try_from(height).ok()?);
@@ -413,7 +414,7 @@ pub(super) fn has_palette(format: ffmpeg::format::Pixel) -> bool {
     }
 }
 
-/// The colours that the samples of a picture with a palette stand for; `None` without one.
+/// The colours that the samples of a frame with a palette stand for; `None` without one.
 pub(super) fn palette(frame: &frame::Video) -> Option<[u8; PALETTE_BYTES]> {
     if !has_palette(frame.format()) {
         return None;
@@ -425,7 +426,7 @@ pub(super) fn palette(frame: &frame::Video) -> Option<[u8; PALETTE_BYTES]> {
     }
 }
 
-/// Whether the packet is only decoded for others to refer to, and its picture not shown.
+/// Whether the packet is only decoded for others to refer to, and its frame not shown.
 pub(super) fn is_discarded(packet: &mut Packet) -> bool {
     packet_flags(packet) & ffi::AV_PKT_FLAG_DISCARD != 0
 }

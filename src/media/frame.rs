@@ -1,4 +1,4 @@
-//! One decoded picture: what it holds, and its digest.
+//! One decoded frame, and its digest.
 
 use std::ops::{AddAssign, Range};
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use ffmpeg_next as ffmpeg;
 
 use super::{Slab, ffi};
 
-/// A decoded picture in the decoder's own pixel format. Cheap to send between threads; the
-/// samples are in memory of a pool, and do not change as long as this is there.
+/// A decoded frame in the decoder's own pixel format. Cheap to send between threads; its samples lie in
+/// pooled or shared memory, and do not change while the frame lives.
 pub struct Frame {
     video: Video,
-    /// Where it lies in memory that other processes see, too, if it does.
+    /// The slab of shared memory in which it lies, and its offset there.
     place: Option<(Arc<Slab>, usize)>,
 }
 
-/// BLAKE3 of a picture's pixel format, visible size and visible samples. Padding, strides, time
+/// BLAKE3 of a frame's pixel format, visible size and visible samples. Padding, strides, time
 /// stamps and colour description are no part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct FrameDigest(pub [u8; 32]);
@@ -40,7 +40,7 @@ impl Frame {
         Frame { video, place: Some((slab, offset)) }
     }
 
-    /// The memory that other processes see in which it lies, if it does, and where there, in bytes.
+    /// The slab of shared memory in which it lies, if it does, and its offset there in bytes.
     pub fn place(&self) -> Option<(&Arc<Slab>, usize)> {
         self.place.as_ref().map(|(slab, offset)| (slab, *offset))
     }
@@ -49,10 +49,25 @@ impl Frame {
         &self.video
     }
 
-    /// To write to: nobody may have been told of the picture yet.
+    /// For writing, before the frame is passed on.
     #[cfg(feature = "nvidia")]
     pub(super) fn video_mut(&mut self) -> &mut Video {
         &mut self.video
+    }
+
+    /// A frame for tests, of which neighbouring samples differ, none larger than its depth allows.
+    #[cfg(test)]
+    pub fn example(format: ffmpeg::format::Pixel, width: u32, height: u32) -> Frame {
+        let mut video = Video::new(format, width, height);
+        let wide = ffi::bit_depth(format) > 8;
+        let largest = (1u32 << ffi::bit_depth(format)) - 1;
+        for plane in 0..video.planes() {
+            for (place, byte) in video.data_mut(plane).iter_mut().enumerate() {
+                let (at, part) = if wide { (place / 2, place % 2) } else { (place, 0) };
+                *byte = ((at * 7 + plane * 31) as u32 & largest).to_le_bytes()[part];
+            }
+        }
+        Frame::new(video)
     }
 
     /// Visible size in samples.
@@ -82,13 +97,19 @@ impl Frame {
         })
     }
 
+    /// The visible rows of a plane, from the top; none for a plane that the format does not have.
+    pub fn rows(&self, plane: usize) -> impl Iterator<Item = &[u8]> {
+        let (row_bytes, rows) = self.plane_shape(plane).unwrap_or((0, 0));
+        (0..rows).map(move |row| ffi::row(&self.video, plane, row, row_bytes))
+    }
+
     pub fn digest(&self) -> FrameDigest {
         let mut hasher = blake3::Hasher::new_derive_key("rivet frame v1");
         let name = self.video.format().descriptor().map_or("unknown", |descriptor| descriptor.name());
         hasher.update(name.as_bytes()).update(&[0]);
         hasher.update(&self.video.width().to_le_bytes());
         hasher.update(&self.video.height().to_le_bytes());
-        /// BLAKE3 is many times as fast on much at once as on a row, and faster where nothing is copied.
+        /// BLAKE3 is many times as fast on large inputs as on single rows, and faster still without a copy.
         const AT_ONCE: usize = 64 * 1024;
         let mut rows = Vec::with_capacity(2 * AT_ONCE);
         for number in 0..4 {
@@ -141,7 +162,7 @@ impl Plane<'_> {
 
     /// The sums of the samples of some rows, column by column.
     pub(super) fn column_sums(&self, rows: Range<usize>) -> Vec<u64> {
-        /// Rows of which sums of twice a sample's bits hold the samples: those are added many at a time.
+        /// Rows whose column sums fit in twice the bits of a sample: narrow sums are vectorized.
         const STRIP: usize = 256;
         let columns = self.samples_per_row();
         let mut sums = vec![0; columns];

@@ -1,5 +1,5 @@
-//! GPUs that decode video, as far as others need to know of them. A GPU only ever saves time: its
-//! pictures are those of the software decoder, to the last sample, or they are not used.
+//! GPUs that decode video, independent of their maker. A GPU only saves time: its frames equal those of the
+//! software decoder in every sample, or they are not used.
 
 use std::borrow::Cow;
 
@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{MediaError, VideoTrack, nvdec};
 
-/// A GPU that decodes. Its decoders wait here for their next span, so clones share them.
+/// A GPU that decodes, with its pool of open decoders, which clones share.
 #[derive(Clone)]
 pub struct GpuDecoder {
     /// E.g. `NVIDIA H100 80GB HBM3`.
     pub name: String,
     /// As `nvidia-smi -L` prints it.
     pub uuid: String,
-    /// Pictures that it decodes at a time.
+    /// Frames that it decodes at a time.
     pub engines: u32,
     pub codecs: Vec<GpuCodec>,
     pub(super) device: nvdec::Device,
 }
 
-/// What can be told of a GPU that decodes, to other processes and to people.
+/// A description of a GPU that decodes, for other processes and for display.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GpuAbout {
     pub name: String,
@@ -30,13 +30,13 @@ pub struct GpuAbout {
 }
 
 impl GpuAbout {
-    /// Spans that it should be given at a time. An engine stands still while a span begins and ends, unless
-    /// it has another.
+    /// Spans to decode at a time. With one span per engine, the engine would idle while a span begins and
+    /// ends.
     pub fn spans_at_a_time(&self) -> usize {
         2 * self.engines as usize
     }
 
-    /// Whether it may be given spans of a track. It still decides for each.
+    /// Whether it may be given spans of a track. The decoder still checks each span.
     pub fn decodes(&self, track: &VideoTrack) -> bool {
         let is_420 =
             ["yuv420p", "yuvj420p", "yuv420p10le", "yuv420p12le"].contains(&track.pixel_format.as_str());
@@ -75,39 +75,39 @@ pub struct GpuCodec {
     pub max: (u32, u32),
 }
 
-/// What became of a span that was given to a GPU.
+/// The outcome of a span that was given to a GPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnGpu {
-    /// It was decoded there.
+    /// The GPU decoded it.
     Did,
-    /// It was decoded in software; the GPU is as good as before.
+    /// It was decoded in software; other spans may still go to the GPU.
     Declined(String),
-    /// It was decoded in software, and the GPU is better not asked again.
+    /// It was decoded in software, and the GPU should not be used again.
     Failed(String),
 }
 
-/// Why a span was decoded in software after all.
+/// Why a span that was given to a GPU was decoded in software.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GpuTrouble {
-    /// Such streams are not for this GPU.
+    /// The GPU does not decode such streams.
     #[error("{0}")]
     Unsupported(String),
-    /// This stream did not come out as it should.
+    /// The GPU's output for this stream was not as expected.
     #[error("{0}")]
     Anomaly(String),
-    /// The GPU or its driver failed. It is better not asked again.
+    /// The GPU or its driver failed. It should not be used again.
     #[error("{0}")]
     Failed(String),
 }
 
-/// The GPUs of this machine that decode, and what is wrong with others; neither where there is no
-/// driver. Asking takes a good part of a second for each, which then stays ready until the last clone
-/// is dropped.
+/// The GPUs of this machine that decode, and what is wrong with others; both are empty without a driver.
+/// Initializing takes up to a second for each GPU, which then stays initialized until its last clone is
+/// dropped.
 pub fn gpu_decoders() -> (Vec<GpuDecoder>, Vec<MediaError>) {
     nvdec::find(None)
 }
 
-/// The one with this identity, without a look at the others.
+/// The GPU with this UUID; others are not initialized.
 pub fn gpu_decoder(uuid: &str) -> Result<Option<GpuDecoder>, MediaError> {
     let (found, problems) = nvdec::find(Some(uuid));
     problems.into_iter().next().map_or(Ok(found.into_iter().next()), Err)

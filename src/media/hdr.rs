@@ -1,9 +1,9 @@
-//! What a display needs to know of a film in high dynamic range: the display that it was mastered
+//! What a display needs to know of a source in high dynamic range: the display that it was mastered
 //! on (SMPTE ST 2086) and how bright it gets (CTA-861.3), in AV1's own units.
 
 use serde::{Deserialize, Serialize};
 
-/// Nothing where the source says nothing.
+/// `None` where the source has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HdrMetadata {
     pub mastering: Option<MasteringDisplay>,
@@ -36,7 +36,7 @@ impl HdrMetadata {
         self.mastering.is_none() && self.content_light.is_none()
     }
 
-    /// What this says, and where it says nothing, what `other` does.
+    /// This metadata, completed from `other` where it has none.
     pub fn or(self, other: HdrMetadata) -> HdrMetadata {
         HdrMetadata {
             mastering: self.mastering.or(other.mastering),

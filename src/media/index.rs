@@ -1,5 +1,5 @@
-//! What is known of a source after one pass over its packets: plain data, small enough to keep,
-//! free of paths and of anything that a copy of the file would not have.
+//! The result of one pass over a source's packets: plain data, small enough to keep, without paths or
+//! anything else that a copy of the file would not have.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,12 +22,12 @@ pub struct VideoTrack {
     pub codec: String,
     /// BLAKE3 of what a decoder is opened with (codec, extradata, coded size).
     pub parameters: [u8; 32],
-    /// Coded picture size in samples.
+    /// Coded frame size in samples.
     pub width: u32,
     pub height: u32,
-    /// Shape of a sample, width over height.
+    /// Sample aspect ratio, width over height.
     pub sample_aspect: Rational,
-    /// How a player turns the picture before showing it.
+    /// How a player rotates the frame before showing it.
     pub rotation: Rotation,
     /// FFmpeg's name of the pixel format, e.g. `yuv420p10le`.
     pub pixel_format: String,
@@ -36,14 +36,13 @@ pub struct VideoTrack {
     pub colour: Colour,
     pub hdr: HdrMetadata,
     pub time_base: Rational,
-    /// Rates that the container claims, best first; time stamps have the last word.
+    /// Frame rates that the container declares, best first; time stamps take precedence.
     pub claimed_rates: Vec<Rational>,
     /// Presentation time stamps in decode order, in units of `time_base`, all different. Empty
     /// when the container has none that can be trusted.
     pub stamps: Vec<i64>,
-    /// Where `stamps` is empty: what stamps there are, in order, one a packet, for the frames in
-    /// the order in which they are decoded. Empty when there are none at all; then the frames
-    /// come at the claimed rate.
+    /// Where `stamps` is empty: the stamps that there are, sorted, one a packet, for frames in decode order.
+    /// Empty when there are none at all; then frames come at the declared rate.
     pub sorted_stamps: Vec<i64>,
     /// Duration of the packet that is shown last, in units of `time_base`; 0 if unknown.
     pub last_duration: u64,
@@ -54,24 +53,24 @@ pub struct VideoTrack {
     pub whole: SpanDigest,
 }
 
-/// Clockwise turns by 90 degrees.
+/// Clockwise rotation in degrees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Rotation {
     #[default]
     None,
-    Clockwise90,
-    Half,
-    Clockwise270,
+    Rotate90,
+    Rotate180,
+    Rotate270,
 }
 
 impl Rotation {
     pub fn swaps_sides(self) -> bool {
-        matches!(self, Rotation::Clockwise90 | Rotation::Clockwise270)
+        matches!(self, Rotation::Rotate90 | Rotation::Rotate270)
     }
 }
 
 /// BLAKE3 of a span's packets: for each its place in presentation order within the span, its
-/// flags, and its bytes; no time stamp and no position in the film.
+/// flags, and its bytes; no time stamp and no position in the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpanDigest(pub [u8; 32]);
 
@@ -100,13 +99,13 @@ impl VideoTrack {
         }
     }
 
-    /// The track as one span, which decodes right whatever its random-access points are worth.
+    /// The track as one span, which decodes correctly even if its random-access points are wrong.
     pub fn as_one_span(&self) -> VideoTrack {
         let span = Span { first: 0, end: self.packets, digest: self.whole };
         VideoTrack { spans: vec![span], ..self.clone() }
     }
 
-    /// The shape of the picture as it should be shown: width over height.
+    /// The display aspect ratio, after rotation: width over height.
     pub fn display_aspect(&self) -> Rational {
         let wide = u64::from(self.width) * self.sample_aspect.num;
         let high = u64::from(self.height) * self.sample_aspect.den;
@@ -114,7 +113,7 @@ impl VideoTrack {
         Rational::new(across, down).unwrap_or(Rational { num: 1, den: 1 })
     }
 
-    /// Bytes that a decoded picture takes in memory, about: decoders pad a little.
+    /// Bytes that a decoded frame takes in memory, about: decoders pad a little.
     pub fn frame_bytes(&self) -> u64 {
         ffi::image_bytes(&self.pixel_format, self.width, self.height).unwrap_or_else(|| {
             // 4:4:4 at worst.
@@ -134,7 +133,7 @@ impl VideoTrack {
         stamps
     }
 
-    /// How many samples the picture has from top to bottom, as it should be shown.
+    /// The height of the frame in samples, after rotation.
     pub fn display_height(&self) -> u32 {
         if self.rotation.swaps_sides() { self.width } else { self.height }
     }

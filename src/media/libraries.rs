@@ -1,11 +1,11 @@
-//! The libraries that this process works with, and the CPU, as they go into keys.
+//! Versions of the libraries that this process uses, and the CPU, for keys.
 
 use serde::{Deserialize, Serialize};
 
 use super::audio::resampler_identity;
-use super::{Scaler, ffi, opus_library};
+use super::{FrameConverter, ffi, opus_library};
 
-/// Each by name and version, with what else its results depend on.
+/// Name and version of each, with everything else that its results depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Libraries {
     pub demuxer: String,
@@ -16,12 +16,12 @@ pub struct Libraries {
 }
 
 impl Libraries {
-    /// Those of this process.
+    /// The libraries of this process.
     pub fn here() -> Libraries {
         Libraries {
             demuxer: ffi::demuxer_library(),
             decoder: ffi::decoder_library(),
-            scaler: Scaler::identity(),
+            scaler: FrameConverter::identity(),
             resampler: resampler_identity(),
             opus: opus_library(),
         }
@@ -33,7 +33,7 @@ impl Libraries {
     }
 }
 
-/// This CPU, by the architecture and all that FFmpeg chooses its code by.
+/// This CPU: the architecture, and the features by which FFmpeg selects its code.
 pub fn cpu() -> String {
     format!("{} ({:x})", std::env::consts::ARCH, ffi::cpu_flags())
 }

@@ -1,17 +1,20 @@
-//! Reading, decoding, scaling and describing pictures and sound. Bytes and frames in, bytes and
-//! frames out: nothing here knows of keys, caches or nodes.
+//! Reading, decoding and converting video and audio. Bytes and frames in, bytes and frames out: nothing here
+//! knows of keys, caches or steps.
 //!
-//! A source file is read in three steps. [`scan`] goes once over its packets and returns an
-//! [`Index`]: the tracks, and for the pictures the [`Span`]s, stretches that decode by
-//! themselves. A [`PacketReader`] fetches the packets of a span again, and a [`SpanDecoder`]
-//! turns them into [`Frame`]s in presentation order. Sound goes through [`decode_audio`] to
-//! 48 kHz PCM and through [`encode_window`] to packets. [`probe`] only looks at a file's head.
+//! A source file is read in three steps. [`scan`] reads all of its packets once and returns an [`Index`]: the
+//! tracks, and for the video track its [`Span`]s, packets that decode by themselves. A [`PacketReader`] reads
+//! the packets of a span again, and a [`SpanDecoder`] decodes them to [`Frame`]s in presentation order; a
+//! [`PackedSpan`] takes them to another process, which does not need the file. A [`FrameConverter`] makes a
+//! rung's frames of the source's. Audio goes through [`decode_audio`] to 48 kHz PCM and through
+//! [`encode_window`] to packets. [`probe`] only reads a file's head.
 
 pub mod av1;
 
 mod audio;
+mod audio_decoder;
+mod codec_parameters;
 mod codecs;
-mod colour;
+mod convert;
 mod decode;
 mod error;
 mod ffi;
@@ -29,21 +32,23 @@ mod opus;
 mod packed;
 mod reader;
 mod rotate;
-mod scale;
 mod scan;
 mod score;
+pub mod semi_planar;
 mod slab;
 mod software;
-mod sound_decoder;
 mod timing;
 
+pub use crate::colour::Colour;
 pub use audio::{AudioSink, decode_audio};
+pub use audio_decoder::AudioDecoder;
+pub use codec_parameters::CodecParameters;
 pub use codecs::{
-    Codecs, CodecsHere, Counted, DecodeOptions, DecodedPicture, Decoding, DecodingHere, SoundSource,
-    SoundWindow,
+    AudioSource, AudioWindow, Codecs, CodecsHere, Counted, DecodeOptions, DecodedFrame, Decoding,
+    DecodingHere,
 };
-pub use colour::Colour;
-pub use decode::{DecodedFrame, SpanDecoder, decodable_codecs};
+pub use convert::{FrameConverter, FrameFormat};
+pub use decode::{RankedFrame, SpanDecoder, decodable_codecs};
 pub use error::MediaError;
 pub use ffi::{decoder_library, init};
 pub use frame::{Frame, FrameDigest};
@@ -52,11 +57,9 @@ pub use hdr::{ContentLight, HdrMetadata, MasteringDisplay};
 pub use index::{AudioTrack, Index, Rotation, Span, SpanDigest, VideoTrack};
 pub use libraries::{Libraries, cpu};
 pub use opus::{Blocks, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, encode_window, opus_library};
-pub use packed::{PackedSpan, TrackParameters};
+pub use packed::PackedSpan;
 pub use reader::{PacketReader, SpanPackets};
-pub use scale::{Picture, PictureFormat, Scaler};
 pub use scan::{probe, scan};
-pub use score::{Signature, cut_score};
+pub use score::{LumaFingerprint, cut_score};
 pub use slab::{FrameMemory, Returns, Shape, Slab, SlabWriter};
-pub use sound_decoder::SoundDecoder;
 pub use timing::{FrameTimes, Rational};

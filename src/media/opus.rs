@@ -1,11 +1,11 @@
-//! Sound to Opus packets, by libopus, in windows that are encoded one by one: a change of one
-//! second of sound costs the windows around it, not the track. Built without run-time CPU
+//! Audio to Opus packets, by libopus, in windows that are encoded one by one: a change of one
+//! second of audio costs the windows around it, not the track. Built without run-time CPU
 //! detection, so that it makes the same bytes on every x86-64 machine.
 //!
 //! The packets of consecutive windows are one Opus track. A decoder plays it straight through and
 //! carries its state over the seams, while each window comes from an encoder of its own that has
 //! never seen the window before. Three things make the two agree at a seam:
-//! - the encoder first hears [`OPUS_LEAD`] blocks of the sound before its window, of which no
+//! - the encoder is first fed [`OPUS_LEAD`] blocks of the audio before its window, of which no
 //!   packet is kept. Its filters settle, above all the one against DC, which forgets in 53 ms;
 //! - the packets on both sides of a seam do without prediction. The energy of each band is then
 //!   coded by itself instead of against the packet before (RFC 6716 4.3.2.1), and there is no pitch
@@ -20,17 +20,17 @@ use super::MediaError;
 
 /// Opus runs at 48 kHz; time stamps and durations of its packets are in these samples.
 pub const OPUS_RATE: u32 = 48_000;
-/// Samples of a packet, of each channel: 20 ms. A block is the sound of one packet.
+/// Samples of a packet, of each channel: 20 ms. A block is the audio of one packet.
 pub const OPUS_FRAME: usize = 960;
 /// Samples that a decoder drops at the start of a track (RFC 7845 4.2).
 pub const OPUS_PRE_SKIP: u16 = 312;
-/// Blocks of sound before a window that its encoder hears first: 320 ms, after which the filter
+/// Blocks of audio before a window that its encoder is fed first: 320 ms, after which the filter
 /// against DC is off by a four-hundredth.
 pub const OPUS_LEAD: usize = 16;
 
 /// The largest packet of one 20 ms frame (RFC 6716 3.4: 1275 bytes and a two-byte header).
-const LARGEST_PACKET: usize = 1277;
-/// Bits a second from which sound is coded by MDCT alone. libopus draws the line there too when it
+const MAX_PACKET: usize = 1277;
+/// Bits a second from which audio is coded by MDCT alone. libopus draws the line there too when it
 /// cannot tell speech from music, which takes it longer than a window lasts.
 const MDCT_FROM: u32 = 18_000;
 /// Percent of the bitrate for a packet without prediction, so that it sounds like the others.
@@ -43,7 +43,7 @@ pub fn opus_library() -> String {
 }
 
 /// Encodes one window. `lead` and `own` are interleaved samples at 48 kHz in whole blocks of
-/// [`OPUS_FRAME`]: the sound before the window (the last [`OPUS_LEAD`] blocks; all there are near
+/// [`OPUS_FRAME`]: the audio before the window (the last [`OPUS_LEAD`] blocks; all there are near
 /// the start of the track, none at it), and the window's own. `bitrate` is in bits a second.
 /// Returns one packet a block of `own`, which depend on nothing but the arguments and the library.
 pub fn encode_window(
@@ -80,7 +80,7 @@ pub fn encode_window(
         encoder.set_bitrate(rate(bitrate, mdct && unpredicted)).map_err(failed)?;
         samples.clear();
         samples.extend(block.iter().map(|&sample| sample as f32 / 2_147_483_648.0));
-        let packet = encoder.encode_vec_float(&samples, LARGEST_PACKET).map_err(failed)?;
+        let packet = encoder.encode_vec_float(&samples, MAX_PACKET).map_err(failed)?;
         if number >= first {
             packets.push(packet);
         }
@@ -175,7 +175,7 @@ mod tests {
         packets
     }
 
-    /// Decodes straight through; the difference from the sound, full scale being 1. The sound is
+    /// Decodes straight through; the difference from the audio, full scale being 1. The audio is
     /// filtered as the encoder does, against DC at 3 Hz.
     fn errors(channels: u8, sound: &[i32], packets: &[Vec<u8>]) -> Vec<f64> {
         let channels = usize::from(channels);
@@ -243,7 +243,7 @@ mod tests {
         Seams { mean: sum / seams, worst, jump, bytes }
     }
 
-    /// `seconds` of sound, from time in seconds and channel.
+    /// `seconds` of audio, from time in seconds and channel.
     fn sound(channels: u8, seconds: usize, mut of: impl FnMut(f64, usize) -> f64) -> Vec<i32> {
         let blocks = seconds * 50;
         let samples =

@@ -1,29 +1,27 @@
-//! Fetching the packets of a span from the file again, forward or by seeking, and making sure
-//! that they are the packets that the index saw.
+//! Reads the packets of a span from the file, forward or by seeking, and verifies that they are those of the
+//! index.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ffmpeg::Packet;
 use ffmpeg::format::context::Input;
-use ffmpeg::{Packet, codec};
 use ffmpeg_next as ffmpeg;
 
 use super::scan::{SpanPacket, digest, span_digest};
-use super::{MediaError, VideoTrack, ffi};
+use super::{CodecParameters, MediaError, VideoTrack, ffi};
 
 /// Reading on through this many packets is cheaper than a seek.
 const WORTH_SEEKING: u64 = 500;
 
-/// The packets of one span, verified, with what a decoder needs.
+/// The verified packets of one span, and what their decoder is opened with.
 pub struct SpanPackets {
     pub(super) path: PathBuf,
-    pub(super) stream: usize,
-    pub(super) parameters: codec::Parameters,
-    pub(super) parameters_digest: [u8; 32],
+    pub(super) parameters: Arc<CodecParameters>,
     pub(super) packets: Vec<Packet>,
     pub(super) ranks: Vec<(Option<u32>, bool)>,
-    /// Whether the span is the track's first, which may start in the middle of something.
+    /// Whether the span is the track's first, which need not start at a random-access point.
     pub(super) is_first: bool,
 }
 
@@ -32,20 +30,22 @@ pub struct PacketReader {
     path: PathBuf,
     track: Arc<VideoTrack>,
     input: Input,
+    parameters: Arc<CodecParameters>,
     /// Packets in decode order, without gaps, the first being number `first`.
     window: VecDeque<Packet>,
     first: u64,
-    /// Whether `first` rests on where a seek landed, which some containers get wrong.
+    /// Whether `first` was derived from a seek, which is wrong in some containers.
     sought: bool,
 }
 
 impl PacketReader {
     pub fn open(path: &Path, track: Arc<VideoTrack>) -> Result<PacketReader, MediaError> {
-        let input = open(path, &track)?;
+        let (input, parameters) = open(path, &track)?;
         Ok(PacketReader {
             path: path.to_owned(),
             track,
             input,
+            parameters: Arc::new(parameters),
             window: VecDeque::new(),
             first: 0,
             sought: false,
@@ -57,7 +57,7 @@ impl PacketReader {
         self.first + self.window.len() as u64
     }
 
-    /// The earliest packet that can be had without going back.
+    /// The earliest packet that can be read without seeking back.
     pub fn start(&self) -> u64 {
         self.first
     }
@@ -86,7 +86,7 @@ impl PacketReader {
             self.drop_before(span.first);
         }
         self.drop_before(span.first);
-        // What the next span does not begin with is handed over rather than copied.
+        // Packets that the next span does not share are moved rather than cloned.
         let next = track.spans.get(number + 1).map_or(span.end, |next| next.first.min(span.end));
         let own = (next - span.first) as usize;
         let mut packets: Vec<Packet> = self.window.drain(..own.min(self.window.len())).collect();
@@ -100,13 +100,9 @@ impl PacketReader {
         if seen.len() != ranks.len() || span_digest(&ranks, &seen) != span.digest {
             return Err(MediaError::Changed { path: self.path.clone() });
         }
-        let stream =
-            self.input.stream(track.stream).ok_or_else(|| MediaError::Changed { path: self.path.clone() })?;
         Ok(SpanPackets {
             path: self.path.clone(),
-            stream: track.stream,
-            parameters: stream.parameters(),
-            parameters_digest: track.parameters,
+            parameters: Arc::clone(&self.parameters),
             packets,
             ranks,
             is_first: number == 0,
@@ -125,7 +121,7 @@ impl PacketReader {
             match packet.read(&mut self.input) {
                 Ok(()) if packet.stream() == self.track.stream => return Ok(packet),
                 Ok(()) => {}
-                // The index has seen more packets than the file has now.
+                // The file has fewer packets than the index.
                 Err(ffmpeg::Error::Eof) => {
                     return Err(MediaError::Changed { path: self.path.clone() });
                 }
@@ -158,18 +154,23 @@ impl PacketReader {
 
     fn restart(&mut self) -> Result<(), MediaError> {
         self.window.clear();
-        self.input = open(&self.path, &self.track)?;
+        (self.input, _) = open(&self.path, &self.track)?;
         self.first = 0;
         self.sought = false;
         Ok(())
     }
 }
 
-fn open(path: &Path, track: &VideoTrack) -> Result<Input, MediaError> {
+/// Opens the file, which must have the track of the index, and returns what the track's decoder is opened
+/// with.
+fn open(path: &Path, track: &VideoTrack) -> Result<(Input, CodecParameters), MediaError> {
+    let changed = || MediaError::Changed { path: path.to_owned() };
     let mut input = ffi::open(path)?;
-    if input.stream(track.stream).is_none() {
-        return Err(MediaError::Changed { path: path.to_owned() });
+    let stream = input.stream(track.stream).ok_or_else(changed)?;
+    if ffi::parameters(&stream).digest != track.parameters {
+        return Err(changed());
     }
+    let parameters = ffi::codec_parameters::of_stream(&stream);
     ffi::keep_streams(&mut input, &[track.stream]);
-    Ok(input)
+    Ok((input, parameters))
 }

@@ -1,4 +1,4 @@
-//! One pass over a source's packets, which tells its tracks and where its pictures can be
+//! One pass over a source's packets, which tells its tracks and where its frames can be
 //! decoded from. It reads to the very end and says so when the file ends too early: FFmpeg's
 //! libraries do not.
 
@@ -16,7 +16,7 @@ use super::index::{AudioTrack, Index, Span, SpanDigest, VideoTrack};
 use super::{Colour, HdrMetadata, MediaError, Rational};
 
 /// A random-access point this soon after the last one starts a span only if its content says
-/// so (one in `ONE_IN`), so that a film of nothing but key frames is not cut into single frames,
+/// so (one in `ONE_IN`), so that a source of nothing but key frames is not cut into single frames,
 /// while an edit still moves no span but its own.
 const SHORT_SPAN: u64 = 8;
 const ONE_IN: u8 = 8;
@@ -24,8 +24,8 @@ const ONE_IN: u8 = 8;
 /// Containers that declare how long they last, and by how many microseconds one may end early
 /// without being cut short: some muxers count differently.
 const DECLARING: [(&str, i64); 3] = [("matroska,webm", 200_000), ("flv", 700_000), ("asf", 700_000)];
-/// No picture is shown for longer than this many seconds: the stamps are broken.
-const LONGEST_GAP_S: u64 = 3600;
+/// No frame is shown for longer than this many seconds: the stamps are broken.
+const MAX_GAP_S: u64 = 3600;
 
 /// Packets that are read, and then hashed, together.
 const BATCH_PACKETS: usize = 512;
@@ -48,7 +48,7 @@ pub fn probe(path: &Path) -> Result<(VideoTrack, Vec<AudioTrack>), MediaError> {
     Ok((video, audio.into_iter().map(|(track, _)| track).collect()))
 }
 
-/// An open file, its pictures, and its sound.
+/// An open file, its frames, and its audio.
 type Tracks = (Input, VideoTrack, Vec<(AudioTrack, AudioHasher)>);
 
 fn tracks(path: &Path) -> Result<Tracks, MediaError> {
@@ -69,18 +69,18 @@ fn tracks(path: &Path) -> Result<Tracks, MediaError> {
     Ok((input, track, audio))
 }
 
-/// Containers may leave it to the pictures to say how they were mastered: the first that can be
+/// Containers may leave it to the frames to say how they were mastered: the first that can be
 /// decoded tells. A source of which none of the first can is looked at in earnest later.
 fn hdr_of_pictures(path: &Path, track: &VideoTrack) -> HdrMetadata {
     /// Packets that are tried.
-    const MOST: usize = 64;
+    const MAX_PACKETS: usize = 64;
     let look = || -> Option<HdrMetadata> {
         let mut input = ffi::open(path).ok()?;
         let context = codec::Context::from_parameters(input.stream(track.stream)?.parameters()).ok()?;
         let mut decoder = context.decoder().video().ok()?;
         let mut frame = frame::Video::empty();
         let mut sent = 0;
-        while sent < MOST {
+        while sent < MAX_PACKETS {
             let mut packet = Packet::empty();
             let read = packet.read(&mut input);
             match read {
@@ -151,7 +151,7 @@ pub fn scan(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaErr
         batch = next.map_err(damaged)?;
     }
     if packets.is_empty() {
-        return Err(damaged("its video track holds no pictures".to_owned()));
+        return Err(damaged("its video track holds no frames".to_owned()));
     }
     // These declare their length and do not notice when the file ends before it.
     let slack = DECLARING.iter().find(|(name, _)| *name == input.format().name());
@@ -169,9 +169,9 @@ pub fn scan(path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaErr
     track.last_duration = last_shown.map_or(0, |(_, duration)| duration);
     find_spans(&mut track, packets);
     if let Some(gap) = longest_gap(&track)
-        && gap > LONGEST_GAP_S
+        && gap > MAX_GAP_S
     {
-        return Err(damaged(format!("its time stamps jump by {gap} s from one picture to the next")));
+        return Err(damaged(format!("its time stamps jump by {gap} s from one frame to the next")));
     }
     let audio = audio
         .into_iter()
@@ -213,14 +213,14 @@ fn check_picture(path: &Path, parameters: &Parameters) -> Result<(), MediaError>
     {
         return Err(MediaError::Damaged {
             path: path.to_owned(),
-            detail: format!("nothing in it tells the size and format of its {} pictures", parameters.codec),
+            detail: format!("nothing in it tells the size and format of its {} frames", parameters.codec),
         });
     }
     if parameters.width > 16_384 || parameters.height > 16_384 {
         return Err(MediaError::Unsupported {
             path: path.to_owned(),
             detail: format!(
-                "pictures of {}x{} are larger than 16384x16384",
+                "frames of {}x{} are larger than 16384x16384",
                 parameters.width, parameters.height
             ),
         });
@@ -398,7 +398,7 @@ fn sorted_stamps(packets: &[Seen]) -> Vec<i64> {
     stamps
 }
 
-/// The longest time that a picture stands, in whole seconds.
+/// The longest time that a frame stands, in whole seconds.
 fn longest_gap(track: &VideoTrack) -> Option<u64> {
     let mut stamps = if track.stamps.is_empty() { track.sorted_stamps.clone() } else { track.stamps.clone() };
     stamps.sort();

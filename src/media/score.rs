@@ -1,24 +1,24 @@
-//! How much a picture differs from the one before it, in exact integer arithmetic, so that every
+//! How much a frame differs from the one before it, in exact integer arithmetic, so that every
 //! machine finds the same cuts.
 
 use serde::{Deserialize, Serialize};
 
 use super::Frame;
 
-/// Cells of a signature.
+/// Cells of a fingerprint.
 const COLUMNS: usize = 32;
 const ROWS: usize = 18;
 
-/// A picture's mean luma in a grid of 32 by 18 cells, in 256ths of an 8-bit step, and the mean
-/// of its two chroma planes. Enough to tell one picture from the next.
+/// A frame's mean luma in a grid of 32 by 18 cells, in 256ths of an 8-bit step, and the mean
+/// of its two chroma planes. Enough to tell one frame from the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Signature {
+pub struct LumaFingerprint {
     #[serde(with = "as_bytes")]
     luma: Vec<u16>,
     chroma: [u16; 2],
 }
 
-/// Numbers as their bytes, the low ones first: read at once rather than one by one.
+/// Serializes numbers as little-endian bytes, which are read faster than one number after the other.
 mod as_bytes {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -36,14 +36,14 @@ mod as_bytes {
     }
 }
 
-impl Signature {
-    /// Of planar YUV and grey pictures the planes themselves; of others whatever their first
-    /// plane holds, which tells pictures apart just as well.
-    pub fn of(frame: &Frame) -> Signature {
+impl LumaFingerprint {
+    /// Of planar YUV and grey frames the planes themselves; of others whatever their first
+    /// plane holds, which tells frames apart just as well.
+    pub fn of(frame: &Frame) -> LumaFingerprint {
         let luma = frame.plane(0).map(|plane| grid(&plane, COLUMNS, ROWS)).unwrap_or_default();
         let mean =
             |plane| frame.plane(plane).map_or(0, |plane| grid(&plane, 1, 1).first().copied().unwrap_or(0));
-        Signature { luma, chroma: [mean(1), mean(2)] }
+        LumaFingerprint { luma, chroma: [mean(1), mean(2)] }
     }
 }
 
@@ -71,9 +71,9 @@ fn band(length: usize, parts: usize, n: usize) -> (usize, usize) {
     (start.min(end), end)
 }
 
-/// The mean absolute difference of two pictures, in 256ths of an 8-bit step: 0 for equal
-/// pictures, at most 3 × 65280.
-pub fn cut_score(before: &Signature, after: &Signature) -> u32 {
+/// The mean absolute difference of two frames, in 256ths of an 8-bit step: 0 for equal
+/// frames, at most 3 × 65280.
+pub fn cut_score(before: &LumaFingerprint, after: &LumaFingerprint) -> u32 {
     if before.luma.len() != after.luma.len() || before.luma.is_empty() {
         return 3 * 255 * 256;
     }
@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn a_score_is_the_mean_difference() {
-        let grey = |level: u16| Signature { luma: vec![level * 256; COLUMNS * ROWS], chroma: [128 * 256; 2] };
+        let grey =
+            |level: u16| LumaFingerprint { luma: vec![level * 256; COLUMNS * ROWS], chroma: [128 * 256; 2] };
         assert_eq!(cut_score(&grey(20), &grey(20)), 0);
         assert_eq!(cut_score(&grey(20), &grey(30)), 2560);
     }

@@ -1,7 +1,6 @@
-//! Memory for decoded pictures that several processes can see: the one that decodes writes each
-//! picture there once, and those that encode read it where it lies. A slab whose pictures nobody
-//! sees any more goes back to its writer and is filled again: memory that the kernel has to clear
-//! and map first costs many times what writing a picture to it does.
+//! Shared memory for decoded frames: the process that decodes writes each frame once, and the processes that
+//! encode read it in place. A slab whose frames have been dropped is returned to its writer for reuse: to
+//! have the kernel clear and map new memory takes many times as long as writing a frame.
 
 use std::fs::File;
 use std::io;
@@ -14,15 +13,15 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
-use super::ffi::carry::{self, PlanePlace};
+use super::ffi::transfer::{self, PlanePlace};
 use super::{Frame, ffi};
 
-/// Rows and planes begin at multiples of this many bytes, as vector instructions like it.
+/// Alignment of rows and planes in bytes, for vector instructions.
 const ALIGN: usize = 64;
-/// Slabs that keep their memory while they wait to go back to their writer.
+/// Slabs that keep their memory while they wait to be returned to their writer.
 const WAITING: usize = 6;
 
-/// A picture's format and size, by which both sides know how it lies in memory.
+/// A frame's format and size, from which both processes compute its layout in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     /// FFmpeg's name of the pixel format.
@@ -31,11 +30,11 @@ pub struct Shape {
     height: u32,
 }
 
-/// Where the planes of a picture lie.
+/// The offsets and strides of a frame's planes.
 struct Layout {
     format: Pixel,
     planes: [PlanePlace; 4],
-    /// Bytes of a row that mean something, and rows.
+    /// Visible bytes of a row, and rows, of each plane.
     visible: [(usize, usize); 4],
     bytes: usize,
 }
@@ -56,7 +55,7 @@ impl Shape {
         Shape { format: format.to_owned(), width, height }
     }
 
-    /// The samples of a picture, as they would lie in a slab.
+    /// The samples of a frame, laid out as in a slab.
     pub fn samples(frame: &Frame) -> Option<Vec<u8>> {
         let layout = Shape::of(frame).layout()?;
         let mut samples = vec![0; layout.bytes];
@@ -64,13 +63,13 @@ impl Shape {
         Some(samples)
     }
 
-    /// Bytes that a picture of this shape takes in a slab; `None` for a shape that nothing has.
+    /// Bytes of a frame of this shape in a slab; `None` for an invalid shape.
     pub fn bytes(&self) -> Option<usize> {
         self.layout().map(|layout| layout.bytes)
     }
 
-    /// A picture in memory of this process's own, whose samples come as they would lie in a slab; `None`
-    /// where they cannot.
+    /// A frame in memory of this process, made from samples that are laid out as in a slab; `None` if they
+    /// are too few.
     pub fn frame(&self, samples: &[u8]) -> Option<Frame> {
         let layout = self.layout()?;
         let samples = samples.get(..layout.bytes)?;
@@ -83,12 +82,12 @@ impl Shape {
         // SAFETY: the layout was made for this format and size, and all of it lies within the memory, which
         // the frame alone has.
         let video =
-            unsafe { carry::frame_over(Arc::new(memory), place, layout.format, size, &layout.planes)? };
+            unsafe { transfer::frame_over(Arc::new(memory), place, layout.format, size, &layout.planes)? };
         Some(Frame::new(video))
     }
 
     fn layout(&self) -> Option<Layout> {
-        let format = carry::format_named(&self.format)?;
+        let format = transfer::format_named(&self.format)?;
         let mut layout =
             Layout { format, planes: [PlanePlace::default(); 4], visible: [(0, 0); 4], bytes: 0 };
         for number in 0..4 {
@@ -103,36 +102,36 @@ impl Shape {
             layout.planes[1] = PlanePlace { offset: layout.bytes, stride: ffi::PALETTE_BYTES };
             layout.bytes += ffi::PALETTE_BYTES;
         }
-        // Vector code may read a little past the last row.
+        // Vector code may read past the end of the last row.
         layout.bytes = layout.bytes.checked_add(ALIGN)?;
         (layout.planes[0].stride > 0).then_some(layout)
     }
 }
 
-/// Where a decoder puts its pictures.
+/// Memory that a decoder writes its frames to.
 pub trait FrameMemory: Send + Sync {
-    /// A picture with any content, which is one of the last `left` of its span.
+    /// A frame with undefined content. It is one of the last `left` frames of its span.
     fn blank(&self, shape: &Shape, left: usize) -> io::Result<Frame>;
 }
 
-/// Shared memory that can no longer change its size, so that no process can take it away from
-/// another that reads it.
+/// Shared memory that is sealed against resizing, so that no process can cause a fault in another that reads
+/// it.
 pub struct Slab {
     file: File,
-    /// Only its writer writes there, to places of which nobody has been told yet.
+    /// Only its writer writes to it, and only where no frame has been passed on yet.
     map: MmapRaw,
-    /// What its writer calls it.
+    /// Its writer's number for it.
     number: u32,
-    /// Where its number goes once nobody sees its pictures any more.
+    /// Where its number goes when it is dropped.
     returns: Option<Returns>,
 }
 
-/// The numbers of slabs on their way back to the process that fills them.
+/// The numbers of slabs that have been dropped and are to be returned to their writer.
 #[derive(Clone, Default)]
 pub struct Returns(Arc<Mutex<Vec<u32>>>);
 
 impl Returns {
-    /// Those that have come since the last call.
+    /// The numbers since the last call.
     pub fn take(&self) -> Vec<u32> {
         std::mem::take(&mut self.waiting())
     }
@@ -146,10 +145,10 @@ impl Drop for Slab {
     fn drop(&mut self) {
         let Some(returns) = &self.returns else { return };
         if returns.waiting().len() >= WAITING {
-            // Its writer may be busy elsewhere for long. What is punched out reads as zeroes, and is memory
-            // again when it is written to; failing to only means that it is kept.
+            // It may take long until the writer is told. A punched hole frees the memory, which is allocated
+            // again when it is written to; if punching fails the memory is kept.
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            // Up to a multiple of any page's size: only whole pages go.
+            // Rounded up to a multiple of every page size: only whole pages are freed.
             let _ = rustix::fs::fallocate(
                 &self.file,
                 flags,
@@ -173,14 +172,14 @@ impl Slab {
         Slab::read(handle.into(), 0, None)
     }
 
-    /// A slab of which another process shall be told, by its `number`, when it can be filled again.
+    /// A slab of another process; its `number` goes to `returns` when it is dropped, so that it is reused.
     pub fn lent(handle: OwnedFd, number: u32, returns: &Returns) -> io::Result<Arc<Slab>> {
         Slab::read(handle.into(), number, Some(returns.clone()))
     }
 
     fn read(file: File, number: u32, returns: Option<Returns>) -> io::Result<Arc<Slab>> {
         let seals = rustix::fs::fcntl_get_seals(&file)?;
-        // They keep the mapped bytes there.
+        // With these seals the mapped bytes cannot go away.
         if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "memory that may be taken away again"));
         }
@@ -188,58 +187,64 @@ impl Slab {
         Ok(Arc::new(Slab { file, map, number, returns }))
     }
 
-    /// What its writer calls it.
+    /// Its writer's number for it.
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// Whether it is to be filled again once it is dropped here. No other process may then see it longer than
-    /// this one does.
+    /// Whether its writer reuses it once this process has dropped it. No other process may then read it for
+    /// longer than this one does.
     pub fn is_lent(&self) -> bool {
         self.returns.is_some()
     }
 
-    /// The picture at `offset`; `None` if there can be none.
+    /// The frame at `offset`; `None` if it would not lie within the slab.
     pub fn frame(self: &Arc<Slab>, offset: usize, shape: &Shape) -> Option<Frame> {
         let layout = shape.layout()?;
         if offset.checked_add(layout.bytes)? > self.map.len() {
             return None;
         }
-        // SAFETY: all of the layout lies within the slab, which the frame has a share of and in which nothing
-        // is written over a picture that somebody sees.
+        // SAFETY: all of the layout lies within the slab, of which the frame holds a reference, and whose
+        // writer overwrites no frame that is in use.
         let video = unsafe {
             let memory = self.map.as_mut_ptr().add(offset);
             let size = (shape.width, shape.height);
-            carry::frame_over(Arc::clone(self), (memory, layout.bytes), layout.format, size, &layout.planes)?
+            transfer::frame_over(
+                Arc::clone(self),
+                (memory, layout.bytes),
+                layout.format,
+                size,
+                &layout.planes,
+            )?
         };
         Some(Frame::in_slab(video, Arc::clone(self), offset))
     }
 }
 
-/// Fills a slab with pictures, one after the other.
+/// Fills a slab with frames, one after the other.
 pub struct SlabWriter {
     slab: Arc<Slab>,
     used: usize,
 }
 
 impl SlabWriter {
-    /// Room for as many bytes, in a slab of this number.
+    /// A new slab of this size, with this number.
     pub fn new(bytes: usize, number: u32) -> io::Result<SlabWriter> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let file = File::from(rustix::fs::memfd_create("rivet pictures", flags)?);
+        let file = File::from(rustix::fs::memfd_create("rivet frames", flags)?);
         file.set_len(bytes as u64)?;
         rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
-        // All of it will be written: to have its pages put in at once takes less time than one by one.
+        // All of it will be written: populating its pages at once is faster than one page fault each.
         let map = MmapOptions::new().populate().map_raw(&file)?;
         Ok(SlabWriter { slab: Arc::new(Slab { file, map, number, returns: None }), used: 0 })
     }
 
-    /// Room for as many bytes as it has, whatever was there before. False, and no change, while this
-    /// process has a picture of it.
+    /// Makes all of the slab available again. Returns false, and does nothing, while this process has a frame
+    /// in it.
     ///
     /// # Safety
     ///
-    /// No other process may see a picture of it.
+    /// No other process may still read a frame in it.
     pub unsafe fn reuse(&mut self) -> bool {
         let is_alone = Arc::get_mut(&mut self.slab).is_some();
         if is_alone {
@@ -266,13 +271,13 @@ impl SlabWriter {
         &self.slab
     }
 
-    /// A picture that is yet to be written, here; `None` if there is no room for it.
+    /// A frame with undefined content in the slab; `None` if the slab is full.
     pub fn blank(&mut self, shape: &Shape) -> Option<Frame> {
         let (offset, _) = self.take(shape.bytes()?)?;
         self.slab.frame(offset, shape)
     }
 
-    /// Copies a picture in, and returns where it lies; `None` if there is no room for it.
+    /// Copies a frame to the slab and returns its offset; `None` if the slab is full.
     pub fn place(&mut self, frame: &Frame) -> Option<usize> {
         let layout = Shape::of(frame).layout()?;
         let (offset, room) = self.take(layout.bytes)?;
@@ -280,20 +285,20 @@ impl SlabWriter {
         Some(offset)
     }
 
-    /// So many bytes that nothing was put to yet, and where they are; `None` if there are not as many.
+    /// Allocates bytes of the slab and returns their offset; `None` if the slab is full.
     fn take(&mut self, bytes: usize) -> Option<(usize, &mut [u8])> {
         let offset = self.used;
         let end = offset.checked_add(bytes).filter(|&end| end <= self.slab.map.len())?;
         self.used = end.next_multiple_of(ALIGN);
-        // SAFETY: they are mapped as long as the slab is there, for writing, since `new` has mapped it. From
-        // `used` on there is no picture: here or elsewhere nobody looks there before this writer goes on.
+        // SAFETY: the bytes are mapped for writing as long as the slab lives, since `new` has mapped it. From
+        // `used` on there is no frame, so nothing in this process or another reads them.
         let room = unsafe { std::slice::from_raw_parts_mut(self.slab.map.as_mut_ptr().add(offset), bytes) };
         Some((offset, room))
     }
 }
 
 impl Layout {
-    /// Writes a picture's samples to where they lie in such a piece of memory.
+    /// Writes a frame's samples to memory of this layout.
     fn write(&self, frame: &Frame, room: &mut [u8]) -> Option<()> {
         for (number, (plane, (row_bytes, rows))) in self.planes.iter().zip(self.visible).enumerate() {
             for row in 0..rows {
@@ -310,8 +315,8 @@ impl Layout {
     }
 }
 
-/// Memory for pictures of this process alone, filled again once the last who looks at a picture is done with
-/// it. Clones share it.
+/// A pool of memory for frames of this process alone; the memory of a dropped frame is reused. Clones share
+/// one pool.
 #[cfg(feature = "nvidia")]
 #[derive(Clone, Default)]
 pub struct FramePool(Arc<Mutex<Vec<SlabWriter>>>);
@@ -319,12 +324,12 @@ pub struct FramePool(Arc<Mutex<Vec<SlabWriter>>>);
 #[cfg(feature = "nvidia")]
 impl FrameMemory for FramePool {
     fn blank(&self, shape: &Shape, _: usize) -> io::Result<Frame> {
-        /// Slabs that are kept, each for one picture, beside those with a picture that somebody looks at.
-        const MOST_FREE: usize = 8;
-        let too_large = || io::Error::new(io::ErrorKind::OutOfMemory, "no memory for a picture");
+        /// Free slabs that are kept, each for one frame.
+        const MAX_FREE: usize = 8;
+        let too_large = || io::Error::new(io::ErrorKind::OutOfMemory, "no memory for a frame");
         let bytes = shape.bytes().ok_or_else(too_large)?;
         let mut writers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: no other process ever sees these.
+        // SAFETY: these are never passed to another process.
         let is_free = |writer: &mut SlabWriter| unsafe { writer.reuse() };
         let fits = |writer: &mut SlabWriter| writer.bytes() == bytes && is_free(writer);
         let found = (0..writers.len()).rfind(|&at| fits(&mut writers[at]));
@@ -334,7 +339,7 @@ impl FrameMemory for FramePool {
                 let mut free: usize = writers.iter_mut().map(|writer| usize::from(is_free(writer))).sum();
                 // The oldest first.
                 writers.retain_mut(|writer| {
-                    let goes = free > MOST_FREE && is_free(writer);
+                    let goes = free > MAX_FREE && is_free(writer);
                     free -= usize::from(goes);
                     !goes
                 });
@@ -352,8 +357,8 @@ mod tests {
     use super::*;
     use ffmpeg::frame::Video;
 
-    /// A picture with other samples everywhere, its rows farther apart than they are long.
-    fn picture(format: Pixel, width: u32, height: u32) -> Frame {
+    /// A frame with other samples everywhere, its rows farther apart than they are long.
+    fn example(format: Pixel, width: u32, height: u32) -> Frame {
         let mut video = Video::new(format, width, height);
         for plane in 0..video.planes() {
             for (place, byte) in video.data_mut(plane).iter_mut().enumerate() {
@@ -367,7 +372,7 @@ mod tests {
     fn a_picture_is_the_same_on_the_other_side() {
         let formats =
             [Pixel::YUV420P, Pixel::YUV422P10LE, Pixel::NV12, Pixel::RGB24, Pixel::GRAY8, Pixel::PAL8];
-        let frames: Vec<Frame> = formats.iter().map(|&format| picture(format, 333, 77)).collect();
+        let frames: Vec<Frame> = formats.iter().map(|&format| example(format, 333, 77)).collect();
         let bytes = frames.iter().map(|frame| Shape::of(frame).bytes().unwrap() + ALIGN).sum();
         let mut writer = SlabWriter::new(bytes, 0).unwrap();
         let places: Vec<usize> = frames.iter().map(|frame| writer.place(frame).unwrap()).collect();
@@ -389,19 +394,19 @@ mod tests {
 
     #[test]
     fn a_slab_that_nobody_sees_is_filled_again() {
-        let (first, second) = (picture(Pixel::YUV420P, 64, 64), picture(Pixel::YUV420P, 62, 64));
+        let (first, second) = (example(Pixel::YUV420P, 64, 64), example(Pixel::YUV420P, 62, 64));
         let mut writer = SlabWriter::new(Shape::of(&first).bytes().unwrap(), 7).unwrap();
         let returns = Returns::default();
         let lend = |writer: &SlabWriter| {
             let handle = writer.slab().as_fd().try_clone_to_owned().unwrap();
             Slab::lent(handle, writer.slab().number(), &returns).unwrap()
         };
-        for picture in [&first, &second, &first] {
-            let offset = writer.place(picture).unwrap();
+        for given in [&first, &second, &first] {
+            let offset = writer.place(given).unwrap();
             let slab = lend(&writer);
-            let seen = slab.frame(offset, &Shape::of(picture)).unwrap();
+            let seen = slab.frame(offset, &Shape::of(given)).unwrap();
             drop(slab);
-            assert_eq!(seen.digest(), picture.digest());
+            assert_eq!(seen.digest(), given.digest());
             assert!(returns.take().is_empty(), "somebody sees it");
             drop(seen);
             assert_eq!(returns.take(), [7]);
@@ -443,7 +448,7 @@ mod tests {
 
     #[test]
     fn slabs_that_wait_long_hold_no_memory() {
-        let frame = picture(Pixel::YUV420P, 640, 480);
+        let frame = example(Pixel::YUV420P, 640, 480);
         let returns = Returns::default();
         let mut writers: Vec<SlabWriter> = (0..8)
             .map(|number| SlabWriter::new(Shape::of(&frame).bytes().unwrap(), number).unwrap())
@@ -468,7 +473,7 @@ mod tests {
 
     #[test]
     fn what_lies_outside_is_no_picture() {
-        let frame = picture(Pixel::YUV420P, 64, 64);
+        let frame = example(Pixel::YUV420P, 64, 64);
         let shape = Shape::of(&frame);
         let mut writer = SlabWriter::new(shape.bytes().unwrap(), 0).unwrap();
         writer.place(&frame).unwrap();

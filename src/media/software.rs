@@ -1,17 +1,18 @@
-//! libavcodec decoding the packets of one span. Whether its pictures are all that should come is for
-//! [`SpanDecoder`](super::SpanDecoder) to say.
+//! Decodes the packets of one span with libavcodec. [`SpanDecoder`](super::SpanDecoder) checks that all
+//! frames came.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ffmpeg::codec::{self, threading};
 use ffmpeg::{Packet, frame};
 use ffmpeg_next as ffmpeg;
 
-use super::MediaError;
+use super::{CodecParameters, MediaError, ffi};
 
-/// What a decoder is made of.
+/// The input of a decoder.
 pub(super) struct Source {
-    pub parameters: codec::Parameters,
+    pub parameters: Arc<CodecParameters>,
     /// In decode order, stamped with their ranks where they have any.
     pub packets: Vec<Packet>,
     pub threads: usize,
@@ -26,15 +27,16 @@ pub(super) struct SoftwareDecoder {
 
 impl SoftwareDecoder {
     pub fn open(source: Source, path: &Path) -> Result<SoftwareDecoder, MediaError> {
-        let mut context = codec::Context::from_parameters(source.parameters)
+        let plain = &source.parameters;
+        let no_decoder = || MediaError::NoDecoder { path: path.to_owned(), codec: plain.codec.clone() };
+        let decoder = codec::decoder::find(plain.codec_id()).ok_or_else(no_decoder)?;
+        let parameters = ffi::codec_parameters::to_ffmpeg(plain).ok_or_else(no_decoder)?;
+        let mut context = codec::Context::from_parameters(parameters)
             .map_err(|error| MediaError::library("setting up a decoder", error))?;
         context.set_threading(threading::Config {
             count: source.threads.max(1),
             ..threading::Config::kind(threading::Type::Frame)
         });
-        let id = context.id();
-        let decoder = codec::decoder::find(id)
-            .ok_or_else(|| MediaError::NoDecoder { path: path.to_owned(), codec: format!("{id:?}") })?;
         let decoder = context
             .decoder()
             .open_as(decoder)
@@ -42,8 +44,8 @@ impl SoftwareDecoder {
         Ok(SoftwareDecoder { decoder, packets: source.packets.into_iter(), sent_end: false })
     }
 
-    /// The next picture; `None` after the last. An error says what is wrong with the stream;
-    /// `leniently` it is passed over, as far as that makes sense.
+    /// The next frame; `None` after the last. An error tells what is wrong with the stream; with `leniently`
+    /// errors of single packets are ignored.
     pub fn next(&mut self, leniently: bool) -> Result<Option<frame::Video>, String> {
         loop {
             let mut video = frame::Video::empty();
@@ -52,7 +54,7 @@ impl SoftwareDecoder {
                 Err(ffmpeg::Error::Eof) => return Ok(None),
                 Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => self.feed(leniently)?,
                 Err(ffmpeg::Error::InvalidData) if leniently => {}
-                Err(error) => return Err(format!("a picture could not be decoded ({error})")),
+                Err(error) => return Err(format!("a frame could not be decoded ({error})")),
             }
         }
     }

@@ -1,6 +1,6 @@
-//! When each picture is shown. Containers round time stamps to ticks of their own (Matroska to
+//! When each frame is shown. Containers round time stamps to ticks of their own (Matroska to
 //! milliseconds); where the rounded stamps agree with one constant frame rate, that rate is the
-//! truth, so that the same pictures get the same exact durations out of every container.
+//! truth, so that the same frames get the same exact durations out of every container.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,7 @@ const STANDARD_RATES: [(u64, u64); 14] = [
     (15, 1),
 ];
 
-/// The start and duration of every frame of a film, in ticks of `1/timescale` seconds, the first
+/// The start and duration of every frame of a source, in ticks of `1/timescale` seconds, the first
 /// frame starting at 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameTimes {
@@ -152,7 +152,7 @@ mod tests {
     const MILLIS: Rational = Rational { num: 1, den: 1000 };
 
     #[test]
-    fn film_rate_survives_milliseconds() {
+    fn ntsc_film_rate_survives_milliseconds() {
         let rate = Rational { num: 24_000, den: 1001 };
         let stamps: Vec<i64> = (0..5000).map(|k| (k * 1_001_000 + 12_000) / 24_000).collect();
         let times = FrameTimes::new(&stamps, MILLIS, &[], None);

@@ -1,5 +1,4 @@
-//! A GPU's context: what work there is done in. It is the one that CUDA shares among all who ask
-//! for it in a process.
+//! A GPU's CUDA context. It is the primary context, which all users in a process share.
 
 use std::ffi::c_int;
 use std::marker::PhantomData;
@@ -8,7 +7,7 @@ use std::sync::Arc;
 use super::driver::{Driver, RawContext, SCHEDULE_BLOCKING_SYNC, driver};
 use super::{Gpu, NvidiaError};
 
-/// A GPU's context, held. Any thread may make it current.
+/// A reference to a GPU's context. Any thread may make it current.
 pub struct Context {
     driver: &'static Driver,
     device: c_int,

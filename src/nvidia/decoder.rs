@@ -1,4 +1,4 @@
-//! Decoding a stream: packets in, pictures in the order in which they are shown out. The driver's
+//! Decoding a stream: packets in, frames in the order in which they are shown out. The driver's
 //! parser reads the stream and calls back; nothing unwinds through it.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,52 +16,51 @@ use nvidia_video_codec_sdk::sys::nvcuvid::{
 use super::format::{DISPLAY_DELAY, SequenceFormat};
 use super::nvcuvid::{Nvcuvid, nvcuvid};
 use super::session::Session;
-use super::{Codec, Nvdec, NvidiaError, Picture, VideoFormat};
+use super::{Codec, MappedFrame, Nvdec, NvidiaError, VideoFormat};
 
-/// Whoever takes the pictures. An error of its own ends the decoding and comes out of
+/// Receives the frames of a decoder. An error that it returns ends the decoding and is returned by
 /// [`VideoDecoder::decode`].
-pub trait PictureSink {
-    /// Told before the first picture.
+pub trait FrameSink {
+    /// Called before the first frame.
     fn format(&mut self, format: &VideoFormat) -> Result<(), NvidiaError>;
 
-    /// Whether a picture is wanted; it is decoded all the same, since others may refer to it.
+    /// Whether a frame is wanted; it is decoded all the same, since others may refer to it.
     fn wants(&self, stamp: i64) -> bool;
 
-    fn picture(&mut self, picture: Picture<'_>) -> Result<(), NvidiaError>;
+    fn frame(&mut self, frame: MappedFrame<'_>) -> Result<(), NvidiaError>;
 }
 
 /// A stream being decoded.
-pub struct VideoDecoder<S: PictureSink> {
+pub struct VideoDecoder<S: FrameSink> {
     library: &'static Nvcuvid,
     parser: CUvideoparser,
-    /// The parser has its address: it is made and ended as a box, and only lent in between.
+    /// The parser has its address, so it is a leaked box until the decoder is dropped.
     state: NonNull<State<S>>,
 }
 
 // SAFETY: the parser calls back only from within calls to it, which go through `&mut self`.
-unsafe impl<S: PictureSink + Send> Send for VideoDecoder<S> {}
+unsafe impl<S: FrameSink + Send> Send for VideoDecoder<S> {}
 
-/// What the parser's callbacks work on.
+/// The state of the parser's callbacks.
 struct State<S> {
     nvdec: Arc<Nvdec>,
     codec: Codec,
     sink: S,
     format: Option<VideoFormat>,
     session: Option<Session>,
-    /// Whether a picture was given to the decoder.
+    /// Whether the decoder has been given a frame.
     begun: bool,
-    /// That of the packet that is being parsed.
+    /// The stamp of the packet that is being parsed.
     stamp: i64,
-    /// Of codecs that decode pictures in another order: the stamps of those that were decoded and not
-    /// shown, by their numbers.
+    /// For codecs that reorder: stamps of frames that were decoded and not shown yet, by frame number.
     decoded: BTreeMap<c_int, i64>,
-    /// Of codecs that show pictures in the order in which they decode them: the number of each one
-    /// to be shown, where it is a new one, and the stamp of its packet.
+    /// For codecs that do not reorder: the number of each frame to be shown, unless it shows an existing one,
+    /// and the stamp of its packet.
     to_show: VecDeque<(Option<c_int>, i64)>,
     error: Option<NvidiaError>,
 }
 
-impl<S: PictureSink> VideoDecoder<S> {
+impl<S: FrameSink> VideoDecoder<S> {
     pub fn new(nvdec: &Arc<Nvdec>, codec: Codec, sink: S) -> Result<VideoDecoder<S>, NvidiaError> {
         let library = nvcuvid()?;
         let nvdec = Arc::clone(nvdec);
@@ -82,7 +81,7 @@ impl<S: PictureSink> VideoDecoder<S> {
         let mut decoder = VideoDecoder { library, parser: std::ptr::null_mut(), state };
         let mut parameters = CUVIDPARSERPARAMS {
             CodecType: codec.number(),
-            // The callback that tells the format tells how many are needed, too.
+            // The sequence callback returns the number that is needed.
             ulMaxNumDecodeSurfaces: 1,
             ulMaxDisplayDelay: DISPLAY_DELAY,
             pUserData: state.as_ptr().cast(),
@@ -98,9 +97,9 @@ impl<S: PictureSink> VideoDecoder<S> {
         Ok(decoder)
     }
 
-    /// Decodes the next packet; pictures that become ready go to the sink meanwhile. A packet of H.264
-    /// or HEVC (Annex B) holds one picture, whole, with all headers that are needed before it. One of
-    /// VP9 or AV1 shows one picture at most, and may show one that was decoded before.
+    /// Decodes the next packet; frames that become ready go to the sink meanwhile. A packet of H.264
+    /// or HEVC (Annex B) holds one frame, whole, with all headers that are needed before it. One of
+    /// VP9 or AV1 shows one frame at most, and may show one that was decoded before.
     pub fn decode(&mut self, data: &[u8], stamp: i64, shows_existing: bool) -> Result<(), NvidiaError> {
         let state = self.state();
         state.stamp = stamp;
@@ -116,7 +115,7 @@ impl<S: PictureSink> VideoDecoder<S> {
         })
     }
 
-    /// Ends the stream: the pictures that are left go to the sink.
+    /// Ends the stream: the frames that are left go to the sink.
     pub fn finish(&mut self) -> Result<(), NvidiaError> {
         self.parse(CUVIDSOURCEDATAPACKET {
             flags: CUvideopacketflags::CUVID_PKT_ENDOFSTREAM as u64,
@@ -144,13 +143,13 @@ impl<S: PictureSink> VideoDecoder<S> {
         if let Some(error) = &self.state().error {
             return Err(error.clone());
         }
-        // What no callback has complained of is the stream's fault.
+        // Without an error of a callback the stream is damaged.
         let parsed = context.driver().check("cuvidParseVideoData", status);
         parsed.map_err(|_| NvidiaError::Damaged)
     }
 }
 
-impl<S: PictureSink> Drop for VideoDecoder<S> {
+impl<S: FrameSink> Drop for VideoDecoder<S> {
     fn drop(&mut self) {
         let context = Arc::clone(self.state().nvdec.context());
         if let Ok(_current) = context.enter()
@@ -161,30 +160,30 @@ impl<S: PictureSink> Drop for VideoDecoder<S> {
         }
         // SAFETY: `new` has leaked the box, and the parser, which had its address, is gone.
         let mut state = unsafe { Box::from_raw(self.state.as_ptr()) };
-        // A decoder that something went wrong with is not used again.
+        // A decoder is not reused after an error.
         if let (Some(session), None | Some(NvidiaError::Stopped)) = (state.session.take(), &state.error) {
             state.nvdec.give_back(session);
         }
     }
 }
 
-/// What the parser is told of each packet.
+/// The parser's flags for a packet.
 fn flags(codec: Codec) -> u64 {
     let stamped = CUvideopacketflags::CUVID_PKT_TIMESTAMP as u64;
     match codec {
-        // So that it is decoded at once, rather than when the next one begins.
+        // The frame is then decoded at once, rather than when the next packet comes.
         Codec::H264 | Codec::Hevc => stamped | CUvideopacketflags::CUVID_PKT_ENDOFPICTURE as u64,
         Codec::Vp9 | Codec::Av1 => stamped,
     }
 }
 
-/// Runs a callback. Nothing unwinds into the driver, and after an error nothing more is done.
+/// Runs a callback. Panics do not unwind into the driver, and after an error callbacks do nothing.
 ///
 /// # Safety
 ///
 /// `user` must be the state that [`VideoDecoder::new`] has given to the parser, which must have
 /// called back from within `parse`.
-unsafe fn call<S: PictureSink>(
+unsafe fn call<S: FrameSink>(
     user: *mut c_void,
     act: impl FnOnce(&mut State<S>) -> Result<c_int, NvidiaError>,
 ) -> c_int {
@@ -202,26 +201,26 @@ unsafe fn call<S: PictureSink>(
     })
 }
 
-/// The parser has read the format of what follows. Returns how many pictures it may number.
-extern "C" fn on_sequence<S: PictureSink>(user: *mut c_void, format: *mut CUVIDEOFORMAT) -> c_int {
+/// The parser has read the format of what follows. Returns how many frames it may number.
+extern "C" fn on_sequence<S: FrameSink>(user: *mut c_void, format: *mut CUVIDEOFORMAT) -> c_int {
     // SAFETY: the parser hands back what it was given, and a format that is there meanwhile.
     unsafe { call::<S>(user, |state| state.sequence(&*format.cast())) }
 }
 
-/// A picture is ready to be decoded.
-extern "C" fn on_decode<S: PictureSink>(user: *mut c_void, picture: *mut CUVIDPICPARAMS) -> c_int {
-    // SAFETY: the parser hands back what it was given, and a picture that is there meanwhile.
+/// A frame is ready to be decoded.
+extern "C" fn on_decode<S: FrameSink>(user: *mut c_void, picture: *mut CUVIDPICPARAMS) -> c_int {
+    // SAFETY: the parser hands back what it was given, and a frame that is there meanwhile.
     unsafe { call::<S>(user, |state| state.decode(picture)) }
 }
 
-/// A picture is next to be shown.
-extern "C" fn on_display<S: PictureSink>(user: *mut c_void, shown: *mut CUVIDPARSERDISPINFO) -> c_int {
+/// A frame is next to be shown.
+extern "C" fn on_display<S: FrameSink>(user: *mut c_void, shown: *mut CUVIDPARSERDISPINFO) -> c_int {
     // SAFETY: the parser hands back what it was given, and facts that are there meanwhile; null
     // where the stream ends.
     unsafe { call::<S>(user, |state| shown.as_ref().map_or(Ok(1), |shown| state.display(shown))) }
 }
 
-impl<S: PictureSink> State<S> {
+impl<S: FrameSink> State<S> {
     fn sequence(&mut self, format: &SequenceFormat) -> Result<c_int, NvidiaError> {
         let format = format.read(self.codec)?;
         if self.format != Some(format) {
@@ -255,11 +254,11 @@ impl<S: PictureSink> State<S> {
             ((*picture).CurrPicIdx, (*picture).field_pic_flag != 0, is_shown, has_grain)
         };
         if is_field {
-            return Err(NvidiaError::Unsupported("its pictures are interlaced".to_owned()));
+            return Err(NvidiaError::Unsupported("its frames are interlaced".to_owned()));
         }
-        // Decoders need not agree on it to the last bit (AV1 7.18.3).
+        // Film grain need not be bit-exact (AV1 7.18.3).
         if has_grain {
-            return Err(NvidiaError::Unsupported("its pictures get film grain".to_owned()));
+            return Err(NvidiaError::Unsupported("its frames get film grain".to_owned()));
         }
         if matches!(self.codec, Codec::H264 | Codec::Hevc) {
             self.decoded.insert(number, self.stamp);
@@ -281,19 +280,19 @@ impl<S: PictureSink> State<S> {
         };
         if self.sink.wants(stamp) {
             let session = self.session.as_mut().ok_or(NvidiaError::Damaged)?;
-            self.sink.picture(Picture::wait(session, number, stamp)?)?;
+            self.sink.frame(MappedFrame::wait(session, number, stamp)?)?;
         }
         Ok(1)
     }
 
-    /// The stamp of a picture. Where a packet has brought none, the parser gives its stamp to the next
-    /// one: what it says and what was seen must agree.
+    /// The stamp of a frame. After a packet without a frame the parser gives its stamp to the next frame, so
+    /// the parser's stamp must equal the recorded one.
     fn stamp_of(&mut self, number: c_int, told: i64) -> Result<i64, NvidiaError> {
         self.decoded.remove(&number).filter(|&stamp| stamp == told).ok_or(NvidiaError::Damaged)
     }
 
-    /// The stamp of the picture that is shown next. The parser's own is another's once a packet has
-    /// held more than one frame.
+    /// The stamp of the frame that is shown next. The parser's own is wrong after a packet with more than one
+    /// frame.
     fn next_to_show(&mut self, number: c_int) -> Result<i64, NvidiaError> {
         let (expected, stamp) = self.to_show.pop_front().ok_or(NvidiaError::Damaged)?;
         let is_right = match expected {

@@ -1,5 +1,5 @@
-//! The few functions of `libcuda.so.1` that are needed, loaded when first asked for. Types and
-//! numbers are those of NVIDIA's `cuda.h`.
+//! The functions of `libcuda.so.1` that are needed, loaded at first use. Types and numbers are those of
+//! NVIDIA's `cuda.h`.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
@@ -14,7 +14,7 @@ pub type DevicePointer = u64;
 
 pub(super) const COMPUTE_CAPABILITY_MAJOR: c_int = 75;
 pub(super) const COMPUTE_CAPABILITY_MINOR: c_int = 76;
-/// A thread that waits for the GPU sleeps: its core is better used for encoding.
+/// A thread that waits for the GPU sleeps rather than spins: its core is free for encoding.
 pub(super) const SCHEDULE_BLOCKING_SYNC: c_uint = 4;
 pub(super) const MEMORY_HOST: c_uint = 1;
 pub(super) const MEMORY_DEVICE: c_uint = 2;
@@ -91,7 +91,7 @@ function_table! {
     }
 }
 
-/// The driver, initialised. What came of the first try stands until the program ends.
+/// The driver, initialised. The result of the first attempt is kept until the program ends.
 pub fn driver() -> Result<&'static Driver, NvidiaError> {
     static DRIVER: OnceLock<Result<Driver, NvidiaError>> = OnceLock::new();
     let load = || {
@@ -100,7 +100,7 @@ pub fn driver() -> Result<&'static Driver, NvidiaError> {
         let driver = unsafe { Driver::load(library)? };
         // SAFETY: cuInit takes no flags yet, and may be called at any time.
         match unsafe { (driver.cuInit)(0) } {
-            // A driver without a GPU works; there is only nothing to do for it.
+            // A driver without a GPU is no error.
             NO_DEVICE => {}
             status => driver.check("cuInit", status)?,
         }
@@ -142,7 +142,7 @@ impl Driver {
         Ok(count)
     }
 
-    /// CUDA's version that the driver speaks, e.g. 13000 for 13.0.
+    /// The CUDA version that the driver supports, e.g. 13000 for 13.0.
     pub(super) fn cuda_version(&self) -> Result<c_int, NvidiaError> {
         let mut version = 0;
         // SAFETY: the function writes one number.

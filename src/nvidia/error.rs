@@ -1,42 +1,42 @@
-//! What can go wrong with NVIDIA's libraries. That there is no driver is told apart from one that
-//! fails: the first is how most machines are.
+//! Errors of NVIDIA's libraries. A missing driver is distinguished from one that fails: most machines have
+//! none.
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NvidiaError {
     /// One of the driver's libraries is not installed here.
     #[error("there is no {library}, which is part of NVIDIA's driver")]
     NoDriver { library: String },
-    /// A library is there and cannot be loaded.
+    /// A library is installed and cannot be loaded.
     #[error("cannot load {library}: {reason}")]
     Unloadable { library: String, reason: String },
-    /// A library is there and too old, or not what its name says.
+    /// A library is too old, or not what its name promises.
     #[error("{library} has no {symbol}: the NVIDIA driver is too old")]
     NoSymbol { library: String, symbol: String },
-    /// A call was refused. `name` is the error's name in the library's header, e.g.
+    /// A call failed. `name` is the error's name in the library's header, e.g.
     /// `CUDA_ERROR_OUT_OF_MEMORY`.
     #[error("{call} failed: {name}")]
     Call { call: &'static str, name: String },
-    /// The GPU works and does not do this.
+    /// The GPU does not support this.
     #[error("not on this GPU: {0}")]
     Unsupported(String),
-    /// A stream, or a picture of it, cannot be decoded without errors.
+    /// A stream, or a frame of it, cannot be decoded without errors.
     #[error("the GPU could not decode the stream without errors")]
     Damaged,
-    /// Whoever took the results wants no more of them.
+    /// The receiver of the results wants no more of them.
     #[error("stopped")]
     Stopped,
-    /// A defect of this program's own.
+    /// A defect of this program.
     #[error("internal error: a panic while the driver was calling")]
     Panicked,
 }
 
 impl NvidiaError {
-    /// Whether the machine just has no driver, and nothing is broken.
+    /// Whether the machine has no driver.
     pub fn is_no_driver(&self) -> bool {
         matches!(self, NvidiaError::NoDriver { .. })
     }
 
-    /// Whether the GPU works and only does not do what was asked.
+    /// Whether the GPU does not support what was asked.
     pub fn is_unsupported(&self) -> bool {
         matches!(self, NvidiaError::Unsupported(_))
     }

@@ -1,5 +1,5 @@
-//! What a stream's pictures are like, as the driver's parser reads it off the stream's headers, and
-//! which of them are not decoded here.
+//! The format of a stream's frames, as the driver's parser reads it from the stream's headers, and which
+//! formats are not supported.
 
 use std::ffi::{c_int, c_uchar, c_uint};
 
@@ -7,13 +7,13 @@ use nvidia_video_codec_sdk::sys::cuviddec::cudaVideoChromaFormat;
 
 use super::{Codec, NvidiaError};
 
-/// Pictures that are being decoded while an earlier one is looked at.
+/// Frames that are decoded ahead of the one that is being copied.
 pub(super) const DISPLAY_DELAY: u32 = 4;
-/// Most pictures that the parser can number.
+/// Most frames that the parser can number.
 const MAX_SURFACES: u32 = 32;
 
-/// What a decoder is made for, and what its pictures are like. All of them are progressive, in
-/// 4:2:0, and are shown from their upper left corner on.
+/// The format that a decoder is created for. Frames are progressive, 4:2:0, and cropped at the right and the
+/// bottom only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VideoFormat {
     pub codec: Codec,
@@ -22,9 +22,9 @@ pub struct VideoFormat {
     /// Size in samples, as coded and as shown.
     pub coded: (u32, u32),
     pub visible: (u32, u32),
-    /// Whether the stream says that its samples use the full range.
+    /// Whether the stream signals full range.
     pub full_range: bool,
-    /// Pictures that the decoder holds.
+    /// Frames that the decoder holds.
     pub(crate) surfaces: u32,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct SequenceFormat {
 const FULL_RANGE: u8 = 1 << 3;
 
 impl SequenceFormat {
-    /// What a decoder of this codec is made for; an error says why none is made.
+    /// The format to create a decoder of this codec for; an error tells why it is not supported.
     pub(super) fn read(&self, codec: Codec) -> Result<VideoFormat, NvidiaError> {
         let unsupported = |what: &str| Err(NvidiaError::Unsupported(what.to_owned()));
         if self.chroma_format != cudaVideoChromaFormat::cudaVideoChromaFormat_420 as c_uint {
@@ -61,14 +61,14 @@ impl SequenceFormat {
         if self.bit_depth_luma_minus8 != self.bit_depth_chroma_minus8 || self.bit_depth_luma_minus8 > 4 {
             return unsupported("its samples' depth is unusual");
         }
-        // The others have no interlaced pictures, and the parser may not say that they have none.
+        // The other codecs have no interlaced frames, and the parser need not report them as progressive.
         if self.progressive_sequence == 0 && matches!(codec, Codec::H264 | Codec::Hevc) {
-            return unsupported("its pictures may be interlaced");
+            return unsupported("its frames may be interlaced");
         }
         let [left, top, right, bottom] = self.display_area;
         // libavcodec moves such edges to where it can compute well.
         if left != 0 || top != 0 {
-            return unsupported("its pictures are cropped at the left or at the top");
+            return unsupported("its frames are cropped at the left or at the top");
         }
         // Two samples of luma share one of chroma.
         let even = |side: c_uint| side.checked_next_multiple_of(2).unwrap_or(0);
@@ -76,7 +76,7 @@ impl SequenceFormat {
         let visible = (u32::try_from(right).unwrap_or(0), u32::try_from(bottom).unwrap_or(0));
         let fits = (1..=coded.0).contains(&visible.0) && (1..=coded.1).contains(&visible.1);
         if !fits {
-            return unsupported("its pictures' size is unusual");
+            return unsupported("its frames' size is unusual");
         }
         let surfaces = u32::from(self.min_num_decode_surfaces) + DISPLAY_DELAY;
         Ok(VideoFormat {
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_film_as_most_are() {
+    fn a_stream_as_most_are() {
         let format = full_hd().read(Codec::H264).unwrap();
         assert_eq!((format.coded, format.visible), ((1920, 1088), (1920, 1080)));
         assert_eq!((format.bit_depth, format.full_range, format.surfaces), (8, true, 9));

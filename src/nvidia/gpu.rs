@@ -1,4 +1,4 @@
-//! What the driver says of the machine's GPUs.
+//! The machine's GPUs, as the driver lists them.
 
 use std::ffi::{CStr, c_char, c_int};
 
@@ -69,11 +69,11 @@ fn uuid_text(uuid: &[u8; 16]) -> String {
     text
 }
 
-/// The driver's version, e.g. `580.159.04`; where the system does not tell it, that of CUDA that
-/// the driver speaks, e.g. `CUDA 13.0`.
+/// The driver's version, e.g. `580.159.04`; where the system does not have it, the CUDA version that the
+/// driver supports, e.g. `CUDA 13.0`.
 pub fn driver_version() -> Result<String, NvidiaError> {
     let driver = driver()?;
-    // What the system says is not of the library that stands in for the driver's.
+    // The system's version is not that of a library that stands in for the driver.
     let told = match library::stand_in() {
         None => std::fs::read_to_string("/proc/driver/nvidia/version").ok(),
         Some(_) => None,

@@ -1,5 +1,4 @@
-//! Opening the driver's libraries. They are looked for when the program runs, so that one program
-//! starts with and without a driver.
+//! Opens the driver's libraries at run time, so that one program starts with and without a driver.
 
 use std::ffi::OsString;
 
@@ -47,8 +46,8 @@ impl Library {
     }
 }
 
-/// The loader says the same of a library that is not there and of one that lacks another; the name
-/// that it begins with is that of what is missing.
+/// The loader's message is the same for a missing library and for one whose dependency is missing; it begins
+/// with the name of the missing file.
 fn unloaded(library: String, error: &libloading::Error) -> NvidiaError {
     let mut reason = error.to_string();
     if let Some(source) = std::error::Error::source(error) {

@@ -1,5 +1,5 @@
-//! The functions of `libnvcuvid.so.1`, loaded when first asked for, and what it says that a GPU can
-//! decode. Types and numbers are those of NVIDIA's `cuviddec.h` and `nvcuvid.h`.
+//! The functions of `libnvcuvid.so.1`, loaded at first use, and the GPU's decoding capabilities. Types and
+//! numbers are those of NVIDIA's `cuviddec.h` and `nvcuvid.h`.
 
 use std::ffi::{c_int, c_uint, c_ulonglong, c_void};
 use std::sync::OnceLock;
@@ -50,7 +50,7 @@ function_table! {
     }
 }
 
-/// The library. What came of the first try stands until the program ends.
+/// The library. The result of the first attempt is kept until the program ends.
 pub fn nvcuvid() -> Result<&'static Nvcuvid, NvidiaError> {
     static NVCUVID: OnceLock<Result<Nvcuvid, NvidiaError>> = OnceLock::new();
     let load = || {
@@ -62,7 +62,7 @@ pub fn nvcuvid() -> Result<&'static Nvcuvid, NvidiaError> {
 }
 
 /// Of the codecs that NVDEC knows, those whose specifications leave no sample to the decoder, so
-/// that its pictures are those of any other.
+/// that its frames are those of any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
     H264,
@@ -82,7 +82,7 @@ impl Codec {
     }
 }
 
-/// What a GPU decodes of a codec, in 4:2:0 and at one depth.
+/// A GPU's capabilities for a codec, in 4:2:0 and at one bit depth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecoderCaps {
     /// The GPU's decoding engines.
@@ -90,7 +90,7 @@ pub struct DecoderCaps {
     /// Smallest and largest size in samples.
     pub min: (u32, u32),
     pub max: (u32, u32),
-    /// Most squares of 16x16 samples in a picture.
+    /// Most squares of 16x16 samples in a frame.
     pub max_macroblocks: u32,
 }
 
@@ -103,7 +103,7 @@ impl DecoderCaps {
     }
 }
 
-/// The format of the pictures that come of samples of so many bits.
+/// The format of the frames that come of samples of so many bits.
 pub(super) fn surface(bit_depth: u8) -> cudaVideoSurfaceFormat {
     if bit_depth > 8 {
         cudaVideoSurfaceFormat::cudaVideoSurfaceFormat_P016
@@ -112,7 +112,7 @@ pub(super) fn surface(bit_depth: u8) -> cudaVideoSurfaceFormat {
     }
 }
 
-/// What the GPU of a context does of a codec with samples of 8 to 16 bits; `None` for nothing.
+/// The capabilities of a context's GPU for a codec at 8 to 16 bits; `None` if it does not decode it.
 pub fn decoder_caps(
     context: &Context,
     codec: Codec,

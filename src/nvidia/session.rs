@@ -1,5 +1,5 @@
-//! A GPU's video decoders. Making one takes longer than decoding some dozens of pictures, so those
-//! that are done with a stretch of a film are kept for the next one.
+//! A GPU's video decoders. Creating one takes as long as decoding dozens of frames, so idle decoders are kept
+//! for the next span.
 
 use std::ffi::c_int;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,10 +15,10 @@ use super::{Codec, Context, DecoderCaps, Gpu, NvidiaError, PinnedBuffer, VideoFo
 
 /// Idle decoders that are kept: as many as GPUs have engines, at most.
 const MAX_IDLE: usize = 8;
-/// Pictures of a decoder that may be looked at while it goes on.
+/// Frames of a decoder that may be looked at while it goes on.
 const OUTPUT_SURFACES: u32 = 2;
 
-/// A GPU that decodes, with the decoders that are waiting for something to do.
+/// A GPU that decodes, with its idle decoders.
 pub struct Nvdec {
     context: Arc<Context>,
     idle: Mutex<Vec<Session>>,
@@ -54,7 +54,7 @@ impl Nvdec {
         drop(idle);
         match Session::new(&self.context, format) {
             Err(NvidiaError::Call { .. }) if !self.idle().is_empty() => {
-                // Those of other formats may take the memory that is wanted.
+                // Idle decoders of other formats may occupy the memory that is needed.
                 let others = std::mem::take(&mut *self.idle());
                 drop(others);
                 Session::new(&self.context, format)
@@ -63,24 +63,24 @@ impl Nvdec {
         }
     }
 
-    /// Keeps a decoder that works for whoever needs one like it.
+    /// Keeps an idle decoder for reuse.
     pub(super) fn give_back(&self, session: Session) {
         let mut idle = self.idle();
         let oldest = (idle.len() >= MAX_IDLE).then(|| idle.remove(0));
         idle.push(session);
         drop(idle);
-        // It is ended without keeping others waiting.
+        // It is destroyed after the lock was released.
         drop(oldest);
     }
 }
 
-/// An open decoder, and memory of the host's that its pictures are copied to.
+/// An open decoder, and memory of the host's that its frames are copied to.
 pub(super) struct Session {
     context: Arc<Context>,
     library: &'static Nvcuvid,
     decoder: CUvideodecoder,
     format: VideoFormat,
-    /// As much as a picture takes, once one was fetched.
+    /// As much as a frame takes, once one was fetched.
     host: Option<PinnedBuffer>,
 }
 
@@ -118,18 +118,18 @@ impl Session {
         Ok(Session { context: Arc::clone(context), library, decoder, format: *format, host: None })
     }
 
-    /// Has the GPU begin to decode a picture.
+    /// Has the GPU begin to decode a frame.
     ///
     /// # Safety
     ///
     /// `picture` must be what the parser has handed out, and still be there.
     pub(super) unsafe fn decode(&mut self, picture: *mut CUVIDPICPARAMS) -> Result<(), NvidiaError> {
-        // SAFETY: the decoder is open, and the caller vouches for the picture.
+        // SAFETY: the decoder is open, and the caller vouches for the frame.
         let status = unsafe { (self.library.cuvidDecodePicture)(self.decoder, picture) };
         self.context.driver().check("cuvidDecodePicture", status)
     }
 
-    /// Waits until a picture is decoded, and makes its samples readable until [`Session::unmap`].
+    /// Waits until a frame is decoded, and makes its samples readable until [`Session::unmap`].
     pub(super) fn map(&mut self, number: c_int) -> Result<(DevicePointer, usize), NvidiaError> {
         let driver = self.context.driver();
         let mut how = CUVIDPROCPARAMS { progressive_frame: 1, ..CUVIDPROCPARAMS::default() };
@@ -143,19 +143,19 @@ impl Session {
         Ok((pointer, pitch as usize))
     }
 
-    /// Whether a picture that was mapped was decoded without errors, as far as the decoder knows.
+    /// Whether a frame that was mapped was decoded without errors, as far as the decoder knows.
     pub(super) fn is_whole(&self, number: c_int) -> bool {
         let mut status = DecodeStatus::new();
         // SAFETY: the decoder is open, and the function writes the structure of its header.
         let told = unsafe { (self.library.cuvidGetDecodeStatus)(self.decoder, number, &mut status) };
-        // It does not know of all codecs; of the others no status is as good as a good one.
+        // The driver has no status for some codecs; no status then counts as success.
         told != 0 || !status.is_damaged()
     }
 
     /// Ends what [`Session::map`] began.
     pub(super) fn unmap(&mut self, pointer: DevicePointer) {
         // SAFETY: the decoder is open, and takes no address that it has not given out. There is
-        // nothing to do about a failure, which the next call would tell of.
+        // nothing to do about a failure, which the next call would report.
         unsafe { (self.library.cuvidUnmapVideoFrame64)(self.decoder, pointer) };
     }
 
@@ -163,7 +163,7 @@ impl Session {
         &self.format
     }
 
-    /// The place for pictures that are fetched, and the context that it is for.
+    /// The place for frames that are fetched, and the context that it is for.
     pub(super) fn host(&mut self) -> (&Arc<Context>, &mut Option<PinnedBuffer>) {
         (&self.context, &mut self.host)
     }

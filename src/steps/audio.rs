@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Cache, Digest};
-use crate::media::{Blocks, FrameDigest, OPUS_LEAD, SoundSource, SoundWindow};
+use crate::media::{Blocks, FrameDigest, OPUS_LEAD, AudioSource, AudioWindow};
 use crate::title::chunk::Chunk;
 use crate::title::ids::{ChunkId, TrackId};
 use crate::title::part::Part;
@@ -33,7 +33,7 @@ pub(crate) struct EncodeWindow {
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Work {
-    source: SoundSource,
+    source: AudioSource,
     window: Chunk,
     bitrate: u32,
 }
@@ -238,7 +238,7 @@ pub(crate) fn run_together(
                 return Ok(());
             }
             let (before, within) = pcm.split_at(own);
-            let packets = context.codecs.encode_sound(SoundWindow {
+            let packets = context.codecs.encode_audio(AudioWindow {
                 channels: source.channels,
                 bitrate: work.bitrate,
                 lead: before.concat(),
@@ -261,7 +261,7 @@ pub(crate) fn run_together(
     };
     let cancelled = || complete.get() || context.is_cancelled();
     let mut sink = |samples: &[i32]| blocks.push(samples, &mut take);
-    let decoded = context.codecs.sound(&source, &cancelled, &mut sink);
+    let decoded = context.codecs.decode_audio(&source, &cancelled, &mut sink);
     let decoded = decoded.and_then(|_| blocks.finish(&mut take));
     match (failure, decoded) {
         (Some(error), _) => Err(error.into()),

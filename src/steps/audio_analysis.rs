@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Cache, Digest};
 use crate::media::{
-    Blocks, FrameDigest, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, Rational, SoundSource,
+    Blocks, FrameDigest, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, Rational, AudioSource,
 };
 use crate::title::Title;
 use crate::title::chunk::{AudioFacts, Chunk};
@@ -29,7 +29,7 @@ pub(crate) struct AnalyzeAudio {
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Work {
-    source: SoundSource,
+    source: AudioSource,
     policy: ChunkPolicy,
 }
 
@@ -162,7 +162,7 @@ impl StepKind for AnalyzeAudio {
         };
         let cancelled = || context.is_cancelled();
         let mut sink = |samples: &[i32]| blocks.push(samples, &mut take);
-        let offset = context.codecs.sound(&source, &cancelled, &mut sink).map_err(StepError::from)?;
+        let offset = context.codecs.decode_audio(&source, &cancelled, &mut sink).map_err(StepError::from)?;
         let samples = blocks.finish(&mut take).map_err(StepError::from)?;
         let audible = samples + u64::from(OPUS_PRE_SKIP);
         let count = digests.len() as u64;

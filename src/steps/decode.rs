@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Cache, Digest};
-use crate::media::{Counted, DecodeOptions, Decoding, MediaError, Signature, VideoTrack, cut_score};
+use crate::media::{Counted, DecodeOptions, Decoding, MediaError, LumaFingerprint, VideoTrack, cut_score};
 use crate::title::assemble::{DecodedSpan, FrameFacts};
 use crate::title::ids::{PackId, SpanId};
 use crate::title::part::Part;
@@ -168,17 +168,17 @@ impl StepKind for DecodeSpan {
         let decoding = context.codecs.open(packets, &options).map_err(StepError::from)?;
         let mut decoding = Counted::new(decoding, &context.decoded);
         let mut decoded = DecodedSpan::default();
-        let mut before: Option<Signature> = None;
+        let mut before: Option<LumaFingerprint> = None;
         let mut first = None;
         let mut frames = keep.is_some().then(Vec::new);
-        while let Some(next) = decoding.next_picture().map_err(StepError::from)? {
+        while let Some(next) = decoding.next_frame().map_err(StepError::from)? {
             if context.is_cancelled() {
                 return Err(StepError::Cancelled.into());
             }
-            let score = before.as_ref().map_or(0, |before| cut_score(before, &next.signature));
+            let score = before.as_ref().map_or(0, |before| cut_score(before, &next.fingerprint));
             decoded.frames.push(FrameFacts { rank: next.rank, digest: next.digest, score });
-            first.get_or_insert_with(|| next.signature.clone());
-            before = Some(next.signature);
+            first.get_or_insert_with(|| next.fingerprint.clone());
+            before = Some(next.fingerprint);
             if let Some(frames) = &mut frames {
                 frames.extend(next.frame.map(Arc::new));
             }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Cache, Digest};
-use crate::executors::{Contract, EncodeJob, EncodeSettings, EncoderSettings};
-use crate::media::{Colour, HdrMetadata, PictureFormat, Rotation};
+use crate::executors::{Contract, EncodeJob, EncodeSettings, EncodeTask, EncoderSettings};
+use crate::media::{Colour, HdrMetadata, FrameFormat, Rotation};
 use crate::title::ids::{ChunkId, TrackId};
 use crate::title::part::Part;
 use crate::title::rung::Choice;
@@ -36,8 +36,7 @@ pub(crate) struct EncodeChunk {
 pub(crate) struct Work {
     /// Of the chunk, by which its frames are told from others.
     identity: Digest,
-    settings: EncodeSettings,
-    contract: Contract,
+    task: EncodeTask,
 }
 
 /// What is known of an encode without its payload.
@@ -60,9 +59,9 @@ impl RungKey<'_> {
     /// `frames` stands for the digests of the chunk's frames.
     pub fn recipe(&self, frames: Digest) -> Recipe {
         let RungKey { settings, contract, encoder, scaler } = *self;
-        let EncodeSettings { picture, hdr, crf, encoder: options } = settings;
+        let EncodeSettings { format, hdr, crf, encoder: options } = settings;
         let header = contract.header();
-        let recipe = picture_fields(Recipe::new("encode", EncodeChunk::VERSION).digest("frames", frames), picture)
+        let recipe = picture_fields(Recipe::new("encode", EncodeChunk::VERSION).digest("frames", frames), format)
             .number("crf", *crf)
             .text("encoder", encoder)
             .text("scaler", scaler)
@@ -103,13 +102,13 @@ fn hdr_fields(mut recipe: Recipe, hdr: &HdrMetadata) -> Recipe {
     recipe
 }
 
-fn picture_fields(recipe: Recipe, picture: &PictureFormat) -> Recipe {
-    let PictureFormat { width, height, bit_depth, rotation, colour } = picture;
+fn picture_fields(recipe: Recipe, picture: &FrameFormat) -> Recipe {
+    let FrameFormat { width, height, bit_depth, rotation, colour } = picture;
     let rotation = match rotation {
         Rotation::None => 0,
-        Rotation::Clockwise90 => 90,
-        Rotation::Half => 180,
-        Rotation::Clockwise270 => 270,
+        Rotation::Rotate90 => 90,
+        Rotation::Rotate180 => 180,
+        Rotation::Rotate270 => 270,
     };
     let Colour { primaries, transfer, matrix, full_range, chroma_position } = colour;
     recipe
@@ -258,11 +257,11 @@ impl StepKind for EncodeChunk {
         let rung = view.rung(self.track)?;
         let settings = rung.choices.get(choice).ok_or_else(StepError::early)?.settings.clone();
         let identity = view.chunk(self.track, self.chunk)?.identity;
-        Ok(Work { identity, settings, contract: rung.contract.clone() })
+        Ok(Work { identity, task: EncodeTask { settings, contract: rung.contract.clone() } })
     }
 
     fn run(work: Work, context: &StepContext, grant: Grant) -> Result<Output<()>, Stop> {
-        let Work { identity, settings, contract } = work;
+        let Work { identity, task } = work;
         let Grant::Encode { frames, executor, threads } = grant else {
             return Err(StepError::internal("an encode without an encoder").into());
         };
@@ -273,14 +272,8 @@ impl StepKind for EncodeChunk {
         let missing = || StepError::internal("an encoder that is not here");
         let executor = context.executors.get(executor).ok_or_else(missing)?;
         let cancelled = || context.is_cancelled();
-        let chunk = frames.with(&cancelled, |pictures| {
-            let job = EncodeJob {
-                pictures,
-                settings: &settings,
-                contract: &contract,
-                threads,
-                cancelled: &cancelled,
-            };
+        let chunk = frames.with(&cancelled, |decoded| {
+            let job = EncodeJob { task: &task, decoded, threads, cancelled: &cancelled };
             executor.encode(&job).outcome.map_err(StepError::Encode)
         })?;
         let facts =
@@ -331,7 +324,7 @@ mod tests {
         let (rotation, hdr) = (Rotation::None, HdrMetadata::default());
         EncodeSettings {
             hdr,
-            picture: PictureFormat { width: 640, height: 360, bit_depth: 8, rotation, colour },
+            format: FrameFormat { width: 640, height: 360, bit_depth: 8, rotation, colour },
             crf: 32,
             encoder: EncoderSettings::Rav1e { speed: 10, tiles: 1 },
         }
@@ -343,7 +336,7 @@ mod tests {
     }
 
     fn recipe(frames: u8, settings: &EncodeSettings, rate: u64, encoder: &str, scaler: &str) -> Recipe {
-        let contract = Contract::new(&settings.picture, Rational { num: rate, den: 1 }).unwrap();
+        let contract = Contract::new(&settings.format, Rational { num: rate, den: 1 }).unwrap();
         RungKey { settings, contract: &contract, encoder, scaler }.recipe(Digest([frames; 32]))
     }
 
@@ -365,15 +358,15 @@ mod tests {
                 &|s| s.crf = 33,
                 &|s| s.encoder = EncoderSettings::Rav1e { speed: 9, tiles: 1 },
                 &|s| s.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 2 },
-                &|s| s.picture.width = 642,
-                &|s| s.picture.height = 362,
-                &|s| s.picture.bit_depth = 10,
-                &|s| s.picture.rotation = Rotation::Half,
-                &|s| s.picture.colour.primaries = 9,
-                &|s| s.picture.colour.transfer = 16,
-                &|s| s.picture.colour.matrix = 9,
-                &|s| s.picture.colour.full_range = true,
-                &|s| s.picture.colour.chroma_position = 1,
+                &|s| s.format.width = 642,
+                &|s| s.format.height = 362,
+                &|s| s.format.bit_depth = 10,
+                &|s| s.format.rotation = Rotation::Rotate180,
+                &|s| s.format.colour.primaries = 9,
+                &|s| s.format.colour.transfer = 16,
+                &|s| s.format.colour.matrix = 9,
+                &|s| s.format.colour.full_range = true,
+                &|s| s.format.colour.chroma_position = 1,
             ],
         );
         first.push(recipe(2, &base, 25, "e", "s"));

@@ -1,7 +1,7 @@
 //! Why a step failed and what a person can do about it, and how else a run of a step can end.
 
 use crate::cache::{BlobRef, CacheError};
-use crate::executors::{Blame, Failure};
+use crate::executors::{Failure, FailureKind};
 use crate::media::MediaError;
 use crate::package::PublishError;
 use crate::spec::SpecErrors;
@@ -71,7 +71,7 @@ impl StepError {
             self,
             StepError::Cancelled
                 | StepError::Media(MediaError::Cancelled)
-                | StepError::Encode(Failure { blame: Blame::Cancelled, .. })
+                | StepError::Encode(Failure { kind: FailureKind::Cancelled, .. })
         )
     }
 

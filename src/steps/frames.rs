@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::cache::Digest;
-use crate::executors::{Blame, Failure, Pictures};
+use crate::executors::{Failure, FailureKind, FrameSupply};
 use crate::media::{
-    Codecs, Counted, DecodeOptions, DecodedPicture, Decoding, Frame, FrameDigest, MediaError, PacketReader,
+    Codecs, Counted, DecodeOptions, DecodedFrame, Decoding, Frame, FrameDigest, MediaError, PacketReader,
     VideoTrack,
 };
 
@@ -159,11 +159,11 @@ impl FrameSource {
                 cursor.decoding = Some(Counted::new(decoding, &self.decoded));
             }
             let decoded = match &mut cursor.decoding {
-                Some(decoding) => decoding.next_picture()?,
+                Some(decoding) => decoding.next_frame()?,
                 None => None,
             };
             match decoded {
-                Some(DecodedPicture { digest, frame: Some(frame), .. }) => {
+                Some(DecodedFrame { digest, frame: Some(frame), .. }) => {
                     cursor.next += 1;
                     return Ok((digest, frame));
                 }
@@ -259,7 +259,7 @@ impl ChunkFrames {
     pub fn with<T>(
         &self,
         cancelled: &(dyn Fn() -> bool + Sync),
-        encode: impl FnOnce(&dyn Pictures) -> Result<T, StepError>,
+        encode: impl FnOnce(&dyn FrameSupply) -> Result<T, StepError>,
     ) -> Result<T, StepError> {
         let here = if self.too_many { None } else { Some(self.get(cancelled)?) };
         let supply = Supply { frames: self, here, cancelled, error: Mutex::new(None) };
@@ -290,19 +290,19 @@ struct Supply<'a> {
 
 impl Supply<'_> {
     fn failed(&self, error: StepError) -> Failure {
-        let blame = if error.is_cancelled() { Blame::Cancelled } else { Blame::Source };
-        let failure = Failure { blame, message: error.to_string() };
+        let kind = if error.is_cancelled() { FailureKind::Cancelled } else { FailureKind::Source };
+        let failure = Failure { kind, message: error.to_string() };
         *lock(&self.error) = Some(error);
         failure
     }
 }
 
-impl Pictures for Supply<'_> {
+impl FrameSupply for Supply<'_> {
     fn count(&self) -> usize {
         self.frames.chunk.frames as usize
     }
 
-    fn stay(&self) -> bool {
+    fn is_retained(&self) -> bool {
         self.here.is_some()
     }
 

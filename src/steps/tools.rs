@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::media::{AudioTrack, Libraries, SoundDecoder, VideoTrack};
+use crate::media::{AudioDecoder, AudioTrack, Libraries, VideoTrack};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tools {
@@ -30,6 +30,6 @@ impl Tools {
     }
 
     pub fn audio_decoder_of(&self, track: &AudioTrack) -> String {
-        SoundDecoder::of(&track.codec).identity(&self.libraries.decoder, &self.cpu)
+        AudioDecoder::of(&track.codec).identity(&self.libraries.decoder, &self.cpu)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::media::{FrameDigest, FrameTimes, Rational, Signature, VideoTrack, cut_score};
+use crate::media::{FrameDigest, FrameTimes, LumaFingerprint, Rational, VideoTrack, cut_score};
 
 use super::chunk::{Chunk, ChunkIdentity};
 use super::chunking::{ChunkPolicy, CutFrame, Cutter};
@@ -17,7 +17,7 @@ use super::chunking::{ChunkPolicy, CutFrame, Cutter};
 pub struct DecodedSpan {
     pub frames: Vec<FrameFacts>,
     /// The first and last frame, to compare with the neighbouring spans' frames.
-    pub ends: Option<(Signature, Signature)>,
+    pub ends: Option<(LumaFingerprint, LumaFingerprint)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,7 +97,7 @@ pub struct Assembler {
     next_frame: u64,
     /// Frames that are in no chunk yet.
     undecided: VecDeque<FrameDigest>,
-    last: Option<Signature>,
+    last: Option<LumaFingerprint>,
 }
 
 impl Assembler {

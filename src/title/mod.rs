@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cache::{BlobRef, Digest};
-use crate::media::{AudioTrack, Index, OPUS_RATE, SoundSource, VideoTrack};
+use crate::media::{AudioSource, AudioTrack, Index, OPUS_RATE, VideoTrack};
 use crate::package::{self, Language};
 use crate::spec::{self, Ladder, PackageFormat};
 
@@ -66,7 +66,7 @@ pub struct Title {
 
 /// One way in which renditions want an audio track of the source.
 pub struct AudioInput {
-    pub source: SoundSource,
+    pub source: AudioSource,
     /// Known once it has been analyzed.
     pub analysis: Option<(AudioFacts, Arc<Vec<Chunk>>)>,
     revision: Revision,
@@ -163,7 +163,7 @@ impl Title {
                 audio.source.track.stream == track.stream && audio.source.channels == channels
             };
             let audio = self.audio.iter().position(same).unwrap_or_else(|| {
-                let source = SoundSource {
+                let source = AudioSource {
                     path: self.source.clone(),
                     track: track.clone(),
                     channels,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::executors::{self, Contract, EncodeSettings, EncoderSettings, Unusable};
-use crate::media::{PictureFormat, Rational, VideoTrack};
+use crate::media::{FrameFormat, Rational, VideoTrack};
 use crate::spec;
 
 use super::error::TitleError;
@@ -12,7 +12,7 @@ use super::error::TitleError;
 #[derive(Clone, Debug)]
 pub struct RungPlan {
     pub name: String,
-    pub picture: PictureFormat,
+    pub picture: FrameFormat,
     pub contract: Contract,
     /// The ways in which its chunks may be encoded, in order of preference: those of the spec whose
     /// encoders are here. At least one.
@@ -111,7 +111,7 @@ impl RungPlan {
         let (width, height) = size(rung, track)?;
         let bit_depth = rung.bit_depth.map_or(if track.bit_depth > 8 { 10 } else { 8 }, spec::BitDepth::bits);
         let picture =
-            PictureFormat { width, height, bit_depth, rotation: track.rotation, colour: track.colour };
+            FrameFormat { width, height, bit_depth, rotation: track.rotation, colour: track.colour };
         let contract = Contract::new(&picture, rate)
             .map_err(|error| TitleError::Spec(format!("rung {}: {error}", rung.name)))?;
         let knobs = |encoder: &spec::Encoder| match encoder {
@@ -129,8 +129,12 @@ impl RungPlan {
         let fitting =
             |name: &str| if takes(name, (width, height)) { here(name) } else { Err(too_small(name)) };
         let choices = rung.encoders.iter().flat_map(|encoder| {
-            let settings =
-                EncodeSettings { picture, hdr: track.hdr, crf: rung.crf.get(), encoder: knobs(encoder) };
+            let settings = EncodeSettings {
+                format: picture,
+                hdr: track.hdr,
+                crf: rung.crf.get(),
+                encoder: knobs(encoder),
+            };
             let identities = fitting(encoder.name()).unwrap_or_default().into_iter();
             identities.map(move |identity| Choice { settings: settings.clone(), identity })
         });

@@ -1,6 +1,6 @@
-//! Messages between a build and a worker process: a length, the number of file handles that come
-//! with it, and postcard's encoding of one value. Handles cross only where both ends share a Unix
-//! socket.
+//! Framing of the messages between a build and a worker process: a length, the number of file descriptors
+//! that come with the message, and one value in postcard's encoding. File descriptors can be passed only over
+//! a Unix socket.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -14,19 +14,19 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The length of the value and the number of handles, each as 32 bits, the low ones first.
+/// The length of the value and the number of file descriptors, 32 bits each, little-endian.
 const HEADER: usize = 8;
-/// Handles that come with one message at most; Linux allows 253.
-pub(super) const MOST_HANDLES: usize = 32;
-/// Bytes that are read at a time, so that a length that lies costs no memory.
+/// File descriptors in one message; Linux allows 253.
+pub(super) const MAX_HANDLES: usize = 32;
+/// Bytes that are read at a time, so that a wrong length allocates no memory.
 const PIECE: usize = 1 << 20;
 
-/// Waits until a handle can be read from or written to, where an end does not block by itself.
+/// How to wait for a file descriptor that does not block by itself.
 pub(super) trait Wait {
     fn until(&self, handle: BorrowedFd<'_>, what: PollFlags) -> io::Result<()>;
 }
 
-/// For an end that blocks.
+/// For file descriptors that block.
 pub(super) struct Blocks;
 
 impl Wait for Blocks {
@@ -35,11 +35,11 @@ impl Wait for Blocks {
     }
 }
 
-/// One end of a conversation.
+/// One end of a connection.
 pub(super) struct Channel {
     input: OwnedFd,
     output: OwnedFd,
-    /// Whether both are one Unix socket, over which handles can be sent.
+    /// Whether both are one Unix socket, over which file descriptors can be passed.
     shares: bool,
 }
 
@@ -60,7 +60,7 @@ impl Channel {
     ) -> io::Result<()> {
         let body = postcard::to_stdvec(message).map_err(io::Error::other)?;
         let length = u32::try_from(body.len()).map_err(|_| io::Error::other("a message of over 4 GiB"))?;
-        if handles.len() > MOST_HANDLES || (!self.shares && !handles.is_empty()) {
+        if handles.len() > MAX_HANDLES || (!self.shares && !handles.is_empty()) {
             return Err(io::Error::other("handles that cannot be sent"));
         }
         let mut header = [0; HEADER];
@@ -71,12 +71,12 @@ impl Channel {
         self.write_all(&body, wait)
     }
 
-    /// Handles travel with the first bytes.
+    /// Sends file descriptors with the first bytes of the header.
     fn send_header(&self, header: &[u8], handles: &[BorrowedFd<'_>], wait: &dyn Wait) -> io::Result<usize> {
         if handles.is_empty() {
             return Ok(0);
         }
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HANDLES))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !ancillary.push(SendAncillaryMessage::ScmRights(handles)) {
             return Err(io::Error::other("handles that cannot be sent"));
@@ -95,7 +95,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Whether the other end has said something, or has closed.
+    /// Whether there is a message to read, or the other end has closed.
     pub(super) fn has_input(&self) -> io::Result<bool> {
         let mut polled = [PollFd::new(&self.input, PollFlags::IN)];
         match rustix::event::poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
@@ -105,7 +105,7 @@ impl Channel {
         }
     }
 
-    /// The next message, with the handles that came with it; `None` when the other end has closed.
+    /// The next message and its file descriptors; `None` when the other end has closed.
     pub(super) fn receive<T: DeserializeOwned>(
         &self,
         wait: &dyn Wait,
@@ -136,7 +136,7 @@ impl Channel {
             return self
                 .again(&self.input, PollFlags::IN, wait, || rustix::io::read(&self.input, &mut *room));
         }
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HANDLES))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = self.again(&self.input, PollFlags::IN, wait, || {
             let room = &mut [IoSliceMut::new(room)];
@@ -166,7 +166,7 @@ impl Channel {
         Ok(body)
     }
 
-    /// Calls until it is neither interrupted nor told to come again.
+    /// Repeats a call that was interrupted, and one that would block once waiting for it is over.
     fn again<T>(
         &self,
         handle: &impl AsFd,

@@ -1,5 +1,5 @@
-//! Codecs in worker processes. What a lost worker was at is done again by another; what had come of
-//! it is passed over.
+//! Codecs in worker processes. The job of a lost worker is retried by another; results that have been handed
+//! out already are skipped the second time.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,19 +8,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::media::{
-    AudioSink, Codecs, DecodeOptions, DecodedPicture, Decoding, Index, MediaError, OnGpu, PackedSpan,
-    SoundDecoder, SoundSource, SoundWindow, SpanPackets,
+    AudioDecoder, AudioSink, AudioSource, AudioWindow, Codecs, DecodeOptions, DecodedFrame, Decoding, Index,
+    MediaError, OnGpu, PackedSpan, SpanPackets,
 };
 
-use super::carrier::Receiver;
+use super::frame_batch::FrameReceiver;
 use super::pool::{Role, WorkerPool};
 use super::process::{Loss, UNEXPECTED, WorkerProcess};
-use super::protocol::{CarriedPicture, DecodeRequest, Reply, Request, SoundRequest};
+use super::protocol::{AudioRequest, DecodeRequest, DecodedFrameHandle, Reply, Request};
 
-/// Pictures that are asked for at a time where not all of them are taken at once.
-const AHEAD: u32 = 8;
-/// Workers that are tried before a span is given up: what ends each of them is no chance.
-const MOST_ATTEMPTS: u32 = 3;
+/// Frames that are requested at a time, unless the caller takes all at once.
+const PREFETCH: u32 = 8;
+/// Workers that may be lost over one job before it fails.
+const MAX_ATTEMPTS: u32 = 3;
 
 pub struct WorkerCodecs {
     pool: Arc<WorkerPool>,
@@ -31,21 +31,21 @@ impl WorkerCodecs {
         WorkerCodecs { pool }
     }
 
-    /// Has a worker do a job, and another if that one is lost. `take` gets each reply, and whether
-    /// it is an attempt's first, until it has what came of it.
+    /// Has a worker do a job, and another if that one is lost. `take` is given each reply, and whether it is
+    /// the first of an attempt.
     fn call<T>(
         &self,
         operation: &'static str,
         request: &Request,
-        take: &mut dyn FnMut(Reply, bool) -> Taken<T>,
+        take: &mut dyn FnMut(Reply, bool) -> ReplyOutcome<T>,
     ) -> Result<T, MediaError> {
         let mut reason = String::new();
-        for _ in 0..MOST_ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             match self.attempt(request, take) {
                 Ok(outcome) => return outcome,
                 Err(Loss::Cancelled) => return Err(MediaError::Cancelled),
                 Err(Loss::Gone(what)) => {
-                    tracing::warn!("{operation} is tried again: {what}");
+                    tracing::warn!("retrying {operation}: {what}");
                     reason = what;
                 }
             }
@@ -56,36 +56,36 @@ impl WorkerCodecs {
     fn attempt<T>(
         &self,
         request: &Request,
-        take: &mut dyn FnMut(Reply, bool) -> Taken<T>,
+        take: &mut dyn FnMut(Reply, bool) -> ReplyOutcome<T>,
     ) -> Result<Result<T, MediaError>, Loss> {
-        let patience = self.pool.patience(&Role::Cpu);
+        let timeout = self.pool.timeout(&Role::Cpu);
         let mut process = self.pool.take(&Role::Cpu)?;
-        process.send(request, &[], patience)?;
+        process.send(request, &[], timeout)?;
         let mut first = true;
         loop {
-            let (reply, _) = process.answer(patience)?;
+            let (reply, _) = process.answer(timeout)?;
             match take(reply, first) {
-                Taken::More => first = false,
-                Taken::All(outcome) => {
+                ReplyOutcome::Continue => first = false,
+                ReplyOutcome::Done(outcome) => {
                     self.pool.give_back(Role::Cpu, process);
                     return Ok(outcome);
                 }
-                // What else it would say is not waited for.
-                Taken::Enough(error) => return Ok(Err(error)),
-                Taken::Unexpected => return Err(unexpected()),
+                // The worker may be sending more, so it is not reused.
+                ReplyOutcome::Abort(error) => return Ok(Err(error)),
+                ReplyOutcome::Unexpected => return Err(unexpected()),
             }
         }
     }
 }
 
-/// What a reply was.
-enum Taken<T> {
-    /// One of several.
-    More,
-    /// The last.
-    All(Result<T, MediaError>),
-    /// One after which no more are wanted.
-    Enough(MediaError),
+/// What to do after a reply.
+enum ReplyOutcome<T> {
+    /// More replies follow.
+    Continue,
+    /// It was the last reply.
+    Done(Result<T, MediaError>),
+    /// The caller wants no more replies.
+    Abort(MediaError),
     Unexpected,
 }
 
@@ -95,8 +95,8 @@ impl Codecs for WorkerCodecs {
             return Err(MediaError::Cancelled);
         }
         self.call("reading the source", &Request::Scan(path.to_owned()), &mut |reply, _| match reply {
-            Reply::Scanned(index) => Taken::All(index.map(|index| *index)),
-            _ => Taken::Unexpected,
+            Reply::Scanned(index) => ReplyOutcome::Done(index.map(|index| *index)),
+            _ => ReplyOutcome::Unexpected,
         })
     }
 
@@ -107,48 +107,48 @@ impl Codecs for WorkerCodecs {
             options: options.clone(),
             on_gpu: None,
             attempts: 0,
-            told: 0,
+            handed_out: 0,
             session: None,
             ended: false,
         }))
     }
 
-    fn sound(
+    fn decode_audio(
         &self,
-        sound: &SoundSource,
+        audio: &AudioSource,
         cancelled: &dyn Fn() -> bool,
         sink: &mut AudioSink<'_>,
     ) -> Result<i64, MediaError> {
-        // Samples that were handed on, and those of them that this attempt has yet to repeat.
-        let (mut told, mut to_pass) = (0usize, 0usize);
-        let decoder = SoundDecoder::of(&sound.track.codec).identity_here();
-        let request = Request::Sound(Box::new(SoundRequest { source: sound.clone(), decoder }));
-        self.call("decoding sound", &request, &mut |reply, first| {
+        // Samples that were handed on, and how many of them this attempt has yet to repeat.
+        let (mut handed_out, mut to_pass) = (0usize, 0usize);
+        let decoder = AudioDecoder::of(&audio.track.codec).identity_here();
+        let request = Request::DecodeAudio(Box::new(AudioRequest { source: audio.clone(), decoder }));
+        self.call("decoding audio", &request, &mut |reply, first| {
             if first {
-                to_pass = told;
+                to_pass = handed_out;
             }
             match reply {
-                Reply::Samples(_) if cancelled() => Taken::Enough(MediaError::Cancelled),
+                Reply::Samples(_) if cancelled() => ReplyOutcome::Abort(MediaError::Cancelled),
                 Reply::Samples(samples) => {
                     let passed = to_pass.min(samples.len());
                     to_pass -= passed;
-                    told += samples.len() - passed;
+                    handed_out += samples.len() - passed;
                     match sink(&samples[passed..]) {
-                        Ok(()) => Taken::More,
-                        Err(error) => Taken::Enough(error),
+                        Ok(()) => ReplyOutcome::Continue,
+                        Err(error) => ReplyOutcome::Abort(error),
                     }
                 }
-                Reply::SoundEnded(offset) => Taken::All(offset),
-                _ => Taken::Unexpected,
+                Reply::AudioEnded(offset) => ReplyOutcome::Done(offset),
+                _ => ReplyOutcome::Unexpected,
             }
         })
     }
 
-    fn encode_sound(&self, window: SoundWindow) -> Result<Vec<Vec<u8>>, MediaError> {
-        let request = Request::EncodeSound(Box::new(window));
-        self.call("encoding sound", &request, &mut |reply, _| match reply {
-            Reply::SoundEncoded(packets) => Taken::All(packets),
-            _ => Taken::Unexpected,
+    fn encode_audio(&self, window: AudioWindow) -> Result<Vec<Vec<u8>>, MediaError> {
+        let request = Request::EncodeAudio(Box::new(window));
+        self.call("encoding audio", &request, &mut |reply, _| match reply {
+            Reply::AudioEncoded(packets) => ReplyOutcome::Done(packets),
+            _ => ReplyOutcome::Unexpected,
         })
     }
 }
@@ -157,11 +157,11 @@ struct WorkerDecoding {
     pool: Arc<WorkerPool>,
     span: PackedSpan,
     options: DecodeOptions,
-    /// What became of it on the GPU that it was given to.
+    /// The outcome on the GPU that the span was given to.
     on_gpu: Option<OnGpu>,
     attempts: u32,
-    /// Pictures that were handed out.
-    told: u64,
+    /// Frames that were handed out.
+    handed_out: u64,
     session: Option<Session>,
     ended: bool,
 }
@@ -169,32 +169,32 @@ struct WorkerDecoding {
 /// A span in one worker.
 struct Session {
     process: WorkerProcess,
-    receiver: Receiver,
-    /// Pictures that were asked for and have not come.
+    receiver: FrameReceiver,
+    /// Frames that were requested and have not come.
     due: u32,
-    /// Pictures that have come and were handed out before, by another worker.
+    /// Frames still to come that another worker had already delivered.
     to_pass: u64,
-    pictures: VecDeque<DecodedPicture>,
+    frames: VecDeque<DecodedFrame>,
 }
 
 enum Next {
-    Picture(DecodedPicture),
+    Frame(DecodedFrame),
     End(Result<(), MediaError>, Option<OnGpu>),
 }
 
 impl Decoding for WorkerDecoding {
-    fn next_picture(&mut self) -> Result<Option<DecodedPicture>, MediaError> {
+    fn next_frame(&mut self) -> Result<Option<DecodedFrame>, MediaError> {
         while !self.ended {
             match self.attempt() {
-                Ok(Next::Picture(picture)) => {
-                    self.told += 1;
-                    return Ok(Some(picture));
+                Ok(Next::Frame(frame)) => {
+                    self.handed_out += 1;
+                    return Ok(Some(frame));
                 }
                 Ok(Next::End(result, on_gpu)) => {
                     self.ended = true;
                     let (role, has_failed) = (self.role(), matches!(on_gpu, Some(OnGpu::Failed(_))));
                     self.on_gpu = self.on_gpu.take().or(on_gpu);
-                    // A driver that has failed may fail at once in that process from now on.
+                    // A driver that has failed once may keep failing in that process.
                     if let Some(session) = self.session.take().filter(|_| !has_failed) {
                         self.pool.give_back(role, session.process);
                     }
@@ -204,15 +204,15 @@ impl Decoding for WorkerDecoding {
                 Err(Loss::Gone(what)) => {
                     self.session = None;
                     if self.options.gpu.take().is_some() {
-                        // What is wrong with a GPU is not the span's fault.
+                        // A fault of the GPU is no attempt at the span.
                         self.on_gpu = Some(OnGpu::Failed(what));
                         continue;
                     }
                     self.attempts += 1;
-                    if self.attempts == MOST_ATTEMPTS {
+                    if self.attempts == MAX_ATTEMPTS {
                         return Err(MediaError::Library { operation: "decoding".into(), reason: what });
                     }
-                    tracing::warn!("{}: decoding is tried again: {what}", self.span.path.display());
+                    tracing::warn!("{}: retrying decode: {what}", self.span.path.display());
                 }
             }
         }
@@ -231,7 +231,7 @@ impl WorkerDecoding {
 
     fn attempt(&mut self) -> Result<Next, Loss> {
         let role = self.role();
-        let patience = self.pool.patience(&role);
+        let timeout = self.pool.timeout(&role);
         let session = match &mut self.session {
             Some(session) => session,
             empty => {
@@ -242,25 +242,25 @@ impl WorkerDecoding {
                     frames: self.options.frames,
                     gpu: self.options.gpu.clone(),
                 };
-                process.return_slabs(patience)?;
-                process.send(&Request::Decode(Box::new(request)), &[], patience)?;
-                let receiver = Receiver::returning(process.returns().clone());
-                let pictures = VecDeque::new();
-                empty.insert(Session { process, receiver, due: 0, to_pass: self.told, pictures })
+                process.return_slabs(timeout)?;
+                process.send(&Request::Decode(Box::new(request)), &[], timeout)?;
+                let receiver = FrameReceiver::returning(process.returns().clone());
+                let frames = VecDeque::new();
+                empty.insert(Session { process, receiver, due: 0, to_pass: self.handed_out, frames })
             }
         };
         loop {
-            if let Some(picture) = session.pictures.pop_front() {
-                return Ok(Next::Picture(picture));
+            if let Some(frame) = session.frames.pop_front() {
+                return Ok(Next::Frame(frame));
             }
             if session.due == 0 {
-                session.due = if self.options.at_once { u32::MAX } else { AHEAD };
-                session.process.send(&Request::More(session.due), &[], patience)?;
+                session.due = if self.options.at_once { u32::MAX } else { PREFETCH };
+                session.process.send(&Request::More(session.due), &[], timeout)?;
             }
-            match session.process.answer(patience)? {
-                (Reply::Decoded(pictures), handles) => {
-                    session.take(pictures, handles)?;
-                    session.process.return_slabs(patience)?;
+            match session.process.answer(timeout)? {
+                (Reply::Decoded(frames), handles) => {
+                    session.take(frames, handles)?;
+                    session.process.return_slabs(timeout)?;
                 }
                 (Reply::DecodeEnded(result, gpu), _) => return Ok(Next::End(result, gpu)),
                 _ => return Err(unexpected()),
@@ -270,29 +270,29 @@ impl WorkerDecoding {
 }
 
 impl Session {
-    fn take(&mut self, pictures: Vec<CarriedPicture>, handles: Vec<OwnedFd>) -> Result<(), Loss> {
+    fn take(&mut self, frames: Vec<DecodedFrameHandle>, handles: Vec<OwnedFd>) -> Result<(), Loss> {
         let mut handles = handles.into_iter();
-        for CarriedPicture { rank, digest, signature, frame } in pictures {
+        for DecodedFrameHandle { rank, digest, fingerprint, frame } in frames {
             let frame = match frame {
-                Some(carried) => Some(self.receiver.frame(&carried, &mut handles).map_err(not_taken)?),
+                Some(handle) => Some(self.receiver.frame(&handle, &mut handles).map_err(not_taken)?),
                 None => None,
             };
             self.due = self.due.saturating_sub(1);
             if self.to_pass > 0 {
                 self.to_pass -= 1;
             } else {
-                self.pictures.push_back(DecodedPicture { rank, digest, signature, frame });
+                self.frames.push_back(DecodedFrame { rank, digest, fingerprint, frame });
             }
         }
         Ok(())
     }
 }
 
-/// Why a picture could not be taken.
+/// A frame could not be received.
 fn not_taken(error: io::Error) -> Loss {
     match error.kind() {
         io::ErrorKind::InvalidData => unexpected(),
-        _ => Loss::Gone(format!("its pictures cannot be taken: {error}")),
+        _ => Loss::Gone(format!("cannot receive frames: {error}")),
     }
 }
 

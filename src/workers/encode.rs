@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::executors::{
-    self, About, Blame, EncodeJob, EncodedChunk, Executor, Failure, Found, Report, Unusable, Wanted,
+    self, About, EncodeJob, EncodedChunk, Executor, Failure, FailureKind, Found, Report, Unusable, Wanted,
 };
 
-use super::carrier::{Parcel, Sender};
+use super::frame_batch::{FrameBatch, FrameSender};
 use super::pool::{Role, WorkerPool};
 use super::process::{Loss, UNEXPECTED, WorkerProcess};
 use super::protocol::{EncodeRequest, Reply, Request};
@@ -20,8 +20,8 @@ pub struct WorkerExecutor {
 }
 
 impl WorkerExecutor {
-    /// Those of the wanted encoders that are here, each with as many slots. A device is looked for by a
-    /// worker, so that a driver that hangs or crashes is none of the build's.
+    /// Those of the wanted encoders that this machine has, each with as many slots. A worker looks for
+    /// devices, so that a driver that hangs or crashes does so outside the build.
     pub fn find(pool: &Arc<WorkerPool>, slots: usize, wanted: &BTreeSet<&str>) -> Result<Found, Failure> {
         let (devices, others): (BTreeSet<&str>, BTreeSet<&str>) =
             wanted.iter().partition(|encoder| executors::is_on_device(encoder));
@@ -55,54 +55,54 @@ impl WorkerExecutor {
     fn run(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
         let mut process = self.pool.take(&self.role()).map_err(|loss| self.failure(loss))?;
         let outcome = self.converse(&mut process, job)?.and_then(|chunk| self.checked(chunk, job));
-        // A driver that has failed may fail at once in that process from now on, and work in another.
-        if !matches!(outcome, Err(Failure { blame: Blame::Machine, .. })) {
+        // A driver that has failed once may keep failing in that process, and work in another.
+        if !matches!(outcome, Err(Failure { kind: FailureKind::Machine, .. })) {
             self.pool.give_back(self.role(), process);
         }
         outcome
     }
 
-    /// What a worker made, looked over, whoever that is.
+    /// Checks what a worker made: it may be on another machine, and wrong.
     fn checked(&self, chunk: EncodedChunk, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
-        job.contract.check(&chunk.sequence_header).map_err(|error| Failure::contract(self.name(), &error))?;
-        if chunk.units.len() != job.pictures.count() {
-            let (made, count) = (chunk.units.len(), job.pictures.count());
+        let contract = &job.task.contract;
+        contract.check(&chunk.sequence_header).map_err(|error| Failure::contract(self.name(), &error))?;
+        if chunk.units.len() != job.count() {
+            let (made, count) = (chunk.units.len(), job.count());
             return Err(Failure::machine(format!("{} made {made} packets of {count} frames", self.name())));
         }
         Ok(chunk)
     }
 
-    /// Gives the job to a worker and feeds it. An error means that the worker is of no more use.
+    /// Sends the job to a worker, and its frames as they are asked for. After an error the worker is not
+    /// reused.
     fn converse(
         &self,
         process: &mut WorkerProcess,
         job: &EncodeJob<'_>,
     ) -> Result<Result<EncodedChunk, Failure>, Failure> {
-        let patience = self.pool.patience(&self.role());
+        let timeout = self.pool.timeout(&self.role());
         let request = Request::Encode(Box::new(EncodeRequest {
             executor: self.about.name.clone(),
             identity: self.about.identity.clone(),
             threads: job.threads,
-            settings: job.settings.clone(),
-            contract: job.contract.clone(),
-            count: job.pictures.count(),
+            task: job.task.clone(),
+            count: job.count(),
         }));
-        // It may have decoded before, and now needs no memory for pictures.
-        process.return_slabs(patience).map_err(|loss| self.failure(loss))?;
-        process.send(&request, &[], patience).map_err(|loss| self.failure(loss))?;
-        let mut pictures = job.pictures.open();
-        let mut sender = Sender::new(process.shares(), job.pictures.stay());
+        // It may have decoded before: slabs that it gets back now are freed.
+        process.return_slabs(timeout).map_err(|loss| self.failure(loss))?;
+        process.send(&request, &[], timeout).map_err(|loss| self.failure(loss))?;
+        let mut frames = job.decoded.open();
+        let mut sender = FrameSender::new(process.shares(), job.decoded.is_retained());
         loop {
-            match process.answer(patience).map_err(|loss| self.failure(loss))?.0 {
+            match process.answer(timeout).map_err(|loss| self.failure(loss))?.0 {
                 Reply::Want(count) => {
-                    let mut parcel = Parcel::default();
-                    for frame in pictures.by_ref().take(count as usize) {
-                        let added = sender.add(&*frame?, &mut parcel);
-                        added
-                            .map_err(|error| Failure::machine(format!("pictures cannot be sent: {error}")))?;
+                    let mut batch = FrameBatch::default();
+                    for frame in frames.by_ref().take(count as usize) {
+                        let added = sender.add(&*frame?, &mut batch);
+                        added.map_err(|error| Failure::machine(format!("cannot send frames: {error}")))?;
                     }
-                    let carried = std::mem::take(&mut parcel.pictures);
-                    let sent = process.send(&Request::Pictures(carried), &parcel.handles(), patience);
+                    let handles = std::mem::take(&mut batch.frames);
+                    let sent = process.send(&Request::Frames(handles), &batch.handles(), timeout);
                     sent.map_err(|loss| self.failure(loss))?;
                 }
                 Reply::Encoded(outcome) => return Ok(outcome),
@@ -113,7 +113,7 @@ impl WorkerExecutor {
 
     fn failure(&self, loss: Loss) -> Failure {
         match loss {
-            Loss::Cancelled => Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() },
+            Loss::Cancelled => Failure { kind: FailureKind::Cancelled, message: "interrupted".to_owned() },
             Loss::Gone(what) => Failure::machine(format!("{}: {what}", self.name())),
         }
     }

@@ -1,5 +1,5 @@
-//! The worker processes of a build: started when one is needed, kept for the next job, ended with
-//! the build.
+//! The worker processes of a build: started on demand, reused from job to job, killed at the end of the
+//! build.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
@@ -10,16 +10,16 @@ use super::process::{Loss, UNEXPECTED, WorkerCommand, WorkerProcess};
 use super::protocol::{Encoders, Reply, Request};
 use crate::media::GpuAbout;
 
-/// A device that says nothing for so long does not work.
-const ON_A_DEVICE: Duration = Duration::from_secs(60);
+/// A device that takes longer than this over a few frames hangs.
+const DEVICE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where workers are to run, and how long to wait for them.
+/// How workers are started, and how long to wait for them.
 #[derive(Clone, Debug)]
 pub struct WorkerOptions {
     pub command: WorkerCommand,
-    /// How long one may say nothing before it is ended. An encoder on a CPU takes its time over a
-    /// large picture.
-    pub patience: Duration,
+    /// How long a worker may send neither reply nor heartbeat before it is killed. Software encoders may take
+    /// long over a large frame.
+    pub timeout: Duration,
 }
 
 pub struct WorkerPool {
@@ -28,29 +28,29 @@ pub struct WorkerPool {
     idle: Mutex<Vec<(Role, WorkerProcess)>>,
 }
 
-/// What a process is used for. One that has opened a device is kept for that.
+/// What a process is used for. A process that has opened a device is reused for that device only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Cpu,
-    /// The executor or GPU of this name.
+    /// The name of an executor or a GPU.
     Device(String),
 }
 
 impl WorkerPool {
-    /// When `cancelled` is set, whatever waits for a worker stops waiting.
+    /// Setting `cancelled` ends every wait for a worker.
     pub fn new(options: WorkerOptions, cancelled: Arc<AtomicBool>) -> WorkerPool {
         WorkerPool { options, cancelled, idle: Mutex::default() }
     }
 
-    /// How long a worker may say nothing. A device that takes a minute over a few pictures hangs.
-    pub(super) fn patience(&self, role: &Role) -> Duration {
+    /// How long a worker of this role may send nothing.
+    pub(super) fn timeout(&self, role: &Role) -> Duration {
         match role {
-            Role::Cpu => self.options.patience,
-            Role::Device(_) => self.options.patience.min(ON_A_DEVICE),
+            Role::Cpu => self.options.timeout,
+            Role::Device(_) => self.options.timeout.min(DEVICE_TIMEOUT),
         }
     }
 
-    /// A worker with nothing to do. There are never more than jobs that run at a time.
+    /// An idle worker, or a new one. There are never more workers than jobs that run at a time.
     pub(super) fn take(&self, role: &Role) -> Result<WorkerProcess, Loss> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = idle.iter().rposition(|(other, _)| other == role);
@@ -63,16 +63,16 @@ impl WorkerPool {
     }
 
     fn start(&self) -> Result<WorkerProcess, Loss> {
-        WorkerProcess::start(&self.options.command, self.options.patience, &self.cancelled)
+        WorkerProcess::start(&self.options.command, self.options.timeout, &self.cancelled)
     }
 
-    /// One that has done its job.
+    /// Puts an idle worker back.
     pub(super) fn give_back(&self, role: Role, process: WorkerProcess) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((role, process));
     }
 
-    /// The GPUs that decode, as a worker sees them, and what is wrong with others: this process does
-    /// not touch their driver. An error tells why that is not known.
+    /// The GPUs that decode, as a worker finds them, and what is wrong with others: the build itself loads no
+    /// driver. An error tells why they are not known.
     pub fn gpus(&self) -> Result<(Vec<GpuAbout>, Vec<String>), String> {
         match self.started(&Request::Gpus)?.1 {
             Reply::Gpus(found, problems) => Ok((found, problems)),
@@ -80,8 +80,8 @@ impl WorkerPool {
         }
     }
 
-    /// Has one more worker ready itself for decoding on the GPU with this UUID, which takes a good part of a
-    /// second. An error tells why none does.
+    /// Starts one more worker that has initialized the GPU with this UUID for decoding, which takes up to a
+    /// second. An error tells why that failed.
     pub fn open_gpu(&self, uuid: &str) -> Result<(), String> {
         let (process, reply) = self.started(&Request::OpenGpu(uuid.to_owned()))?;
         match reply {
@@ -92,7 +92,7 @@ impl WorkerPool {
         Ok(())
     }
 
-    /// Which of these encoders a worker finds.
+    /// Has a worker look for these encoders.
     pub(super) fn find(&self, slots: usize, encoders: &BTreeSet<&str>) -> Result<Encoders, String> {
         let names = encoders.iter().map(|&name| name.to_owned()).collect();
         match self.started(&Request::Find(slots, names))?.1 {
@@ -101,13 +101,14 @@ impl WorkerPool {
         }
     }
 
-    /// A new worker, and what it says to this. What opens devices to find out what there is, is not kept.
+    /// Starts a worker and sends it a request. A worker that lists devices has opened them all, so the caller
+    /// drops it.
     fn started(&self, request: &Request) -> Result<(WorkerProcess, Reply), String> {
-        let patience = self.options.patience.min(ON_A_DEVICE);
+        let timeout = self.options.timeout.min(DEVICE_TIMEOUT);
         let ask = || {
             let mut process = self.start()?;
-            process.send(request, &[], patience)?;
-            let (reply, _) = process.answer(patience)?;
+            process.send(request, &[], timeout)?;
+            let (reply, _) = process.answer(timeout)?;
             Ok((process, reply))
         };
         ask().map_err(|loss| match loss {
@@ -116,7 +117,7 @@ impl WorkerPool {
         })
     }
 
-    /// Ends those that have nothing to do.
+    /// Kills the idle workers.
     pub fn end_idle(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

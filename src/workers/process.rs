@@ -1,4 +1,4 @@
-//! A worker process as a build sees it: started, spoken to, and ended when it says nothing any more.
+//! The build's side of a worker process: it is started, sent requests, and killed when it times out.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -25,66 +25,63 @@ use crate::media::Returns;
 pub struct WorkerCommand {
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
-    /// Whether it runs on this machine and was told so: pictures then lie in memory that both see.
-    /// Otherwise they are part of the messages.
+    /// Whether the worker runs on this machine with `--shared-memory`: frames are then passed as handles of
+    /// shared memory. Otherwise their samples are part of the messages.
     pub shares_memory: bool,
 }
 
-/// Why there is no answer.
+/// Why a request has no reply.
 #[derive(Debug)]
 pub(super) enum Loss {
-    /// The build is to stop.
+    /// The build was cancelled.
     Cancelled,
-    /// The worker is gone, as told.
+    /// The worker was lost, for this reason.
     Gone(String),
 }
 
-/// How often a waiting build looks whether it is to stop.
-const LOOK: Duration = Duration::from_millis(100);
-/// Bytes of what a worker last said on its standard error that are told.
-const LAST_WORDS: u64 = 400;
-/// How long one that has closed the conversation may take to end, and one that was killed to be gone.
+/// How often a wait checks for cancellation.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Bytes from the end of a worker's standard error that an error message repeats.
+const MAX_STDERR: u64 = 400;
+/// How long a worker may take to exit after it has closed its connection, or after it was killed.
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) struct WorkerProcess {
-    /// `None` once it was ended.
+    /// `None` once it was killed.
     child: Option<Child>,
     channel: Channel,
-    /// What it says on its standard error.
-    words: File,
+    /// Its standard error, in memory.
+    stderr: File,
     cancelled: Arc<AtomicBool>,
-    /// Its slabs that nobody sees any more.
+    /// Numbers of its slabs that are free to be reused.
     returns: Returns,
 }
 
 impl WorkerProcess {
-    /// `patience`: how long it may say nothing.
+    /// Starts a worker and checks its version. `timeout`: how long to wait for its greeting.
     pub(super) fn start(
         command: &WorkerCommand,
-        patience: Duration,
+        timeout: Duration,
         cancelled: &Arc<AtomicBool>,
     ) -> Result<WorkerProcess, Loss> {
         let started = WorkerProcess::spawn(command, cancelled).map_err(|error| {
-            Loss::Gone(format!(
-                "a worker process could not be started ({}): {error}",
-                command.program.display()
-            ))
+            Loss::Gone(format!("cannot start worker `{}`: {error}", command.program.display()))
         });
         let mut process = started?;
-        match process.receive(patience.min(FIRST_WORD))? {
+        match process.receive(timeout.min(GREETING_TIMEOUT))? {
             (Reply::Greeting(greeting), _) => match Greeting::here().difference(&greeting) {
                 None => Ok(process),
-                Some(what) => Err(Loss::Gone(format!("a worker process is another rivet: it has {what}"))),
+                Some(what) => Err(Loss::Gone(format!("worker version mismatch: {what}"))),
             },
             _ => Err(Loss::Gone(UNEXPECTED.to_owned())),
         }
     }
 
     fn spawn(command: &WorkerCommand, cancelled: &Arc<AtomicBool>) -> io::Result<WorkerProcess> {
-        let words = File::from(rustix::fs::memfd_create("rivet worker", MemfdFlags::CLOEXEC)?);
+        let stderr = File::from(rustix::fs::memfd_create("rivet worker", MemfdFlags::CLOEXEC)?);
         let mut start = Command::new(&command.program);
         // In a group of its own, so that Ctrl-C reaches the build alone, which ends its workers.
-        start.args(&command.arguments).stderr(words.try_clone()?).process_group(0);
+        start.args(&command.arguments).stderr(stderr.try_clone()?).process_group(0);
         let (child, channel) = if command.shares_memory {
             let (ours, theirs) = UnixStream::pair()?;
             start.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
@@ -102,102 +99,103 @@ impl WorkerProcess {
             (child, Channel::new(input, output, false))
         };
         let (cancelled, returns) = (Arc::clone(cancelled), Returns::default());
-        Ok(WorkerProcess { child: Some(child), channel, words, cancelled, returns })
+        Ok(WorkerProcess { child: Some(child), channel, stderr, cancelled, returns })
     }
 
-    /// Whether pictures can be left in memory that both sides see.
+    /// Whether frames can be passed as handles of shared memory.
     pub(super) fn shares(&self) -> bool {
         self.channel.shares()
     }
 
-    /// `patience`: how long it may take to listen.
+    /// `timeout`: how long the worker may take to read the request.
     pub(super) fn send(
         &mut self,
         request: &Request,
         handles: &[BorrowedFd<'_>],
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<(), Loss> {
-        let wait = self.waiting(patience);
+        let wait = self.waiting(timeout);
         let sent = self.channel.send(request, handles, &wait);
-        sent.map_err(|error| self.lost(&error, patience))
+        sent.map_err(|error| self.lost(&error, timeout))
     }
 
-    /// Where its slabs go once nobody sees them any more.
+    /// Where the numbers of its slabs go once their frames have been dropped.
     pub(super) fn returns(&self) -> &Returns {
         &self.returns
     }
 
-    /// Tells it of slabs that it can fill again.
-    pub(super) fn return_slabs(&mut self, patience: Duration) -> Result<(), Loss> {
+    /// Returns slabs to the worker for reuse.
+    pub(super) fn return_slabs(&mut self, timeout: Duration) -> Result<(), Loss> {
         let slabs = self.returns.take();
-        if slabs.is_empty() { Ok(()) } else { self.send(&Request::Returned(slabs), &[], patience) }
+        if slabs.is_empty() { Ok(()) } else { self.send(&Request::Returned(slabs), &[], timeout) }
     }
 
-    /// `patience`: how long it may say nothing.
-    pub(super) fn receive(&mut self, patience: Duration) -> Result<(Reply, Vec<OwnedFd>), Loss> {
-        let wait = self.waiting(patience);
+    /// The next message. `timeout`: how long it may take to come.
+    pub(super) fn receive(&mut self, timeout: Duration) -> Result<(Reply, Vec<OwnedFd>), Loss> {
+        let wait = self.waiting(timeout);
         let received = self.channel.receive(&wait);
         match received {
             Ok(Some(received)) => Ok(received),
-            Ok(None) => Err(self.lost(&io::ErrorKind::UnexpectedEof.into(), patience)),
-            Err(error) => Err(self.lost(&error, patience)),
+            Ok(None) => Err(self.lost(&io::ErrorKind::UnexpectedEof.into(), timeout)),
+            Err(error) => Err(self.lost(&error, timeout)),
         }
     }
 
-    /// As [`WorkerProcess::receive`], passing over that it is alive.
-    pub(super) fn answer(&mut self, patience: Duration) -> Result<(Reply, Vec<OwnedFd>), Loss> {
+    /// The next message that is no heartbeat; each heartbeat starts the timeout anew.
+    pub(super) fn answer(&mut self, timeout: Duration) -> Result<(Reply, Vec<OwnedFd>), Loss> {
         loop {
-            match self.receive(patience)? {
-                (Reply::Alive, _) => {}
+            match self.receive(timeout)? {
+                (Reply::Heartbeat, _) => {}
                 answer => return Ok(answer),
             }
         }
     }
 
-    fn waiting(&self, patience: Duration) -> Waiting {
-        Waiting { cancelled: Arc::clone(&self.cancelled), until: Instant::now() + patience }
+    fn waiting(&self, timeout: Duration) -> Waiting {
+        Waiting { cancelled: Arc::clone(&self.cancelled), until: Instant::now() + timeout }
     }
 
-    /// What an error means. The process is ended: nothing of it can be relied on any more.
-    fn lost(&mut self, error: &io::Error, patience: Duration) -> Loss {
+    /// What an error of the connection means. The worker is killed: its state is unknown.
+    fn lost(&mut self, error: &io::Error, timeout: Duration) -> Loss {
         if self.cancelled.load(Ordering::Relaxed) {
             return Loss::Cancelled;
         }
         let what = match error.kind() {
             io::ErrorKind::TimedOut => {
-                format!("its worker process did not answer for {}", humantime::format_duration(patience))
+                format!("worker timed out after {}", humantime::format_duration(timeout))
             }
             io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
                 match self.child.as_mut().and_then(|child| ended_within(child, GRACE)) {
-                    Some(status) => format!("its worker process {}", ended(status)),
-                    None => "its worker process closed the conversation and did not end".to_owned(),
+                    Some(status) => format!("worker {}", ended(status)),
+                    None => "worker closed its connection without exiting".to_owned(),
                 }
             }
-            _ => format!("its worker process cannot be understood ({error})"),
+            _ => format!("worker sent an invalid message ({error})"),
         };
-        let words = self.last_words();
+        let stderr = self.end_of_stderr();
         self.end();
-        Loss::Gone(if words.is_empty() { what } else { format!("{what}: {words}") })
+        Loss::Gone(if stderr.is_empty() { what } else { format!("{what}: {stderr}") })
     }
 
-    /// The end of what it said on its standard error, as one line.
-    fn last_words(&mut self) -> String {
+    /// The end of its standard error, as one line.
+    fn end_of_stderr(&mut self) -> String {
         let mut text = Vec::new();
-        let length = self.words.metadata().map_or(0, |meta| meta.len());
-        let from = SeekFrom::Start(length.saturating_sub(LAST_WORDS));
-        if self.words.seek(from).is_err() || (&self.words).take(LAST_WORDS).read_to_end(&mut text).is_err() {
+        let length = self.stderr.metadata().map_or(0, |meta| meta.len());
+        let from = SeekFrom::Start(length.saturating_sub(MAX_STDERR));
+        if self.stderr.seek(from).is_err() || (&self.stderr).take(MAX_STDERR).read_to_end(&mut text).is_err()
+        {
             return String::new();
         }
         let text = String::from_utf8_lossy(&text);
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        // Not what a terminal would take for anything but text.
+        // Control characters could drive the terminal that shows this.
         lines.collect::<Vec<_>>().join("; ").chars().filter(|letter| !letter.is_control()).collect()
     }
 
     fn end(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        // It may have ended by itself. What it has started, as a command that runs it elsewhere
-        // does, is in its group.
+        // It may have exited by itself. A command that runs the worker on another machine has children: they
+        // are in its process group.
         if let Ok(None) = child.try_wait() {
             let _ = rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL);
             let _ = child.kill();
@@ -214,14 +212,14 @@ impl Drop for WorkerProcess {
     }
 }
 
-/// Until a worker has started, at most: it loads libraries and greets.
-const FIRST_WORD: Duration = Duration::from_secs(60);
-/// A reply that does not belong to what was asked.
-pub(super) const UNEXPECTED: &str = "its worker process said something unexpected";
+/// How long a worker may take to start: it loads libraries and sends its greeting.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(60);
+/// A reply of a kind that does not belong to the request.
+pub(super) const UNEXPECTED: &str = "worker sent an unexpected reply";
 
-/// How a process has ended, if it does within that time.
+/// The exit status of a process, if it exits within that time.
 fn ended_within(child: &mut Child, time: Duration) -> Option<ExitStatus> {
-    const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+    const MAX_PAUSE: Duration = Duration::from_millis(50);
     let until = Instant::now() + time;
     let mut pause = Duration::from_millis(1);
     loop {
@@ -229,17 +227,17 @@ fn ended_within(child: &mut Child, time: Duration) -> Option<ExitStatus> {
             Ok(None) if Instant::now() < until => std::thread::sleep(pause),
             status => return status.ok().flatten(),
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 
-/// Goes on without a process that was killed and is still there: one that a driver keeps in the kernel ends
-/// when that lets go of it, if ever.
+/// Leaves a killed process that has not exited to a thread that waits for it: a process that hangs in a
+/// driver exits when the driver returns, if ever.
 fn leave(mut child: Child) {
     let pid = child.id();
     let wait = move || child.wait();
     if let Err(error) = std::thread::Builder::new().name("left".to_owned()).spawn(wait) {
-        tracing::warn!("nobody waits for process {pid} to end: {error}");
+        tracing::warn!("cannot wait for process {pid} to exit: {error}");
     }
 }
 
@@ -254,13 +252,13 @@ fn ended(status: ExitStatus) -> String {
         _ => "",
     };
     match (status.signal(), status.code()) {
-        (Some(signal), _) => format!("was ended by signal {signal}{}", name(signal)),
-        (None, Some(code)) => format!("ended with status {code}"),
-        (None, None) => "ended".to_owned(),
+        (Some(signal), _) => format!("was killed by signal {signal}{}", name(signal)),
+        (None, Some(code)) => format!("exited with status {code}"),
+        (None, None) => "exited".to_owned(),
     }
 }
 
-/// Waits with patience, and not at all once the build is to stop.
+/// Waits until a deadline, or until the build is cancelled.
 struct Waiting {
     cancelled: Arc<AtomicBool>,
     until: Instant,
@@ -276,7 +274,7 @@ impl Wait for Waiting {
             if left.is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            let step = left.min(LOOK);
+            let step = left.min(POLL_INTERVAL);
             let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(step.subsec_nanos()) };
             let mut polled = [PollFd::from_borrowed_fd(handle, what)];
             match rustix::event::poll(&mut polled, Some(&timeout)) {
@@ -296,7 +294,7 @@ mod tests {
     use super::*;
     use crate::media::Libraries;
 
-    /// What comes of a worker that greets like this and says no more.
+    /// What comes of starting a worker that sends this greeting and nothing else.
     fn greeted(greeting: Greeting) -> Result<(), String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("greeting");
@@ -305,10 +303,10 @@ mod tests {
         channel.send(&Reply::Greeting(greeting), &[], &Blocks).unwrap();
         let command =
             WorkerCommand { program: "cat".into(), arguments: vec![path.into()], shares_memory: false };
-        match WorkerProcess::start(&command, FIRST_WORD, &Arc::default()) {
+        match WorkerProcess::start(&command, GREETING_TIMEOUT, &Arc::default()) {
             Ok(_) => Ok(()),
             Err(Loss::Gone(what)) => Err(what),
-            Err(Loss::Cancelled) => unreachable!("nobody cancels it"),
+            Err(Loss::Cancelled) => unreachable!("it is not cancelled"),
         }
     }
 
@@ -326,7 +324,7 @@ mod tests {
             let mut other = Greeting::here();
             let ours = library(&mut other.libraries).clone();
             library(&mut other.libraries).push('0');
-            let told = format!("a worker process is another rivet: it has {ours}0, not {ours}");
+            let told = format!("worker version mismatch: {ours}0, expected {ours}");
             assert_eq!(greeted(other), Err(told));
         }
     }
@@ -338,13 +336,13 @@ mod tests {
         let pid = Pid::from_child(&child);
         leave(child);
         rustix::process::kill_process(pid, Signal::KILL).unwrap();
-        // What nobody waits for stays there when it has ended.
+        // A process that is not waited for stays in /proc as a zombie.
         let place = format!("/proc/{}", pid.as_raw_nonzero());
         for _ in 0..600 {
             if !Path::new(&place).exists() {
                 return;
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
         panic!("{place} is still there");
     }

@@ -1,29 +1,29 @@
-//! What a build and a worker process say to each other. A worker speaks first; then it does one job
-//! at a time, and says nothing unasked but that it is alive.
+//! The messages between a build and a worker process. The worker sends a greeting first; then it does one job
+//! at a time, and sends nothing but replies and heartbeats.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::executors::{About, Contract, EncodeSettings, EncodedChunk, Failure, Unusable};
+use crate::executors::{About, EncodeTask, EncodedChunk, Failure, Unusable};
 use crate::media::{
-    FrameDigest, GpuAbout, Index, Libraries, MediaError, OnGpu, PackedSpan, Shape, Signature, SoundSource,
-    SoundWindow,
+    AudioSource, AudioWindow, FrameDigest, GpuAbout, Index, Libraries, LumaFingerprint, MediaError, OnGpu,
+    PackedSpan, Shape,
 };
 
-/// The first word of a worker. A build only works with its equal: it files what the worker makes under keys
-/// that name its own libraries.
+/// A worker's first message. Versions must be those of the build, since the build stores the worker's results
+/// under keys that name its own libraries.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Greeting {
     rivet: String,
-    /// Of this protocol.
+    /// The version of this protocol.
     version: u32,
     pub(super) libraries: Libraries,
 }
 
-/// Changes with any change of what is said.
-const VERSION: u32 = 3;
+/// Changes with any change of the messages.
+const VERSION: u32 = 4;
 
 impl Greeting {
     pub(super) fn here() -> Greeting {
@@ -34,49 +34,47 @@ impl Greeting {
         }
     }
 
-    /// What another has that this one has not, and what this one has in its place; `None` between equals.
+    /// The first version in which the other differs from this one; `None` where all are equal.
     pub(super) fn difference(&self, other: &Greeting) -> Option<String> {
         let of = |greeting: &Greeting| {
             let of_rivet = [format!("rivet {}", greeting.rivet), format!("protocol {}", greeting.version)];
             of_rivet.into_iter().chain(greeting.libraries.all().map(str::to_owned))
         };
         let (theirs, ours) = of(other).zip(of(self)).find(|(theirs, ours)| theirs != ours)?;
-        Some(format!("{theirs}, not {ours}"))
+        Some(format!("{theirs}, expected {ours}"))
     }
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum Request {
     Encode(Box<EncodeRequest>),
-    /// As many pictures as were wanted; fewer only where they end.
-    Pictures(Vec<Carried>),
+    /// The frames that [`Reply::Want`] asked for; fewer only at the end.
+    Frames(Vec<FrameHandle>),
     Decode(Box<DecodeRequest>),
-    /// So many more pictures are wanted of the span that is being decoded.
+    /// Asks for that many more frames of the span that is being decoded.
     More(u32),
-    /// Slabs of decoded pictures that nobody sees any more, by their numbers. Comes between jobs and in the
-    /// middle of a decode.
+    /// Numbers of slabs whose frames the build has dropped. Comes between jobs and in the middle of a decode.
     Returned(Vec<u32>),
-    /// Which GPUs there are that decode.
+    /// Lists the GPUs that decode.
     Gpus,
-    /// The GPU with this UUID is to be readied for decoding.
+    /// Initializes the GPU with this UUID for decoding.
     OpenGpu(String),
-    /// Which of these encoders there are, with so many slots.
+    /// Looks for these encoders, each with that many slots.
     Find(usize, BTreeSet<String>),
     Scan(PathBuf),
-    Sound(Box<SoundRequest>),
-    EncodeSound(Box<SoundWindow>),
+    DecodeAudio(Box<AudioRequest>),
+    EncodeAudio(Box<AudioWindow>),
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct EncodeRequest {
-    /// The executor's name, and who it is expected to be.
+    /// The executor's name, and the identity that the build has keyed its results by.
     pub executor: String,
     pub identity: String,
-    /// Threads that it may use, which change nothing.
+    /// Threads that the encode may use; they change no byte.
     pub threads: usize,
-    pub settings: EncodeSettings,
-    pub contract: Contract,
-    /// Pictures that there will be.
+    pub task: EncodeTask,
+    /// Frames that there will be.
     pub count: usize,
 }
 
@@ -84,16 +82,16 @@ pub(super) struct EncodeRequest {
 pub(super) struct DecodeRequest {
     pub span: PackedSpan,
     pub threads: usize,
-    /// Whether the pictures themselves are wanted.
+    /// Whether the frames are sent, and not only their digests and fingerprints.
     pub frames: bool,
     /// The UUID of the GPU that shall decode it.
     pub gpu: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct SoundRequest {
-    pub source: SoundSource,
-    /// The decoder that it is expected to go through, with all that its samples depend on.
+pub(super) struct AudioRequest {
+    pub source: AudioSource,
+    /// The identity of the decoder that the build has keyed the samples by.
     pub decoder: String,
 }
 
@@ -103,48 +101,48 @@ pub(super) type Encoders = (Vec<About>, Vec<Unusable>);
 #[derive(Serialize, Deserialize)]
 pub(super) enum Reply {
     Greeting(Greeting),
-    /// A job goes on, and may take longer still.
-    Alive,
-    /// An encode can take so many more pictures.
+    /// A job goes on; the timeout starts anew.
+    Heartbeat,
+    /// Asks for that many more frames to encode.
     Want(u32),
-    /// An encode has ended.
+    /// The end of an encode.
     Encoded(Result<EncodedChunk, Failure>),
-    /// The span's next pictures.
-    Decoded(Vec<CarriedPicture>),
-    /// A span has ended, or cannot be decoded.
+    /// The span's next frames.
+    Decoded(Vec<DecodedFrameHandle>),
+    /// The end of a span, or why it cannot be decoded.
     DecodeEnded(Result<(), MediaError>, Option<OnGpu>),
-    /// Those that decode, and what is wrong with others.
+    /// The GPUs that decode, and what is wrong with others.
     Gpus(Vec<GpuAbout>, Vec<String>),
-    /// It decodes, or why it does not.
+    /// Why a GPU does not decode, if it does not.
     GpuOpened(Result<(), String>),
     Found(Result<Encoders, Failure>),
     Scanned(Result<Box<Index>, MediaError>),
-    /// The next samples of a sound.
+    /// The next samples of a audio.
     Samples(Vec<i32>),
-    SoundEnded(Result<i64, MediaError>),
-    SoundEncoded(Result<Vec<Vec<u8>>, MediaError>),
+    AudioEnded(Result<i64, MediaError>),
+    AudioEncoded(Result<Vec<Vec<u8>>, MediaError>),
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct CarriedPicture {
+pub(super) struct DecodedFrameHandle {
     pub rank: u32,
     pub digest: FrameDigest,
-    pub signature: Signature,
-    pub frame: Option<Carried>,
+    pub fingerprint: LumaFingerprint,
+    pub frame: Option<FrameHandle>,
 }
 
-/// How a picture crosses.
+/// A frame in a message.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Carried {
+pub(super) struct FrameHandle {
     pub shape: Shape,
     pub samples: Samples,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum Samples {
-    /// In shared memory, at this offset: in the next of the slabs that came with the message, which has
-    /// this number, or in that of the picture before it.
+    /// In shared memory, at this offset. `next`: the number of a slab whose handle is the next of those that
+    /// came with the message; without it the frame lies in the slab of the frame before it.
     Shared { next: Option<u32>, offset: usize },
-    /// In the message itself, as they lie in a slab.
+    /// In the message itself, laid out as in a slab.
     Here(#[serde(with = "serde_bytes")] Vec<u8>),
 }

@@ -1,5 +1,5 @@
-//! The other side: what a worker process does. It takes one job after the other until the build
-//! closes the conversation, and ends at once when that happens in the middle of a job.
+//! The worker's side: it does one job after the other until the build closes the connection, and exits at
+//! once when that happens in the middle of a job.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,121 +8,67 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::executors::{self, About, EncodeJob, EncodedChunk, Executor, Failure, Found, Pictures, Wanted};
+use crate::executors::{self, About, EncodeJob, EncodedChunk, Executor, Failure, Found, FrameSupply, Wanted};
 use crate::media::{
-    self, Codecs, CodecsHere, DecodedPicture, Decoding, DecodingHere, Frame, GpuDecoder, MediaError, OnGpu,
-    SoundDecoder, SpanDecoder, TrackParameters,
+    self, AudioDecoder, Codecs, CodecsHere, DecodedFrame, Decoding, DecodingHere, Frame, GpuDecoder,
+    MediaError, OnGpu, SpanDecoder,
 };
 
-use super::carrier::{Parcel, Receiver, Sender};
 use super::channel::{Blocks, Channel};
-use super::protocol::{CarriedPicture, DecodeRequest, EncodeRequest, Greeting, Reply, Request, SoundRequest};
-use super::room::{Room, SLAB};
+use super::frame_arena::{FrameArena, SLAB};
+use super::frame_batch::{FrameBatch, FrameReceiver, FrameSender};
+use super::protocol::{
+    AudioRequest, DecodeRequest, DecodedFrameHandle, EncodeRequest, Greeting, Reply, Request,
+};
 
-/// Pictures in one message, at most: fewer where they fill a slab.
+/// Frames in one message, unless fewer fill a slab.
 const BATCH: u32 = 16;
-/// Samples of sound in one message, about.
+/// Audio samples in one message, about.
 const SAMPLES: usize = 1 << 18;
-/// How often a long job says that it is alive.
-const PULSE: Duration = Duration::from_secs(1);
+/// How often a long job sends a heartbeat.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Says that a job goes on, now and then, when the job asks whether it is to stop. It never is: the
-/// build ends this process when it has had enough.
-struct Pulse<'a> {
+/// Sends heartbeats whenever a job asks whether it is cancelled. It never is: a build that is cancelled kills
+/// this process.
+struct Heartbeat<'a> {
     channel: &'a Channel,
     last: Mutex<Instant>,
 }
 
-impl Pulse<'_> {
-    fn new(channel: &Channel) -> Pulse<'_> {
-        Pulse { channel, last: Mutex::new(Instant::now()) }
+impl Heartbeat<'_> {
+    fn new(channel: &Channel) -> Heartbeat<'_> {
+        Heartbeat { channel, last: Mutex::new(Instant::now()) }
     }
 
-    /// Whether to stop.
+    /// Whether the job is cancelled.
     fn beat(&self) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.elapsed() >= PULSE {
+        if last.elapsed() >= HEARTBEAT_INTERVAL {
             *last = Instant::now();
-            // A build that is gone ends this process.
-            let _ = self.channel.send(&Reply::Alive, &[], &Blocks);
+            // When the build is gone, the thread that watches the connection ends this process.
+            let _ = self.channel.send(&Reply::Heartbeat, &[], &Blocks);
         }
         false
     }
 }
 
-/// Serves the build at the other end of standard input and output. With `shares_memory` both are one
-/// Unix socket, and pictures stay in memory that both sides see.
+/// Serves the build at the other end of standard input and output. With `shares_memory` both are one Unix
+/// socket, and frames are passed in shared memory.
 pub fn serve(shares_memory: bool) -> io::Result<()> {
     let input = rustix::stdio::stdin().try_clone_to_owned()?;
     let output = rustix::stdio::stdout().try_clone_to_owned()?;
-    // What a library prints must not get between messages.
+    // What a library prints to standard output must not mix with messages.
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
     end_with(input.try_clone()?)?;
     media::init();
-    let mut server = Server {
-        channel: Channel::new(input, output, shares_memory),
-        room: Room::default(),
-        executors: Vec::new(),
-        parameters: None,
-        gpu: None,
-    };
-    server.reply(&Reply::Greeting(Greeting::here()), &Parcel::default())?;
-    while let Some((request, _)) = server.channel.receive(&Blocks)? {
-        match request {
-            Request::Encode(request) => {
-                server.room.clear();
-                let outcome = server.encode(&request);
-                server.reply(&Reply::Encoded(outcome), &Parcel::default())?;
-            }
-            Request::Decode(request) => {
-                let (outcome, on_gpu) = server.decode(*request)?;
-                server.reply(&Reply::DecodeEnded(outcome, on_gpu), &Parcel::default())?;
-            }
-            Request::Gpus => {
-                let (found, problems) = media::gpu_decoders();
-                let found = found.iter().map(GpuDecoder::about).collect();
-                let problems = problems.iter().map(ToString::to_string).collect();
-                server.reply(&Reply::Gpus(found, problems), &Parcel::default())?;
-            }
-            Request::OpenGpu(uuid) => {
-                let opened = server.open_gpu(&uuid);
-                server.reply(&Reply::GpuOpened(opened), &Parcel::default())?;
-            }
-            Request::Find(slots, names) => {
-                let wanted = names.iter().map(String::as_str).collect();
-                let found = executors::found_here(slots, Wanted::Named(&wanted));
-                let about = |found: Found| {
-                    (found.executors.iter().map(|one| About::of(&**one)).collect(), found.unusable)
-                };
-                server.reply(&Reply::Found(found.map(about)), &Parcel::default())?;
-            }
-            Request::Scan(path) => {
-                let pulse = Pulse::new(&server.channel);
-                let index = CodecsHere.scan(&path, &|| pulse.beat());
-                server.reply(&Reply::Scanned(index.map(Box::new)), &Parcel::default())?;
-            }
-            Request::Sound(sound) => {
-                let outcome = server.sound(&sound)?;
-                server.reply(&Reply::SoundEnded(outcome), &Parcel::default())?;
-            }
-            Request::EncodeSound(window) => {
-                let packets = CodecsHere.encode_sound(*window);
-                server.reply(&Reply::SoundEncoded(packets), &Parcel::default())?;
-            }
-            Request::Returned(slabs) => server.room.take_back(&slabs),
-            // They were asked for before it was known that the span cannot be opened.
-            Request::More(_) => {}
-            Request::Pictures(_) => return Err(out_of_turn()),
-        }
-    }
-    Ok(())
+    Server::new(Channel::new(input, output, shares_memory)).run()
 }
 
-/// Ends this process when the other end of a conversation is gone, whatever it is doing.
+/// Ends this process when the other end of the connection has closed, whatever this process is doing.
 fn end_with(input: OwnedFd) -> io::Result<()> {
     let watch = move || {
         loop {
-            // Only that the other end is gone is waited for, which needs no asking.
+            // Without events to wait for, only a hang-up or an error returns.
             let mut polled = [PollFd::from_borrowed_fd(input.as_fd(), PollFlags::empty())];
             match rustix::event::poll(&mut polled, None) {
                 Err(rustix::io::Errno::INTR) => {}
@@ -139,18 +85,74 @@ fn out_of_turn() -> io::Error {
 
 struct Server {
     channel: Channel,
-    room: Room,
-    /// Those that it has opened.
+    arena: FrameArena,
+    /// The executors that were opened.
     executors: Vec<Arc<dyn Executor>>,
-    /// Of the track that was decoded last.
-    parameters: Option<TrackParameters>,
-    /// The one that it has decoded on.
+    /// The GPU that was initialized last.
     gpu: Option<GpuDecoder>,
 }
 
 impl Server {
-    fn reply(&self, reply: &Reply, parcel: &Parcel) -> io::Result<()> {
-        self.channel.send(reply, &parcel.handles(), &Blocks)
+    fn new(channel: Channel) -> Server {
+        Server { channel, arena: FrameArena::default(), executors: Vec::new(), gpu: None }
+    }
+
+    /// Greets, and does one job after the other until the other end closes.
+    fn run(mut self) -> io::Result<()> {
+        self.reply(&Reply::Greeting(Greeting::here()), &FrameBatch::default())?;
+        while let Some((request, _)) = self.channel.receive(&Blocks)? {
+            match request {
+                Request::Encode(request) => {
+                    self.arena.clear();
+                    let outcome = self.encode(&request);
+                    self.reply(&Reply::Encoded(outcome), &FrameBatch::default())?;
+                }
+                Request::Decode(request) => {
+                    let (outcome, on_gpu) = self.decode(*request)?;
+                    self.reply(&Reply::DecodeEnded(outcome, on_gpu), &FrameBatch::default())?;
+                }
+                Request::Gpus => {
+                    let (found, problems) = media::gpu_decoders();
+                    let found = found.iter().map(GpuDecoder::about).collect();
+                    let problems = problems.iter().map(ToString::to_string).collect();
+                    self.reply(&Reply::Gpus(found, problems), &FrameBatch::default())?;
+                }
+                Request::OpenGpu(uuid) => {
+                    let opened = self.open_gpu(&uuid);
+                    self.reply(&Reply::GpuOpened(opened), &FrameBatch::default())?;
+                }
+                Request::Find(slots, names) => {
+                    let wanted = names.iter().map(String::as_str).collect();
+                    let found = executors::found_here(slots, Wanted::Named(&wanted));
+                    let about = |found: Found| {
+                        (found.executors.iter().map(|one| About::of(&**one)).collect(), found.unusable)
+                    };
+                    self.reply(&Reply::Found(found.map(about)), &FrameBatch::default())?;
+                }
+                Request::Scan(path) => {
+                    let heartbeat = Heartbeat::new(&self.channel);
+                    let index = CodecsHere.scan(&path, &|| heartbeat.beat());
+                    self.reply(&Reply::Scanned(index.map(Box::new)), &FrameBatch::default())?;
+                }
+                Request::DecodeAudio(audio) => {
+                    let outcome = self.decode_audio(&audio)?;
+                    self.reply(&Reply::AudioEnded(outcome), &FrameBatch::default())?;
+                }
+                Request::EncodeAudio(window) => {
+                    let packets = CodecsHere.encode_audio(*window);
+                    self.reply(&Reply::AudioEncoded(packets), &FrameBatch::default())?;
+                }
+                Request::Returned(slabs) => self.arena.take_back(&slabs),
+                // They were requested before the build knew that the span cannot be opened.
+                Request::More(_) => {}
+                Request::Frames(_) => return Err(out_of_turn()),
+            }
+        }
+        Ok(())
+    }
+
+    fn reply(&self, reply: &Reply, batch: &FrameBatch) -> io::Result<()> {
+        self.channel.send(reply, &batch.handles(), &Blocks)
     }
 
     fn executor(&mut self, request: &EncodeRequest) -> Result<Arc<dyn Executor>, Failure> {
@@ -164,31 +166,30 @@ impl Server {
         };
         if executor.identity() != request.identity {
             let (here, wanted) = (executor.identity(), &request.identity);
-            return Err(Failure::machine(format!("a worker process has {here}, not {wanted}")));
+            return Err(Failure::machine(format!("worker version mismatch: {here}, expected {wanted}")));
         }
         Ok(executor)
     }
 
     fn encode(&mut self, request: &EncodeRequest) -> Result<EncodedChunk, Failure> {
         let executor = self.executor(request)?;
-        let pulse = Pulse::new(&self.channel);
-        let pictures = Sent { channel: &self.channel, count: request.count };
+        let heartbeat = Heartbeat::new(&self.channel);
+        let frames = Sent { channel: &self.channel, count: request.count };
         let job = EncodeJob {
-            pictures: &pictures,
-            settings: &request.settings,
-            contract: &request.contract,
+            task: &request.task,
+            decoded: &frames,
             threads: request.threads,
-            cancelled: &|| pulse.beat(),
+            cancelled: &|| heartbeat.beat(),
         };
         executor.encode(&job).outcome
     }
 
-    /// An error is one of the conversation; what is wrong with the sound is within.
-    fn sound(&self, request: &SoundRequest) -> io::Result<Result<i64, MediaError>> {
-        let (sound, here) = (&request.source, SoundDecoder::of(&request.source.track.codec).identity_here());
+    /// The outer error is one of the connection, the inner one of the audio.
+    fn decode_audio(&self, request: &AudioRequest) -> io::Result<Result<i64, MediaError>> {
+        let (audio, here) = (&request.source, AudioDecoder::of(&request.source.track.codec).identity_here());
         if here != request.decoder {
-            let reason = format!("a worker process has {here}, not {}", request.decoder);
-            return Ok(Err(MediaError::Library { operation: "decoding sound".into(), reason }));
+            let reason = format!("worker version mismatch: {here}, expected {}", request.decoder);
+            return Ok(Err(MediaError::Library { operation: "decoding audio".into(), reason }));
         }
         let mut told = Ok(());
         let mut room: Vec<i32> = Vec::with_capacity(SAMPLES);
@@ -196,8 +197,8 @@ impl Server {
             told = self.channel.send(&Reply::Samples(samples), &[], &Blocks);
             if told.is_ok() { Ok(()) } else { Err(MediaError::Cancelled) }
         };
-        let pulse = Pulse::new(&self.channel);
-        let outcome = CodecsHere.sound(sound, &|| pulse.beat(), &mut |samples| {
+        let heartbeat = Heartbeat::new(&self.channel);
+        let outcome = CodecsHere.decode_audio(audio, &|| heartbeat.beat(), &mut |samples| {
             room.extend_from_slice(samples);
             if room.len() >= SAMPLES { send(std::mem::take(&mut room)) } else { Ok(()) }
         });
@@ -205,7 +206,7 @@ impl Server {
         told.map(|()| outcome)
     }
 
-    /// Readies a GPU for decoding, unless it is that already.
+    /// Initializes a GPU for decoding, unless that was done before.
     fn open_gpu(&mut self, uuid: &str) -> Result<(), String> {
         if self.gpu.as_ref().is_none_or(|gpu| gpu.uuid != uuid) {
             self.gpu = media::gpu_decoder(uuid).map_err(|error| error.to_string())?;
@@ -213,23 +214,16 @@ impl Server {
         self.gpu.as_ref().map(|_| ()).ok_or_else(|| format!("there is no GPU {uuid} that decodes"))
     }
 
-    /// An error is one of the conversation; what is wrong with the span is within.
+    /// The outer error is one of the connection, the inner one of the span.
     fn decode(&mut self, request: DecodeRequest) -> io::Result<(Result<(), MediaError>, Option<OnGpu>)> {
         let DecodeRequest { span, threads, frames, gpu } = request;
-        if !self.parameters.as_ref().is_some_and(|parameters| parameters.are_of(&span)) {
-            match TrackParameters::of(&span) {
-                Ok(parameters) => self.parameters = Some(parameters),
-                Err(error) => return Ok((Err(error), None)),
-            }
-        }
         let failure = gpu.as_ref().and_then(|uuid| self.open_gpu(uuid).err()).map(OnGpu::Failed);
         let gpu = self.gpu.as_ref().filter(|found| gpu.as_ref() == Some(&found.uuid));
-        let Some(parameters) = &self.parameters else { return Err(out_of_turn()) };
         let count = span.len();
-        let opened = span.unpack(parameters).and_then(|span| match gpu {
+        let opened = span.unpack().and_then(|span| match gpu {
             Some(gpu) => {
                 let shows = frames && self.channel.shares();
-                SpanDecoder::on_gpu(span, threads, gpu, shows.then(|| Arc::new(self.room.clone()) as _))
+                SpanDecoder::on_gpu(span, threads, gpu, shows.then(|| Arc::new(self.arena.clone()) as _))
             }
             None => SpanDecoder::new(span, threads),
         });
@@ -237,53 +231,53 @@ impl Server {
             Ok(decoder) => DecodingHere { decoder, frames, given_to_gpu: gpu.is_some() },
             Err(error) => return Ok((Err(error), failure)),
         };
-        let end = self.send_pictures(&mut decoding, count)?;
+        let end = self.send_frames(&mut decoding, count)?;
         let on_gpu = failure.or_else(|| decoding.on_gpu());
-        // It may be putting pictures there until it is gone.
+        // A GPU's thread may write frames to the arena until it is dropped.
         drop(decoding);
-        self.room.close();
+        self.arena.close();
         Ok((end, on_gpu))
     }
 
-    /// Sends a span's pictures, of which there are `count` at most, as they are wanted.
-    fn send_pictures(
+    /// Sends a span's frames, at most `count`, as they are requested.
+    fn send_frames(
         &mut self,
         decoding: &mut DecodingHere,
         count: usize,
     ) -> io::Result<Result<(), MediaError>> {
-        // They lie in slabs of this process's own, which it fills again when the build says so.
-        let mut sender = Sender::new(self.channel.shares(), true);
-        let room = self.channel.shares().then(|| self.room.clone());
+        // They lie in slabs of the arena, which keeps them until the build has returned them.
+        let mut sender = FrameSender::new(self.channel.shares(), true);
+        let arena = self.channel.shares().then(|| self.arena.clone());
         let mut to_come = count;
         loop {
             let mut wanted = match self.channel.receive(&Blocks)? {
                 Some((Request::More(wanted), _)) => wanted,
                 Some((Request::Returned(slabs), _)) => {
-                    self.room.take_back(&slabs);
+                    self.arena.take_back(&slabs);
                     continue;
                 }
                 _ => return Err(out_of_turn()),
             };
             while wanted > 0 {
-                let mut parcel = Parcel::default();
-                let mut pictures = Vec::new();
+                let mut batch = FrameBatch::default();
+                let mut frames = Vec::new();
                 let mut end = None;
-                while pictures.len() < wanted.min(BATCH) as usize && parcel.bytes < SLAB && end.is_none() {
-                    match decoding.next_picture() {
-                        Ok(Some(picture)) => {
-                            pictures.push(carry(room.as_ref(), picture, to_come, &mut sender, &mut parcel)?);
+                while frames.len() < wanted.min(BATCH) as usize && batch.bytes < SLAB && end.is_none() {
+                    match decoding.next_frame() {
+                        Ok(Some(frame)) => {
+                            frames.push(carry(arena.as_ref(), frame, to_come, &mut sender, &mut batch)?);
                             to_come = to_come.saturating_sub(1);
                         }
                         Ok(None) => end = Some(Ok(())),
                         Err(error) => end = Some(Err(error)),
                     }
                 }
-                wanted -= pictures.len() as u32;
-                self.reply(&Reply::Decoded(pictures), &parcel)?;
+                wanted -= frames.len() as u32;
+                self.reply(&Reply::Decoded(frames), &batch)?;
                 if let Some(end) = end {
                     return Ok(end);
                 }
-                // After the last it may be told to go on already.
+                // After the last frame that was requested the next request may be there already.
                 if wanted > 0 {
                     self.take_returned()?;
                 }
@@ -291,11 +285,11 @@ impl Server {
         }
     }
 
-    /// Takes the slabs back that the build has returned meanwhile.
+    /// Takes back the slabs that the build has returned meanwhile.
     fn take_returned(&mut self) -> io::Result<()> {
         while self.channel.has_input()? {
             match self.channel.receive(&Blocks)? {
-                Some((Request::Returned(slabs), _)) => self.room.take_back(&slabs),
+                Some((Request::Returned(slabs), _)) => self.arena.take_back(&slabs),
                 _ => return Err(out_of_turn()),
             }
         }
@@ -303,43 +297,43 @@ impl Server {
     }
 }
 
-/// A picture as it goes into a message; `left` are still to come with it. Where the build sees memory of
-/// this process, it comes to lie there if it does not yet.
+/// Adds a frame to a message; it is one of the last `left` of its span. With shared memory it is copied to
+/// the arena unless it was decoded there.
 fn carry(
-    room: Option<&Room>,
-    picture: DecodedPicture,
+    arena: Option<&FrameArena>,
+    frame: DecodedFrame,
     left: usize,
-    sender: &mut Sender,
-    parcel: &mut Parcel,
-) -> io::Result<CarriedPicture> {
-    let DecodedPicture { rank, digest, signature, frame } = picture;
+    sender: &mut FrameSender,
+    batch: &mut FrameBatch,
+) -> io::Result<DecodedFrameHandle> {
+    let DecodedFrame { rank, digest, fingerprint, frame } = frame;
     let frame = match frame {
         Some(frame) => {
-            let frame = match room.filter(|_| frame.place().is_none()) {
-                Some(room) => room.place(&frame, left)?,
+            let frame = match arena.filter(|_| frame.place().is_none()) {
+                Some(arena) => arena.place(&frame, left)?,
                 None => frame,
             };
-            sender.add(&frame, parcel)?;
-            parcel.pictures.pop()
+            sender.add(&frame, batch)?;
+            batch.frames.pop()
         }
         None => None,
     };
-    Ok(CarriedPicture { rank, digest, signature, frame })
+    Ok(DecodedFrameHandle { rank, digest, fingerprint, frame })
 }
 
-/// The pictures of an encode, asked for as they are wanted.
+/// The frames of an encode, requested from the build as they are needed.
 struct Sent<'a> {
     channel: &'a Channel,
     count: usize,
 }
 
-impl Pictures for Sent<'_> {
+impl FrameSupply for Sent<'_> {
     fn count(&self) -> usize {
         self.count
     }
 
     fn open(&self) -> Box<dyn Iterator<Item = Result<Arc<Frame>, Failure>> + '_> {
-        let mut receiver = Receiver::default();
+        let mut receiver = FrameReceiver::default();
         let mut batch = Vec::new().into_iter();
         let mut left = self.count;
         Box::new(std::iter::from_fn(move || {
@@ -358,7 +352,7 @@ impl Pictures for Sent<'_> {
                 }
                 Err(error) => {
                     left = 0;
-                    Some(Err(Failure::machine(format!("no pictures came: {error}"))))
+                    Some(Err(Failure::machine(format!("cannot receive frames: {error}"))))
                 }
             }
         }))
@@ -366,13 +360,13 @@ impl Pictures for Sent<'_> {
 }
 
 impl Sent<'_> {
-    fn fetch(&self, wanted: u32, receiver: &mut Receiver) -> io::Result<Vec<Arc<Frame>>> {
+    fn fetch(&self, wanted: u32, receiver: &mut FrameReceiver) -> io::Result<Vec<Arc<Frame>>> {
         self.channel.send(&Reply::Want(wanted), &[], &Blocks)?;
-        let Some((Request::Pictures(pictures), handles)) = self.channel.receive(&Blocks)? else {
+        let Some((Request::Frames(frames), handles)) = self.channel.receive(&Blocks)? else {
             return Err(out_of_turn());
         };
         let mut handles = handles.into_iter();
-        let frames = pictures.iter().map(|carried| receiver.frame(carried, &mut handles).map(Arc::new));
+        let frames = frames.iter().map(|handle| receiver.frame(handle, &mut handles).map(Arc::new));
         frames.collect()
     }
 }
@@ -380,19 +374,13 @@ impl Sent<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::{AudioTrack, Rational, SoundSource};
+    use crate::media::{AudioSource, AudioTrack, PackedSpan, PacketReader, Rational};
 
-    /// Its samples would be filed under a key that names another decoder.
+    /// Its samples would be stored under a key that names another decoder.
     #[test]
-    fn sound_that_another_decoder_shall_decode_is_refused() {
+    fn audio_that_another_decoder_shall_decode_is_refused() {
         let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
-        let server = Server {
-            channel: Channel::new(here.try_clone().unwrap().into(), here.into(), true),
-            room: Room::default(),
-            executors: Vec::new(),
-            parameters: None,
-            gpu: None,
-        };
+        let server = Server::new(Channel::new(here.try_clone().unwrap().into(), here.into(), true));
         let decoder = "libavcodec 1.2.3 vorbis on another CPU".to_owned();
         let track = AudioTrack {
             stream: 1,
@@ -405,10 +393,50 @@ mod tests {
             default: true,
         };
         let origin = (0, Rational { num: 1, den: 1 });
-        let source = SoundSource { path: "no such film".into(), track, channels: 2, origin };
-        let told = server.sound(&SoundRequest { source, decoder }).unwrap().unwrap_err().to_string();
-        let here = SoundDecoder::of("vorbis").identity_here();
-        let expected = format!("a worker process has {here}, not libavcodec 1.2.3 vorbis on another CPU");
-        assert_eq!(told, format!("decoding sound failed: {expected}"));
+        let source = AudioSource { path: "no such source".into(), track, channels: 2, origin };
+        let told = server.decode_audio(&AudioRequest { source, decoder }).unwrap().unwrap_err().to_string();
+        let here = AudioDecoder::of("vorbis").identity_here();
+        let expected =
+            format!("worker version mismatch: {here}, expected libavcodec 1.2.3 vorbis on another CPU");
+        assert_eq!(told, format!("decoding audio failed: {expected}"));
+    }
+
+    /// What was asked for before it was known that the span cannot be opened must not reach the next job.
+    #[test]
+    fn a_span_that_cannot_be_opened_costs_no_other_job() {
+        let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media/flower_960x540_2997_aac.mp4");
+        let track = Arc::new(media::scan(clip.as_ref(), &|| false).unwrap().video);
+        let good = PacketReader::open(clip.as_ref(), track).unwrap().read_span(0).unwrap().pack();
+        let mut bad = good.clone();
+        bad.parameters.codec = "no such codec".to_owned();
+        let frames = good.len();
+
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let channel = |end: std::os::unix::net::UnixStream| {
+            Channel::new(end.try_clone().unwrap().into(), end.into(), false)
+        };
+        let server = std::thread::spawn({
+            let channel = channel(theirs);
+            || Server::new(channel).run()
+        });
+        let build = channel(ours);
+        let decode = |span: PackedSpan| {
+            let request = DecodeRequest { span, threads: 1, frames: false, gpu: None };
+            build.send(&Request::Decode(Box::new(request)), &[], &Blocks).unwrap();
+            build.send(&Request::More(u32::MAX), &[], &Blocks).unwrap();
+            let mut came = 0;
+            loop {
+                match build.receive(&Blocks).unwrap().unwrap().0 {
+                    Reply::Greeting(_) => {}
+                    Reply::Decoded(frames) => came += frames.len(),
+                    Reply::DecodeEnded(outcome, _) => return (outcome, came),
+                    _ => panic!("no reply to a decode request"),
+                }
+            }
+        };
+        assert!(matches!(decode(bad), (Err(MediaError::NoDecoder { .. }), 0)));
+        assert!(matches!(decode(good), (Ok(()), came) if came > 0 && came <= frames));
+        drop(build);
+        assert!(server.join().unwrap().is_ok());
     }
 }

@@ -4,9 +4,11 @@
 use std::fs;
 use std::sync::{Arc, OnceLock};
 
-use rivet::executors::{Contract, EncodeJob, EncodeSettings, EncodedChunk, Executor, Failure, Pictures};
+use rivet::executors::{
+    Contract, EncodeJob, EncodeSettings, EncodeTask, EncodedChunk, Executor, Failure, FrameSupply,
+};
 use rivet::media::av1::{self, SequenceHeader, obus};
-use rivet::media::{Frame, PacketReader, PictureFormat, Rational, Scaler, SpanDecoder, scan};
+use rivet::media::{Frame, FrameConverter, FrameFormat, PacketReader, Rational, SpanDecoder, scan};
 
 /// As many as the fake driver's own distance between key frames, twice, and some.
 pub const FRAMES: usize = 23;
@@ -41,7 +43,7 @@ impl Chunk {
     }
 }
 
-impl Pictures for Chunk {
+impl FrameSupply for Chunk {
     fn count(&self) -> usize {
         self.frames.len()
     }
@@ -56,22 +58,26 @@ impl Pictures for Chunk {
 
 /// What is agreed for a rung of such pictures, so many of them a second.
 pub fn contract(settings: &EncodeSettings, rate: u64) -> Contract {
-    Contract::new(&settings.picture, Rational { num: rate, den: 1 }).unwrap()
+    Contract::new(&settings.format, Rational { num: rate, den: 1 }).unwrap()
+}
+
+/// What a rung with so many frames a second has made of a chunk.
+pub fn task(settings: &EncodeSettings, rate: u64) -> EncodeTask {
+    EncodeTask { settings: settings.clone(), contract: contract(settings, rate) }
 }
 
 pub fn encode(
     executor: &dyn Executor,
-    pictures: &Chunk,
+    decoded: &Chunk,
     settings: &EncodeSettings,
 ) -> Result<EncodedChunk, Failure> {
-    let contract = contract(settings, 25);
-    let job = EncodeJob { pictures, settings, contract: &contract, threads: 1, cancelled: &|| false };
-    executor.encode(&job).outcome
+    let task = task(settings, 25);
+    executor.encode(&EncodeJob { task: &task, decoded, threads: 1, cancelled: &|| false }).outcome
 }
 
 /// The chunk as dav1d, with every check that it has, decodes it: planes of all frames, one after the
 /// other.
-fn decode(chunk: &EncodedChunk, picture: &PictureFormat) -> Vec<u8> {
+fn decode(chunk: &EncodedChunk, picture: &FrameFormat) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let (ivf, yuv) = (folder.path().join("chunk.ivf"), folder.path().join("chunk.yuv"));
     let mut file = b"DKIF\0\0\x20\0AV01".to_vec();
@@ -93,8 +99,8 @@ fn decode(chunk: &EncodedChunk, picture: &PictureFormat) -> Vec<u8> {
 }
 
 /// PSNR in dB of each of the planes Y, U and V over all frames, against what was to be encoded.
-fn psnr(decoded: &[u8], source: &Chunk, picture: &PictureFormat) -> [f64; 3] {
-    let mut scaler = Scaler::new(*picture);
+fn psnr(decoded: &[u8], source: &Chunk, picture: &FrameFormat) -> [f64; 3] {
+    let mut converter = FrameConverter::new(*picture);
     let size = picture.bytes_per_sample();
     let value = |sample: &[u8]| match *sample {
         [low, high] => f64::from(u16::from_le_bytes([low, high])),
@@ -103,7 +109,9 @@ fn psnr(decoded: &[u8], source: &Chunk, picture: &PictureFormat) -> [f64; 3] {
     let (mut errors, mut counts) = ([0.0; 3], [0.0; 3]);
     let mut rest = decoded;
     for frame in &source.frames {
-        for (number, plane) in scaler.picture(frame).unwrap().planes.iter().enumerate() {
+        let frame = converter.convert(Arc::clone(frame)).unwrap();
+        for (number, plane) in (0..3).map(|plane| frame.rows(plane).collect::<Vec<_>>().concat()).enumerate()
+        {
             let (found, behind) = rest.split_at(plane.len());
             rest = behind;
             for (a, b) in plane.chunks_exact(size).zip(found.chunks_exact(size)) {
@@ -126,6 +134,6 @@ pub fn assert_good(chunk: &EncodedChunk, source: &Chunk, settings: &EncodeSettin
     }
     let header = SequenceHeader::parse(&chunk.sequence_header).unwrap();
     assert_eq!(contract(settings, 25).header().differences(&header), []);
-    let [y, u, v] = psnr(&decode(chunk, &settings.picture), source, &settings.picture);
+    let [y, u, v] = psnr(&decode(chunk, &settings.format), source, &settings.format);
     assert!(y > 36.0 && u > 38.0 && v > 38.0, "Y {y:.1} dB, U {u:.1} dB, V {v:.1} dB");
 }

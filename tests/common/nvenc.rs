@@ -1,14 +1,14 @@
 //! The NVENC executor as tests with the fake driver use it.
 
 use rivet::executors::{EncodeSettings, EncoderSettings, Nvenc, find_nvenc};
-use rivet::media::{Colour, HdrMetadata, PictureFormat, Rotation};
+use rivet::media::{Colour, FrameFormat, HdrMetadata, Rotation};
 
 /// Pictures whose rows are no whole number of what a GPU aligns them to, in one depth or the other.
 pub fn settings(bit_depth: u8, preset: u8) -> EncodeSettings {
     let colour = Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 1 };
-    let picture = PictureFormat { width: 258, height: 146, bit_depth, rotation: Rotation::None, colour };
+    let picture = FrameFormat { width: 258, height: 146, bit_depth, rotation: Rotation::None, colour };
     EncodeSettings {
-        picture,
+        format: picture,
         hdr: HdrMetadata::default(),
         crf: 16,
         encoder: EncoderSettings::Nvenc { preset },

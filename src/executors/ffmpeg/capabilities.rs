@@ -1,43 +1,42 @@
-//! What an encoder of FFmpeg's takes, and how it is asked for what every chunk needs: constant quality
-//! and one closed sequence. Worked out from FFmpeg's tables, so that an encoder that nobody here has
-//! heard of is used as well as one can without knowing it.
+//! Which pixel formats an encoder of FFmpeg's accepts, and the options for what every chunk needs: constant
+//! quality and one closed sequence. Derived from FFmpeg's tables, so that unknown encoders work as well.
 
 use ffmpeg::Codec;
 use ffmpeg::format::Pixel;
 use ffmpeg_next as ffmpeg;
 
 use super::device::DeviceKind;
-use super::{ffi, pictures};
+use super::{ffi, frames};
 use crate::executors::quality::{base_q_idx, on_scale};
 
-/// FFmpeg's `FF_QP2LAMBDA`: `global_quality` counts in these where it stands for a quantizer.
+/// FFmpeg's `FF_QP2LAMBDA`: the unit of `global_quality` where it stands for a quantizer.
 const QUALITY_UNIT: u32 = ffmpeg::ffi::FF_QP2LAMBDA as u32;
 
-/// Asked of every encoder: one key frame, as far apart as all can be told (some count in 16 bits) and
-/// with no scene that makes another, and every frame in its order. No bit rate, and one thread.
+/// Options for every encoder: key frames as far apart as all encoders accept (some count in 16 bits), none at
+/// scene changes, no B frames, no bit rate, one thread.
 const ALWAYS: [(&str, &str); 5] =
     [("g", "65535"), ("keyint_min", "65535"), ("bf", "0"), ("b", "0"), ("threads", "1")];
 
-/// Asked of encoders that have such an option, and such a word for a value: no threads within a picture;
+/// Options for encoders that have them, with values for encoders that have these: no threads within a frame;
 /// a constant quantizer; the sequence header in the stream.
 const WHERE_KNOWN: [(&str, &str); 5] =
     [("row-mt", "0"), ("rc_mode", "CQP"), ("rc", "cqp"), ("rc", "constqp"), ("header_insertion_mode", "gop")];
 
-/// In what form an encoder takes pictures.
+/// The form in which an encoder takes frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// In memory.
     Memory(Pixel),
-    /// On a device: the device's own format, and the one of what is uploaded.
+    /// On a device: the device's own format, and the format of the frames that are uploaded.
     Device { surface: Pixel, samples: Pixel },
 }
 
-/// What says how good pictures are.
+/// The options that set the quality.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Quality {
-    /// Options that take the same number, and the highest that it may be.
+    /// Options that all take the same number, and its maximum.
     Options(Vec<&'static str>, u32),
-    /// The option of all codecs, as a quantizer index.
+    /// FFmpeg's option for all codecs, as a quantizer index.
     Global,
 }
 
@@ -45,7 +44,7 @@ enum Quality {
 pub struct Capabilities {
     pub codec: Codec,
     formats: Vec<Pixel>,
-    /// Where it takes no pictures from memory.
+    /// The device format, for an encoder that takes no frames from memory.
     surfaces: Option<(Pixel, DeviceKind)>,
     quality: Quality,
     /// Options that are the same for every chunk.
@@ -61,33 +60,32 @@ impl Capabilities {
         Capabilities::with(codec, ALWAYS.into_iter().chain(known).collect())
     }
 
-    /// Those of an encoder that is known better, with these options for every chunk.
+    /// Those of an encoder with these options for every chunk.
     pub fn with(codec: Codec, fixed: Vec<(&'static str, &'static str)>) -> Capabilities {
         let formats: Vec<Pixel> =
             codec.video().ok().and_then(|video| video.formats()).map(Iterator::collect).unwrap_or_default();
-        let from_memory =
-            [8, 10].into_iter().flat_map(pictures::formats).any(|pixel| formats.contains(&pixel));
+        let from_memory = [8, 10].into_iter().flat_map(frames::formats).any(|pixel| formats.contains(&pixel));
         let surfaces = ffi::surfaces(codec).filter(|_| !from_memory);
         Capabilities { codec, formats, surfaces, quality: quality(codec), fixed }
     }
 
-    /// In what form it takes pictures of this depth; `None` where it takes none, as far as is known.
+    /// The form in which it takes frames of this depth; `None` where FFmpeg's tables list none.
     pub fn input(&self, bit_depth: u8) -> Option<Input> {
         if let Some((surface, _)) = self.surfaces {
-            return Some(Input::Device { surface, samples: pictures::on_device(bit_depth) });
+            return Some(Input::Device { surface, samples: frames::on_device(bit_depth) });
         }
-        let formats = pictures::formats(bit_depth).into_iter();
+        let formats = frames::formats(bit_depth).into_iter();
         formats
             .map(Input::Memory)
             .find(|input| matches!(input, Input::Memory(pixel) if self.formats.contains(pixel)))
     }
 
-    /// Bits of a sample, of those that rungs have, that it takes as far as is known.
+    /// Bits per sample, of those that rungs have, that FFmpeg's tables list.
     pub fn bit_depths(&self) -> Vec<u8> {
         [8, 10].into_iter().filter(|&depth| self.input(depth).is_some()).collect()
     }
 
-    /// The kind of device that it takes its pictures from.
+    /// The kind of device that it takes its frames from.
     pub fn device(&self) -> Option<DeviceKind> {
         self.surfaces.map(|(_, device)| device)
     }
@@ -110,9 +108,9 @@ impl Capabilities {
     }
 }
 
-/// How an encoder is told how good its pictures shall be: by the first of these that it has.
+/// The quality option of an encoder: the first of `crf`, `qp`, `qp_i` and the like, and `global_quality`.
 fn quality(codec: Codec) -> Quality {
-    // What goes further than quantizers do counts something else.
+    // A larger maximum than any quantizer has means that the option counts something else.
     let most = |name: &str| ffi::own_option(codec, name).map(|(_, most)| most).filter(|&most| most <= 255.0);
     if let Some(most) = most("crf").filter(|&most| most >= 1.0) {
         // An AV1 encoder's `crf` is on AV1's scale, though some go on a little beyond it.
@@ -167,7 +165,7 @@ mod tests {
         assert_eq!(option(&vaapi, 32, "rc_mode").as_deref(), Some("CQP"));
         assert_eq!(option(&vaapi, 32, "global_quality").as_deref(), Some("15104"));
         assert_eq!(option(&vaapi, 32, "flags").as_deref(), Some("+qscale"));
-        // This one takes pictures from memory, too.
+        // This one takes frames from memory, too.
         let nvenc = of("hevc_nvenc");
         assert_eq!(nvenc.input(8), Some(Input::Memory(Pixel::YUV420P)));
         assert_eq!(nvenc.input(10), Some(Input::Memory(Pixel::P010LE)));

@@ -1,4 +1,4 @@
-//! Devices that encoders take their pictures from, and pictures on them: the little of FFmpeg's
+//! Devices that encoders take their frames from, and frames on them: the little of FFmpeg's
 //! interface to hardware that an upload needs.
 
 use std::ffi::{CStr, c_char, c_void};
@@ -10,7 +10,7 @@ use ffmpeg::format::Pixel;
 use ffmpeg::frame::Video;
 use ffmpeg_next as ffmpeg;
 
-/// Pictures that an encoder may hold at a time, references and those on their way.
+/// Frames that an encoder may hold at a time, references and those on their way.
 const SURFACES: i32 = 20;
 
 /// FFmpeg's kinds of devices.
@@ -22,7 +22,7 @@ impl DeviceKind {
     pub const QSV: DeviceKind = DeviceKind(AVHWDeviceType::AV_HWDEVICE_TYPE_QSV);
     pub const CUDA: DeviceKind = DeviceKind(AVHWDeviceType::AV_HWDEVICE_TYPE_CUDA);
 
-    /// As FFmpeg calls it, e.g. `vaapi`.
+    /// FFmpeg's name, e.g. `vaapi`.
     pub fn name(self) -> &'static str {
         // SAFETY: the function takes any value of the type and returns null or a static string.
         unsafe {
@@ -77,7 +77,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// Opens the one that FFmpeg holds for the first of its kind.
+    /// Opens FFmpeg's default device of a kind.
     pub fn open(kind: DeviceKind) -> Result<Device, ffmpeg::Error> {
         let mut reference = ptr::null_mut();
         // SAFETY: the function writes a reference of ours, or an error; null stands for the default
@@ -88,7 +88,7 @@ impl Device {
         Ok(Device { kind, reference: Reference::own(reference).ok_or_else(no_memory)? })
     }
 
-    /// What a VA-API driver says of itself: its name, the GPU, its version.
+    /// The vendor string of a VA-API driver: its name, the GPU, its version.
     pub fn vaapi_vendor(&self) -> Option<String> {
         if self.kind != DeviceKind::VAAPI {
             return None;
@@ -109,11 +109,11 @@ impl Device {
     }
 }
 
-/// Pictures of one size and format on a device.
+/// Frames of one size and format on a device.
 pub struct Surfaces(Reference);
 
 impl Surfaces {
-    /// `surface` is the device's pixel format, `samples` that of the pictures that are uploaded.
+    /// `surface` is the device's pixel format, `samples` that of the frames that are uploaded.
     pub fn new(
         device: &Device,
         surface: Pixel,
@@ -136,21 +136,21 @@ impl Surfaces {
         }
     }
 
-    /// Has an encoder that is not open yet take its pictures from here.
+    /// Has an encoder that is not open yet take its frames from here.
     pub fn feed(&self, encoder: &mut video::Video) {
         // SAFETY: the context is live and ours; it keeps the reference, and gives it back when it is
         // freed. It has none yet.
         unsafe { (*encoder.as_mut_ptr()).hw_frames_ctx = self.0.another() }
     }
 
-    /// The picture on the device.
-    pub fn upload(&self, picture: &Video) -> Result<Video, ffmpeg::Error> {
+    /// The frame on the device.
+    pub fn upload(&self, frame: &Video) -> Result<Video, ffmpeg::Error> {
         let mut uploaded = Video::empty();
         // SAFETY: the frames are live, the target is an empty frame of ours that takes a buffer of
         // theirs, and the source is a frame in memory of the format and size that they were made for.
         unsafe {
             checked(ffi::av_hwframe_get_buffer(self.0.0.as_ptr(), uploaded.as_mut_ptr(), 0))?;
-            checked(ffi::av_hwframe_transfer_data(uploaded.as_mut_ptr(), picture.as_ptr(), 0))?;
+            checked(ffi::av_hwframe_transfer_data(uploaded.as_mut_ptr(), frame.as_ptr(), 0))?;
         }
         Ok(uploaded)
     }
@@ -160,7 +160,7 @@ impl Surfaces {
 mod tests {
     use super::*;
 
-    /// Whatever devices this machine has: a picture that was uploaded comes back as it was. Where there
+    /// Whatever devices this machine has: a frame that was uploaded comes back as it was. Where there
     /// is none, an error tells so.
     #[test]
     fn a_picture_comes_back_from_a_device_as_it_was() {
@@ -177,26 +177,26 @@ mod tests {
                     continue;
                 }
             };
-            let mut picture = Video::new(samples, 320, 180);
-            for plane in 0..picture.planes() {
-                for (at, sample) in picture.data_mut(plane).iter_mut().enumerate() {
+            let mut frame = Video::new(samples, 320, 180);
+            for plane in 0..frame.planes() {
+                for (at, sample) in frame.data_mut(plane).iter_mut().enumerate() {
                     *sample = (at * 7 % 251) as u8;
                 }
             }
             let surfaces = Surfaces::new(&device, surface, samples, (320, 180)).unwrap();
-            let uploaded = surfaces.upload(&picture).unwrap();
+            let uploaded = surfaces.upload(&frame).unwrap();
             assert_eq!(uploaded.format(), surface);
             let mut back = Video::new(samples, 320, 180);
             // SAFETY: both frames are live, one on the device and one of the same size in memory.
             let status = unsafe { ffi::av_hwframe_transfer_data(back.as_mut_ptr(), uploaded.as_ptr(), 0) };
             checked(status).unwrap();
-            for plane in 0..picture.planes() {
+            for plane in 0..frame.planes() {
                 let row_bytes = if plane == 0 || samples == Pixel::NV12 { 320 } else { 160 };
                 let rows = |frame: &Video| -> Vec<Vec<u8>> {
                     let rows = frame.data(plane).chunks(frame.stride(plane));
                     rows.map(|row| row[..row_bytes].to_vec()).collect()
                 };
-                assert!(rows(&back) == rows(&picture), "{}", DeviceKind(kind).name());
+                assert!(rows(&back) == rows(&frame), "{}", DeviceKind(kind).name());
             }
         }
     }

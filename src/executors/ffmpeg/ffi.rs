@@ -1,4 +1,4 @@
-//! What FFmpeg's tables say of its encoders, read through their raw structures. Each function takes and
+//! FFmpeg's tables of encoders and their options, read through raw structures. Each function takes and
 //! returns safe values, and changes nothing.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};

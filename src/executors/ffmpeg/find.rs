@@ -1,5 +1,5 @@
-//! Finds the AV1 encoders of the installed FFmpeg that work here, and tells why one does not; holds
-//! options against what an encoder knows.
+//! Finds the AV1 encoders of the installed FFmpeg that work here, and why others do not; checks an encoder's
+//! options.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,17 @@ use super::ffi::{self, OptionError};
 use super::session::Session;
 use super::{Ffmpeg, cpu, hardware};
 use crate::executors::{EncodeSettings, EncoderSettings, OptionFault, ffi::library_version};
-use crate::media::{self, Colour, HdrMetadata, PictureFormat, Rotation};
+use crate::media::{self, Colour, FrameFormat, HdrMetadata, Rotation};
 use crate::spec::catalog::own_name;
 use crate::suggest;
 
-/// What is known of a library that encodes.
+/// An encoder's library.
 struct Library {
     /// FFmpeg's name for the encoder.
     encoder: &'static str,
-    /// A function of the kind `const char *f(void)` that tells its version, ended by a zero.
+    /// The NUL-terminated name of a function `const char *f(void)` that returns its version.
     version: &'static [u8],
-    /// Variables of the environment by which it chooses its code.
+    /// Environment variables that select its code.
     variables: &'static [&'static str],
 }
 
@@ -32,8 +32,8 @@ const LIBRARIES: [Library; 1] = [Library {
     variables: &["AOM_SIMD_CAPS", "AOM_SIMD_CAPS_MASK"],
 }];
 
-/// A device has an engine or two: more sessions than that only take its memory.
-const MOST_ON_A_DEVICE: usize = 2;
+/// A device has an engine or two: more sessions only take its memory.
+const MAX_DEVICE_SLOTS: usize = 2;
 
 /// FFmpeg's names of the AV1 encoders that it was built with, without those that rivet has other names for.
 pub fn known() -> Vec<&'static str> {
@@ -47,7 +47,7 @@ fn find(name: &str) -> Option<Codec> {
     ffi::av1_encoders().into_iter().find(|&codec| ffi::name(codec) == name)
 }
 
-/// Whether the encoder of that name works on a device, as FFmpeg's tables say.
+/// Whether the encoder of that name works on a device, by FFmpeg's tables.
 pub fn is_hardware(name: &str) -> bool {
     find(name).is_some_and(ffi::is_hardware)
 }
@@ -57,8 +57,8 @@ pub fn faults_of(name: &str, options: &BTreeMap<String, String>) -> Vec<OptionFa
     find(name).map(|codec| faults(codec, options)).unwrap_or_default()
 }
 
-/// The encoder of that name, tried on a small picture; or why there is none. `slots` never changes
-/// the bytes.
+/// The encoder of that name, opened once as a trial; or why it is not available. `slots` never changes the
+/// bytes.
 pub fn named(name: &str, slots: usize) -> Result<Ffmpeg, String> {
     let codec = find(name).ok_or_else(|| unknown(name))?;
     let capabilities = Capabilities::of(codec);
@@ -69,7 +69,7 @@ pub fn named(name: &str, slots: usize) -> Result<Ffmpeg, String> {
     let (identity, place, slots) = match ffi::is_hardware(codec) || device.is_some() {
         true => {
             let kind = ffi::surfaces(codec).map(|(_, kind)| kind);
-            (hardware::identity(kind, device.as_ref()), "GPU", slots.min(MOST_ON_A_DEVICE))
+            (hardware::identity(kind, device.as_ref()), "GPU", slots.min(MAX_DEVICE_SLOTS))
         }
         false => (software_identity(ffi::name(codec)), "CPU", slots),
     };
@@ -98,8 +98,8 @@ fn unknown(name: &str) -> String {
     }
 }
 
-/// The version of an encoder's own library, and by what it chooses its code. Where it tells no version,
-/// FFmpeg's stands for both.
+/// The version of an encoder's own library, and what selects its code: CPU features and environment. Without
+/// a version of its own, FFmpeg's stands for it.
 fn software_identity(name: &str) -> String {
     let library = LIBRARIES.iter().find(|library| library.encoder == name);
     let version = library.and_then(|library| library_version(library.version));
@@ -113,18 +113,18 @@ fn software_identity(name: &str) -> String {
     identity
 }
 
-/// Opens the encoder for a small picture of each depth that it says it takes, and returns those that it
-/// does take: what a device does is not in FFmpeg's tables.
+/// Opens the encoder at each depth that FFmpeg's tables list, and returns those that work: what a device
+/// supports is not in the tables.
 fn try_out(executor: &Ffmpeg) -> Result<Vec<u8>, String> {
     let colour = Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 0 };
     let encoder = EncoderSettings::Ffmpeg { encoder: executor.name.to_owned(), options: BTreeMap::new() };
     let open = |bit_depth: u8| {
-        let picture = PictureFormat { width: 640, height: 360, bit_depth, rotation: Rotation::None, colour };
+        let format = FrameFormat { width: 640, height: 360, bit_depth, rotation: Rotation::None, colour };
         let encoder = encoder.clone();
-        let settings = EncodeSettings { picture, hdr: HdrMetadata::default(), crf: 32, encoder };
+        let settings = EncodeSettings { format, hdr: HdrMetadata::default(), crf: 32, encoder };
         Session::open(executor, &settings, &[]).map(|_| bit_depth).map_err(|failure| failure.message)
     };
-    let (mut taken, mut refused) = (Vec::new(), "it takes no pictures in 4:2:0".to_owned());
+    let (mut taken, mut refused) = (Vec::new(), "it takes no frames in 4:2:0".to_owned());
     for outcome in executor.bit_depths.iter().rev().map(|&bit_depth| open(bit_depth)) {
         match outcome {
             Ok(bit_depth) => taken.insert(0, bit_depth),
@@ -134,7 +134,7 @@ fn try_out(executor: &Ffmpeg) -> Result<Vec<u8>, String> {
     if taken.is_empty() { Err(refused) } else { Ok(taken) }
 }
 
-/// What is wrong with an encoder's own options, as far as it can be told without encoding.
+/// What is wrong with an encoder's own options, as far as can be checked without encoding.
 fn faults(codec: Codec, options: &BTreeMap<String, String>) -> Vec<OptionFault> {
     let name = ffi::name(codec);
     let all = || format!("`ffmpeg -h encoder={name}` lists its options");
@@ -212,6 +212,6 @@ mod tests {
         let libaom = named("libaom-av1", 1).unwrap_or_else(|why| panic!("{why}"));
         assert_eq!(libaom.bit_depths, [8, 10]);
         let none = Ffmpeg { bit_depths: Vec::new(), ..libaom };
-        assert_eq!(try_out(&none), Err("it takes no pictures in 4:2:0".to_owned()));
+        assert_eq!(try_out(&none), Err("it takes no frames in 4:2:0".to_owned()));
     }
 }

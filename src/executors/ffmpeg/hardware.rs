@@ -1,5 +1,5 @@
-//! What of a GPU and its driver can change an encoder's bytes, as far as a program can be told: part of
-//! the encoder's identity. Firmware says nothing of itself.
+//! The properties of a GPU and its driver that can change an encoder's bytes, as far as a program can read
+//! them: part of the encoder's identity. Firmware versions cannot be read.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +9,8 @@ use super::device::{Device, DeviceKind};
 /// Where Linux lists GPUs.
 const GPUS: &str = "/sys/class/drm";
 
-/// The GPUs of this machine and what is known of the driver of an encoder that takes pictures from
-/// `device`, or from memory for a device of `kind`.
+/// The GPUs of this machine, and the driver of an encoder that takes frames from `device`, or from memory for
+/// a device of `kind`.
 pub fn identity(kind: Option<DeviceKind>, device: Option<&Device>) -> String {
     let mut parts = gpus(Path::new(GPUS));
     let driver = match (device, kind) {

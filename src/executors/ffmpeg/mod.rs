@@ -1,14 +1,14 @@
-//! Any AV1 encoder of the installed FFmpeg: the same opening, feeding and taking of packets for all of
-//! them, software and hardware. What differs is data, worked out from FFmpeg's tables
-//! ([`capabilities`]) or, for SVT-AV1, known beforehand. One closed sequence a chunk.
+//! Any AV1 encoder of the installed FFmpeg, software or hardware, through one executor. What differs between
+//! encoders is data, derived from FFmpeg's tables ([`capabilities`]) or, for SVT-AV1, built in. One closed
+//! sequence a chunk.
 
 mod capabilities;
 mod cpu;
 mod device;
 mod ffi;
 mod find;
+mod frames;
 mod hardware;
-mod pictures;
 mod session;
 
 use std::time::Instant;
@@ -16,18 +16,17 @@ use std::time::Instant;
 use ffmpeg_next as ffmpeg;
 
 use super::collect::Collector;
-use super::{Blame, EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, Report};
-use crate::media::Scaler;
+use super::{EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind, Report};
 
 pub use capabilities::Capabilities;
 pub use find::{faults_of, is_hardware, known, named};
 
-/// An encoder that was found to work here.
+/// An encoder that is available here.
 pub struct Ffmpeg {
-    /// As the spec names it.
+    /// Its name in the spec.
     name: &'static str,
     capabilities: Capabilities,
-    /// What it takes its pictures from, where that is not memory.
+    /// The device that it takes frames from, where that is not memory.
     device: Option<device::Device>,
     /// Bits of a sample.
     bit_depths: Vec<u8>,
@@ -37,8 +36,7 @@ pub struct Ffmpeg {
 }
 
 impl Ffmpeg {
-    /// An encoder in software that is known well enough not to be tried. `slots` never changes the
-    /// bytes.
+    /// A software encoder that needs no trial. `slots` never changes the bytes.
     pub fn software(
         name: &'static str,
         capabilities: Capabilities,
@@ -49,7 +47,7 @@ impl Ffmpeg {
         Ffmpeg { name, capabilities, device: None, bit_depths, identity, place: "CPU".to_owned(), slots }
     }
 
-    /// The encoder's own options that settings stand for.
+    /// The settings as the encoder's own options.
     fn own_options(&self, settings: &EncoderSettings) -> Result<Vec<(String, String)>, Failure> {
         match settings {
             EncoderSettings::SvtAv1 { preset } if settings.name() == self.name => {
@@ -62,28 +60,28 @@ impl Ffmpeg {
         }
     }
 
-    /// Whose fault it is that an encoder does not open: software refuses what it is asked for, a device
-    /// may also just be busy or gone, and both may find no memory.
-    fn blame(&self, error: ffmpeg::Error) -> Blame {
+    /// What it means that an encoder does not open: software rejects its settings, a device may also be busy
+    /// or gone, and both may be out of memory.
+    fn failure_kind(&self, error: ffmpeg::Error) -> FailureKind {
         use ffmpeg::error::{EINVAL, ENOMEM, ENOSYS};
         match (error, self.is_device()) {
-            (ffmpeg::Error::Other { errno: EINVAL | ENOSYS }, _) => Blame::Spec,
-            (ffmpeg::Error::Other { errno: ENOMEM }, true) => Blame::Refused,
-            (ffmpeg::Error::Other { errno: ENOMEM }, false) | (_, true) => Blame::Machine,
-            (_, false) => Blame::Spec,
+            (ffmpeg::Error::Other { errno: EINVAL | ENOSYS }, _) => FailureKind::Spec,
+            (ffmpeg::Error::Other { errno: ENOMEM }, true) => FailureKind::ResourceExhausted,
+            (ffmpeg::Error::Other { errno: ENOMEM }, false) | (_, true) => FailureKind::Machine,
+            (_, false) => FailureKind::Spec,
         }
     }
 
     fn run(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
         let failed = |error: ffmpeg::Error| Failure::machine(format!("{}: {error}", self.name));
-        let options = self.own_options(&job.settings.encoder)?;
-        let mut session = session::Session::open(self, job.settings, &options)?;
-        let mut scaler = Scaler::new(job.settings.picture);
+        let settings = &job.task.settings;
+        let options = self.own_options(&settings.encoder)?;
+        let mut session = session::Session::open(self, settings, &options)?;
         let mut chunk = Collector::new(job, self.name, true);
         let mut packet = ffmpeg::Packet::empty();
-        // Also between packets: at the end an encoder that looks far ahead may have most of its work to do.
+        // Also between packets: an encoder with a long lookahead does most of its work at the end.
         let go_on = || match (job.cancelled)() {
-            true => Err(Failure { blame: Blame::Cancelled, message: "interrupted".to_owned() }),
+            true => Err(Failure { kind: FailureKind::Cancelled, message: "interrupted".to_owned() }),
             false => Ok(()),
         };
         let mut take = |session: &mut session::Session| {
@@ -94,10 +92,9 @@ impl Ffmpeg {
             }
             Ok(())
         };
-        for frame in job.pictures.open() {
+        for frame in job.frames() {
             go_on()?;
-            let picture = scaler.picture(&*frame?).map_err(|error| Failure::machine(error.to_string()))?;
-            session.send(&picture).map_err(failed)?;
+            session.send(&*frame?).map_err(failed)?;
             take(&mut session)?;
         }
         session.finish().map_err(failed)?;
@@ -149,13 +146,16 @@ mod tests {
     fn what_is_refused_is_told_from_what_is_short() {
         use ffmpeg::error::{EINVAL, EIO, ENOMEM};
         crate::media::init();
-        let blame = |encoder: &str, errno: i32| {
+        let kind = |encoder: &str, errno: i32| {
             let codec = ffmpeg::encoder::find_by_name(encoder).unwrap_or_else(|| panic!("no {encoder}"));
             let one = Ffmpeg::software("one", Capabilities::of(codec), String::new(), 1);
-            one.blame(ffmpeg::Error::Other { errno })
+            one.failure_kind(ffmpeg::Error::Other { errno })
         };
-        let of = |encoder: &str| [EINVAL, ENOMEM, EIO].map(|errno| blame(encoder, errno));
-        assert_eq!(of("libaom-av1"), [Blame::Spec, Blame::Machine, Blame::Spec]);
-        assert_eq!(of("vp9_vaapi"), [Blame::Spec, Blame::Refused, Blame::Machine]);
+        let of = |encoder: &str| [EINVAL, ENOMEM, EIO].map(|errno| kind(encoder, errno));
+        assert_eq!(of("libaom-av1"), [FailureKind::Spec, FailureKind::Machine, FailureKind::Spec]);
+        assert_eq!(
+            of("vp9_vaapi"),
+            [FailureKind::Spec, FailureKind::ResourceExhausted, FailureKind::Machine]
+        );
     }
 }

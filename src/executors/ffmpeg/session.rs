@@ -1,4 +1,4 @@
-//! One open encoder of FFmpeg's: opened for a rung's pictures, fed frame by frame, closed.
+//! One open encoder of FFmpeg's: frames in, packets out.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,25 +9,24 @@ use ffmpeg_next as ffmpeg;
 use super::Ffmpeg;
 use super::capabilities::Input;
 use super::device::Surfaces;
-use super::pictures::as_frame;
-use crate::executors::{Blame, EncodeSettings, Failure};
-use crate::media::{Colour, Picture, PictureFormat};
+use super::frames::in_format;
+use crate::executors::{EncodeSettings, Failure, FailureKind};
+use crate::media::{Colour, Frame};
 
-/// Frames a second, as the encoder is told. It sees no times: at constant quality they change
-/// nothing but the level that it names, and for this one it names the lowest that the size allows.
+/// The frame rate that the encoder is given. At constant quality it changes nothing but the level that the
+/// encoder signals: at this rate the lowest that the size allows.
 const RATE: i32 = 1;
 
-/// SVT-AV1 1.4 keeps a table of processors that every encoder makes when it is opened and takes away
-/// when it is closed, without a lock: two at once make it crash. The others lose nothing by waiting.
+/// SVT-AV1 1.4 has a table of processors that every encoder allocates when it is opened and frees when it is
+/// closed, without a lock: two threads that do so at once crash. Other encoders lose nothing by waiting.
 static OPENING: Mutex<()> = Mutex::new(());
 
-/// An open encoder. All of it but opening and closing may go on beside others.
+/// An open encoder. Everything but opening and closing may run in parallel with others.
 pub struct Session {
     /// `None` only while it is being dropped.
     encoder: Option<video::Encoder>,
     input: Input,
     surfaces: Option<Surfaces>,
-    picture: PictureFormat,
     frames: i64,
 }
 
@@ -38,26 +37,26 @@ impl Session {
         settings: &EncodeSettings,
         options: &[(String, String)],
     ) -> Result<Session, Failure> {
-        let (name, picture) = (executor.name, settings.picture);
+        let (name, format) = (executor.name, settings.format);
         let shown: String = options.iter().map(|(option, value)| format!(" {option} {value}")).collect();
-        let refused = |why: &dyn std::fmt::Display, blame: Blame| Failure {
-            blame,
+        let refused = |why: &dyn std::fmt::Display, kind: FailureKind| Failure {
+            kind,
             message: format!(
-                "{name} takes no pictures of {}x{}{}{shown} ({why})",
-                picture.width,
-                picture.height,
+                "{name} takes no frames of {}x{}{}{shown} ({why})",
+                format.width,
+                format.height,
                 if shown.is_empty() { "" } else { " with" },
             ),
         };
-        let input = executor.capabilities.input(picture.bit_depth).ok_or_else(|| {
-            refused(&format_args!("it takes none of {} bits", picture.bit_depth), Blame::Spec)
+        let input = executor.capabilities.input(format.bit_depth).ok_or_else(|| {
+            refused(&format_args!("it takes none of {} bits", format.bit_depth), FailureKind::Spec)
         })?;
-        let failed = |error: ffmpeg::Error| refused(&error, executor.blame(error));
+        let failed = |error: ffmpeg::Error| refused(&error, executor.failure_kind(error));
         let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         let codec = executor.capabilities.codec;
         let mut video = codec::Context::new_with_codec(codec).encoder().video().map_err(failed)?;
-        video.set_width(picture.width);
-        video.set_height(picture.height);
+        video.set_width(format.width);
+        video.set_height(format.height);
         video.set_time_base((1, RATE));
         video.set_frame_rate(Some((RATE, 1)));
         let surfaces = match (input, &executor.device) {
@@ -66,10 +65,10 @@ impl Session {
                 None
             }
             (Input::Device { .. }, None) => {
-                return Err(refused(&"it has no device to take them from", Blame::Machine));
+                return Err(refused(&"it has no device to take them from", FailureKind::Machine));
             }
             (Input::Device { surface, samples }, Some(device)) => {
-                let size = (picture.width, picture.height);
+                let size = (format.width, format.height);
                 let surfaces = Surfaces::new(device, surface, samples, size).map_err(failed)?;
                 video.set_format(surface);
                 surfaces.feed(&mut video);
@@ -83,29 +82,25 @@ impl Session {
         for (option, value) in executor.capabilities.options(settings.crf) {
             all.set(option, &value);
         }
-        for (option, value) in colour_options(&picture.colour) {
+        for (option, value) in colour_options(&format.colour) {
             all.set(option, &value.to_string());
         }
         let encoder = video.open_as_with(codec, all).map_err(failed)?;
-        Ok(Session { encoder: Some(encoder), input, surfaces, picture, frames: 0 })
+        Ok(Session { encoder: Some(encoder), input, surfaces, frames: 0 })
     }
 
-    /// Hands over the next picture, numbered from 0.
-    pub fn send(&mut self, picture: &Picture) -> Result<(), ffmpeg::Error> {
-        let mut frame = match (self.input, &self.surfaces) {
-            (Input::Device { samples, .. }, Some(surfaces)) => {
-                surfaces.upload(&as_frame(picture, &self.picture, samples))?
-            }
-            (Input::Memory(pixel) | Input::Device { samples: pixel, .. }, _) => {
-                as_frame(picture, &self.picture, pixel)
-            }
+    /// Sends the next frame; frames are numbered from 0.
+    pub fn send(&mut self, frame: &Frame) -> Result<(), ffmpeg::Error> {
+        let mut sent = match (self.input, &self.surfaces) {
+            (Input::Device { samples, .. }, Some(surfaces)) => surfaces.upload(&in_format(frame, samples))?,
+            (Input::Memory(pixel) | Input::Device { samples: pixel, .. }, _) => in_format(frame, pixel),
         };
-        frame.set_pts(Some(self.frames));
+        sent.set_pts(Some(self.frames));
         self.frames += 1;
-        self.encoder()?.send_frame(&frame)
+        self.encoder()?.send_frame(&sent)
     }
 
-    /// There are no more pictures.
+    /// Ends the stream: there are no more frames.
     pub fn finish(&mut self) -> Result<(), ffmpeg::Error> {
         self.encoder()?.send_eof()
     }
@@ -132,7 +127,7 @@ impl Drop for Session {
     }
 }
 
-/// What FFmpeg calls these; its numbers are those of ITU-T H.273 but for the last.
+/// FFmpeg's options for colour; the numbers are those of ITU-T H.273, but for range and chroma location.
 fn colour_options(colour: &Colour) -> [(&'static str, u8); 5] {
     /// `AVCOL_RANGE_MPEG`, `AVCOL_RANGE_JPEG`.
     const RANGES: [u8; 2] = [1, 2];

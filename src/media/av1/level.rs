@@ -32,7 +32,8 @@ pub struct Level {
 /// leaves a level undefined.
 #[rustfmt::skip]
 pub const LEVELS: [Level; 14] = [
-    //     idx name       pic size  across   down   display rate    decode rate headers  bits a second tiles cols
+    //     idx name       pic size  across   down   display rate    decode rate headers  bits a second tiles
+    // cols
     level( 0, "2.0",       147_456,  2_048, 1_152,     4_423_680,     5_529_600, 150,   1_500_000,   8,  4),
     level( 1, "2.1",       278_784,  2_816, 1_584,     8_363_520,    10_454_400, 150,   3_000_000,   8,  4),
     level( 4, "3.0",       665_856,  4_352, 2_448,    19_975_680,    24_969_600, 150,   6_000_000,  16,  6),

@@ -37,16 +37,16 @@ fn scripted(span: SpanPackets, messages: Vec<Message>) -> SpanDecoder {
     SpanDecoder { reserve: Some(source), ..SpanDecoder::with(backend, path, rules) }
 }
 
-/// The span's pictures, as a GPU would send them.
-fn pictures() -> Vec<Message> {
+/// The span's frames, as a GPU would send them.
+fn gpu_frames() -> Vec<Message> {
     let mut decoder = SpanDecoder::new(span(), 1).unwrap();
-    let mut pictures = Vec::new();
+    let mut frames = Vec::new();
     while let Some(decoded) = decoder.next_frame().unwrap() {
         let mut video = decoded.frame.video().clone();
         video.set_pts(Some(decoded.rank.into()));
-        pictures.push(Ok(Some(Frame::new(video))));
+        frames.push(Ok(Some(Frame::new(video))));
     }
-    pictures
+    frames
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn software_goes_on_where_the_gpu_stops() {
     assert!(error.is_none() && expected.len() > 40, "{} frames", expected.len());
     let failed = || GpuTrouble::Failed("it fell off the bus".to_owned());
     for came in [0, 1, 17, expected.len()] {
-        let mut messages: Vec<Message> = pictures().into_iter().take(came).collect();
+        let mut messages: Vec<Message> = gpu_frames().into_iter().take(came).collect();
         messages.push(Err(failed()));
         let mut decoder = scripted(span(), messages);
         let (frames, error) = all(&mut decoder);
@@ -67,7 +67,7 @@ fn software_goes_on_where_the_gpu_stops() {
 #[test]
 fn the_gpu_does_it_all() {
     let (expected, _) = all(&mut SpanDecoder::new(span(), 1).unwrap());
-    let mut messages = pictures();
+    let mut messages = gpu_frames();
     messages.push(Ok(None));
     let mut decoder = scripted(span(), messages);
     assert_eq!(all(&mut decoder).0, expected);
@@ -77,7 +77,7 @@ fn the_gpu_does_it_all() {
 #[test]
 fn what_is_missing_at_the_end_is_noticed() {
     let (expected, _) = all(&mut SpanDecoder::new(span(), 1).unwrap());
-    let mut too_few: Vec<Message> = pictures().into_iter().take(30).collect();
+    let mut too_few: Vec<Message> = gpu_frames().into_iter().take(30).collect();
     too_few.push(Ok(None));
     let silent = Vec::new();
     for messages in [too_few, silent] {
@@ -99,7 +99,7 @@ fn damage_is_reported_as_without_a_gpu() {
     };
     let (expected, error) = all(&mut SpanDecoder::new(broken(), 1).unwrap());
     let error = error.unwrap().to_string();
-    let messages = vec![Err(GpuTrouble::Anomaly("a picture could not be decoded".to_owned()))];
+    let messages = vec![Err(GpuTrouble::Anomaly("a frame could not be decoded".to_owned()))];
     let (frames, with_gpu) = all(&mut scripted(broken(), messages));
     assert_eq!((frames, with_gpu.unwrap().to_string()), (expected, error));
 }

@@ -65,7 +65,7 @@ fn content_light(bytes: &[u8]) -> Option<ContentLight> {
     (light.max_cll > 0 || light.max_fall > 0).then_some(light)
 }
 
-/// What the container says.
+/// The container's metadata.
 pub(in crate::media) fn of_stream(stream: &ffmpeg::Stream<'_>) -> HdrMetadata {
     let mut found = HdrMetadata::default();
     for side in stream.side_data() {
@@ -78,7 +78,7 @@ pub(in crate::media) fn of_stream(stream: &ffmpeg::Stream<'_>) -> HdrMetadata {
     found
 }
 
-/// What the picture itself says.
+/// A frame's own metadata.
 pub(in crate::media) fn of_frame(frame: &frame::Video) -> HdrMetadata {
     let data = |kind| {
         // SAFETY: the frame is live; the function returns null or side data of the frame, which has

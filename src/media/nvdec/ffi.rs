@@ -1,18 +1,15 @@
-//! The one place here that reaches through FFmpeg's bindings to raw structures: packets, parameters,
-//! and the bitstream filters, which turn H.264 and HEVC as MP4 and Matroska store it into the byte
-//! stream that a hardware parser reads (Annex B of either).
+//! FFmpeg's raw structures for a GPU's decoder: packets, and the bitstream filters that convert H.264 and
+//! HEVC from the format of MP4 and Matroska to the byte stream that a hardware parser reads (Annex B of
+//! either).
 
 use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;
 
 use ffmpeg::codec::{self, packet::Mut as _, packet::Ref as _};
-use ffmpeg::format::Pixel;
 use ffmpeg::{Error, Packet, ffi};
 use ffmpeg_next as ffmpeg;
 
-use crate::media;
-
-/// An open filter, which hands out one packet for each that it takes.
+/// An open bitstream filter, which returns one packet for each.
 pub(super) struct AnnexB(NonNull<ffi::AVBSFContext>);
 
 // SAFETY: the filter is owned here alone, and FFmpeg ties none to a thread.
@@ -41,7 +38,7 @@ impl AnnexB {
         Ok(filter)
     }
 
-    /// The headers of the whole stream, which need not come again in its packets.
+    /// The headers of the whole stream, which its packets need not repeat.
     pub fn headers(&self) -> Vec<u8> {
         // SAFETY: the context is open; its output parameters have so many bytes of extradata, or
         // null.
@@ -56,7 +53,7 @@ impl AnnexB {
         }
     }
 
-    /// The packet as a piece of the byte stream.
+    /// The packet in the format of the byte stream.
     pub fn convert(&mut self, mut packet: Packet) -> Result<Packet, Error> {
         let mut converted = Packet::empty();
         // SAFETY: the context is open; it takes over what the first packet holds, and fills the
@@ -81,22 +78,11 @@ fn check(code: c_int) -> Result<(), Error> {
     if code < 0 { Err(Error::from(code)) } else { Ok(()) }
 }
 
-/// The packet once more, sharing its bytes.
+/// A second reference to a packet's data.
 pub(super) fn share(packet: &Packet) -> Result<Packet, Error> {
     let mut shared = Packet::empty();
     // SAFETY: both are valid packets, of which the second is empty. The bytes that they share are
     // counted, and nothing changes those of a packet that it only reads.
     unsafe { check(ffi::av_packet_ref(shared.as_mut_ptr(), packet.as_ptr()))? };
     Ok(shared)
-}
-
-/// Pixel format and size, as a decoder's frames are said to have them.
-pub(super) fn picture(parameters: &codec::Parameters) -> (Pixel, u32, u32) {
-    // SAFETY: reads of plain fields of live parameters.
-    let (format, width, height) = unsafe {
-        let parameters = &*parameters.as_ptr();
-        (parameters.format, parameters.width, parameters.height)
-    };
-    let size = |samples| u32::try_from(samples).unwrap_or(0);
-    (media::ffi::pixel_format(format), size(width), size(height))
 }

@@ -1,13 +1,12 @@
-//! Decoding a span on an NVIDIA GPU, to the very frames that libavcodec makes of it. Where that is
-//! not certain it stops and says why, and the caller decodes in software.
+//! Decodes a span on an NVIDIA GPU to frames that equal libavcodec's in every sample. Where that is not
+//! certain it stops with the reason, and the caller decodes in software.
 //!
-//! A thread of its own feeds the GPU and fetches the pictures, so that the GPU goes on while they
-//! are turned into frames and looked at.
+//! A thread of its own feeds the GPU and copies its frames, so that the GPU works while the frames are
+//! digested.
 
 mod ffi;
 mod nal;
 mod plan;
-mod semi_planar;
 mod shows;
 
 use std::collections::BTreeSet;
@@ -21,18 +20,19 @@ use ffmpeg_next as ffmpeg;
 use super::gpu::{GpuCodec, GpuDecoder, GpuTrouble};
 use super::slab::FramePool;
 use super::software::Source;
-use super::{Frame, FrameMemory, MediaError, Shape};
+use super::{Frame, FrameMemory, MediaError, Shape, semi_planar};
 use crate::nvidia::{
-    Codec, DecoderCaps, Gpu, Nvdec, NvidiaError, Picture, PictureSink, VideoDecoder, VideoFormat, gpus,
+    Codec, DecoderCaps, FrameSink, Gpu, MappedFrame, Nvdec, NvidiaError, Samples, VideoDecoder, VideoFormat,
+    gpus,
 };
 use ffi::AnnexB;
 use plan::Plan;
 use shows::Shows;
 
-/// Pictures that are fetched before they are asked for.
+/// Frames that are decoded ahead of the caller.
 const AHEAD: usize = 4;
 
-/// What a GPU's part in [`GpuDecoder`] is: its open engines, and what they can do.
+/// NVIDIA's part of a [`GpuDecoder`]: its decoders, its pool of frames, and what it supports.
 #[derive(Clone)]
 pub struct Device {
     nvdec: Arc<Nvdec>,
@@ -40,8 +40,8 @@ pub struct Device {
     can: Vec<(Codec, u8, DecoderCaps)>,
 }
 
-/// The codecs and depths whose pictures were seen to be libavcodec's. Only AV1's were not, for want of
-/// a GPU that decodes it; its specification leaves no choice, and what comes is checked as ever.
+/// Codecs and depths whose frames were compared to libavcodec's and found equal. AV1 was not, for want of a
+/// GPU that decodes it; its specification defines every sample, and its output is checked like the others'.
 const CANDIDATES: [(&str, Codec, u8); 9] = [
     ("H.264", Codec::H264, 8),
     ("HEVC", Codec::Hevc, 8),
@@ -74,7 +74,7 @@ pub(super) fn find(only: Option<&str>) -> (Vec<GpuDecoder>, Vec<MediaError>) {
     (found, problems)
 }
 
-/// What the GPU decodes; `None` for nothing.
+/// Opens a GPU; `None` if it decodes nothing.
 fn decoder(gpu: &Gpu) -> Result<Option<GpuDecoder>, NvidiaError> {
     let nvdec = Nvdec::open(gpu)?;
     let (mut codecs, mut can) = (Vec::new(), Vec::new());
@@ -84,21 +84,21 @@ fn decoder(gpu: &Gpu) -> Result<Option<GpuDecoder>, NvidiaError> {
             can.push((codec, bit_depth, caps));
         }
     }
-    // A driver from before it counted engines tells of none where there is one.
+    // Old drivers report no engines where there is one.
     let engines = can.iter().map(|(_, _, caps)| caps.engines.max(1)).max();
     let device = Device { nvdec, frames: FramePool::default(), can };
     let (name, uuid) = (gpu.name.clone(), gpu.uuid.clone());
     Ok(engines.map(|engines| GpuDecoder { name, uuid, engines, codecs, device }))
 }
 
-/// What an error of the driver's means for the span and for the GPU.
+/// What a driver's error means for the span and for the GPU.
 fn trouble(error: NvidiaError) -> GpuTrouble {
     let text = error.to_string();
     match error {
         NvidiaError::Unsupported(what) => GpuTrouble::Unsupported(what),
         NvidiaError::Call { name, .. } if name == "CUDA_ERROR_NOT_SUPPORTED" => GpuTrouble::Unsupported(text),
         NvidiaError::Damaged | NvidiaError::Stopped => GpuTrouble::Anomaly(text),
-        // Others may have its memory now, and a stream may ask for what no GPU can do.
+        // The memory may be in use by others, and a stream may need what no GPU supports.
         NvidiaError::Call { name, .. }
             if matches!(name.as_str(), "CUDA_ERROR_OUT_OF_MEMORY" | "CUDA_ERROR_INVALID_VALUE") =>
         {
@@ -112,19 +112,19 @@ fn trouble(error: NvidiaError) -> GpuTrouble {
     }
 }
 
-/// A picture, the end, or why there are no more.
+/// A frame, the end, or why there are no more.
 type Message = Result<Option<Frame>, GpuTrouble>;
 
 /// A span being decoded on a GPU.
 pub(super) struct GpuSpan {
-    /// `None` once nothing more is wanted.
-    pictures: Option<Receiver<Message>>,
+    /// `None` once no more frames are wanted.
+    frames: Option<Receiver<Message>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl GpuSpan {
-    /// `wanted` are the ranks of the pictures that must come, of packets that begin with a
-    /// random-access point and all have ranks. They come to lie in this memory, or in some of the GPU's own.
+    /// Starts to decode packets that begin with a random-access point and all have ranks. `wanted` are the
+    /// ranks of the frames that must come; they are written to `memory`, or without it to the GPU's own pool.
     pub fn start(
         gpu: &GpuDecoder,
         source: &Source,
@@ -134,56 +134,56 @@ impl GpuSpan {
         let plan = Plan::new(&gpu.device.can, source, wanted)?;
         let nvdec = Arc::clone(&gpu.device.nvdec);
         let memory = memory.unwrap_or_else(|| Arc::new(gpu.device.frames.clone()));
-        let (sender, pictures) = sync_channel(AHEAD);
+        let (sender, frames) = sync_channel(AHEAD);
         let thread = std::thread::Builder::new()
             .name("nvdec".to_owned())
             .spawn(move || {
                 let end = decode(&nvdec, memory, plan, &sender).map(|()| None);
-                // Where nobody listens any more nobody cares how it ended.
+                // Without a receiver the span was dropped, and its end does not matter.
                 let _ = sender.send(end);
             })
             .map_err(|error| GpuTrouble::Anomaly(format!("cannot start a thread: {error}")))?;
-        Ok(GpuSpan { pictures: Some(pictures), thread: Some(thread) })
+        Ok(GpuSpan { frames: Some(frames), thread: Some(thread) })
     }
 
-    /// The next wanted picture, stamped with its rank; `None` after the last, when all have come.
+    /// The next wanted frame, stamped with its rank; `None` after the last, when all have come.
     pub fn next(&mut self) -> Message {
-        let message = self.pictures.as_ref().and_then(|pictures| pictures.recv().ok());
+        let message = self.frames.as_ref().and_then(|frames| frames.recv().ok());
         message.unwrap_or_else(|| Err(GpuTrouble::Failed("the GPU's thread has ended".to_owned())))
     }
 }
 
 impl Drop for GpuSpan {
     fn drop(&mut self) {
-        // With nobody to send pictures to the thread ends at its next one.
-        self.pictures = None;
+        // Without a receiver the thread ends at its next frame.
+        self.frames = None;
         if let Some(thread) = self.thread.take() {
-            // A panic in it has been noticed as the end of its messages.
+            // A panic of the thread was reported as a missing message.
             let _ = thread.join();
         }
     }
 }
 
-/// Decodes the span and sends its pictures.
+/// Decodes the span and sends its frames.
 fn decode(
     nvdec: &Arc<Nvdec>,
     memory: Arc<dyn FrameMemory>,
     plan: Plan,
-    pictures: &SyncSender<Message>,
+    frames: &SyncSender<Message>,
 ) -> Result<(), GpuTrouble> {
     let Plan { codec, packets, mut filter, expected, wanted } = plan;
-    // A span may begin where its packets do not repeat them.
+    // The span's first packet need not contain the stream's headers.
     let mut headers = filter.as_ref().map(AnnexB::headers).unwrap_or_default();
     let mut entered = false;
     let shape = Shape::new(expected.format, expected.width, expected.height);
-    let sink = Sink { wanted, expected, shape, memory, pictures: pictures.clone() };
+    let sink = Sink { wanted, expected, shape, memory, frames: frames.clone() };
     let mut decoder = VideoDecoder::new(nvdec, codec, sink).map_err(trouble)?;
     for packet in packets {
         let stamp = packet.pts().unwrap_or(0);
         let packet = convert(filter.as_mut(), packet)?;
         let data = packet.data().unwrap_or_default();
         if !std::mem::replace(&mut entered, true) && !enters_at_once(codec, data) {
-            return Err(GpuTrouble::Unsupported("its pictures only build up from its first".to_owned()));
+            return Err(GpuTrouble::Unsupported("its frames only build up from its first".to_owned()));
         }
         let shows_existing = Shows::of(codec, data) == Shows::Existing;
         let decoded = if headers.is_empty() {
@@ -197,16 +197,16 @@ fn decode(
     decoder.finish().map_err(trouble)?;
     match decoder.sink().wanted.len() {
         0 => Ok(()),
-        missing => Err(GpuTrouble::Anomaly(format!("{missing} pictures did not come out of the GPU"))),
+        missing => Err(GpuTrouble::Anomaly(format!("{missing} frames did not come out of the GPU"))),
     }
 }
 
-/// Whether all pictures shown from a packet on are whole.
+/// Whether all frames shown from a packet on can be decoded completely.
 fn enters_at_once(codec: Codec, packet: &[u8]) -> bool {
     match codec {
         Codec::H264 => nal::h264_enters_at_once(packet),
         Codec::Hevc => nal::hevc_enters_at_once(packet),
-        // Their random-access points are frames that all others can begin with.
+        // Their random-access points are key frames.
         Codec::Vp9 | Codec::Av1 => true,
     }
 }
@@ -216,18 +216,18 @@ fn convert(filter: Option<&mut AnnexB>, packet: Packet) -> Result<Packet, GpuTro
     filter.convert(packet).map_err(|error| GpuTrouble::Anomaly(format!("a packet makes no sense ({error})")))
 }
 
-/// Takes the pictures from the GPU and sends them on.
+/// Takes the frames from the GPU and sends them on.
 struct Sink {
-    /// Ranks of pictures that have not come.
+    /// Ranks of frames that have not come.
     wanted: BTreeSet<u32>,
     expected: plan::Expected,
     shape: Shape,
     memory: Arc<dyn FrameMemory>,
-    pictures: SyncSender<Message>,
+    frames: SyncSender<Message>,
 }
 
 impl Sink {
-    /// Notes that a picture has come, which must be the first of those that have not.
+    /// Checks off a frame, which must be the first of those that have not come.
     fn take(&mut self, stamp: i64) -> Result<(), NvidiaError> {
         match self.wanted.pop_first() {
             Some(rank) if i64::from(rank) == stamp => Ok(()),
@@ -236,7 +236,7 @@ impl Sink {
     }
 }
 
-impl PictureSink for Sink {
+impl FrameSink for Sink {
     fn format(&mut self, format: &VideoFormat) -> Result<(), NvidiaError> {
         self.expected.check(format).map_err(NvidiaError::Unsupported)
     }
@@ -245,15 +245,16 @@ impl PictureSink for Sink {
         u32::try_from(stamp).is_ok_and(|rank| self.wanted.contains(&rank))
     }
 
-    fn picture(&mut self, mut picture: Picture<'_>) -> Result<(), NvidiaError> {
-        self.take(picture.stamp)?;
-        // Memory is short, and software, which decodes the rest, will say so.
+    fn frame(&mut self, mut mapped: MappedFrame<'_>) -> Result<(), NvidiaError> {
+        self.take(mapped.stamp)?;
+        // Out of memory: the software decoder takes over, and reports it.
         let frame = self.memory.blank(&self.shape, self.wanted.len() + 1);
         let mut frame = frame.map_err(|_| NvidiaError::Stopped)?;
         let video = frame.video_mut();
-        video.set_pts(Some(picture.stamp));
-        semi_planar::fill(video, &picture.download()?, self.expected.bit_depth);
-        self.pictures.send(Ok(Some(frame))).map_err(|_| NvidiaError::Stopped)
+        video.set_pts(Some(mapped.stamp));
+        let Samples { luma, chroma, stride } = mapped.download()?;
+        semi_planar::read(video, (luma, chroma), stride, self.expected.bit_depth);
+        self.frames.send(Ok(Some(frame))).map_err(|_| NvidiaError::Stopped)
     }
 }
 
@@ -263,11 +264,11 @@ mod tests {
 
     #[test]
     fn pictures_come_in_order_and_without_gaps() {
-        let (pictures, _) = sync_channel(1);
+        let (frames, _) = sync_channel(1);
         let format = ffmpeg::format::Pixel::YUV420P;
         let expected = plan::Expected { format, width: 2, height: 2, bit_depth: 8 };
         let (shape, memory) = (Shape::new(format, 2, 2), Arc::new(FramePool::default()));
-        let mut sink = Sink { wanted: [2, 3, 5, 6].into(), expected, shape, memory, pictures };
+        let mut sink = Sink { wanted: [2, 3, 5, 6].into(), expected, shape, memory, frames };
         assert!(!sink.wants(1) && !sink.wants(4) && !sink.wants(-1));
         assert_eq!([2, 3, 5].map(|stamp| sink.take(stamp)), [Ok(()), Ok(()), Ok(())]);
         assert!(!sink.wants(5), "came already");

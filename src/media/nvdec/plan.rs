@@ -1,5 +1,5 @@
-//! Whether a span is one for a GPU, and what should come out: decided before anything is decoded,
-//! from what its container and its packets say.
+//! Whether a GPU decodes a span, and which frames must come out: decided before decoding, from its codec
+//! parameters and its packets.
 
 use std::collections::BTreeSet;
 
@@ -12,21 +12,22 @@ use super::ffi::{self, AnnexB};
 use super::shows::Shows;
 use crate::media::gpu::GpuTrouble;
 use crate::media::software::Source;
+use crate::media::{self, CodecParameters};
 use crate::nvidia::{Codec, DecoderCaps, VideoFormat};
 
-/// A span for the GPU.
+/// A span that the GPU decodes.
 pub(super) struct Plan {
     pub codec: Codec,
     /// In decode order, stamped with their ranks.
     pub packets: Vec<Packet>,
-    /// For codecs that containers store otherwise than the GPU's parser reads them.
+    /// Converts the container's format of a codec to the byte stream that the GPU's parser reads.
     pub filter: Option<AnnexB>,
     pub expected: Expected,
-    /// Ranks of the pictures that must come.
+    /// Ranks of the frames that must come.
     pub wanted: BTreeSet<u32>,
 }
 
-/// What libavcodec's frames are like.
+/// The format of libavcodec's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Expected {
     pub format: Pixel,
@@ -43,7 +44,8 @@ impl Plan {
     ) -> Result<Plan, GpuTrouble> {
         let unsupported = |what: &str| GpuTrouble::Unsupported(what.to_owned());
         let parameters = &source.parameters;
-        let codec = codec_of(parameters.id()).ok_or_else(|| unsupported("its codec is not for a GPU"))?;
+        let codec =
+            codec_of(parameters.codec_id()).ok_or_else(|| unsupported("its codec is not for a GPU"))?;
         let expected = Expected::of(parameters).ok_or_else(|| unsupported("its chroma is not 4:2:0"))?;
         let allowed = can.iter().any(|&(able, bit_depth, caps)| {
             (able, bit_depth) == (codec, expected.bit_depth) && caps.allows(expected.width, expected.height)
@@ -59,22 +61,27 @@ impl Plan {
         let failed =
             |error: ffmpeg::Error| GpuTrouble::Unsupported(format!("its packets make no sense ({error})"));
         let filter = match codec {
-            Codec::H264 => Some(AnnexB::open(c"h264_mp4toannexb", parameters).map_err(failed)?),
-            Codec::Hevc => Some(AnnexB::open(c"hevc_mp4toannexb", parameters).map_err(failed)?),
+            Codec::H264 => Some(c"h264_mp4toannexb"),
+            Codec::Hevc => Some(c"hevc_mp4toannexb"),
             Codec::Vp9 | Codec::Av1 => None,
         };
+        let filter = filter.map(|name| {
+            let parameters = media::ffi::codec_parameters::to_ffmpeg(parameters);
+            AnnexB::open(name, &parameters.ok_or(ffmpeg::Error::Bug)?)
+        });
+        let filter = filter.transpose().map_err(failed)?;
         for packet in &source.packets {
             match Shows::of(codec, packet.data().unwrap_or_default()) {
-                Shows::Several => return Err(unsupported("a packet of it shows several pictures")),
-                // The GPU's parser passes over such packets.
+                Shows::Several => return Err(unsupported("a packet of it shows several frames")),
+                // The GPU's parser skips such packets.
                 Shows::Existing if codec == Codec::Vp9 => {
-                    return Err(unsupported("a packet of it shows an earlier picture"));
+                    return Err(unsupported("a packet of it shows an earlier frame"));
                 }
                 Shows::Nothing => wanted.retain(|&rank| Some(i64::from(rank)) != packet.pts()),
                 Shows::New | Shows::Existing => {}
             }
         }
-        // Pictures of HEVC that lead a random-access point refer to what is not there, no other refers
+        // Frames of HEVC that lead a random-access point refer to what is not there, no other refers
         // to them (ITU-T H.265 8.3.2), and all of them are another span's.
         let first = source.packets.first().and_then(Packet::pts);
         let needed = source.packets.iter().filter(|packet| codec != Codec::Hevc || packet.pts() >= first);
@@ -94,9 +101,10 @@ fn codec_of(id: codec::Id) -> Option<Codec> {
 }
 
 impl Expected {
-    /// What the container's parameters promise; they were read off the stream itself.
-    fn of(parameters: &codec::Parameters) -> Option<Expected> {
-        let (format, width, height) = ffi::picture(parameters);
+    /// The format by the codec parameters, which were read from the stream itself.
+    fn of(parameters: &CodecParameters) -> Option<Expected> {
+        let format = parameters.pixel_format();
+        let (width, height) = (parameters.width.try_into().ok()?, parameters.height.try_into().ok()?);
         let bit_depth = match format {
             Pixel::YUV420P | Pixel::YUVJ420P => 8,
             Pixel::YUV420P10LE => 10,
@@ -106,22 +114,25 @@ impl Expected {
         Some(Expected { format, width, height, bit_depth })
     }
 
-    /// Holds what the GPU's parser has read against it; an error names what differs.
+    /// Checks the format that the GPU's parser has read; an error names what differs.
     pub fn check(&self, found: &VideoFormat) -> Result<(), String> {
         if found.visible != (self.width, self.height) {
             let (width, height) = found.visible;
-            return Err(format!("its pictures are {width}x{height} where the container says otherwise"));
+            return Err(format!(
+                "its frames are {width}x{height}, expected {}x{} by the container",
+                self.width, self.height
+            ));
         }
         if found.bit_depth != self.bit_depth {
             return Err(format!(
-                "its samples have {} bits where the container says otherwise",
-                found.bit_depth
+                "its samples have {} bits, expected {} by the container",
+                found.bit_depth, self.bit_depth
             ));
         }
-        // libavcodec has a format of its own for the full range, in these two codecs.
+        // For these two codecs libavcodec has a pixel format of its own for full range.
         let has_own = matches!(found.codec, Codec::H264 | Codec::Hevc) && self.bit_depth == 8;
         if (self.format == Pixel::YUVJ420P) != (has_own && found.full_range) {
-            return Err("its range of samples is not the one that the container tells".to_owned());
+            return Err("its sample range is not that of the container".to_owned());
         }
         Ok(())
     }

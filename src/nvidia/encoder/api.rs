@@ -1,4 +1,4 @@
-//! The functions of `libnvidia-encode.so.1`, loaded when first asked for, and their statuses.
+//! The functions of `libnvidia-encode.so.1`, loaded at first use, and their status codes.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
@@ -9,10 +9,10 @@ use super::{EncodeError, RefusedCall};
 use crate::nvidia::library::function_table;
 use crate::nvidia::{Library, NvidiaError};
 
-/// The version of the encode API that is spoken here, major and minor; newer drivers speak it, too.
+/// The version of the encode API that is used, major and minor; newer drivers support it.
 pub const API_VERSION: (u32, u32) = (NVENCAPI_MAJOR_VERSION, NVENCAPI_MINOR_VERSION);
 
-/// A status, as a number: one that the header does not know is none of its `NVENCSTATUS`.
+/// A status code, as a number: a newer driver may return values that are none of the header's `NVENCSTATUS`.
 pub type Status = c_int;
 pub const SUCCESS: Status = NVENCSTATUS::NV_ENC_SUCCESS as Status;
 pub const NEED_MORE_INPUT: Status = NVENCSTATUS::NV_ENC_ERR_NEED_MORE_INPUT as Status;
@@ -26,17 +26,17 @@ pub const INCOMPATIBLE_CLIENT_KEY: Status = NVENCSTATUS::NV_ENC_ERR_INCOMPATIBLE
 const LIBRARY: &str = "libnvidia-encode.so.1";
 
 function_table! {
-    /// What the library itself has.
+    /// The functions that the library exports.
     EntryPoints {
         NvEncodeAPIGetMaxSupportedVersion(*mut u32);
         NvEncodeAPICreateInstance(*mut NV_ENCODE_API_FUNCTION_LIST);
     }
 }
 
-/// Declares the functions that are used of the library's table. All return a status.
+/// Declares the functions of the library's table that are used. All return a status code.
 macro_rules! functions {
     ($($name:ident($($argument:ty),*);)*) => {
-        /// The table's functions, each there for sure.
+        /// The table's functions, none of them null.
         #[allow(non_snake_case, reason = "the functions' names are the header's")]
         pub struct Functions {
             $(pub $name: unsafe extern "C" fn(*mut c_void, $($argument),*) -> Status,)*
@@ -101,12 +101,12 @@ fn present<F>(function: Option<F>, name: &str) -> Result<F, NvidiaError> {
 
 pub struct Api {
     pub functions: Functions,
-    /// What the functions are part of.
+    /// Keeps the library loaded.
     _entry_points: EntryPoints,
 }
 
-/// The library, once it has been found to speak [`API_VERSION`]. What came of the first try stands
-/// until the program ends.
+/// The library, if it supports [`API_VERSION`]. The result of the first attempt is kept until the program
+/// ends.
 pub fn api() -> Result<&'static Api, EncodeError> {
     static API: OnceLock<Result<Api, EncodeError>> = OnceLock::new();
     API.get_or_init(load).as_ref().map_err(Clone::clone)

@@ -1,4 +1,4 @@
-//! What a GPU's encoder can do, as it says itself.
+//! The capabilities of a GPU's encoder.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -9,22 +9,22 @@ use super::EncodeError;
 use super::session::Session;
 use crate::nvidia::Context;
 
-/// Of AV1 4:2:0.
+/// Capabilities for AV1 4:2:0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodeCaps {
-    /// Luma samples of a picture.
+    /// Luma samples of a frame.
     pub widths: RangeInclusive<u32>,
     pub heights: RangeInclusive<u32>,
     /// Whether it encodes 10 bits a sample besides 8.
     pub ten_bit: bool,
-    /// How many B frames may stand in a row; 0 where there are none.
+    /// The maximum number of consecutive B frames; 0 where there are none.
     pub b_frames: u32,
-    /// Encoders of the GPU that work side by side.
+    /// Encode engines of the GPU, which work in parallel.
     pub engines: u32,
 }
 
 impl EncodeCaps {
-    /// Asks a GPU. It takes a session, for a moment.
+    /// Queries a GPU, which needs a session for a moment.
     pub fn of(context: &Arc<Context>) -> Result<EncodeCaps, EncodeError> {
         EncodeCaps::in_session(&Session::open(context)?)
     }

@@ -1,13 +1,14 @@
-//! What a closed sequence is to be like, and the structures that tell the driver: only what is said
-//! here, and beyond that what the preset says.
+//! The configuration of a closed sequence, and the driver's structures for it; what is not set here is the
+//! preset's.
 
 use nvidia_video_codec_sdk::sys::nvEncodeAPI::*;
 
 use super::session::Session;
 use super::{EncodeCaps, EncodeError};
+use crate::colour::Colour;
 
 /// A closed sequence of AV1: 4:2:0, constant QP, no key frame but the first, tiles as few as the
-/// picture's size allows.
+/// frame's size allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncoderConfig {
     /// Luma samples; both even.
@@ -22,19 +23,9 @@ pub struct EncoderConfig {
     /// AV1's `seq_level_idx` and `seq_tier`.
     pub level_idx: u8,
     pub high_tier: bool,
-    pub codes: Codes,
-    /// How many pictures there will be.
-    pub pictures: u32,
-}
-
-/// What the samples mean, by the code points of ITU-T H.273, and AV1's `chroma_sample_position`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Codes {
-    pub primaries: u8,
-    pub transfer: u8,
-    pub matrix: u8,
-    pub full_range: bool,
-    pub chroma_position: u8,
+    pub colour: Colour,
+    /// How many frames there will be.
+    pub frames: u32,
 }
 
 const PRESETS: [GUID; 7] = [
@@ -47,7 +38,7 @@ const PRESETS: [GUID; 7] = [
     NV_ENC_PRESET_P7_GUID,
 ];
 
-/// The parts of a picture's size, depth and colours that decide whether the encoder takes it.
+/// Checks size and bit depth against the encoder's capabilities.
 pub fn check(config: &EncoderConfig, caps: &EncodeCaps) -> Result<(), EncodeError> {
     let EncoderConfig { width, height, bit_depth, .. } = *config;
     if !caps.widths.contains(&width) || !caps.heights.contains(&height) {
@@ -55,27 +46,26 @@ pub fn check(config: &EncoderConfig, caps: &EncodeCaps) -> Result<(), EncodeErro
         let (wide, high) = (caps.widths.end(), caps.heights.end());
         let limits = format!("from {narrow}x{low} to {wide}x{high}");
         return Err(EncodeError::Unsupported(format!(
-            "it takes no pictures of {width}x{height}, but {limits}"
+            "it takes no frames of {width}x{height}, but {limits}"
         )));
     }
     if width % 2 != 0 || height % 2 != 0 {
-        let why = format!("it takes no pictures of {width}x{height}: with 4:2:0 both sides are even");
+        let why = format!("it takes no frames of {width}x{height}: with 4:2:0 both sides are even");
         return Err(EncodeError::Unsupported(why));
     }
     if bit_depth != 8 && !(bit_depth == 10 && caps.ten_bit) {
-        return Err(EncodeError::Unsupported(format!("it takes no pictures of {bit_depth} bits a sample")));
+        return Err(EncodeError::Unsupported(format!("it takes no frames of {bit_depth} bits a sample")));
     }
     Ok(())
 }
 
-/// What the driver is handed to initialise a session with. The second part is pointed to by the
-/// first when it is handed over.
+/// The parameters of a session's initialization. The caller makes the first structure point to the second.
 pub struct Parameters {
     pub initialize: NV_ENC_INITIALIZE_PARAMS,
     pub config: NV_ENC_CONFIG,
 }
 
-/// Frames a second, as the encoder is told. At constant QP it has no use for them; and so few keep
+/// The frame rate that the encoder is given. At constant QP it has no effect, and so low a rate is within
 /// every level.
 const RATE: u32 = 1;
 
@@ -113,8 +103,8 @@ pub fn parameters(
         tuningInfo: NV_ENC_TUNING_INFO::NV_ENC_TUNING_INFO_HIGH_QUALITY,
         ..Default::default()
     };
-    // Large pictures may otherwise be split between engines, as many as a GPU has of them: the bytes
-    // would depend on that, and several chunks at a time keep the engines as busy.
+    // Large frames could otherwise be split between as many engines as the GPU has: the bytes would depend on
+    // their number, and several chunks at a time keep the engines as busy.
     initialize.set_splitEncodeMode(NV_ENC_SPLIT_ENCODE_MODE::NV_ENC_SPLIT_DISABLE_MODE as u32);
     Ok(Parameters { initialize, config })
 }
@@ -126,12 +116,12 @@ fn sequence(config: &mut NV_ENC_CONFIG, caps: &EncodeCaps, wanted: &EncoderConfi
     config.profileGUID = NV_ENC_AV1_PROFILE_MAIN_GUID;
     let most = i32::try_from(caps.b_frames).unwrap_or(i32::MAX - 1).saturating_add(1);
     config.frameIntervalP = config.frameIntervalP.clamp(1, most);
-    config.gopLength = wanted.pictures.max(config.frameIntervalP.unsigned_abs());
+    config.gopLength = wanted.frames.max(config.frameIntervalP.unsigned_abs());
     config.frameFieldMode = NV_ENC_PARAMS_FRAME_FIELD_MODE::NV_ENC_PARAMS_FRAME_FIELD_MODE_FRAME;
     config.monoChromeEncoding = 0;
 }
 
-/// The same QP for all, without anything that would vary it.
+/// Constant QP, without anything that would vary it.
 fn rate_control(rate: &mut NV_ENC_RC_PARAMS, quantizer: u8) {
     let qp = u32::from(quantizer);
     rate.version = NV_ENC_RC_PARAMS_VER;
@@ -146,7 +136,7 @@ fn rate_control(rate: &mut NV_ENC_RC_PARAMS, quantizer: u8) {
     rate.set_enableInitialRCQP(0);
     rate.set_enableAQ(0);
     rate.set_enableTemporalAQ(0);
-    // Looking ahead would serve bit rates, and scene cuts that become key frames.
+    // Lookahead serves rate control, and would insert key frames at scene cuts.
     rate.set_enableLookahead(0);
     rate.set_disableIadapt(1);
     rate.lookaheadDepth = 0;
@@ -174,7 +164,7 @@ fn av1_config(av1: &mut NV_ENC_CONFIG_AV1, wanted: &EncoderConfig) -> Result<(),
     av1.numTileColumns = 0;
     av1.numTileRows = 0;
     av1.maxTemporalLayersMinus1 = 0;
-    let Codes { primaries, transfer, matrix, full_range, chroma_position } = wanted.codes;
+    let Colour { primaries, transfer, matrix, full_range, chroma_position } = wanted.colour;
     let unknown = |what: &str, code: u8| {
         EncodeError::Unsupported(format!("it knows no {what} with the code {code} (ITU-T H.273)"))
     };

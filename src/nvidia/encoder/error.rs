@@ -1,4 +1,4 @@
-//! What can go wrong with an encoder: first of all whether it is of any use to try again later.
+//! Errors of an encoder, by whether a retry may succeed.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use crate::nvidia::NvidiaError;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// What is not the encoder's: the library, the context, memory.
+    /// An error of the library, the context or memory.
     #[error(transparent)]
     Nvidia(#[from] NvidiaError),
     /// Versions of the encode API, major and minor.
@@ -16,11 +16,11 @@ pub enum EncodeError {
     NoEncoder,
     #[error("the GPU's encoder makes no AV1")]
     NoAv1,
-    /// The encoder works and does not do this, now or later.
+    /// The encoder does not support this.
     #[error("{0}")]
     Unsupported(String),
-    /// There is no session, or no memory for one, while others hold what there is.
-    #[error("the GPU has no room for another encode: {0}")]
+    /// All sessions, or all memory for them, are in use.
+    #[error("no encode session is available: {0}")]
     NoRoom(String),
     #[error(transparent)]
     Call(#[from] RefusedCall),
@@ -36,7 +36,7 @@ pub struct RefusedCall {
     pub call: &'static str,
     /// The status's name in the header, e.g. `NV_ENC_ERR_INVALID_PARAM`.
     pub status: String,
-    /// What the driver says of it; empty where it says nothing.
+    /// The driver's text for it; empty where it has none.
     pub detail: String,
 }
 

@@ -3,20 +3,19 @@
 //! programming guide that goes with it.
 //!
 //! [`EncodeCaps::of`] asks what a GPU's encoder can do. An [`Encoder`] encodes one closed sequence:
-//! pictures go in by [`Encoder::encode`], packets come out in presentation order, a temporal unit
-//! a picture, the last of them after [`Encoder::finish`]. All errors are [`EncodeError`]s.
+//! frames go in by [`Encoder::encode`], packets come out in presentation order, a temporal unit
+//! a frame, the last of them after [`Encoder::finish`]. All errors are [`EncodeError`]s.
 
 mod api;
 mod caps;
 mod config;
 mod error;
-mod semi_planar;
 mod session;
 mod slot;
 mod stream;
 
 pub use api::API_VERSION;
 pub use caps::EncodeCaps;
-pub use config::{Codes, EncoderConfig};
+pub use config::EncoderConfig;
 pub use error::{EncodeError, RefusedCall};
 pub use stream::{Encoder, Packet};

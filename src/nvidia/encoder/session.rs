@@ -46,8 +46,7 @@ impl Session {
         }
         Err(match status {
             NO_ENCODE_DEVICE | UNSUPPORTED_DEVICE => EncodeError::NoEncoder,
-            // What drivers say when as many sessions are open as they grant: newer ones the first,
-            // older ones the second.
+            // The status for too many open sessions: newer drivers return the first, older ones the second.
             OUT_OF_MEMORY | INCOMPATIBLE_CLIENT_KEY => EncodeError::NoRoom(error.to_string()),
             _ => error,
         })
@@ -82,7 +81,7 @@ impl Session {
         unsafe { self.api.check(name, status, self.handle) }
     }
 
-    /// The codecs that the encoder makes.
+    /// The codecs that the encoder supports.
     pub fn codecs(&self) -> Result<Vec<GUID>, EncodeError> {
         let mut count = 0;
         // SAFETY: the function writes one number.
@@ -99,7 +98,7 @@ impl Session {
         Ok(codecs)
     }
 
-    /// One of the things that the encoder says of its AV1.
+    /// A capability of the encoder for AV1.
     pub fn capability(&self, of: NV_ENC_CAPS) -> Result<c_int, EncodeError> {
         let mut params =
             NV_ENC_CAPS_PARAM { version: NV_ENC_CAPS_PARAM_VER, capsToQuery: of, ..Default::default() };
@@ -111,7 +110,7 @@ impl Session {
         Ok(value)
     }
 
-    /// What a preset has an AV1 encoder do, tuned for quality.
+    /// The configuration of a preset for AV1, tuned for quality.
     pub fn preset(&self, preset: GUID) -> Result<NV_ENC_CONFIG, EncodeError> {
         let mut config = MaybeUninit::<NV_ENC_PRESET_CONFIG>::zeroed();
         let place = config.as_mut_ptr();
@@ -138,7 +137,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // There is nobody to tell of a failure, and nothing to do about it.
+        // A failure is ignored: there is nothing to do about it.
         // SAFETY: the session is open, and nothing uses it after this.
         let _ = self.status(|functions, session| unsafe { (functions.nvEncDestroyEncoder)(session) });
     }

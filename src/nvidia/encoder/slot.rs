@@ -1,4 +1,4 @@
-//! A place for one picture on its way through the encoder: the GPU's memory that it is read from,
+//! A place for one frame on its way through the encoder: the GPU's memory that it is read from,
 //! and the buffer that its packet is written to.
 
 use std::ffi::c_void;
@@ -11,11 +11,11 @@ use super::session::Session;
 use super::{EncodeError, EncoderConfig, Packet};
 use crate::nvidia::{DeviceBuffer, PinnedBuffer};
 
-/// What the slot holds of the session's is given back by [`Slot::release`], and by nothing else.
+/// The session's resources in a slot are released by [`Slot::release`] only.
 pub struct Slot {
     memory: DeviceBuffer,
     registered: Option<NV_ENC_REGISTERED_PTR>,
-    /// Set from when a picture is handed in until its packet was read.
+    /// Set from when a frame is handed in until its packet was read.
     mapped: Option<NV_ENC_INPUT_PTR>,
     bitstream: Option<NV_ENC_OUTPUT_PTR>,
 }
@@ -88,20 +88,20 @@ impl Slot {
         Ok(())
     }
 
-    /// Copies a picture to the GPU and hands it to the encoder as number `number`. The status is
+    /// Copies a frame to the GPU and hands it to the encoder as number `number`. The status is
     /// success, or that more input is needed first, or any other.
     pub fn submit(
         &mut self,
         session: &Session,
         config: &EncoderConfig,
-        picture: &PinnedBuffer,
+        frame: &PinnedBuffer,
         number: u64,
     ) -> Result<Status, EncodeError> {
         let input = match self.mapped {
-            // The encoder was busy when the picture was handed in.
+            // The encoder was busy when the frame was handed in.
             Some(mapped) => mapped,
             None => {
-                self.memory.upload(0, picture.bytes(), config.row_bytes(), config.row_bytes())?;
+                self.memory.upload(0, frame.bytes(), config.row_bytes(), config.row_bytes())?;
                 self.map(session)?
             }
         };
@@ -135,12 +135,12 @@ impl Slot {
         Ok(params.mappedResource)
     }
 
-    /// Waits for the packet and reads it; then the slot is free for another picture.
+    /// Waits for the packet and reads it; then the slot is free for another frame.
     pub fn packet(&mut self, session: &Session) -> Result<Packet, EncodeError> {
         let buffer = self.bitstream.unwrap_or(std::ptr::null_mut());
         let mut params = MaybeUninit::<NV_ENC_LOCK_BITSTREAM>::zeroed();
         let place = params.as_mut_ptr();
-        // SAFETY: the fields are written and read one by one, for the types of pictures that a
+        // SAFETY: the fields are written and read one by one, for the types of frames that a
         // driver tells are not all the header's; the bytes are there until the buffer is unlocked.
         let packet = unsafe {
             (&raw mut (*place).version).write(NV_ENC_LOCK_BITSTREAM_VER);
@@ -167,7 +167,7 @@ impl Slot {
         })?;
         self.unmap(session)?;
         if packet.bytes.is_empty() {
-            return Err(EncodeError::Broken(format!("the packet of picture {} is empty", packet.number)));
+            return Err(EncodeError::Broken(format!("the packet of frame {} is empty", packet.number)));
         }
         Ok(packet)
     }
@@ -181,7 +181,7 @@ impl Slot {
     }
 
     /// Gives back what is the session's, in the order that the header asks for. The encoder must
-    /// not be at work on it. There is nobody to tell of a failure.
+    /// not be using it. Failures are ignored: there is nothing to do about them.
     pub fn release(&mut self, session: &Session) {
         let _ = self.unmap(session);
         if let Some(registered) = self.registered.take() {
@@ -199,7 +199,7 @@ impl Slot {
     }
 }
 
-/// What is said of a picture, or of the end of the stream, before anything is said of it.
+/// The parameters of a frame, or of the end of the stream, at their defaults.
 pub fn picture_params() -> NV_ENC_PIC_PARAMS {
     let mut params = MaybeUninit::<NV_ENC_PIC_PARAMS>::zeroed();
     let place = params.as_mut_ptr();

@@ -1,4 +1,4 @@
-//! One closed sequence in the making: pictures in, packets out.
+//! The encoding of one closed sequence: frames in, packets out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,37 +7,37 @@ use nvidia_video_codec_sdk::sys::nvEncodeAPI::NV_ENC_PIC_FLAGS;
 
 use super::api::{ENCODER_BUSY, LOCK_BUSY, NEED_MORE_INPUT, SUCCESS, Status};
 use super::config::{check, parameters};
-use super::semi_planar::fill;
 use super::session::Session;
 use super::slot::{Slot, picture_params};
 use super::{EncodeCaps, EncodeError, EncoderConfig};
-use crate::nvidia::{Context, PinnedBuffer};
+use crate::nvidia::{Context, PinnedBuffer, SamplesMut};
 
 /// The header asks for at least four buffers more than there are B frames in a row; with these the
 /// encoder also has work while the host copies.
 const SLOTS_BESIDE_B_FRAMES: usize = 6;
 
-/// A temporal unit: a picture that is shown, and before it those that are not which it needs.
+/// A temporal unit: a frame that is shown, and before it those that are not which it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
     /// OBUs with their sizes, as in the "low-overhead" format (AV1 5.2).
     pub bytes: Vec<u8>,
-    /// The number of the picture, from 0.
+    /// The number of the frame, from 0.
     pub number: u64,
     pub is_key: bool,
 }
 
-/// An encoder at work. Dropping it ends the work, whatever its state.
+/// An open encoder. It can be dropped in any state.
 pub struct Encoder {
-    // Dropped before the slots' memory, and after what is its own in them: see `drop`.
+    // Closed before the slots' memory is freed, and after `drop` has released the session's resources in
+    // them.
     session: Session,
     config: EncoderConfig,
-    /// Picture `n` is in slot `n % slots.len()`.
+    /// Frame `n` is in slot `n % slots.len()`.
     slots: Vec<Slot>,
-    /// A picture as the GPU reads it.
-    picture: PinnedBuffer,
-    /// Pictures that were handed in; of those, how many packets the encoder has promised, and how
-    /// many were read.
+    /// A frame as the GPU reads it.
+    input: PinnedBuffer,
+    /// The number of frames that were submitted, of packets that the encoder has finished, and of packets
+    /// that were read.
     submitted: u64,
     promised: u64,
     read: u64,
@@ -60,13 +60,13 @@ impl Encoder {
             (functions.nvEncInitializeEncoder)(session, &mut params.initialize)
         });
         initialized.map_err(EncodeError::while_configuring)?;
-        let picture = PinnedBuffer::new(context, config.row_bytes() * config.rows())
+        let input = PinnedBuffer::new(context, config.row_bytes() * config.rows())
             .map_err(|error| EncodeError::from(error).while_opening())?;
         let mut encoder = Encoder {
             session,
             config: config.clone(),
             slots: Vec::new(),
-            picture,
+            input,
             submitted: 0,
             promised: 0,
             read: 0,
@@ -80,17 +80,18 @@ impl Encoder {
         Ok(encoder)
     }
 
-    /// Encodes the next picture: its planes Y, U and V, rows without padding, samples of 8 bits in
-    /// a byte and of 10 bits in two, least significant first. Returns the packet of an earlier
-    /// picture once as many are on their way as there is room for.
-    pub fn encode(&mut self, planes: [&[u8]; 3]) -> Result<Option<Packet>, EncodeError> {
+    /// Encodes the next frame, which `write` writes as NV12 or, with 10 bits, as P010. Returns the packet
+    /// of an earlier frame once as many are on their way as there is room for.
+    pub fn encode(&mut self, write: impl FnOnce(SamplesMut<'_>)) -> Result<Option<Packet>, EncodeError> {
         let is_full = self.submitted - self.read == self.slots.len() as u64;
         let packet = if is_full { Some(self.read()?) } else { None };
-        fill(self.picture.bytes_mut(), planes, &self.config)?;
+        let stride = self.config.row_bytes();
+        let (luma, chroma) = self.input.bytes_mut().split_at_mut(stride * self.config.height as usize);
+        write(SamplesMut { luma, chroma, stride });
         let number = self.submitted;
         let slot = slot(&mut self.slots, number)?;
-        let (session, config, picture) = (&self.session, &self.config, &self.picture);
-        match patiently(|| slot.submit(session, config, picture, number))? {
+        let (session, config, input) = (&self.session, &self.config, &self.input);
+        match retry_while_busy(|| slot.submit(session, config, input, number))? {
             SUCCESS => self.promised = number + 1,
             NEED_MORE_INPUT => {}
             status => self.session.check("nvEncEncodePicture", status)?,
@@ -99,7 +100,7 @@ impl Encoder {
         Ok(packet)
     }
 
-    /// Says that no more pictures come. [`Encoder::next_packet`] then returns the packets that are left.
+    /// Ends the stream. [`Encoder::next_packet`] then returns the packets that are left.
     pub fn finish(&mut self) -> Result<(), EncodeError> {
         if self.ended || self.submitted == 0 {
             return Ok(());
@@ -120,7 +121,7 @@ impl Encoder {
         let mut params = picture_params();
         params.encodePicFlags = NV_ENC_PIC_FLAGS::NV_ENC_PIC_FLAG_EOS as u32;
         // SAFETY: the structure is complete, and has no buffers.
-        patiently(|| {
+        retry_while_busy(|| {
             self.session
                 .status(|functions, session| unsafe { (functions.nvEncEncodePicture)(session, &mut params) })
         })
@@ -129,7 +130,7 @@ impl Encoder {
     /// Reads the packet that comes next.
     fn read(&mut self) -> Result<Packet, EncodeError> {
         if self.read == self.promised {
-            let what = format!("it wants more than {} pictures for a packet", self.slots.len());
+            let what = format!("it wants more than {} frames for a packet", self.slots.len());
             return Err(EncodeError::Broken(what));
         }
         let packet = slot(&mut self.slots, self.read)?.packet(&self.session)?;
@@ -140,7 +141,7 @@ impl Encoder {
 
 impl Drop for Encoder {
     fn drop(&mut self) {
-        // An encoder must be flushed before what it works on is given back.
+        // An encoder must be flushed before its buffers are released.
         if self.submitted > 0 && !self.ended {
             let _ = self.end();
         }
@@ -153,17 +154,17 @@ impl Drop for Encoder {
 fn slot(slots: &mut [Slot], number: u64) -> Result<&mut Slot, EncodeError> {
     let place = number.checked_rem(slots.len() as u64).and_then(|place| usize::try_from(place).ok());
     let slot = place.and_then(|place| slots.get_mut(place));
-    slot.ok_or_else(|| EncodeError::Broken("there is no slot for a picture".to_owned()))
+    slot.ok_or_else(|| EncodeError::Broken("there is no slot for a frame".to_owned()))
 }
 
-/// Makes a call again after a moment as long as the encoder is busy, up to some seconds.
-fn patiently(mut call: impl FnMut() -> Result<Status, EncodeError>) -> Result<Status, EncodeError> {
+/// Retries a call while the encoder is busy, up to some seconds.
+fn retry_while_busy(mut call: impl FnMut() -> Result<Status, EncodeError>) -> Result<Status, EncodeError> {
     /// "A few milliseconds", says the header.
-    const PAUSE: Duration = Duration::from_millis(2);
-    const TRIES: u32 = 2500;
-    for _ in 1..TRIES {
+    const BACKOFF: Duration = Duration::from_millis(2);
+    const MAX_TRIES: u32 = 2500;
+    for _ in 1..MAX_TRIES {
         match call()? {
-            ENCODER_BUSY | LOCK_BUSY => std::thread::sleep(PAUSE),
+            ENCODER_BUSY | LOCK_BUSY => std::thread::sleep(BACKOFF),
             status => return Ok(status),
         }
     }

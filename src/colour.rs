@@ -1,5 +1,5 @@
-//! What the numbers of a picture mean, by the code points of ITU-T H.273, which FFmpeg, MP4
-//! and AV1 share. 2 stands for "unspecified".
+//! Coding-independent code points (ITU-T H.273): what the samples of a frame mean. FFmpeg, MP4 and AV1 share
+//! the numbers. It stands below all folders, since a GPU's encoder is told the same as a container.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ pub struct Colour {
     pub primaries: u8,
     /// H.273 TransferCharacteristics.
     pub transfer: u8,
-    /// H.273 MatrixCoefficients, of the encoded 4:2:0 pictures (so never 0, RGB).
+    /// H.273 MatrixCoefficients, of the encoded 4:2:0 frames (so never 0, RGB).
     pub matrix: u8,
     /// Whether luma uses all values rather than 16 to 235 (in 8 bits).
     pub full_range: bool,
@@ -20,6 +20,6 @@ pub struct Colour {
 impl Colour {
     pub const UNSPECIFIED: u8 = 2;
     pub const BT709: u8 = 1;
-    /// The transfer characteristics of SMPTE ST 2084, in which films in high dynamic range mostly are.
+    /// The transfer characteristics of SMPTE ST 2084, which most sources in high dynamic range have.
     pub const PQ: u8 = 16;
 }

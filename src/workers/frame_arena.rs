@@ -1,5 +1,5 @@
-//! Where a worker puts decoded pictures: one slab after the other. Those that the build has returned are
-//! filled again.
+//! The memory to which a worker decodes frames: slabs of shared memory, filled one after the other. Slabs
+//! that the build has returned are reused.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,35 +7,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::media::{Frame, FrameMemory, Shape, SlabWriter};
 
-/// Bytes of a slab, but for pictures that are larger: few enough that its memory is soon free again,
-/// which it is when its last picture has been encoded, and enough that open files do not run out.
+/// Bytes of a slab, unless a frame is larger: small, since a slab is free only when the last of its frames
+/// has been encoded, and large enough that file descriptors do not run out.
 pub(super) const SLAB: usize = 16 << 20;
-/// Slabs that are kept to be filled again: what a span takes whose pictures are let go of as they come, as
-/// far as a GPU decodes ahead.
-const MOST_FREE: usize = 6;
-/// Slabs that are awaited. Each is an open file.
-const MOST_LENT: usize = 128;
+/// Free slabs that are kept for reuse: as many as a span needs whose frames are dropped as they come, with as
+/// many frames in flight as a GPU decodes ahead.
+const MAX_FREE: usize = 6;
+/// Slabs whose return is awaited. Each is an open file.
+const MAX_LENT: usize = 128;
 
-/// Clones share it.
+/// Clones share one arena.
 #[derive(Clone, Default)]
-pub(super) struct Room(Arc<Mutex<Slabs>>);
+pub(super) struct FrameArena(Arc<Mutex<Slabs>>);
 
 #[derive(Default)]
 struct Slabs {
     current: Option<SlabWriter>,
-    /// Those with pictures that the build may still see, the oldest first.
+    /// Slabs with frames that the build may still read, the oldest first.
     lent: VecDeque<SlabWriter>,
-    /// Those with pictures that nobody sees any more.
+    /// Slabs that can be reused.
     free: Vec<SlabWriter>,
     next_number: u32,
 }
 
-impl Room {
+impl FrameArena {
     fn slabs(&self) -> MutexGuard<'_, Slabs> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one copy of a decoded picture, which is one of the last `left` of its span.
+    /// Copies a decoded frame into the arena. It is one of the last `left` frames of its span.
     pub(super) fn place(&self, frame: &Frame, left: usize) -> io::Result<Frame> {
         let shape = Shape::of(frame);
         self.slabs().put(&shape, left, |writer| {
@@ -44,12 +44,12 @@ impl Room {
         })
     }
 
-    /// Puts no more pictures where those of the span lie: the build returns a slab once.
+    /// Closes the current slab at the end of a span: the build returns a slab only once.
     pub(super) fn close(&self) {
         self.slabs().close();
     }
 
-    /// Takes slabs back that the build does not see any more. Of some it may have been too long.
+    /// Takes back slabs that the build has returned. The arena may have given up on some of them.
     pub(super) fn take_back(&self, numbers: &[u32]) {
         let mut slabs = self.slabs();
         let Slabs { lent, free, .. } = &mut *slabs;
@@ -58,24 +58,24 @@ impl Room {
                 free.extend(lent.remove(at));
             }
         }
-        let too_many = free.len().saturating_sub(MOST_FREE);
+        let too_many = free.len().saturating_sub(MAX_FREE);
         free.drain(..too_many);
     }
 
-    /// Lets go of memory that nobody sees.
+    /// Frees the slabs that are kept for reuse.
     pub(super) fn clear(&self) {
         self.slabs().free.clear();
     }
 }
 
-impl FrameMemory for Room {
+impl FrameMemory for FrameArena {
     fn blank(&self, shape: &Shape, left: usize) -> io::Result<Frame> {
         self.slabs().put(shape, left, |writer| writer.blank(shape))
     }
 }
 
 impl Slabs {
-    /// Has a picture of this shape put to where there is room for it.
+    /// Has `put` place a frame of this shape in a slab with space for it.
     fn put(
         &mut self,
         shape: &Shape,
@@ -94,17 +94,18 @@ impl Slabs {
 
     fn close(&mut self) {
         self.lent.extend(self.current.take());
-        while self.lent.len() > MOST_LENT {
+        while self.lent.len() > MAX_LENT {
             self.lent.pop_front();
         }
     }
 
     fn fresh(&mut self, bytes: usize) -> io::Result<SlabWriter> {
-        // Not a large one for a few pictures, which would keep all of its memory.
+        // A large slab is not reused for a few frames: all of its memory would stay allocated.
         let fits = |writer: &SlabWriter| (bytes..=bytes.saturating_mul(3)).contains(&writer.bytes());
         if let Some(at) = self.free.iter().rposition(fits) {
             let mut writer = self.free.swap_remove(at);
-            // SAFETY: the build has returned it, and whom it showed the slab to has ended that job.
+            // SAFETY: the build has returned it, and the processes that the build passed it to have ended
+            // their jobs.
             if unsafe { writer.reuse() } {
                 return Ok(writer);
             }
@@ -115,7 +116,7 @@ impl Slabs {
 }
 
 pub(super) fn no_room() -> io::Error {
-    io::Error::new(io::ErrorKind::OutOfMemory, "no memory for a picture")
+    io::Error::new(io::ErrorKind::OutOfMemory, "no memory for a frame")
 }
 
 #[cfg(test)]
@@ -128,45 +129,45 @@ mod tests {
         SlabWriter::holding(&bytes).unwrap().frame(0, &shape).unwrap()
     }
 
-    /// The number of the slab in which so many pictures of a span end up, one after the other.
-    fn span(room: &Room, frame: &Frame, pictures: usize) -> Vec<u32> {
+    /// The numbers of the slabs that a span of so many frames fills, in order.
+    fn span(arena: &FrameArena, frame: &Frame, pictures: usize) -> Vec<u32> {
         let placed = (0..pictures).map(|at| {
-            let placed = room.place(frame, pictures - at).unwrap();
+            let placed = arena.place(frame, pictures - at).unwrap();
             assert_eq!(placed.digest(), frame.digest());
             placed.place().unwrap().0.number()
         });
         let mut slabs: Vec<u32> = placed.collect();
         slabs.dedup();
-        room.close();
+        arena.close();
         slabs
     }
 
     #[test]
     fn slabs_that_came_back_are_filled_again() {
-        let room = Room::default();
+        let arena = FrameArena::default();
         let frame = picture(1920);
-        let first = span(&room, &frame, 25);
-        assert_eq!(first.len(), 5, "five pictures fill one");
-        assert!(span(&room, &frame, 25).iter().all(|slab| !first.contains(slab)), "they are seen still");
-        room.take_back(&first[..2]);
-        let third = span(&room, &frame, 25);
+        let first = span(&arena, &frame, 25);
+        assert_eq!(first.len(), 5, "five frames fill one");
+        assert!(span(&arena, &frame, 25).iter().all(|slab| !first.contains(slab)), "they are still in use");
+        arena.take_back(&first[..2]);
+        let third = span(&arena, &frame, 25);
         assert_eq!(third.iter().filter(|slab| first.contains(slab)).count(), 2);
-        // A large one is not taken for a small picture, nor one that nobody awaits.
-        room.take_back(&third);
-        room.take_back(&[77]);
-        assert!(!third.contains(&span(&room, &frame, 1)[0]));
-        room.clear();
-        assert!(room.slabs().free.is_empty());
+        // A large slab is not reused for a small frame; an unknown number is ignored.
+        arena.take_back(&third);
+        arena.take_back(&[77]);
+        assert!(!third.contains(&span(&arena, &frame, 1)[0]));
+        arena.clear();
+        assert!(arena.slabs().free.is_empty());
     }
 
     #[test]
     fn few_are_kept() {
-        let room = Room::default();
+        let arena = FrameArena::default();
         let frame = picture(16);
-        let slabs: Vec<u32> = (0..MOST_LENT + 9).flat_map(|_| span(&room, &frame, 1)).collect();
-        assert_eq!((slabs.len(), room.slabs().lent.len()), (MOST_LENT + 9, MOST_LENT));
-        room.take_back(&slabs);
-        let left = room.slabs();
-        assert_eq!((left.lent.len(), left.free.len()), (0, MOST_FREE));
+        let slabs: Vec<u32> = (0..MAX_LENT + 9).flat_map(|_| span(&arena, &frame, 1)).collect();
+        assert_eq!((slabs.len(), arena.slabs().lent.len()), (MAX_LENT + 9, MAX_LENT));
+        arena.take_back(&slabs);
+        let left = arena.slabs();
+        assert_eq!((left.lent.len(), left.free.len()), (0, MAX_FREE));
     }
 }

@@ -9,15 +9,15 @@ use ffmpeg::format::Pixel;
 use ffmpeg::{Packet, ffi, frame};
 use ffmpeg_next as ffmpeg;
 
-/// Side data that decoders of pictures read; nothing else of it is carried or in a digest.
-const CARRIED: [(side_data::Type, ffi::AVPacketSideDataType); 2] = [
+/// Side data that decoders of frames read; nothing else of it is carried or in a digest.
+const SIDE_DATA: [(side_data::Type, ffi::AVPacketSideDataType); 2] = [
     (side_data::Type::NewExtraData, ffi::AVPacketSideDataType::AV_PKT_DATA_NEW_EXTRADATA),
     (side_data::Type::Palette, ffi::AVPacketSideDataType::AV_PKT_DATA_PALETTE),
 ];
 
-/// The side data of a packet that a decoder reads: for each piece its number in [`CARRIED`].
+/// The side data of a packet that a decoder reads: for each piece its number in [`SIDE_DATA`].
 pub(in crate::media) fn side_data_of(packet: &Packet) -> Vec<(u8, Vec<u8>)> {
-    let number = |kind: side_data::Type| CARRIED.iter().position(|&(carried, _)| carried == kind);
+    let number = |kind: side_data::Type| SIDE_DATA.iter().position(|&(carried, _)| carried == kind);
     let pieces = packet.side_data();
     pieces.filter_map(|piece| Some((number(piece.kind())? as u8, piece.data().to_vec()))).collect()
 }
@@ -27,7 +27,7 @@ pub(in crate::media) fn side_data_of(packet: &Packet) -> Vec<(u8, Vec<u8>)> {
 pub(in crate::media) fn packet(data: &[u8], flags: i32, side: &[(u8, Vec<u8>)]) -> Option<Packet> {
     let mut packet = Packet::copy(data);
     for (number, bytes) in side {
-        let &(_, kind) = CARRIED.get(usize::from(*number))?;
+        let &(_, kind) = SIDE_DATA.get(usize::from(*number))?;
         // SAFETY: the packet is live and ours; the function returns null or room for as many bytes
         // as were asked for, which then belongs to the packet.
         unsafe {
@@ -56,7 +56,7 @@ pub(in crate::media) struct PlanePlace {
 /// # Safety
 ///
 /// The address must have as many bytes as are told, every plane that the format has must lie within them,
-/// with as many rows of `stride` bytes as a picture of this size has, and nothing may change them but through
+/// with as many rows of `stride` bytes as a frame of this size has, and nothing may change them but through
 /// the frame while it lives.
 pub(in crate::media) unsafe fn frame_over<O: Send + Sync + 'static>(
     owner: Arc<O>,

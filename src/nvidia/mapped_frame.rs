@@ -1,4 +1,4 @@
-//! A decoded picture, in the GPU's memory until the decoder needs the place again.
+//! A decoded frame, in the GPU's memory until the decoder reuses its surface.
 
 use std::ffi::c_int;
 
@@ -7,8 +7,8 @@ use super::memory::download;
 use super::session::Session;
 use super::{NvidiaError, PinnedBuffer};
 
-/// A decoded picture.
-pub struct Picture<'a> {
+/// A decoded frame.
+pub struct MappedFrame<'a> {
     session: &'a mut Session,
     pointer: DevicePointer,
     pitch: usize,
@@ -16,30 +16,37 @@ pub struct Picture<'a> {
     pub stamp: i64,
 }
 
-/// The samples of a picture, as NV12 or, with more than 8 bits, as P016: little-endian, the bits that
-/// matter uppermost. Rows are as long as the stride, and may hold more than is to be shown.
+/// The samples of a frame as NV12 or, with more than 8 bits, as P016: little-endian and msb-aligned. Rows are
+/// as long as the stride, and may be wider than the visible frame.
 #[derive(Clone, Copy)]
 pub struct Samples<'a> {
     pub luma: &'a [u8],
-    /// Half as many rows, rounded up, with the two components in turns.
+    /// Half as many rows, rounded up, of interleaved Cb and Cr.
     pub chroma: &'a [u8],
     /// Bytes from a row to the next.
     pub stride: usize,
 }
 
-impl<'a> Picture<'a> {
-    /// Waits until the decoder's picture of this number is decoded.
+/// As [`Samples`], for writing.
+pub struct SamplesMut<'a> {
+    pub luma: &'a mut [u8],
+    pub chroma: &'a mut [u8],
+    pub stride: usize,
+}
+
+impl<'a> MappedFrame<'a> {
+    /// Waits until the decoder's frame of this number is decoded.
     pub(super) fn wait(
         session: &'a mut Session,
         number: c_int,
         stamp: i64,
-    ) -> Result<Picture<'a>, NvidiaError> {
+    ) -> Result<MappedFrame<'a>, NvidiaError> {
         let (pointer, pitch) = session.map(number)?;
-        let picture = Picture { session, pointer, pitch, stamp };
-        if picture.session.is_whole(number) { Ok(picture) } else { Err(NvidiaError::Damaged) }
+        let frame = MappedFrame { session, pointer, pitch, stamp };
+        if frame.session.is_whole(number) { Ok(frame) } else { Err(NvidiaError::Damaged) }
     }
 
-    /// Copies the samples to the host, where they stay until the next picture comes.
+    /// Copies the samples to the host, where they stay until the next frame comes.
     pub fn download(&mut self) -> Result<Samples<'_>, NvidiaError> {
         let (pitch, format) = (self.pitch, *self.session.format());
         if pitch < format.visible.0.next_multiple_of(2) as usize * format.bytes_per_sample() {
@@ -55,7 +62,7 @@ impl<'a> Picture<'a> {
         };
         let host = host.insert(buffer);
         // Rows are copied with their padding: in one piece that is fastest.
-        // SAFETY: the decoder was made for pictures of the coded size, and maps their rows of chroma
+        // SAFETY: the decoder was made for frames of the coded size, and maps their rows of chroma
         // right behind as many rows of luma.
         unsafe { download(context, (self.pointer, pitch), 0, host.bytes_mut(), pitch, pitch)? };
         let (luma, chroma) = host.bytes().split_at(luma);
@@ -63,7 +70,7 @@ impl<'a> Picture<'a> {
     }
 }
 
-impl Drop for Picture<'_> {
+impl Drop for MappedFrame<'_> {
     fn drop(&mut self) {
         self.session.unmap(self.pointer);
     }

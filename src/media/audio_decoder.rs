@@ -1,4 +1,4 @@
-//! Which decoder a track's sound goes through. Where FFmpeg has one that calculates in integers, its samples
+//! Which decoder a track's audio goes through. Where FFmpeg has one that calculates in integers, its samples
 //! are the same on every CPU. In floating point they are not: each instruction set has code of its own,
 //! which rounds otherwise, and so has the way from there to integers.
 
@@ -11,24 +11,24 @@ use super::{MediaError, ffi};
 
 /// The decoder of a codec.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SoundDecoder {
+pub struct AudioDecoder {
     name: String,
     /// Whether its samples do not depend on the CPU.
     pub is_exact: bool,
 }
 
-impl SoundDecoder {
-    /// That of the codec of this name. A codec without one cannot be decoded, whatever is said of it here.
-    pub fn of(codec: &str) -> SoundDecoder {
+impl AudioDecoder {
+    /// The decoder of the codec of this name. For a codec without a decoder the result has no meaning.
+    pub fn of(codec: &str) -> AudioDecoder {
         match ffi::codec_named(codec).and_then(find) {
-            Some((decoder, is_exact)) => SoundDecoder { name: decoder.name().to_owned(), is_exact },
-            None => SoundDecoder { name: codec.to_owned(), is_exact: false },
+            Some((decoder, is_exact)) => AudioDecoder { name: decoder.name().to_owned(), is_exact },
+            None => AudioDecoder { name: codec.to_owned(), is_exact: false },
         }
     }
 
     /// With all that its samples depend on: the library, and the CPU where they do.
     pub fn identity(&self, library: &str, cpu: &str) -> String {
-        let SoundDecoder { name, is_exact } = self;
+        let AudioDecoder { name, is_exact } = self;
         if *is_exact { format!("{library} {name}") } else { format!("{library} {name} on {cpu}") }
     }
 
@@ -85,13 +85,13 @@ mod tests {
         for (codec, is_exact) in
             exact.map(|name| (name, true)).into_iter().chain(others.map(|name| (name, false)))
         {
-            let decoder = SoundDecoder::of(codec);
+            let decoder = AudioDecoder::of(codec);
             assert_eq!(decoder.is_exact, is_exact, "{codec}");
             let [one, other] = ["one", "other"].map(|cpu| decoder.identity("libavcodec 1", cpu));
             assert_eq!(one == other, is_exact, "{codec}");
             assert_ne!(one, decoder.identity("libavcodec 2", "one"));
         }
-        assert_eq!(SoundDecoder::of("aac").identity("libavcodec 1", "a CPU"), "libavcodec 1 aac_fixed");
-        assert_eq!(SoundDecoder::of("eac3").identity("libavcodec 1", "a CPU"), "libavcodec 1 eac3 on a CPU");
+        assert_eq!(AudioDecoder::of("aac").identity("libavcodec 1", "a CPU"), "libavcodec 1 aac_fixed");
+        assert_eq!(AudioDecoder::of("eac3").identity("libavcodec 1", "a CPU"), "libavcodec 1 eac3 on a CPU");
     }
 }

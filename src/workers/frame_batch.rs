@@ -1,5 +1,5 @@
-//! Takes pictures across: those that lie in shared memory stay where they are and only their place
-//! is told; without shared memory their samples are in the message.
+//! Frames on their way between processes: one that lies in shared memory is passed as a handle, its slab and
+//! offset; without shared memory its samples are in the message.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,57 +7,58 @@ use std::sync::Arc;
 
 use crate::media::{Frame, Returns, Shape, Slab, SlabWriter};
 
-use super::protocol::{Carried, Samples};
+use super::protocol::{FrameHandle, Samples};
 
-/// Pictures of one message, on their way out.
+/// Frames of one outgoing message.
 #[derive(Default)]
-pub(super) struct Parcel {
-    pub pictures: Vec<Carried>,
-    /// Bytes that all pictures take that were added.
+pub(super) struct FrameBatch {
+    pub frames: Vec<FrameHandle>,
+    /// Bytes of all frames that were added.
     pub bytes: usize,
     slabs: Vec<Arc<Slab>>,
 }
 
-impl Parcel {
+impl FrameBatch {
     pub(super) fn handles(&self) -> Vec<BorrowedFd<'_>> {
         self.slabs.iter().map(|slab| slab.as_fd()).collect()
     }
 }
 
-/// Sends the pictures of one job.
-pub(super) struct Sender {
+/// Sends the frames of one job.
+pub(super) struct FrameSender {
     shares: bool,
-    /// Whether the pictures stay here for as long as the other side may see them.
-    stay: bool,
-    /// Where the last picture lay.
+    /// Whether this side keeps each frame until the job has ended.
+    retained: bool,
+    /// The slab of the last frame.
     last: Option<Arc<Slab>>,
 }
 
-impl Sender {
-    /// `shares`: whether the other side sees this side's memory. `stay`: whether the pictures are kept
-    /// here until the job has ended.
-    pub(super) fn new(shares: bool, stay: bool) -> Sender {
-        Sender { shares, stay, last: None }
+impl FrameSender {
+    /// `shares`: whether frames can be passed in shared memory. `retained`: whether this side keeps each
+    /// frame until the job has ended.
+    pub(super) fn new(shares: bool, retained: bool) -> FrameSender {
+        FrameSender { shares, retained, last: None }
     }
 
-    /// Adds a picture to a parcel.
-    pub(super) fn add(&mut self, frame: &Frame, parcel: &mut Parcel) -> io::Result<()> {
+    /// Adds a frame to a batch.
+    pub(super) fn add(&mut self, frame: &Frame, batch: &mut FrameBatch) -> io::Result<()> {
         let shape = Shape::of(frame);
         let bytes = shape.bytes().ok_or_else(impossible)?;
         let samples = if self.shares {
-            self.shared(frame, bytes, parcel)?
+            self.shared(frame, bytes, batch)?
         } else {
             Samples::Here(Shape::samples(frame).ok_or_else(impossible)?)
         };
-        parcel.bytes += bytes;
-        parcel.pictures.push(Carried { shape, samples });
+        batch.bytes += bytes;
+        batch.frames.push(FrameHandle { shape, samples });
         Ok(())
     }
 
-    /// Where a picture lies, of so many bytes: it is copied where that may be filled again too soon.
-    fn shared(&mut self, frame: &Frame, bytes: usize, parcel: &mut Parcel) -> io::Result<Samples> {
+    /// The handle of a frame of that many bytes. It is copied if its slab may be reused while the other side
+    /// still reads it.
+    fn shared(&mut self, frame: &Frame, bytes: usize, batch: &mut FrameBatch) -> io::Result<Samples> {
         let copied;
-        let (slab, offset) = match frame.place().filter(|(slab, _)| self.stay || !slab.is_lent()) {
+        let (slab, offset) = match frame.place().filter(|(slab, _)| self.retained || !slab.is_lent()) {
             Some(place) => place,
             None => {
                 let mut writer = SlabWriter::new(bytes, 0)?;
@@ -70,32 +71,32 @@ impl Sender {
             return Ok(Samples::Shared { next: None, offset });
         }
         self.last = Some(Arc::clone(slab));
-        parcel.slabs.push(Arc::clone(slab));
+        batch.slabs.push(Arc::clone(slab));
         Ok(Samples::Shared { next: Some(slab.number()), offset })
     }
 }
 
-/// Receives the pictures of one job.
+/// Receives the frames of one job.
 #[derive(Default)]
-pub(super) struct Receiver {
+pub(super) struct FrameReceiver {
     last: Option<Arc<Slab>>,
-    /// Where slabs go that are to be filled again.
+    /// Where slabs go back to their writer for reuse.
     returns: Option<Returns>,
 }
 
-impl Receiver {
-    /// Of pictures whose slabs go back by `returns`.
-    pub(super) fn returning(returns: Returns) -> Receiver {
-        Receiver { last: None, returns: Some(returns) }
+impl FrameReceiver {
+    /// For frames whose slabs go back by `returns`.
+    pub(super) fn returning(returns: Returns) -> FrameReceiver {
+        FrameReceiver { last: None, returns: Some(returns) }
     }
 
-    /// A picture; `handles` are those that came with its message, and have not been used yet.
+    /// The frame of a handle; `handles` are the file descriptors of its message that have not been used yet.
     pub(super) fn frame(
         &mut self,
-        carried: &Carried,
+        handle: &FrameHandle,
         handles: &mut impl Iterator<Item = OwnedFd>,
     ) -> io::Result<Frame> {
-        let frame = match &carried.samples {
+        let frame = match &handle.samples {
             Samples::Shared { next, offset } => {
                 if let Some(number) = next {
                     let handle = handles.next().ok_or_else(impossible)?;
@@ -105,33 +106,33 @@ impl Receiver {
                     };
                     self.last = Some(slab?);
                 }
-                self.last.as_ref().and_then(|slab| slab.frame(*offset, &carried.shape))
+                self.last.as_ref().and_then(|slab| slab.frame(*offset, &handle.shape))
             }
-            // As many are kept as there is room for, so each is to take no open file.
-            Samples::Here(bytes) => carried.shape.frame(bytes),
+            // In ordinary memory: a file descriptor for each frame that is kept would be too many.
+            Samples::Here(bytes) => handle.shape.frame(bytes),
         };
         frame.ok_or_else(impossible)
     }
 }
 
 fn impossible() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a picture that there cannot be")
+    io::Error::new(io::ErrorKind::InvalidData, "an invalid frame")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The picture as the other side gets it, and whether it lies where it did.
-    fn across(stay: bool, frame: &Frame) -> (Frame, bool) {
-        let (mut sender, mut parcel) = (Sender::new(true, stay), Parcel::default());
-        sender.add(frame, &mut parcel).unwrap();
+    /// The frame as the other side gets it, and whether it lies where it did.
+    fn across(retained: bool, frame: &Frame) -> (Frame, bool) {
+        let (mut sender, mut batch) = (FrameSender::new(true, retained), FrameBatch::default());
+        sender.add(frame, &mut batch).unwrap();
         let place = |slab: BorrowedFd<'_>| rustix::fs::fstat(slab).unwrap().st_ino;
         let (slab, _) = frame.place().unwrap();
-        let is_there = place(parcel.handles()[0]) == place(slab.as_fd());
+        let is_there = place(batch.handles()[0]) == place(slab.as_fd());
         let handles: Vec<OwnedFd> =
-            parcel.handles().iter().map(|handle| handle.try_clone_to_owned().unwrap()).collect();
-        let received = Receiver::default().frame(&parcel.pictures[0], &mut handles.into_iter());
+            batch.handles().iter().map(|handle| handle.try_clone_to_owned().unwrap()).collect();
+        let received = FrameReceiver::default().frame(&batch.frames[0], &mut handles.into_iter());
         (received.unwrap(), is_there)
     }
 
@@ -143,10 +144,10 @@ mod tests {
         let returns = Returns::default();
         let lent = Slab::lent(slab.as_fd().try_clone_to_owned().unwrap(), 3, &returns).unwrap();
         let (own, lent) = (slab.frame(0, &shape).unwrap(), lent.frame(0, &shape).unwrap());
-        for (stay, frame, is_there) in
+        for (retained, frame, is_there) in
             [(true, &own, true), (false, &own, true), (true, &lent, true), (false, &lent, false)]
         {
-            let (received, where_it_lay) = across(stay, frame);
+            let (received, where_it_lay) = across(retained, frame);
             assert_eq!(received.digest(), frame.digest());
             assert_eq!(where_it_lay, is_there);
         }
