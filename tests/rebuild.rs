@@ -283,7 +283,7 @@ fn the_plan_tells_what_a_build_then_does() {
         assert!(output.status.success());
         String::from_utf8(output.stdout).unwrap()
     };
-    assert!(plan(&project).contains("known once it is decoded"));
+    assert!(plan(&project).contains("not analyzed yet"));
     assert!(!project.path("out").exists(), "a plan publishes nothing");
     let first = project.build();
     assert!(plan(&project).contains("\nrun: nothing"), "{}", plan(&project));

@@ -138,7 +138,7 @@ fn what_ci_has_signed_stays_ci_s() {
     assert!(kept > Some(0) && remote(&build)["not_stored"].as_u64() == kept, "{}", remote(&build));
     let hint = format!("rivet cache trust {public}");
     assert_eq!(build.stderr.matches(&hint).count(), 1, "{}", build.stderr);
-    assert!(build.stdout.contains(&format!("unknown key {public}")), "{}", build.stdout);
+    assert!(build.stdout.contains(&format!("untrusted key {public}")), "{}", build.stdout);
     let told = forgetful.tell(&["cache", "push"]);
     assert_eq!(told.status, 1, "{}{}", told.out, told.err);
     assert!(told.err.contains(&hint) && told.err.contains("push --replace"), "{}", told.err);
