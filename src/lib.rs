@@ -23,6 +23,7 @@ pub mod media;
 #[cfg(feature = "nvidia")]
 pub mod nvidia;
 pub mod package;
+pub mod session;
 pub mod spec;
 pub mod workers;
 

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use rivet::cache::{LocalCache, Tiers};
-use rivet::graph::{self, Event};
+use rivet::graph::Event;
+use rivet::session::{BuildOptions, Session};
 use rivet::spec::Ladder;
 use rustix::process::{Resource, Rlimit};
 
 use super::remote::RemoteArgs;
-use super::{Exit, LadderArgs, MachineArgs, complain, failed, load, on_interrupt, print};
+use super::{Exit, LadderArgs, MachineArgs, complain, failed, load, on_interrupt, open, print, warn};
 use crate::report::{self, Progress, Tracer};
 
 /// Build every title of a ladder, and publish it
@@ -112,9 +112,15 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
     let trace = trace.and_then(|file| Tracer::new(file).ok()).map(RefCell::new);
     raise_open_files();
     let cancelled = on_interrupt();
-    let cache = Arc::new(args.remote.tiers(LocalCache::open, &args.ladder.cache, &ladder, &cancelled)?);
+    let mut options = args.remote.options(&args.ladder.cache, &cancelled)?;
+    args.machine.apply(&mut options);
+    let session = open(&ladder, options)?;
+    if args.quiet {
+        // Progress passes over them, and they are no notes.
+        session.warnings().iter().for_each(warn);
+    }
     let progress = RefCell::new(Progress::new(args.quiet, Arc::clone(&cancelled)));
-    cache.on_wait(progress.borrow().teller());
+    session.on_wait(progress.borrow().teller());
     let observe = |event: &Event| {
         if let Some(trace) = &trace {
             trace.borrow_mut().observe(event);
@@ -136,12 +142,11 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
                 .suspend(|| complain(format_args!("{title}: {node}: {message}"), hint.as_deref()));
         }
     };
-    let options = graph::Options {
-        gauges: trace.is_some(),
-        hard_links: args.hard_links,
-        ..args.machine.options(args.keep_going)
-    };
-    let summary = graph::build(&ladder, Arc::clone(&cache), &options, Arc::clone(&cancelled), &observe);
+    let mut options = BuildOptions::default();
+    options.keep_going = args.keep_going;
+    options.hard_links = args.hard_links;
+    options.gauges = trace.is_some();
+    let summary = session.build(&ladder, &options, Arc::clone(&cancelled), &observe);
     progress.borrow_mut().end();
     let summary = summary.map_err(|error| failed(&error))?;
     args.tell(report::summary(&summary).trim_end());
@@ -152,7 +157,7 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
     match (summary.interrupted, summary.failures.is_empty()) {
         (true, _) => Ok(Exit::Interrupted),
         (false, false) => Ok(Exit::Failed),
-        (false, true) if args.check => check(args, &ladder, &cache, &options, cancelled),
+        (false, true) if args.check => check(args, &ladder, &session, options, cancelled),
         (false, true) => Ok(Exit::Done),
     }
 }
@@ -161,14 +166,14 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
 fn check(
     args: &BuildArgs,
     ladder: &Ladder,
-    cache: &Tiers,
-    options: &graph::Options,
+    session: &Session,
+    mut options: BuildOptions,
     cancelled: Arc<AtomicBool>,
 ) -> Result<Exit, Exit> {
     let progress = RefCell::new(Progress::new(args.quiet, Arc::clone(&cancelled)));
     let observe = |event: &Event| progress.borrow_mut().observe(event);
-    let options = graph::Options { gauges: false, ..options.clone() };
-    let check = graph::check(ladder, cache, &options, cancelled, &observe);
+    options.gauges = false;
+    let check = session.check(ladder, &options, cancelled, &observe);
     progress.borrow_mut().end();
     let check = check.map_err(|error| failed(&error))?;
     for failure in &check.failures {

@@ -2,14 +2,10 @@
 
 use std::path::PathBuf;
 
-use std::sync::Arc;
-
 use clap::Args;
-use rivet::cache::LocalCache;
-use rivet::graph;
 
 use super::remote::{RemoteArgs, warn_of_doubts};
-use super::{CacheDirArg, Exit, failed, load, on_interrupt, print, print_json};
+use super::{CacheDirArg, Exit, failed, load, on_interrupt, open_to_look, print, print_json};
 use crate::report;
 
 /// Explain a step: what its key is made of, what differs from the last build, where its result is from
@@ -45,11 +41,9 @@ pub fn run(args: &ExplainArgs) -> Exit {
 fn try_run(args: &ExplainArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder)?;
     let cancelled = on_interrupt();
-    let cache = Arc::new(args.remote.tiers(LocalCache::open_to_look, &args.cache, &ladder, &cancelled)?);
-    let options = super::looking();
-    let steps = graph::explain(&ladder, &cache, &options, &cancelled, &args.selector)
-        .map_err(|error| failed(&error))?;
-    warn_of_doubts(&cache);
+    let session = open_to_look(&ladder, &args.cache, &args.remote, &cancelled)?;
+    let steps = session.explain(&ladder, &args.selector, &cancelled).map_err(|error| failed(&error))?;
+    warn_of_doubts(&session);
     if args.json {
         print_json(&steps);
     } else {

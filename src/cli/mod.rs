@@ -21,12 +21,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use rivet::cache::remote::NamedBy;
-use rivet::cache::trust::{Trust, TrustError};
-use rivet::cache::{CacheError, LocalCache};
+use remote::RemoteArgs;
+use rivet::cache::trust::TrustError;
 use rivet::graph::StepError;
+use rivet::session::{Access, Budget, RemoteChoice, Session, SessionError, SessionOptions, Workers};
 use rivet::spec::{self, Ladder, LoadError, SpecErrors};
-use rivet::workers::{WorkerCommand, WorkerOptions};
+use rivet::workers::WorkerCommand;
 use size::memory_size;
 use tracing_subscriber::EnvFilter;
 
@@ -86,10 +86,13 @@ struct CacheDirArg {
 }
 
 impl CacheDirArg {
-    /// The folder that was named. An empty name, which CI services make of a variable that is not set, is
-    /// none.
-    fn named(&self) -> Option<&Path> {
-        self.cache_dir.as_deref().filter(|folder| !folder.as_os_str().is_empty())
+    /// For a command that asks no remote cache and builds nothing. An empty name, which CI services make of a
+    /// variable that is not set, is none.
+    fn options(&self) -> SessionOptions {
+        let mut options = SessionOptions::default();
+        options.cache_dir = self.cache_dir.clone().filter(|folder| !folder.as_os_str().is_empty());
+        options.remote = RemoteChoice::None;
+        options
     }
 }
 
@@ -129,33 +132,27 @@ fn words(text: &str) -> Result<Words, String> {
 }
 
 impl MachineArgs {
-    fn workers(&self) -> Option<WorkerOptions> {
-        let command = match &self.worker {
-            _ if self.in_process => return None,
-            Some(Words(words)) => WorkerCommand {
-                program: words.first()?.into(),
+    fn apply(&self, options: &mut SessionOptions) {
+        let machine = Budget::default();
+        options.budget = Budget::new(
+            self.jobs.map_or(machine.slots(), usize::from),
+            self.memory.unwrap_or(machine.memory()),
+        );
+        options.workers = match &self.worker {
+            _ if self.in_process => Workers::InProcess,
+            Some(Words(words)) => Workers::Command(WorkerCommand {
+                program: words.first().map(PathBuf::from).unwrap_or_default(),
                 arguments: words.iter().skip(1).map(Into::into).collect(),
                 shares_memory: false,
-            },
+            }),
             // Where a program cannot tell what it is there are no workers.
-            None => WorkerCommand {
-                program: std::env::current_exe().ok()?,
-                arguments: vec!["worker".into(), "--shared-memory".into()],
-                shares_memory: true,
+            None => match std::env::current_exe() {
+                Ok(rivet) => Workers::Command(WorkerCommand::of_rivet(rivet)),
+                Err(_) => Workers::InProcess,
             },
         };
-        Some(WorkerOptions { command, patience: self.worker_timeout })
-    }
-
-    fn options(&self, keep_going: bool) -> rivet::graph::Options {
-        rivet::graph::Options {
-            jobs: self.jobs.map_or_else(rivet::graph::default_jobs, usize::from),
-            memory: self.memory.unwrap_or_else(rivet::graph::default_memory),
-            keep_going,
-            workers: self.workers(),
-            gpu_decoding: !self.no_gpu_decoding,
-            ..rivet::graph::Options::default()
-        }
+        options.worker_timeout = self.worker_timeout;
+        options.gpu_decoding = !self.no_gpu_decoding;
     }
 }
 
@@ -235,11 +232,6 @@ fn print_json(value: &impl serde::Serialize) {
     }
 }
 
-/// Options of commands that only look.
-fn looking() -> rivet::graph::Options {
-    rivet::graph::Options { keep_going: true, ..rivet::graph::Options::default() }
-}
-
 /// Prints an error, and what to do about it.
 fn complain(message: impl std::fmt::Display, hint: Option<&str>) {
     let (red, bold, reset) = if colour() { ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
@@ -250,14 +242,19 @@ fn complain(message: impl std::fmt::Display, hint: Option<&str>) {
     }
 }
 
-/// Tells why the library could not even begin.
-fn failed(error: &StepError) -> Exit {
+/// Tells why the library did not do what it was asked.
+fn failed(error: &SessionError) -> Exit {
     match error {
-        StepError::Invalid(errors) => show(errors),
+        SessionError::Step(StepError::Invalid(errors)) => show(errors),
         _ => complain(error, error.hint().as_deref()),
     }
     match error {
-        StepError::Invalid(_) | StepError::Selector(_) => Exit::Usage,
+        SessionError::Trust(error) => of_trust(error),
+        SessionError::NoHome
+        | SessionError::Remote { .. }
+        | SessionError::NoRemote
+        | SessionError::RemoteReadOnly(_)
+        | SessionError::Step(StepError::Invalid(_) | StepError::Selector(_)) => Exit::Usage,
         error if error.is_cancelled() => Exit::Interrupted,
         _ => Exit::Failed,
     }
@@ -285,80 +282,49 @@ fn load(path: &Path) -> Result<Ladder, Exit> {
     Ok(ladder)
 }
 
-/// Opens the cache for a build.
-fn open_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
-    open_cache_with(LocalCache::open, arg, ladder, &trust(ladder)?)
+/// Opens a session, and tells when its remote cache keeps somebody waiting.
+fn open(ladder: &Ladder, options: SessionOptions) -> Result<Session, Exit> {
+    let session = Session::open(ladder, options).map_err(|error| failed(&error))?;
+    session.on_wait(|told| {
+        let _ = writeln!(std::io::stderr().lock(), "{told}");
+    });
+    Ok(session)
 }
 
-/// Opens the cache for a command that only looks at it.
-fn look_at_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
-    open_cache_with(LocalCache::open_to_look, arg, ladder, &trust(ladder)?)
+/// Opens a session for a command that builds nothing.
+fn open_with_warnings(ladder: &Ladder, options: SessionOptions) -> Result<Session, Exit> {
+    let session = open(ladder, options)?;
+    session.warnings().iter().for_each(|warning| warn(warning));
+    Ok(session)
 }
 
-/// Opens the cache for whoever believes as much as `trust` does.
-fn open_cache_with(
-    open: Open,
-    arg: &CacheDirArg,
-    ladder: Option<&Ladder>,
-    trust: &Trust,
-) -> Result<Arc<LocalCache>, Exit> {
-    let mut folder = cache_folder(arg, ladder)?;
-    if let Some(name) = trust.beyond_user() {
-        folder = rivet::cache::apart(&folder, &name);
-    }
-    open(&folder).map(Arc::new).map_err(|error| cache_failed(&error))
+/// Opens a session for a command that only looks.
+fn open_to_look(
+    ladder: &Ladder,
+    cache: &CacheDirArg,
+    remote: &RemoteArgs,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<Session, Exit> {
+    let mut options = remote.options(cache, cancelled)?;
+    options.access = Access::ReadOnly;
+    open_with_warnings(ladder, options)
 }
 
-/// As much of whom is believed as tells which cache is meant: where a spec names no keys, the user's own
-/// need not be looked at.
-fn trust(ladder: Option<&Ladder>) -> Result<Trust, Exit> {
-    match ladder {
-        Some(ladder) if !ladder.cache.trusted_keys.is_empty() => whole_trust(ladder),
-        _ => Ok(Trust::default()),
-    }
-}
-
-/// Whom the user believes, and a spec besides.
-fn whole_trust(ladder: &Ladder) -> Result<Trust, Exit> {
-    Trust::of_user(&ladder.cache.trusted_keys).map_err(|error| trust_failed(&error))
+fn warn(message: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "warning: {message}");
 }
 
 /// Tells what is wrong with the user's keys.
 fn trust_failed(error: &TrustError) -> Exit {
     complain(error, error.hint().as_deref());
+    of_trust(error)
+}
+
+fn of_trust(error: &TrustError) -> Exit {
     match error {
         TrustError::Io { .. } | TrustError::Exists(_) | TrustError::Randomness(_) => Exit::Failed,
         _ => Exit::Usage,
     }
-}
-
-/// Opens a cache's folder, to fill it or to look at it.
-type Open = fn(&Path) -> Result<LocalCache, CacheError>;
-
-fn cache_folder(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<PathBuf, Exit> {
-    let folder = arg
-        .named()
-        .map(Path::to_owned)
-        .or_else(|| ladder.and_then(|ladder| ladder.cache.dir.clone()))
-        .or_else(rivet::cache::default_folder);
-    folder.ok_or_else(|| {
-        complain("there is no home folder to keep a cache in", Some("name a folder with --cache-dir"));
-        Exit::Usage
-    })
-}
-
-/// Who chose the folder that [`cache_folder`] tells.
-fn folder_named_by(arg: &CacheDirArg, ladder: &Ladder) -> NamedBy {
-    match (arg.named(), &ladder.cache.dir) {
-        (None, Some(_)) => NamedBy::Spec,
-        _ => NamedBy::User,
-    }
-}
-
-/// Tells what is wrong with the cache's folder.
-fn cache_failed(error: &CacheError) -> Exit {
-    complain(error, error.hint());
-    Exit::Failed
 }
 
 /// The first Ctrl-C (or SIGTERM) asks the build to stop, the second one does not ask.

@@ -1,13 +1,9 @@
 //! `rivet plan`.
 
-use std::sync::Arc;
-
 use clap::Args;
-use rivet::cache::LocalCache;
-use rivet::graph;
 
 use super::remote::{RemoteArgs, warn_of_doubts};
-use super::{Exit, LadderArgs, complain, failed, load, on_interrupt, print, print_json};
+use super::{Exit, LadderArgs, complain, failed, load, on_interrupt, open_to_look, print, print_json};
 use crate::report;
 
 /// Show what a build would run, what it would reuse, and why
@@ -38,10 +34,9 @@ pub fn run(args: &PlanArgs) -> Exit {
 fn try_run(args: &PlanArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder.ladder)?;
     let cancelled = on_interrupt();
-    let cache =
-        Arc::new(args.remote.tiers(LocalCache::open_to_look, &args.ladder.cache, &ladder, &cancelled)?);
-    let plan = graph::plan(&ladder, &cache, &super::looking(), cancelled).map_err(|error| failed(&error))?;
-    warn_of_doubts(&cache);
+    let session = open_to_look(&ladder, &args.ladder.cache, &args.remote, &cancelled)?;
+    let plan = session.plan(&ladder, cancelled).map_err(|error| failed(&error))?;
+    warn_of_doubts(&session);
     for failure in &plan.failures {
         complain(failure, failure.hint.as_deref());
     }

@@ -1,16 +1,14 @@
 //! The remote cache's arguments, for all commands that ask one.
 
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::Args;
-use rivet::cache::remote::{NamedBy, RemoteUrl};
-use rivet::cache::{RemoteOptions, RemoteReport, Tiers};
-use rivet::spec::Ladder;
+use rivet::cache::RemoteReport;
+use rivet::session::{RemoteChoice, Session, SessionOptions};
 
-use super::{CacheDirArg, Exit, Open, complain, folder_named_by, open_cache_with, trust, whole_trust};
+use super::{CacheDirArg, Exit, complain, warn};
 use crate::report;
 
 /// Which remote cache, and how to use it.
@@ -59,54 +57,24 @@ fn patience(text: &str) -> Result<Duration, String> {
 }
 
 impl RemoteArgs {
-    /// The local cache with the remote behind it that the arguments or the spec name, if they do.
-    pub fn tiers(
-        &self,
-        open: Open,
-        cache: &CacheDirArg,
-        ladder: &Ladder,
-        cancelled: &Arc<AtomicBool>,
-    ) -> Result<Tiers, Exit> {
-        let url = self.url(ladder)?;
-        let mut trust =
-            if url.is_some() && !self.offline { whole_trust(ladder)? } else { trust(Some(ladder))? };
-        trust.set_insecure_unsigned(self.insecure_unsigned);
-        let local = open_cache_with(open, cache, Some(ladder), &trust)?;
-        let Some(url) = url else { return Ok(Tiers::from(local)) };
-        if self.offline {
-            return Ok(Tiers::offline(local));
-        }
-        if self.insecure_unsigned {
-            complain_about_insecurity(&url);
-        }
-        let options = RemoteOptions {
-            url: url.clone(),
-            named_by: if self.remote_cache.is_some() { NamedBy::User } else { NamedBy::Spec },
-            folder_named_by: folder_named_by(cache, ladder),
-            trust,
-            read_only: self.remote_read_only,
-            patience: self.remote_timeout,
-            cancelled: Arc::clone(cancelled),
-        };
-        let tiers = Tiers::with_remote(local, options).map_err(|error| {
-            complain(
-                format_args!("cannot use the remote cache {}: {error}", url.place()),
-                Some("`--offline` builds without it"),
-            );
-            Exit::Usage
-        })?;
-        tiers.on_wait(|told| {
-            let _ = writeln!(std::io::stderr().lock(), "{told}");
-        });
-        Ok(tiers)
+    /// The cache in the folder that `cache` names, and the remote that the arguments name, if they do.
+    pub fn options(&self, cache: &CacheDirArg, cancelled: &Arc<AtomicBool>) -> Result<SessionOptions, Exit> {
+        let mut options = cache.options();
+        options.remote = self.choice()?;
+        options.offline = self.offline;
+        options.remote_read_only = self.remote_read_only;
+        options.remote_timeout = self.remote_timeout;
+        options.insecure_unsigned = self.insecure_unsigned;
+        options.cancelled = Arc::clone(cancelled);
+        Ok(options)
     }
 
     /// An empty one, which CI services make of a variable that is not set, is none.
-    fn url(&self, ladder: &Ladder) -> Result<Option<RemoteUrl>, Exit> {
+    fn choice(&self) -> Result<RemoteChoice, Exit> {
         match self.remote_cache.as_deref() {
-            None => Ok(ladder.cache.remote.clone()),
-            Some("") => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|error| {
+            None => Ok(RemoteChoice::OfSpec),
+            Some("") => Ok(RemoteChoice::None),
+            Some(text) => text.parse().map(RemoteChoice::Url).map_err(|error| {
                 complain(format_args!("the remote cache's URL cannot be used: {error}"), None);
                 Exit::Usage
             }),
@@ -116,10 +84,8 @@ impl RemoteArgs {
 
 /// Warns, after a look at what a build would do, of why it may find more in the remote: so that one that
 /// is down can be told from work to do.
-pub fn warn_of_doubts(cache: &Tiers) {
-    for doubt in cache.report().iter().flat_map(doubts) {
-        let _ = writeln!(std::io::stderr().lock(), "warning: {doubt}");
-    }
+pub fn warn_of_doubts(session: &Session) {
+    session.remote_report().iter().flat_map(doubts).for_each(warn);
 }
 
 fn doubts(report: &RemoteReport) -> Vec<String> {
@@ -136,13 +102,4 @@ fn doubts(report: &RemoteReport) -> Vec<String> {
         doubts.push(format!("results of the remote cache {name} are not believed: {why}{hint}"));
     }
     doubts
-}
-
-fn complain_about_insecurity(url: &RemoteUrl) {
-    let _ = writeln!(
-        std::io::stderr().lock(),
-        "warning: --insecure-unsigned: whoever can write to {} decides what is built here; what is made is stored \
-         there unsigned, where nothing is",
-        url.place()
-    );
 }

@@ -3,10 +3,10 @@
 use std::io::{IsTerminal, Write};
 
 use clap::Args;
-use rivet::cache::LocalCache;
+use rivet::session::Access;
 
 use super::WhichArgs;
-use crate::cli::{Exit, cache_failed, complain, on_interrupt, print};
+use crate::cli::{Exit, complain, failed, on_interrupt, print};
 use crate::report::{self, count};
 
 /// Remove all that the cache wrote: results, entries, the log of builds, and pins with what they hold
@@ -23,13 +23,13 @@ pub struct ClearArgs {
 }
 
 pub fn run(args: &ClearArgs) -> Result<Exit, Exit> {
-    let caches = args.which.all(LocalCache::open)?;
-    let folders: Vec<String> = caches.folders().map(|folder| folder.display().to_string()).collect();
+    let house = args.which.open(Access::ReadWrite)?;
+    let folders: Vec<String> = house.folders().iter().map(|folder| folder.display().to_string()).collect();
     if !args.yes && !agreed(&format!("Remove all that is cached in {}", folders.join(", ")))? {
         return Ok(Exit::Done);
     }
     let cancelled = on_interrupt();
-    let gone = caches.clear(&cancelled).map_err(|error| cache_failed(&error))?;
+    let gone = house.clear(&cancelled).map_err(|error| failed(&error))?;
     let interrupted = cancelled.load(std::sync::atomic::Ordering::Relaxed);
     let (files, bytes) = (count(gone.files, "file"), report::bytes(gone.bytes));
     print(format_args!("{files} removed, {bytes}{}", if interrupted { "; interrupted" } else { "" }));

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use clap::Args;
-use rivet::cache::{Collected, GcRules, LocalCache, Tally};
+use rivet::cache::{Collected, GcRules, Tally};
+use rivet::session::Access;
 
 use super::{WhichArgs, with_folders};
 use crate::cli::size::size;
-use crate::cli::{Exit, cache_failed, on_interrupt, print, print_json};
+use crate::cli::{Exit, failed, on_interrupt, print, print_json};
 use crate::report::{self, Bar, count};
 
 /// Remove what was not used for long, or is too much
@@ -35,18 +36,18 @@ pub struct GcArgs {
 }
 
 pub fn run(args: &GcArgs) -> Result<Exit, Exit> {
-    let caches = args.which.all(LocalCache::open)?;
+    let house = args.which.open(Access::ReadWrite)?;
     let cancelled = on_interrupt();
     let rules = GcRules { max_bytes: args.max_size, max_age: args.max_age, dry_run: args.dry_run };
     let bar = Bar::new();
     let progress = |gone: Tally| {
         bar.show(None, &format!("{} removed, {}", count(gone.files, "file"), report::bytes(gone.bytes)))
     };
-    let collected = caches.collect(&rules, &cancelled, &progress);
+    let collected = house.collect(&rules, &cancelled, &progress);
     bar.end();
-    let collected = collected.map_err(|error| cache_failed(&error))?;
+    let collected = collected.map_err(|error| failed(&error))?;
     if args.json {
-        print_json(&with_folders(&caches, &collected));
+        print_json(&with_folders(&house, &collected));
     } else {
         print(text(&collected).trim_end());
     }

@@ -1,10 +1,11 @@
 //! `rivet cache stats`.
 
 use clap::Args;
-use rivet::cache::{CacheStats, all_apart};
+use rivet::cache::CacheStats;
+use rivet::session::Access;
 
 use super::WhichArgs;
-use crate::cli::{Exit, cache_failed, print, print_json};
+use crate::cli::{Exit, failed, print, print_json};
 use crate::report;
 
 /// Say where the cache is and what it holds: by kind of step, by title, by when it was last used
@@ -21,17 +22,16 @@ pub struct StatsArgs {
 }
 
 pub fn run(args: &StatsArgs) -> Result<Exit, Exit> {
-    let cache = args.which.look()?;
-    let stats = cache.stats(&|_, entry| rivet::graph::title_of(&*cache, entry));
-    let stats = stats.map_err(|error| cache_failed(&error))?;
+    let house = args.which.open(Access::ReadOnly)?;
+    let stats = house.stats().map_err(|error| failed(&error))?;
     if args.json {
         let mut json = serde_json::json!(stats);
-        json["folder"] = serde_json::json!(cache.folder());
+        json["folder"] = serde_json::json!(house.folder());
         print_json(&json);
     } else {
-        print(cache.folder().display());
+        print(house.folder().display());
         print(text(&stats).trim_end());
-        for folder in all_apart(cache.folder()) {
+        for folder in house.folders_apart() {
             print(format_args!("apart, for specs that trust other keys: {}", folder.display()));
         }
     }

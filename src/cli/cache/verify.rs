@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use clap::Args;
-use rivet::cache::{FileKind, LocalCache, Tally, Verified};
+use rivet::cache::{FileKind, Tally, Verified};
+use rivet::session::Access;
 
 use super::{WhichArgs, with_folders};
-use crate::cli::{Exit, cache_failed, on_interrupt, print, print_json};
+use crate::cli::{Exit, failed, on_interrupt, print, print_json};
 use crate::report::{self, Bar, count};
 
 /// Read all of the cache and say what is damaged
@@ -27,15 +28,15 @@ pub struct VerifyArgs {
 }
 
 pub fn run(args: &VerifyArgs) -> Result<Exit, Exit> {
-    let caches = args.which.all(if args.repair { LocalCache::open } else { LocalCache::open_to_look })?;
+    let house = args.which.open(if args.repair { Access::ReadWrite } else { Access::ReadOnly })?;
     let cancelled = on_interrupt();
     let (bar, start) = (Bar::new(), Instant::now());
     let progress = |read: Tally, part: f64| bar.show(Some(part), &speed(read, start));
-    let verified = caches.verify(args.repair, &cancelled, &progress);
+    let verified = house.verify(args.repair, &cancelled, &progress);
     bar.end();
-    let verified = verified.map_err(|error| cache_failed(&error))?;
+    let verified = verified.map_err(|error| failed(&error))?;
     if args.json {
-        print_json(&with_folders(&caches, &verified));
+        print_json(&with_folders(&house, &verified));
     } else {
         print(text(&verified, args.repair, start).trim_end());
     }
