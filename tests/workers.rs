@@ -276,7 +276,7 @@ fn a_worker_talks_to_builds_only() {
     let stderr = String::from_utf8_lossy(&told.stderr);
     assert_eq!(told.status.code(), Some(1), "{stderr}");
     assert!(
-        stderr.contains("the build cannot be understood") && stderr.contains("started by `rivet build`"),
+        stderr.contains("cannot read the build's messages") && stderr.contains("started by `rivet build`"),
         "{stderr}"
     );
 }

@@ -9,16 +9,15 @@ use rivet::{executors, graph, media};
 
 use super::{Exit, complain, print};
 
-/// List the encoders and decoders found on this machine, and why one cannot be used
+/// List the encoders and decoders of this machine, and why others are not available
 ///
-/// Encoders are listed by the names that a spec has for them, and GPUs that decode by their own.
+/// Encoders have the names that a spec uses for them; GPUs that decode have their own.
 ///
-/// Decoding on NVIDIA's GPUs (NVDEC) has been run on an H100. Encoding on them (nvenc) has not been run on
-/// hardware yet, only against a driver made for rivet's tests, which holds it to the rules of NVIDIA's.
-/// FFmpeg's encoders for hardware (av1_qsv for Intel, av1_vaapi for Intel and AMD, av1_amf for AMD) are
-/// listed where the installed FFmpeg has them, each tried on a small picture; rivet's use of them
-/// follows FFmpeg's documentation and tables and has not been run on such hardware yet, either. What any of
-/// them makes is held against the ladder, so what does not fit is an error, never a broken stream.
+/// Decoding on NVIDIA GPUs (NVDEC) was tested on hardware. Encoding on them (nvenc) was tested only against
+/// a simulated driver that enforces the rules of NVIDIA's. FFmpeg's hardware encoders (av1_qsv for Intel,
+/// av1_vaapi for Intel and AMD, av1_amf for AMD) are listed where the installed FFmpeg has them and each
+/// encodes a small test frame; they follow FFmpeg's documentation and were not tested on hardware. The
+/// output of every encoder is checked against the ladder: a mismatch is an error, never a broken stream.
 #[derive(Args)]
 pub struct DevicesArgs {}
 

@@ -6,30 +6,30 @@ use super::remote::{RemoteArgs, warn_of_doubts};
 use super::{Exit, LadderArgs, failed, load, on_interrupt, open_to_look, print, print_json};
 use crate::report::drawing;
 
-/// Draw the graph of a build: every step, what it needs, and whether it would run
+/// Draw the graph of a build: every step, its inputs, and whether it will run
 ///
-/// Writes to standard output. A graph of many steps is drawn with the steps of a kind and track as
-/// one, unless --all is given; JSON always has every step. Nothing is run.
+/// Writes to standard output. In a large graph the steps of one kind and track are drawn as one node,
+/// unless --all is given; JSON always has every step. Nothing runs.
 #[derive(Args)]
 pub struct GraphArgs {
     #[command(flatten)]
     ladder: LadderArgs,
     #[command(flatten)]
     remote: RemoteArgs,
-    /// How to write it
+    /// The output format
     #[arg(short, long, value_name = "FORMAT", default_value = "svg")]
     format: Format,
-    /// Draw every step, however many
+    /// Draw every step, however many there are
     #[arg(long, conflicts_with = "grouped")]
     all: bool,
-    /// Draw the steps of a kind and track as one, however few
+    /// Draw the steps of one kind and track as one node, however few there are
     #[arg(long)]
     grouped: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// A picture for a browser
+    /// For a browser
     Svg,
     /// For Graphviz
     Dot,

@@ -7,10 +7,10 @@ use rivet::session::{Access, Housekeeping};
 use super::{CacheDirArg, Exit, complain, failed, print, print_json};
 use crate::report;
 
-/// List the builds that used this cache, or tell of one: what ran, and the longest path
+/// List the builds that used this cache, or show one: what ran, and the critical path
 #[derive(Args)]
 pub struct LogArgs {
-    /// A build: its name in the list, the end of one, or `last`
+    /// A build: its name in the list, the end of its name, or `last`
     #[arg(value_name = "BUILD")]
     build: Option<String>,
     #[command(flatten)]

@@ -33,17 +33,17 @@ use tracing_subscriber::EnvFilter;
 /// Make for video ladders.
 ///
 /// `rivet build ladder.toml` compiles a ladder spec into a graph of small steps, runs those whose
-/// content changed, and publishes AV1 + Opus streams. Everything is cached by content: a second
-/// build does nothing, and an edit encodes only the segments that it touched.
+/// inputs changed, and publishes AV1 + Opus streams. Everything is cached by content: a second
+/// build runs nothing, and an edit encodes only the segments that it touched.
 #[derive(Parser)]
 #[command(name = "rivet", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit status: 0 done, 1 it failed, 2 the spec or the command line is wrong or lacks something, 3 `plan --exit-code` found something to do, 130 interrupted."
+    after_help = "Exit status: 0 done, 1 failed, 2 the spec or the command line is wrong or lacks something, 3 `plan --exit-code` found something to run, 130 interrupted."
 )]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Tell more on standard error: once for notes, twice for every step and its key
+    /// More verbose output on standard error (-v: info, -vv: debug)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -73,7 +73,7 @@ struct LadderArgs {
 
 #[derive(Args, Clone)]
 struct CacheDirArg {
-    /// Where results are cached [default: the spec's `cache.dir`, else $XDG_CACHE_HOME/rivet, else
+    /// The cache folder [default: the spec's `cache.dir`, else $XDG_CACHE_HOME/rivet, else
     /// ~/.cache/rivet]
     #[arg(
         long,
@@ -99,24 +99,24 @@ impl CacheDirArg {
 /// How much of the machine to use.
 #[derive(Args)]
 struct MachineArgs {
-    /// Steps to run at a time [default: one for each CPU]
+    /// Steps that run at a time [default: the number of CPUs]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
     /// Memory for decoded frames and encoders, e.g. 4G, 800M or 4Gi [default: half of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = memory_size)]
     memory: Option<u64>,
-    /// Encode and decode in this process rather than in workers: one that crashes then ends the build. No GPU
-    /// decodes then, as it may only do that in a process of its own
+    /// Decode and encode in this process instead of worker processes. A crash then ends the build, and GPUs
+    /// do not decode, which they only do in workers
     #[arg(long, conflicts_with_all = ["worker", "worker_timeout"])]
     in_process: bool,
-    /// Decode on the CPU alone. What GPUs decode is the same
+    /// Decode on the CPU only. GPUs decode the same frames, bit for bit
     #[arg(long)]
     no_gpu_decoding: bool,
-    /// Start workers with this command, which may run them on a machine that sees the source at the
-    /// same path, e.g. "ssh render7 rivet worker" [default: this program]
+    /// The command that starts a worker, e.g. "ssh render7 rivet worker". It may run on another machine,
+    /// where the source must have the same path [default: this program]
     #[arg(long, value_name = "COMMAND", value_parser = words)]
     worker: Option<Words>,
-    /// End a worker that has said nothing for so long, or for a minute while it is at a GPU
+    /// How long a worker may be silent before it is killed; one minute at most while it uses a GPU
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
     worker_timeout: std::time::Duration,
 }
@@ -125,7 +125,7 @@ struct MachineArgs {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Words(Vec<String>);
 
-/// Words are apart by blanks; quotes are for a shell to read.
+/// Words are separated by blanks; quotes have no meaning.
 fn words(text: &str) -> Result<Words, String> {
     let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
     if words.is_empty() { Err("expected a program and its arguments".to_owned()) } else { Ok(Words(words)) }
@@ -145,7 +145,7 @@ impl MachineArgs {
                 arguments: words.iter().skip(1).map(Into::into).collect(),
                 shares_memory: false,
             }),
-            // Where a program cannot tell what it is there are no workers.
+            // Without the path of this program no worker can be started.
             None => match std::env::current_exe() {
                 Ok(rivet) => Workers::Command(WorkerCommand::of_rivet(rivet)),
                 Err(_) => Workers::InProcess,
@@ -162,8 +162,8 @@ enum Exit {
     Failed,
     /// The spec or the command line is wrong, or lacks something, such as a key.
     Usage,
-    /// `plan --exit-code`: a build would do something.
-    WouldRun,
+    /// `plan --exit-code`: a build has something to run.
+    MayRun,
     Interrupted,
 }
 
@@ -173,7 +173,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
-            Exit::WouldRun => 3,
+            Exit::MayRun => 3,
             Exit::Interrupted => 130,
         })
     }
@@ -209,10 +209,12 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
-/// What is told: what `RIVET_LOG` says, if anything, else all from this level on.
-fn filter(said: Option<String>, level: &str) -> EnvFilter {
-    let said = said.filter(|said| !said.is_empty()).and_then(|said| EnvFilter::try_new(said).ok());
-    said.unwrap_or_else(|| EnvFilter::new(format!("rivet={level}")))
+/// What is logged: what `RIVET_LOG` selects, if it is set, else everything from this level on.
+fn filter(variable: Option<String>, level: &str) -> EnvFilter {
+    let variable = variable.filter(|text| !text.is_empty());
+    variable
+        .and_then(|text| EnvFilter::try_new(text).ok())
+        .unwrap_or_else(|| EnvFilter::new(format!("rivet={level}")))
 }
 
 /// Whether messages may be coloured.
@@ -220,7 +222,7 @@ fn colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Prints a line of results. A reader that has gone away is no error of ours.
+/// Prints a line of results. A closed pipe is no error.
 fn print(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
@@ -242,7 +244,7 @@ fn complain(message: impl std::fmt::Display, hint: Option<&str>) {
     }
 }
 
-/// Tells why the library did not do what it was asked.
+/// Prints why the library did not do what it was asked.
 fn failed(error: &SessionError) -> Exit {
     match error {
         SessionError::Step(StepError::Invalid(errors)) => show(errors),
@@ -282,11 +284,11 @@ fn load(path: &Path) -> Result<Ladder, Exit> {
     Ok(ladder)
 }
 
-/// Opens a session, and tells when its remote cache keeps somebody waiting.
+/// Opens a session; prints a line when its remote cache is slow.
 fn open(ladder: &Ladder, options: SessionOptions) -> Result<Session, Exit> {
     let session = Session::open(ladder, options).map_err(|error| failed(&error))?;
-    session.on_wait(|told| {
-        let _ = writeln!(std::io::stderr().lock(), "{told}");
+    session.on_wait(|line| {
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
     });
     Ok(session)
 }
@@ -314,7 +316,7 @@ fn warn(message: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "warning: {message}");
 }
 
-/// Tells what is wrong with the user's keys.
+/// Prints what is wrong with the user's keys.
 fn trust_failed(error: &TrustError) -> Exit {
     complain(error, error.hint().as_deref());
     of_trust(error)
@@ -327,7 +329,7 @@ fn of_trust(error: &TrustError) -> Exit {
     }
 }
 
-/// The first Ctrl-C (or SIGTERM) asks the build to stop, the second one does not ask.
+/// The first Ctrl-C (or SIGTERM) cancels the build, the second one ends the process.
 fn on_interrupt() -> Arc<AtomicBool> {
     let cancelled = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&cancelled);
@@ -337,7 +339,7 @@ fn on_interrupt() -> Arc<AtomicBool> {
         }
     };
     if let Err(error) = ctrlc::set_handler(handler) {
-        tracing::warn!("Ctrl-C ends rivet at once: {error}");
+        tracing::warn!("cannot handle Ctrl-C, which will end rivet at once: {error}");
     }
     cancelled
 }
@@ -391,10 +393,10 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_variable_says_nothing_of_what_is_told() {
-        let told = |said: Option<&str>| filter(said.map(str::to_owned), "warn").to_string();
+    fn an_empty_variable_selects_nothing() {
+        let selected = |variable: Option<&str>| filter(variable.map(str::to_owned), "warn").to_string();
         assert_eq!(
-            [None, Some(""), Some("rivet=debug")].map(told),
+            [None, Some(""), Some("rivet=debug")].map(selected),
             ["rivet=warn", "rivet=warn", "rivet=debug"]
         );
     }

@@ -6,11 +6,11 @@ use super::remote::{RemoteArgs, warn_of_doubts};
 use super::{Exit, LadderArgs, complain, failed, load, on_interrupt, open_to_look, print, print_json};
 use crate::report;
 
-/// Show what a build would run, what it would reuse, and why
+/// Show what a build will run, what may run after it, what is cached, and why
 ///
-/// Nothing is decoded, encoded or published. For a source that was built before it is exact; of
-/// one never seen, only the first steps are known. Reasons are given against the last build of
-/// the spec that got to its end.
+/// Nothing is decoded, encoded or published. The plan of a source that was analyzed before is exact;
+/// of a new source only the first steps are known. Reasons compare with the last successful build of
+/// the spec.
 #[derive(Args)]
 pub struct PlanArgs {
     #[command(flatten)]
@@ -20,7 +20,7 @@ pub struct PlanArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Exit with status 3 if a build would do anything
+    /// Exit with status 3 if a build has anything to run
     #[arg(long)]
     exit_code: bool,
 }
@@ -47,7 +47,7 @@ fn try_run(args: &PlanArgs) -> Result<Exit, Exit> {
     }
     Ok(match (plan.interrupted, plan.failures.is_empty()) {
         (true, _) => Exit::Interrupted,
-        (false, true) if args.exit_code && plan.would_run() => Exit::WouldRun,
+        (false, true) if args.exit_code && plan.would_run() => Exit::MayRun,
         (false, true) => Exit::Done,
         (false, false) => Exit::Failed,
     })

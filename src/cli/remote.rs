@@ -14,7 +14,7 @@ use crate::report;
 /// Which remote cache, and how to use it.
 #[derive(Args)]
 pub struct RemoteArgs {
-    /// A cache that other machines share: s3, gs, azblob, webdav, redis, fs or grpc (Bazel's Remote
+    /// A cache shared with other machines: s3, gs, azblob, webdav, redis, fs or grpc (Bazel's Remote
     /// Execution API), e.g. s3://bucket/prefix?region=eu-central-1 or grpcs://host:9092. Credentials come
     /// from the environment [default: the spec's `cache.remote`]
     #[arg(
@@ -25,33 +25,33 @@ pub struct RemoteArgs {
         help_heading = "Remote cache"
     )]
     remote_cache: Option<String>,
-    /// Store nothing in the remote cache
+    /// Upload nothing to the remote cache
     #[arg(long, help_heading = "Remote cache")]
     remote_read_only: bool,
-    /// Do not ask the remote cache
+    /// Do not contact the remote cache
     #[arg(long, help_heading = "Remote cache")]
     offline: bool,
-    /// How long the remote cache may take to answer, besides what the bytes take
+    /// Timeout of a call to the remote cache, besides the time that its bytes take
     #[arg(
         long,
         value_name = "DURATION",
         default_value = "10s",
-        value_parser = patience,
+        value_parser = timeout,
         help_heading = "Remote cache"
     )]
     remote_timeout: Duration,
-    /// Believe results of the remote cache that nobody signed, or somebody unknown. Whoever can write
-    /// there can then put anything into what is built here. What is made is stored unsigned, where
-    /// nothing is
+    /// Accept entries of the remote cache that are unsigned or signed by an untrusted key. Whoever can write
+    /// there can then put anything into your streams. New results are uploaded unsigned, where there is no
+    /// entry yet
     #[arg(long, help_heading = "Remote cache")]
     insecure_unsigned: bool,
 }
 
-/// Some time, and not none.
-fn patience(text: &str) -> Result<Duration, String> {
+/// A duration that is not zero.
+fn timeout(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(patience) if patience.is_zero() => Err("nobody answers in no time".to_owned()),
-        Ok(patience) => Ok(patience),
+        Ok(timeout) if timeout.is_zero() => Err("must be more than 0".to_owned()),
+        Ok(timeout) => Ok(timeout),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -75,15 +75,15 @@ impl RemoteArgs {
             None => Ok(RemoteChoice::OfSpec),
             Some("") => Ok(RemoteChoice::None),
             Some(text) => text.parse().map(RemoteChoice::Url).map_err(|error| {
-                complain(format_args!("the remote cache's URL cannot be used: {error}"), None);
+                complain(format_args!("the remote cache's URL is invalid: {error}"), None);
                 Exit::Usage
             }),
         }
     }
 }
 
-/// Warns, after a look at what a build would do, of why it may find more in the remote: so that one that
-/// is down can be told from work to do.
+/// Warns, after a plan, of what the remote cache may have and did not return, so that a remote that is down
+/// is not mistaken for work to do.
 pub fn warn_of_doubts(session: &Session) {
     session.remote_report().iter().flat_map(doubts).for_each(warn);
 }
@@ -92,14 +92,14 @@ fn doubts(report: &RemoteReport) -> Vec<String> {
     let name = &report.remote;
     let mut doubts = Vec::new();
     if let Some(why) = &report.went_on_without {
-        doubts.push(format!("the remote cache {name} is not used any more: {why}"));
+        doubts.push(format!("the remote cache {name} is no longer used: {why}"));
     } else if report.errors > 0 {
         let why = report.last_error.as_deref().unwrap_or_default();
-        doubts.push(format!("the remote cache {name} did not say all that it was asked: {why}"));
+        doubts.push(format!("the remote cache {name} did not answer every call: {why}"));
     }
     if let Some(why) = report::not_believed(report) {
         let hint = report::unknown_key(report).map(|hint| format!("; {hint}")).unwrap_or_default();
-        doubts.push(format!("results of the remote cache {name} are not believed: {why}{hint}"));
+        doubts.push(format!("entries of the remote cache {name} were rejected: {why}{hint}"));
     }
     doubts
 }

@@ -10,7 +10,7 @@ use crate::graph::StepError;
 #[non_exhaustive]
 pub enum SessionError {
     /// Nobody named a cache folder, and there is no home folder to have one in.
-    #[error("there is no home folder to keep a cache in")]
+    #[error("there is no home folder for the cache")]
     NoHome,
     /// The cache's own folder.
     #[error(transparent)]
@@ -36,13 +36,13 @@ pub enum SessionError {
     #[error("the session was opened read-only, and cannot build")]
     ReadOnly,
     /// A title was not built with this cache as the spec and its source are now.
-    #[error("{title}: nothing of it as it is now was built with this cache")]
+    #[error("{title}: this cache has no build of it as it is now")]
     NotBuilt {
         /// The title's name.
         title: String,
     },
     /// The remote cache has no trusted result of a title as the spec and its source are now.
-    #[error("{title}: the remote cache has nothing of it as it is now")]
+    #[error("{title}: the remote cache has no build of it as it is now")]
     NotInRemote {
         /// The title's name.
         title: String,
@@ -64,9 +64,9 @@ impl SessionError {
                 Some("name one with --remote-cache, or as `remote` in the spec's `[cache]`".to_owned())
             }
             SessionError::NotBuilt { .. } => Some("build it first: rivet build".to_owned()),
-            SessionError::NotInRemote { .. } => Some(
-                "it is there after a build, by somebody whose key you trust, that stores there".to_owned(),
-            ),
+            SessionError::NotInRemote { .. } => {
+                Some("it is there once somebody whose key you trust has built and uploaded it".to_owned())
+            }
             SessionError::RemoteReadOnly(_) | SessionError::ReadOnly => None,
             SessionError::Step(error) => error.hint(),
         }

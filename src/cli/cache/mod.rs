@@ -17,7 +17,7 @@ use rivet::session::{Access, Housekeeping};
 
 use super::{CacheDirArg, Exit, failed, load};
 
-/// Look after the cache
+/// Manage the cache
 #[derive(Args)]
 pub struct CacheArgs {
     #[command(subcommand)]
@@ -43,7 +43,7 @@ enum CacheCommand {
 /// Which cache.
 #[derive(Args)]
 struct WhichArgs {
-    /// A spec: the cache that its builds use is meant [default: the one in the cache's folder]
+    /// A spec, for the cache that its builds use [default: all caches in the cache folder]
     #[arg(value_name = "LADDER")]
     ladder: Option<PathBuf>,
     #[command(flatten)]
@@ -51,7 +51,7 @@ struct WhichArgs {
 }
 
 impl WhichArgs {
-    /// With a spec its own cache; without one, that in the folder and all that lie apart there.
+    /// With a spec its own cache; without one, all in the folder.
     fn open(&self, access: Access) -> Result<Housekeeping, Exit> {
         let ladder = self.ladder.as_deref().map(load).transpose()?;
         let mut options = self.cache.options();

@@ -14,20 +14,20 @@ use crate::cli::{
 };
 use crate::report::count;
 
-/// Keep what a spec needs, whatever its age
+/// Pin what a spec needs, so that gc keeps it
 ///
-/// What its titles were built of, as they are now, stays until they are unpinned. After a change to the
-/// spec or a source, build and pin again: the pin then holds the new version alone.
+/// All that its titles, as they are now, were built from stays in the cache until it is unpinned. After a
+/// change to the spec or a source, build and pin again: the pin then holds only the new version.
 #[derive(Args)]
 pub struct PinArgs {
     #[command(flatten)]
     ladder: LadderArgs,
-    /// What to unpin it by [default: the spec's path]
+    /// The name of the pin [default: the spec's path]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 }
 
-/// Let go of what was pinned
+/// Unpin
 #[derive(Args)]
 pub struct UnpinArgs {
     /// The pin's name, or the path of its spec
@@ -37,7 +37,7 @@ pub struct UnpinArgs {
     cache: CacheDirArg,
 }
 
-/// List what is pinned
+/// List pins
 #[derive(Args)]
 pub struct PinsArgs {
     #[command(flatten)]
@@ -56,8 +56,8 @@ pub fn pin(args: &PinArgs) -> Result<Exit, Exit> {
     print(format_args!("{} pinned as {}", count(pin.titles.len() as u64, "title"), pin.name));
     if missing > 0 {
         print(format_args!(
-            "not here, and not kept: {} that went into them, and what those were made of; \
-             `rivet cache pull` brings what a remote cache has of it, to be pinned again",
+            "not in the cache, so not pinned: {} that went into them, and their inputs; \
+             `rivet cache pull` fetches what a remote cache has of them, then pin again",
             count(missing, "step"),
         ));
     }
@@ -71,11 +71,11 @@ pub fn unpin(args: &UnpinArgs) -> Result<Exit, Exit> {
     let house = WhichArgs { ladder, cache: args.cache.clone() }.open(Access::ReadWrite)?;
     for name in [args.name.clone(), Session::pin_name(path)] {
         if house.unpin(&name).map_err(|error| failed(&error))? {
-            print(format_args!("{name} is no longer pinned"));
+            print(format_args!("unpinned {name}"));
             return Ok(Exit::Done);
         }
     }
-    complain(format_args!("nothing is pinned as {}", args.name), Some("`rivet cache pins` lists what is"));
+    complain(format_args!("there is no pin {}", args.name), Some("`rivet cache pins` lists them"));
     Err(Exit::Failed)
 }
 

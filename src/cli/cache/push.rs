@@ -14,24 +14,24 @@ use crate::cli::{
 };
 use crate::report::{self, Bar, bytes, count};
 
-/// Store in the remote cache what a spec was built of here
+/// Upload to the remote cache what a spec was built from here
 ///
-/// A build stores what it makes; this stores what was made before, or without a remote. What is there
-/// already, signed by anybody, stays as it is.
+/// A build uploads what it makes; this uploads what was made earlier, or without a remote. Signed entries
+/// that are already there are kept, whoever signed them.
 #[derive(Args)]
 pub struct PushArgs {
     #[command(flatten)]
     carry: CarryArgs,
-    /// Put results in the place of those that somebody signed whose key is not trusted here. Whoever
-    /// trusts that key and not yours then finds them no more
+    /// Replace entries that are signed by a key that is not trusted here. Those who trust that key and not
+    /// yours will no longer find them
     #[arg(long, conflicts_with = "insecure_unsigned")]
     replace: bool,
 }
 
-/// Bring from the remote cache all that a spec was built of
+/// Download from the remote cache all that a spec was built from
 ///
-/// A build fetches only what it publishes. After this it needs the remote cache for nothing, also when
-/// a part of the film changes.
+/// A build downloads only what it publishes. After this it does not need the remote cache, even when a
+/// part of the source changes.
 #[derive(Args)]
 pub struct PullArgs {
     #[command(flatten)]
@@ -49,7 +49,7 @@ struct CarryArgs {
     json: bool,
 }
 
-/// How it is told what came of it.
+/// How the outcome is worded.
 struct Words {
     arrived: &'static str,
     absent: &'static str,
@@ -58,14 +58,14 @@ struct Words {
 
 const PUSHED: Words = Words {
     arrived: "in",
-    absent: "neither here nor there, or not whole",
+    absent: "neither here nor there, or incomplete",
     hint: Some(
-        "`rivet cache pull` brings them from a remote that has them; `rivet build` makes what it needs of them",
+        "`rivet cache pull` downloads them from a remote that has them; `rivet build` rebuilds what it needs",
     ),
 };
-const PULLED: Words = Words { arrived: "here from", absent: "not there, or not whole", hint: None };
+const PULLED: Words = Words { arrived: "here from", absent: "not there, or incomplete", hint: None };
 
-/// What is to be carried, and between what.
+/// What is transferred, and between which caches.
 struct Cargo {
     ladder: Ladder,
     session: Session,
@@ -104,20 +104,21 @@ pub fn pull(args: &PullArgs) -> Result<Exit, Exit> {
     args.carry.tell(&PULLED, &session, &pulled)
 }
 
-/// Tells why a title cannot be pulled.
+/// Prints why a title cannot be pulled.
 fn nothing_of(name: &str, error: &SessionError, report: RemoteReport) -> Exit {
     if report.errors > 0 {
         let why = report.last_error.map(|error| format!(": {error}")).unwrap_or_default();
         complain(
-            format_args!("{name}: the remote cache did not say whether it has anything of it{why}"),
-            Some("`rivet -vv cache pull` tells more of what failed"),
+            format_args!("{name}: the remote cache did not answer{why}"),
+            Some("`rivet -vv cache pull` logs every call that failed"),
         );
         return Exit::Failed;
     }
     let Some(why) = report::not_believed(&report) else { return failed(error) };
     let hint = report::unknown_key(&report);
-    let hint = hint.unwrap_or_else(|| "it counts once somebody whose key you trust has stored it".to_owned());
-    complain(format_args!("{name}: what the remote cache has of it is not believed: {why}"), Some(&hint));
+    let hint =
+        hint.unwrap_or_else(|| "it is accepted once somebody whose key you trust has uploaded it".to_owned());
+    complain(format_args!("{name}: its entry in the remote cache was rejected: {why}"), Some(&hint));
     Exit::Failed
 }
 
@@ -131,7 +132,7 @@ fn as_json(transfer: &Transfer, report: &RemoteReport) -> serde_json::Value {
 }
 
 impl CarryArgs {
-    /// Tells why nothing was carried, also who reads JSON.
+    /// Prints why nothing was transferred; JSON, too, where that was asked for.
     fn refused(&self, error: &SessionError, session: &Session) -> Exit {
         for notice in session.take_notices() {
             complain(notice, None);
@@ -149,7 +150,7 @@ impl CarryArgs {
         exit
     }
 
-    /// Says what came of it.
+    /// Prints the outcome.
     fn tell(&self, words: &Words, session: &Session, transfer: &Transfer) -> Result<Exit, Exit> {
         for notice in session.take_notices() {
             complain(notice, None);
@@ -159,7 +160,7 @@ impl CarryArgs {
         if self.json {
             print_json(&as_json(transfer, &report));
         } else {
-            // What did not arrive was not carried.
+            // What did not arrive was not transferred.
             let all = count(carried.entries, "result");
             match carried.entries.saturating_sub(report.not_stored) {
                 some if some < carried.entries => {

@@ -8,10 +8,10 @@ use super::WhichArgs;
 use crate::cli::{Exit, failed, print, print_json};
 use crate::report;
 
-/// Say where the cache is and what it holds: by kind of step, by title, by when it was last used
+/// Show where the cache is and what it holds: by kind of step, by title, by last use
 ///
-/// What several titles share is counted for each of them. Results are given as long as they are, and
-/// as they lie on the disk.
+/// What several titles share is counted for each of them. Sizes are given in bytes and as allocated on
+/// disk.
 #[derive(Args)]
 pub struct StatsArgs {
     #[command(flatten)]
@@ -32,7 +32,7 @@ pub fn run(args: &StatsArgs) -> Result<Exit, Exit> {
         print(house.folder().display());
         print(text(&stats).trim_end());
         for folder in house.folders_apart() {
-            print(format_args!("apart, for specs that trust other keys: {}", folder.display()));
+            print(format_args!("isolated, for specs that trust further keys: {}", folder.display()));
         }
     }
     Ok(Exit::Done)
@@ -76,7 +76,7 @@ fn text(stats: &CacheStats) -> String {
         let name = match age.within_days {
             Some(1) => "within a day".to_owned(),
             Some(days) => format!("within {days} days"),
-            None => "before that".to_owned(),
+            None => "earlier".to_owned(),
         };
         (name, age.entries, age.bytes, age.disk_bytes)
     });
