@@ -90,7 +90,7 @@ mod tests {
             remote: "redis://h/".to_owned(),
             misses: 5,
             errors: 2,
-            distrusted: [("unsigned", 2), ("unknown key", 1)].into(),
+            distrusted: [("unsigned".into(), 2), ("unknown key".into(), 1)].into(),
             corrupt: 1,
             went_on_without: Some("nobody answers".to_owned()),
             ..RemoteReport::default()
