@@ -16,10 +16,10 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rivet::cache::{LocalCache, Tiers};
-use rivet::executors::{EncodeJob, EncodedChunk, Executor, Rav1e, Report};
-use rivet::graph;
 use rivet::spec;
+use rivet::testing::cache::{LocalCache, Tiers};
+use rivet::testing::executors::{EncodeJob, EncodedChunk, Executor, Rav1e, Report};
+use rivet::testing::graph;
 
 const RUNGS: usize = 8;
 /// Frames a second of the film, and of a group of pictures, which is a chunk, too.

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use common::{BUNNY_5S, Project, files_under, ladder};
-use rivet::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest, LocalCache};
-use rivet::graph::BuildRecord;
+use rivet::testing::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest, LocalCache};
+use rivet::testing::graph::BuildRecord;
 use serde_json::Value;
 
 fn spec(crf: u32) -> String {
@@ -212,7 +212,7 @@ fn caches_that_lie_apart() {
     let project = project();
     project.build();
     let folder = cache_folder(&project);
-    let apart = rivet::cache::apart(&folder, &Digest::of(b"further keys"));
+    let apart = rivet::testing::cache::apart(&folder, &Digest::of(b"further keys"));
     let other = LocalCache::open(&apart).unwrap();
     let blob = other.put_blob(b"apart").unwrap();
     let result = ActionResult { blobs: vec![blob], ..ActionResult::default() };

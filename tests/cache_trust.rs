@@ -8,8 +8,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use common::Project;
-use rivet::cache::trust::{Distrust, KeyFolder, PublicKey, SigningKey, Trust, TrustError};
-use rivet::cache::{ActionEntry, ActionKey, Digest};
+use rivet::testing::cache::trust::{Distrust, KeyFolder, PublicKey, SigningKey, Trust, TrustError};
+use rivet::testing::cache::{ActionEntry, ActionKey, Digest};
 
 /// Exit status, standard output and standard error.
 struct Told(i32, String, String);

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use common::chunk::{Chunk, FRAMES, contract};
 use common::{BUNNY_5S, FLOWER, Project, decoders, ladder};
-use rivet::cache::{LocalCache, Tiers};
-use rivet::executors::{
+use rivet::testing::cache::{LocalCache, Tiers};
+use rivet::testing::executors::{
     self, Blame, EncodeJob, EncodeSettings, EncoderSettings, Executor, Failure, Rav1e, Report,
 };
-use rivet::graph::{self, Event, Kind};
-use rivet::media::{Colour, HdrMetadata, PictureFormat, Rotation};
+use rivet::testing::graph::{self, Event, Kind};
+use rivet::testing::media::{Colour, HdrMetadata, PictureFormat, Rotation};
 
 const RUNGS: &str = "[encoder.svt-av1]\npreset = 12\n[segments]\ntarget = \"1s\"\n\
                      [[rung]]\nname = \"a\"\nheight = 180\n[[rung]]\nname = \"b\"\nheight = 90\nbit_depth = 10\n";

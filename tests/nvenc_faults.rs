@@ -10,7 +10,9 @@ use std::sync::Arc;
 use common::chunk::{Chunk, FRAMES, assert_good, contract, encode};
 use common::fake_nvidia::{in_other_process, with_driver};
 use common::nvenc::{found, only, settings};
-use rivet::executors::{Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure};
+use rivet::testing::executors::{
+    Blame, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure,
+};
 
 /// What is asked for and cannot be is the spec's matter: another encoder may take it.
 #[test]

@@ -11,14 +11,12 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use common::{BUNNY_5S, FLOWER, Project, TINY_RUNG, files_under, ladder};
-use rivet::cache::trust::{KeyFolder, PublicKey, SigningKey};
-use rivet::graph::{Event, Kind, Summary};
-use rivet::session::{
-    Access, Budget, BuildOptions, Housekeeping, RemoteChoice, Session, SessionError, SessionOptions, Share,
-    Workers,
+use rivet::housekeeping::Housekeeping;
+use rivet::keys::{KeyFolder, PublicKey, SigningKey};
+use rivet::{
+    Access, Budget, BuildOptions, Event, Kind, Ladder, RemoteChoice, Session, SessionError, SessionOptions,
+    Share, Summary, WorkerCommand, Workers,
 };
-use rivet::spec::Ladder;
-use rivet::workers::WorkerCommand;
 
 /// Somebody with a cache and keys of their own.
 struct User<'a> {

@@ -9,9 +9,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use common::{BUNNY_5S, ladder};
-use rivet::cache::{LocalCache, Tiers};
-use rivet::executors::{Blame, EncodeJob, EncoderSettings, Executor, Failure, Rav1e, Report};
-use rivet::graph::{self, Event, Kind};
+use rivet::testing::cache::{LocalCache, Tiers};
+use rivet::testing::executors::{Blame, EncodeJob, EncoderSettings, Executor, Failure, Rav1e, Report};
+use rivet::testing::graph::{self, Event, Kind};
 
 /// What is wrong with a device.
 #[derive(Clone, Copy)]

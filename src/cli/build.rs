@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use rivet::graph::Event;
-use rivet::session::{BuildOptions, Session};
-use rivet::spec::Ladder;
+use rivet::{BuildOptions, Event, Ladder, Session};
 use rustix::process::{Resource, Rlimit};
 
 use super::remote::RemoteArgs;

@@ -3,9 +3,8 @@
 use std::fmt::Display;
 
 use clap::Args;
-use rivet::executors::{Executor, Found, Wanted};
-use rivet::media::GpuDecoder;
-use rivet::{executors, graph, media};
+use rivet::Budget;
+use rivet::machine::{self, Executor, Found, GpuDecoder, Wanted};
 
 use super::{Exit, complain, print};
 
@@ -22,7 +21,7 @@ use super::{Exit, complain, print};
 pub struct DevicesArgs {}
 
 pub fn run(_: &DevicesArgs) -> Exit {
-    let found = match executors::found_here(graph::default_jobs(), Wanted::All) {
+    let found = match machine::found_here(Budget::default().slots(), Wanted::All) {
         Ok(found) => found,
         Err(failure) => {
             complain(failure, None);
@@ -31,15 +30,15 @@ pub fn run(_: &DevicesArgs) -> Exit {
     };
     let Found { executors, unusable } = found;
     let mut encoders: Vec<Row> = executors.iter().map(|executor| encoder(&**executor)).collect();
-    encoders.push(Row::new("opus", media::opus_library(), "CPU; Opus, mono and stereo"));
+    encoders.push(Row::new("opus", machine::opus_library(), "CPU; Opus, mono and stereo"));
     section("encoders", &encoders);
     section(
         "encoders that cannot be used",
         &unusable.iter().map(|one| Row::new(&one.encoder, &one.reason, "")).collect::<Vec<_>>(),
     );
-    let codecs = format!("CPU; {}", media::decodable_codecs().join(", "));
-    let mut decoders = vec![Row::new(media::decoder_library(), "", codecs)];
-    let (gpus, problems) = media::gpu_decoders();
+    let codecs = format!("CPU; {}", machine::decodable_codecs().join(", "));
+    let mut decoders = vec![Row::new(machine::decoder_library(), "", codecs)];
+    let (gpus, problems) = machine::gpu_decoders();
     decoders.extend(gpus.iter().map(gpu));
     section("decoders", &decoders);
     let problems: Vec<Row> = problems.iter().map(|problem| Row::new("nvdec", problem, "")).collect();

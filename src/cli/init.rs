@@ -7,10 +7,10 @@ use std::iter;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rivet::executors::Wanted;
-use rivet::media::{self, MediaError, VideoTrack};
+use rivet::Budget;
+use rivet::machine::{self, Wanted};
+use rivet::source::{self, MediaError, VideoTrack};
 use rivet::spec::{Encoder, Proposal, propose};
-use rivet::{executors, graph};
 
 use super::{Exit, complain, print};
 
@@ -33,7 +33,7 @@ pub fn run(args: &InitArgs) -> Exit {
 }
 
 fn try_run(args: &InitArgs) -> Result<(), Exit> {
-    let (video, audio) = media::probe(&args.source).map_err(|error| {
+    let (video, audio) = source::probe(&args.source).map_err(|error| {
         // There is no spec yet that could have it wrong.
         let hint = match error {
             MediaError::Open { .. } => Some("name a video file: rivet init SOURCE"),
@@ -43,10 +43,11 @@ fn try_run(args: &InitArgs) -> Result<(), Exit> {
         Exit::Failed
     })?;
     let svt_av1 = BTreeSet::from([Encoder::SvtAv1.name()]);
-    let found = executors::found_here(graph::default_jobs(), Wanted::Named(&svt_av1)).map_err(|failure| {
-        complain(failure, None);
-        Exit::Failed
-    })?;
+    let found =
+        machine::found_here(Budget::default().slots(), Wanted::Named(&svt_av1)).map_err(|failure| {
+            complain(failure, None);
+            Exit::Failed
+        })?;
     let (width, height) = shown(&video);
     let stem = args.source.file_stem().and_then(|stem| stem.to_str()).unwrap_or("stream");
     let text = propose(&Proposal {
@@ -55,7 +56,7 @@ fn try_run(args: &InitArgs) -> Result<(), Exit> {
         width,
         height,
         sound: !audio.is_empty(),
-        svt_av1_from: (!found.executors.is_empty()).then(|| executors::smallest_side(Encoder::SvtAv1.name())),
+        svt_av1_from: (!found.executors.is_empty()).then(|| machine::smallest_side(Encoder::SvtAv1.name())),
     });
     if args.output == Path::new("-") {
         print(text.trim_end());

@@ -1,8 +1,8 @@
 //! `rivet log`.
 
 use clap::Args;
-use rivet::graph::BuildRecord;
-use rivet::session::{Access, Housekeeping};
+use rivet::housekeeping::Housekeeping;
+use rivet::{Access, BuildRecord};
 
 use super::{CacheDirArg, Exit, complain, failed, print, print_json};
 use crate::report;

@@ -22,11 +22,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use remote::RemoteArgs;
-use rivet::cache::trust::TrustError;
-use rivet::graph::StepError;
-use rivet::session::{Access, Budget, RemoteChoice, Session, SessionError, SessionOptions, Workers};
-use rivet::spec::{self, Ladder, LoadError, SpecErrors};
-use rivet::workers::WorkerCommand;
+use rivet::keys::TrustError;
+use rivet::spec;
+use rivet::{
+    Access, Budget, Ladder, LoadError, RemoteChoice, Session, SessionError, SessionOptions, SpecErrors,
+    StepError, WorkerCommand, Workers,
+};
 use size::memory_size;
 use tracing_subscriber::EnvFilter;
 
@@ -268,7 +269,7 @@ fn show(errors: &SpecErrors) {
 }
 
 fn load(path: &Path) -> Result<Ladder, Exit> {
-    let ladder = spec::load_with(path, &rivet::graph::option_faults).map_err(|error| {
+    let ladder = rivet::load(path).map_err(|error| {
         match error {
             LoadError::Invalid(errors) => show(&errors),
             LoadError::Io { ref source, .. } => complain(

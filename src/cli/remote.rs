@@ -5,8 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::Args;
-use rivet::cache::RemoteReport;
-use rivet::session::{RemoteChoice, Session, SessionOptions};
+use rivet::{RemoteChoice, RemoteReport, Session, SessionOptions};
 
 use super::{CacheDirArg, Exit, complain, warn};
 use crate::report;

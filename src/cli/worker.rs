@@ -1,7 +1,6 @@
 //! `rivet worker`.
 
 use clap::Args;
-use rivet::workers;
 
 use super::{Exit, complain};
 
@@ -19,7 +18,7 @@ pub struct WorkerArgs {
 }
 
 pub fn run(args: &WorkerArgs) -> Exit {
-    match workers::serve(args.shared_memory) {
+    match rivet::serve_worker(args.shared_memory) {
         Ok(()) => Exit::Done,
         Err(error) => {
             complain(

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use rivet::graph::{Event, Kind, Origin};
+use rivet::{Event, Kind, Origin};
 
 use super::bar;
 use super::text::{count, duration};

@@ -1,6 +1,6 @@
 //! What a build had of its remote cache, in a line or two.
 
-use rivet::cache::RemoteReport;
+use rivet::RemoteReport;
 
 use super::text::{bytes, count};
 

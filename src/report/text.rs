@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use rivet::graph::{Check, Kind, KindPlan, Plan, Summary, TitlePlan, TrackPlan, TrackSummary};
+use rivet::{Check, Kind, KindPlan, Plan, Summary, TitlePlan, TrackPlan, TrackSummary};
 
 /// A number of bytes with three digits or so, in decimal units as disks are sold.
 pub fn bytes(bytes: u64) -> String {

@@ -26,6 +26,7 @@ pub enum Workers {
     /// In processes that are started by this command.
     Command(WorkerCommand),
     /// In this process: a decoder or encoder that crashes takes the program with it, and no GPU decodes.
+    /// SVT-AV1 then writes to standard error, unless `SVT_LOG=0` is in the environment.
     InProcess,
 }
 

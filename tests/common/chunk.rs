@@ -4,9 +4,11 @@
 use std::fs;
 use std::sync::{Arc, OnceLock};
 
-use rivet::executors::{Contract, EncodeJob, EncodeSettings, EncodedChunk, Executor, Failure, Pictures};
-use rivet::media::av1::{self, SequenceHeader, obus};
-use rivet::media::{Frame, PacketReader, PictureFormat, Rational, Scaler, SpanDecoder, scan};
+use rivet::testing::executors::{
+    Contract, EncodeJob, EncodeSettings, EncodedChunk, Executor, Failure, Pictures,
+};
+use rivet::testing::media::av1::{self, SequenceHeader, obus};
+use rivet::testing::media::{Frame, PacketReader, PictureFormat, Rational, Scaler, SpanDecoder, scan};
 
 /// As many as the fake driver's own distance between key frames, twice, and some.
 pub const FRAMES: usize = 23;

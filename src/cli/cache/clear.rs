@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use clap::Args;
-use rivet::session::Access;
+use rivet::Access;
 
 use super::WhichArgs;
 use crate::cli::{Exit, complain, failed, on_interrupt, print};

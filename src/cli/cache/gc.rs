@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
-use rivet::cache::{Collected, GcRules, Tally};
-use rivet::session::Access;
+use rivet::Access;
+use rivet::housekeeping::{Collected, GcRules, Tally};
 
 use super::{WhichArgs, with_folders};
 use crate::cli::size::size;

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use clap::Args;
-use rivet::cache::trust::{self, SIGNING_KEY_VARIABLE, SigningKey, TrustError};
+use rivet::keys::{self, SIGNING_KEY_VARIABLE, SigningKey, TrustError};
 
 use super::super::{Exit, print, trust_failed};
 use super::keys::{folder, note};
@@ -44,7 +44,7 @@ pub fn run(args: &KeygenArgs) -> Result<Exit, Exit> {
             trusted.display()
         ));
     }
-    if trust::variable().is_some() {
+    if keys::variable().is_some() {
         note(format_args!(
             "{SIGNING_KEY_VARIABLE} is set: builds sign with the key there, not with this one"
         ));

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
-use rivet::cache::trust::{self, KeyFolder, SIGNING_KEY_VARIABLE, Trust};
+use rivet::keys::{self, KeyFolder, SIGNING_KEY_VARIABLE, Trust};
 
 use super::super::{Exit, complain, print, print_json, trust_failed};
 
@@ -21,7 +21,7 @@ pub fn run(args: &KeysArgs) -> Result<Exit, Exit> {
     let folder = folder()?;
     let trust = Trust::of_user(&[]).map_err(|error| trust_failed(&error))?;
     let signer = trust.signer();
-    let from = match trust::variable() {
+    let from = match keys::variable() {
         Some(_) => SIGNING_KEY_VARIABLE.to_owned(),
         None => folder.signing_key_path().display().to_string(),
     };

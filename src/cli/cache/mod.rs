@@ -13,7 +13,8 @@ mod verify;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use rivet::session::{Access, Housekeeping};
+use rivet::Access;
+use rivet::housekeeping::Housekeeping;
 
 use super::{CacheDirArg, Exit, failed, load};
 

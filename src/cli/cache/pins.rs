@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
-use rivet::cache::Pin;
-use rivet::session::{Access, Session};
+use rivet::housekeeping::Pin;
+use rivet::{Access, Session};
 
 use super::WhichArgs;
 use crate::cli::{

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use rivet::cache::{Carried, RemoteReport};
-use rivet::session::{Session, SessionError, Transfer};
-use rivet::spec::Ladder;
+use rivet::{Carried, Ladder, RemoteReport, Session, SessionError, Transfer};
 
 use crate::cli::remote::RemoteArgs;
 use crate::cli::{

@@ -1,8 +1,8 @@
 //! `rivet cache stats`.
 
 use clap::Args;
-use rivet::cache::CacheStats;
-use rivet::session::Access;
+use rivet::Access;
+use rivet::housekeeping::CacheStats;
 
 use super::WhichArgs;
 use crate::cli::{Exit, failed, print, print_json};
@@ -67,7 +67,7 @@ fn text(stats: &CacheStats) -> String {
             text += &row(&name, entries, bytes, disk);
         }
     };
-    let groups = |groups: &[rivet::cache::GroupStats]| {
+    let groups = |groups: &[rivet::housekeeping::GroupStats]| {
         groups.iter().map(|of| (of.name.clone(), of.entries, of.bytes, of.disk_bytes)).collect()
     };
     section("by kind of step", groups(&stats.kinds));

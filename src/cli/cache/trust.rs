@@ -1,7 +1,7 @@
 //! `rivet cache trust`.
 
 use clap::Args;
-use rivet::cache::trust::PublicKey;
+use rivet::keys::PublicKey;
 
 use super::super::{Exit, complain, print, trust_failed};
 use super::keys::folder;

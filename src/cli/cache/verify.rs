@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use clap::Args;
-use rivet::cache::{FileKind, Tally, Verified};
-use rivet::session::Access;
+use rivet::Access;
+use rivet::housekeeping::{FileKind, Tally, Verified};
 
 use super::{WhichArgs, with_folders};
 use crate::cli::{Exit, failed, on_interrupt, print, print_json};
@@ -104,7 +104,7 @@ fn repaired(verified: &Verified, damaged: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rivet::cache::Damage;
+    use rivet::housekeeping::Damage;
 
     #[test]
     fn what_repairing_costs_is_told() {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Counts, blocks, colour, grouped, kinds, layout, layout_graph, printable, second_line, tooltip};
-use rivet::graph::{GraphView, NodeState};
+use rivet::{GraphView, NodeState};
 
 /// A picture for Graphviz: `dot -Tsvg`.
 pub fn dot(view: &GraphView, group: bool) -> String {
@@ -91,7 +91,7 @@ mod tests {
     use super::super::tests::{node, view};
     use super::NodeState::{Cached, WouldRun};
     use super::*;
-    use rivet::graph::Kind;
+    use rivet::Kind;
 
     #[test]
     fn a_cluster_a_title_and_no_edge_that_follows_from_others() {

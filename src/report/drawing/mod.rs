@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 
 use layout::Graph;
-use rivet::graph::{GraphView, Kind, NodeState, NodeView};
+use rivet::{GraphView, Kind, NodeState, NodeView};
 
 pub use dot::dot;
 pub use svg::svg;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::layout::{self, Placed};
 use super::{Block, Counts, blocks, colour, grouped, kinds, layout_graph, printable, second_line, tooltip};
-use rivet::graph::{GraphView, Kind, NodeState, NodeView};
+use rivet::{GraphView, Kind, NodeState, NodeView};
 
 // Pixels of the SVG.
 const MARGIN: f64 = 24.0;
