@@ -8,9 +8,10 @@ use rivet::machine::{self, Executor, Found, GpuDecoder, Wanted};
 
 use super::{Exit, complain, print};
 
-/// List the encoders and decoders of this machine, and why others are not available
+/// List the encoders and decoders of this machine
 ///
-/// Encoders have the names that a spec uses for them; GPUs that decode have their own.
+/// Encoders have the names that a spec uses for them; GPUs that decode have their own. What is not
+/// available is listed with the reason.
 ///
 /// Decoding on NVIDIA GPUs (NVDEC) was tested on hardware. Encoding on them (nvenc) was tested only against
 /// a simulated driver that enforces the rules of NVIDIA's. FFmpeg's hardware encoders (av1_qsv for Intel,

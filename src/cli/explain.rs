@@ -8,7 +8,7 @@ use super::remote::{RemoteArgs, warn_of_doubts};
 use super::{CacheDirArg, Exit, failed, load, on_interrupt, open_to_look, print, print_json};
 use crate::report;
 
-/// Explain a step: its key, what changed since the last build, where its result comes from
+/// Explain a step: its key, what changed, where its result comes from
 ///
 /// Steps have the names that `rivet build --events`, `rivet graph` and `rivet log` print: `720p/12`
 /// (an encode), `720p/12/mux`, `audio/main/3`, `decode/5`, `chunk`, `720p/playlist`, `manifest`. A

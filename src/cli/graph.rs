@@ -6,7 +6,7 @@ use super::remote::{RemoteArgs, warn_of_doubts};
 use super::{Exit, LadderArgs, failed, load, on_interrupt, open_to_look, print, print_json};
 use crate::report::drawing;
 
-/// Draw the graph of a build: every step, its inputs, and whether it will run
+/// Draw the graph of a build: its steps, and which will run
 ///
 /// Writes to standard output. In a large graph the steps of one kind and track are drawn as one node,
 /// unless --all is given; JSON always has every step. Nothing runs.

@@ -7,7 +7,9 @@ use rivet::{Access, BuildRecord};
 use super::{CacheDirArg, Exit, complain, failed, print, print_json};
 use crate::report;
 
-/// List the builds that used this cache, or show one: what ran, and the critical path
+/// List the builds that used this cache, or show one
+///
+/// Of one build it shows what ran, what failed, and the critical path.
 #[derive(Args)]
 pub struct LogArgs {
     /// A build: its name in the list, the end of its name, or `last`

@@ -6,7 +6,9 @@ use super::remote::{RemoteArgs, warn_of_doubts};
 use super::{Exit, LadderArgs, complain, failed, load, on_interrupt, open_to_look, print, print_json};
 use crate::report;
 
-/// Show what a build will run, what may run after it, what is cached, and why
+/// Show what a build will run, what is cached, and why
+///
+/// Steps that depend on others which will run are listed as those that may run.
 ///
 /// Nothing is decoded, encoded or published. The plan of a source that was analyzed before is exact;
 /// of a new source only the first steps are known. Reasons compare with the last successful build of

@@ -9,9 +9,9 @@ use super::WhichArgs;
 use crate::cli::{Exit, complain, failed, on_interrupt, print};
 use crate::report::{self, count};
 
-/// Remove everything from the cache: results, entries, the build log, and pins with what they hold
+/// Remove everything from the cache
 ///
-/// Other files in its folder stay. Refused while a build uses it. Without a spec, the isolated caches of
+/// That is results, entries, the build log, and pins with what they hold. Other files in its folder stay. Refused while a build uses it. Without a spec, the isolated caches of
 /// specs that trust further keys are cleared, too.
 #[derive(Args)]
 pub struct ClearArgs {

@@ -11,7 +11,7 @@ use crate::cli::size::size;
 use crate::cli::{Exit, failed, on_interrupt, print, print_json};
 use crate::report::{self, Bar, count};
 
-/// Remove what has not been used for long, or is too large in all
+/// Remove what has not been used for long, or exceeds a size
 ///
 /// The least recently used is removed first. What a pin or a running build needs stays, so it is safe at
 /// any time. Without a size or an age only leftovers are removed: results without an entry older than a

@@ -7,7 +7,7 @@ use rivet::keys::{self, KeyFolder, SIGNING_KEY_VARIABLE, Trust};
 
 use super::super::{Exit, complain, print, print_json, trust_failed};
 
-/// List the key that signs your builds, and the keys that you trust
+/// List the key that signs your builds and the keys that you trust
 ///
 /// A spec may trust further keys, for its own builds.
 #[derive(Args)]

@@ -27,7 +27,7 @@ pub struct PinArgs {
     name: Option<String>,
 }
 
-/// Unpin
+/// Unpin a spec
 #[derive(Args)]
 pub struct UnpinArgs {
     /// The pin's name, or the path of its spec

@@ -8,9 +8,9 @@ use super::WhichArgs;
 use crate::cli::{Exit, failed, print, print_json};
 use crate::report;
 
-/// Show where the cache is and what it holds: by kind of step, by title, by last use
+/// Show where the cache is and what it holds
 ///
-/// What several titles share is counted for each of them. Sizes are given in bytes and as allocated on
+/// Sums are given by kind of step, by title and by last use. What several titles share is counted for each of them. Sizes are given in bytes and as allocated on
 /// disk.
 #[derive(Args)]
 pub struct StatsArgs {
