@@ -14,11 +14,13 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use ffmpeg_next as ffmpeg;
-use rivet::media::{
+use rivet::testing::media::{
     self, Codecs, CodecsHere, DecodeOptions, GpuDecoder, OnGpu, PacketReader, SpanDecoder, VideoTrack,
 };
-use rivet::nvidia::{self, Codec, FrameSink, MappedFrame, Nvdec, NvidiaError, VideoDecoder, VideoFormat};
-use rivet::workers::{WorkerCodecs, WorkerCommand, WorkerOptions, WorkerPool};
+use rivet::testing::nvidia::{
+    self, Codec, FrameSink, MappedFrame, Nvdec, NvidiaError, VideoDecoder, VideoFormat,
+};
+use rivet::testing::workers::{WorkerCodecs, WorkerCommand, WorkerOptions, WorkerPool};
 
 const DEFAULT: &str = "tests/media/bbb_854x480_24_30s.mp4";
 /// Each decoder goes through the film as often as it takes to make so many frames.

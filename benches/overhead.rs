@@ -18,7 +18,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use rav1e::prelude::*;
-use rivet::media::{Colour, Frame, FrameConverter, FrameFormat, PacketReader, Rotation, SpanDecoder};
+use rivet::testing::media::{
+    Colour, Frame, FrameConverter, FrameFormat, PacketReader, Rotation, SpanDecoder,
+};
 
 const CLIP: &str = "examples/media/bbb_1280x720_25_51aac.mp4";
 const HALF_A_MINUTE: &str = "tests/media/bbb_854x480_24_30s.mp4";
@@ -86,7 +88,7 @@ fn chunks(playlist: &Path, rate: f64) -> Vec<Range<usize>> {
 
 /// Pictures of a film, scaled for a rung.
 fn pictures(clip: &Path, (width, height): (usize, usize), wanted: &Range<usize>) -> Vec<Arc<Frame>> {
-    let index = rivet::media::scan(clip, &|| false).expect("the clip is sound");
+    let index = rivet::testing::media::scan(clip, &|| false).expect("the clip is sound");
     let track = Arc::new(index.video);
     let colour = Colour { primaries: 2, transfer: 2, matrix: 2, full_range: false, chroma_position: 1 };
     let format = FrameFormat {
@@ -153,7 +155,7 @@ fn bare(clip: &Path, chunks: &[Range<usize>]) -> f64 {
     let next = AtomicUsize::new(0);
     let before = cpu();
     std::thread::scope(|scope| {
-        for _ in 0..rivet::graph::default_jobs() {
+        for _ in 0..rivet::testing::build::default_jobs() {
             scope.spawn(|| {
                 // Tiles stay on the thread.
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");

@@ -16,10 +16,10 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rivet::cache::{LocalCache, Tiers};
-use rivet::executors::{EncodeJob, EncodedChunk, Executor, Rav1e, Report};
-use rivet::graph;
 use rivet::spec;
+use rivet::testing::build;
+use rivet::testing::cache::{LocalCache, Tiers};
+use rivet::testing::executors::{EncodeJob, EncodedChunk, Executor, Rav1e, Report};
 
 const RUNGS: usize = 8;
 /// Frames a second of the film, and of a group of pictures, which is a chunk, too.
@@ -82,12 +82,12 @@ fn build(folder: &Path, spec: &str) {
     let ladder = spec::load(&folder.join(spec)).expect("the spec is sound");
     let cache = LocalCache::open(&folder.join("cache")).expect("a cache");
     let cache = Arc::new(Tiers::from(cache));
-    let jobs = graph::default_jobs();
+    let jobs = build::default_jobs();
     let executor = Copies { rav1e: Rav1e::new(jobs), made: Mutex::default() };
-    let options = graph::Options { executors: Some(vec![Arc::new(executor)]), ..graph::Options::default() };
-    let summary = graph::build(&ladder, cache, &options, Arc::default(), &|_| {}).expect("it builds");
+    let options = build::Options { executors: Some(vec![Arc::new(executor)]), ..build::Options::default() };
+    let summary = build::build(&ladder, cache, &options, Arc::default(), &|_| {}).expect("it builds");
     assert!(summary.succeeded(), "{:?}", summary.failures);
-    let encodes = summary.nodes[&graph::Kind::Encode];
+    let encodes = summary.nodes[&build::Kind::Encode];
     let ran: u64 = summary.nodes.values().map(|counts| counts.ran).sum();
     println!("{} {} {} {}", start.elapsed().as_secs_f64(), encodes.ran, encodes.cached, ran);
 }
@@ -258,7 +258,7 @@ fn hashing(folder: &Path) {
     let best = |run: &mut dyn FnMut() -> f64| (0..5).map(|_| run()).fold(f64::MAX, f64::min);
     let ours = best(&mut || {
         let start = Instant::now();
-        graph::hash_file(&path, &|| false).expect("it is hashed");
+        build::hash_file(&path, &|| false).expect("it is hashed");
         start.elapsed().as_secs_f64()
     });
     let theirs = Command::new("b3sum")

@@ -19,8 +19,8 @@ use common::servers::free_port;
 use common::servers::mock::Request;
 use common::servers::webdav::{self, WebDav};
 use common::{BUNNY_5S, Build, Project, TINY_RUNG, ladder};
-use rivet::cache::trust::{KeyFolder, SigningKey, Trust, seal};
-use rivet::cache::{ActionEntry, ActionKey, Digest};
+use rivet::testing::cache::trust::{KeyFolder, SigningKey, Trust, seal};
+use rivet::testing::cache::{ActionEntry, ActionKey, Digest};
 use serde_json::Value;
 
 /// A machine: a folder with a film and a spec, a cache, and a user with a key.

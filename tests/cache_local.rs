@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use common::{BUNNY_5S, Build, Project, TINY_RUNG, ladder};
 use proptest::prelude::*;
-use rivet::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest, Lease, LocalCache};
+use rivet::testing::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest, Lease, LocalCache};
 
 const FOLDER: &str = "cache/rivet/v2";
 

@@ -21,8 +21,8 @@ use common::servers::s3::{self, S3};
 use common::servers::webdav::{self, WebDav};
 use common::servers::{free_port, make_certificate};
 use futures_util::future::join_all;
-use rivet::cache::remote::{self, MOST_ENTRY, NamedBy, Remote, RemoteError, RemoteFault};
-use rivet::cache::{ActionKey, BlobRef, Digest};
+use rivet::testing::cache::remote::{self, MOST_ENTRY, NamedBy, Remote, RemoteError, RemoteFault};
+use rivet::testing::cache::{ActionKey, BlobRef, Digest};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -8,8 +8,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use common::Project;
-use rivet::cache::trust::{Distrust, KeyFolder, PublicKey, SigningKey, Trust, TrustError};
-use rivet::cache::{ActionEntry, ActionKey, Digest};
+use rivet::testing::cache::trust::{Distrust, KeyFolder, PublicKey, SigningKey, Trust, TrustError};
+use rivet::testing::cache::{ActionEntry, ActionKey, Digest};
 
 /// Exit status, standard output and standard error.
 struct Told(i32, String, String);
@@ -191,11 +191,11 @@ fn others_are_trusted_once() {
 
     let bobs = bob.public().to_string();
     let Told(status, out, _) = cache(&project, &["trust", &bobs, "Bob,\nof the team"]);
-    assert!(status == 0 && out.contains("is trusted from now on"), "{out}");
+    assert!(status == 0 && out.contains("is now trusted"), "{out}");
     let text = fs::read_to_string(project.path("dotfiles/trusted")).unwrap();
     assert_eq!(text, format!("# mine\n{} Ann\n{bobs} Bob, of the team\n", ann.public()));
     let Told(status, out, _) = cache(&project, &["trust", &bobs, "Robert"]);
-    assert!(status == 0 && out.contains("was trusted already"), "{out}");
+    assert!(status == 0 && out.contains("was already trusted"), "{out}");
     assert_eq!(fs::read_to_string(project.path("dotfiles/trusted")).unwrap(), text);
 
     let Told(_, out, err) = cache(&project, &["keys"]);

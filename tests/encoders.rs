@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use common::chunk::{Chunk, FRAMES, task};
 use common::{BUNNY_5S, FLOWER, Project, decoders, ladder};
-use rivet::cache::{LocalCache, Tiers};
-use rivet::executors::{
+use rivet::testing::build::{self, Event, Kind};
+use rivet::testing::cache::{LocalCache, Tiers};
+use rivet::testing::executors::{
     self, EncodeJob, EncodeSettings, EncoderSettings, Executor, Failure, FailureKind, Rav1e, Report,
 };
-use rivet::graph::{self, Event, Kind};
-use rivet::media::{Colour, FrameFormat, HdrMetadata, Rotation};
+use rivet::testing::media::{Colour, FrameFormat, HdrMetadata, Rotation};
 
 const RUNGS: &str = "[encoder.svt-av1]\npreset = 12\n[segments]\ntarget = \"1s\"\n\
                      [[rung]]\nname = \"a\"\nheight = 180\n[[rung]]\nname = \"b\"\nheight = 90\nbit_depth = 10\n";
@@ -307,12 +307,12 @@ fn build(folder: &Path, fault: Fault, encoders: &str) -> (Vec<String>, Vec<Strin
     let spec = rivet::spec::load(&folder.join("ladder.toml")).unwrap();
     let cache = Arc::new(Tiers::from(LocalCache::open(&folder.join("cache")).unwrap()));
     let faulty = Arc::new(Faulty { rav1e: Rav1e::new(2), fault, attempts: AtomicUsize::new(0) });
-    let options = graph::Options {
+    let options = build::Options {
         executors: Some(vec![faulty.clone(), Arc::new(Rav1e::new(2))]),
-        ..graph::Options::default()
+        ..build::Options::default()
     };
     let warnings = std::cell::RefCell::new(Vec::new());
-    let summary = graph::build(&spec, cache, &options, Arc::default(), &|event| {
+    let summary = build::build(&spec, cache, &options, Arc::default(), &|event| {
         if let Event::Warning { message, .. } = event {
             warnings.borrow_mut().push(message.clone());
         }

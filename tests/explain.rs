@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 
 use common::{BUNNY_5S, Project, TINY_RUNG, ladder};
-use rivet::cache::{ActionKey, Cache, LocalCache};
+use rivet::testing::cache::{ActionKey, Cache, LocalCache};
 use serde_json::Value;
 
 const SOUND: &str = "[[audio]]\nname = \"stereo\"\nbitrate = \"64k\"\n";

@@ -21,7 +21,7 @@ fn what_init_writes_builds() {
     assert!(project.path("dist/a clip/main/playlist.m3u8").exists());
     assert!(build.stderr.is_empty() || !build.stderr.contains("warning"), "{}", build.stderr);
 
-    assert!(String::from_utf8_lossy(&told.stdout).contains("`rivet build` makes the stream"));
+    assert!(String::from_utf8_lossy(&told.stdout).contains("`rivet build` builds the stream"));
 
     // It overwrites nothing.
     let again = project.rivet().args(["init", "a clip.mp4"]).output().unwrap();
@@ -54,7 +54,7 @@ fn a_spec_may_lie_elsewhere() {
     {
         let told = project.rivet().args(["init", "clip.mp4", "-o", spec]).output().unwrap();
         let stdout = String::from_utf8_lossy(&told.stdout);
-        assert!(stdout.contains(&format!("wrote {spec}; `{command}` makes")), "{stdout}");
+        assert!(stdout.contains(&format!("wrote {spec}; `{command}` builds")), "{stdout}");
         assert!(project.rivet().args(["plan", spec]).status().unwrap().success());
     }
     let text = std::fs::read_to_string(project.path("sub/x.toml")).unwrap();
@@ -63,7 +63,7 @@ fn a_spec_may_lie_elsewhere() {
     let told = project.rivet().args(["init", "clip.mp4", "-o", "nodir/x.toml"]).output().unwrap();
     let stderr = String::from_utf8_lossy(&told.stderr);
     assert!(stderr.starts_with("error: cannot write nodir/x.toml: "), "{stderr}");
-    assert!(stderr.contains("hint: make its folder first"), "{stderr}");
+    assert!(stderr.contains("hint: create its folder first"), "{stderr}");
     let told = project.rivet().args(["init", "nofile.mp4"]).output().unwrap();
     let stderr = String::from_utf8_lossy(&told.stderr);
     assert!(stderr.contains("cannot open nofile.mp4") && !stderr.contains("in the spec"), "{stderr}");

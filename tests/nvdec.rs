@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::{BUNNY_5S, FLOWER, FRIDAY, Project, clip, ffmpeg};
-use rivet::media::{self, FrameDigest, GpuDecoder, GpuTrouble, PacketReader, SpanDecoder, VideoTrack};
+use rivet::testing::media::{
+    self, FrameDigest, GpuDecoder, GpuTrouble, PacketReader, SpanDecoder, VideoTrack,
+};
 
 /// The GPUs that decode here.
 fn gpus() -> Vec<GpuDecoder> {

@@ -8,10 +8,10 @@ mod common;
 use common::chunk::{Chunk, FRAMES, assert_good, encode, task};
 use common::fake_nvidia::with_driver;
 use common::nvenc::{found, only, settings};
-use rivet::executors::{EncodeJob, EncodeSettings, EncodedChunk, Executor, GpuEncoder, find_nvenc};
-use rivet::media::Colour;
-use rivet::media::av1::SequenceHeader;
-use rivet::nvidia::{EncodeCaps, EncodeError};
+use rivet::testing::executors::{EncodeJob, EncodeSettings, EncodedChunk, Executor, GpuEncoder, find_nvenc};
+use rivet::testing::media::Colour;
+use rivet::testing::media::av1::SequenceHeader;
+use rivet::testing::nvidia::{EncodeCaps, EncodeError};
 
 /// What each GPU's encoder can do, or why it has none.
 fn report() -> Vec<(String, Result<EncodeCaps, EncodeError>)> {

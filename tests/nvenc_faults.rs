@@ -10,7 +10,7 @@ use std::sync::Arc;
 use common::chunk::{Chunk, FRAMES, assert_good, encode, task};
 use common::fake_nvidia::{in_other_process, with_driver};
 use common::nvenc::{found, only, settings};
-use rivet::executors::{
+use rivet::testing::executors::{
     EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind,
 };
 

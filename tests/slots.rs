@@ -9,9 +9,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use common::{BUNNY_5S, ladder};
-use rivet::cache::{LocalCache, Tiers};
-use rivet::executors::{EncodeJob, EncoderSettings, Executor, Failure, FailureKind, Rav1e, Report};
-use rivet::graph::{self, Event, Kind};
+use rivet::testing::build::{self, Event, Kind};
+use rivet::testing::cache::{LocalCache, Tiers};
+use rivet::testing::executors::{EncodeJob, EncoderSettings, Executor, Failure, FailureKind, Rav1e, Report};
 
 /// What is wrong with a device.
 #[derive(Clone, Copy)]
@@ -141,10 +141,10 @@ struct Outcome {
 /// Builds two rungs, the first with `encoder`, the second with devices alone, on one CPU slot, so
 /// that whatever else runs at a time runs on devices.
 fn build(folder: &Path, encoder: &str, devices: &[Arc<Device>]) -> Outcome {
-    build_with(folder, encoder, devices, graph::Options::default())
+    build_with(folder, encoder, devices, build::Options::default())
 }
 
-fn build_with(folder: &Path, encoder: &str, devices: &[Arc<Device>], options: graph::Options) -> Outcome {
+fn build_with(folder: &Path, encoder: &str, devices: &[Arc<Device>], options: build::Options) -> Outcome {
     fs::copy(common::clip(BUNNY_5S), folder.join("clip.mp4")).unwrap();
     let rungs = format!(
         "[[rung]]\nname = \"a\"\nheight = 72\nencoder = {encoder}\n[[rung]]\nname = \"b\"\nheight = 54\nencoder = \"nvenc\"\n"
@@ -154,9 +154,9 @@ fn build_with(folder: &Path, encoder: &str, devices: &[Arc<Device>], options: gr
     let cache = Arc::new(Tiers::from(LocalCache::open(&folder.join("cache")).unwrap()));
     let mut executors: Vec<Arc<dyn Executor>> = vec![Arc::new(Rav1e::new(1))];
     executors.extend(devices.iter().map(|device| Arc::clone(device) as Arc<dyn Executor>));
-    let options = graph::Options { jobs: 1, executors: Some(executors), ..options };
+    let options = build::Options { jobs: 1, executors: Some(executors), ..options };
     let warnings = Mutex::new(Vec::new());
-    let summary = graph::build(&spec, cache, &options, Arc::default(), &|event| {
+    let summary = build::build(&spec, cache, &options, Arc::default(), &|event| {
         if let Event::Warning { message, .. } = event {
             warnings.lock().unwrap().push(message.clone());
         }
@@ -233,7 +233,7 @@ fn a_device_that_never_has_room_is_given_up() {
     for keep_going in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let devices = [Device::new(0, 2, Fault::Full)];
-        let options = graph::Options { cooling: cooling.clone(), keep_going, ..graph::Options::default() };
+        let options = build::Options { cooling: cooling.clone(), keep_going, ..build::Options::default() };
         let outcome = build_with(folder.path(), BOTH, &devices, options);
         assert!(!outcome.failures.is_empty());
         for failure in &outcome.failures {

@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use common::{BUNNY_30S, Project, TINY_RUNG, clip, ffmpeg, join_track, ladder, segments};
-use rivet::cache::{ActionKey, Cache, LocalCache};
+use rivet::testing::cache::{ActionKey, Cache, LocalCache};
 use serde_json::Value;
 
 const RATE: usize = 48_000;

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{BUNNY_5S, Build, Project, ladder, until};
-use rivet::media::{self, Codecs, CodecsHere, DecodeOptions, PacketReader, SpanPackets};
-use rivet::workers::{WorkerCodecs, WorkerCommand, WorkerOptions, WorkerPool};
+use rivet::testing::media::{self, Codecs, CodecsHere, DecodeOptions, PacketReader, SpanPackets};
+use rivet::testing::workers::{WorkerCodecs, WorkerCommand, WorkerOptions, WorkerPool};
 
 const RUNGS: &str =
     "[[rung]]\nname = \"a\"\nheight = 72\n[[rung]]\nname = \"b\"\nheight = 54\nbit_depth = 10\n";

@@ -18,8 +18,10 @@ pub enum Origin {
     Cached,
 }
 
-#[derive(Clone, Debug, Serialize)]
+/// What happens in a build, as it happens.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Event {
     /// A step begins to run.
     Started {
@@ -74,7 +76,7 @@ pub enum Event {
     /// How busy the build is; told only where it was asked for.
     Gauges {
         /// Since the build began.
-        #[serde(rename = "at_ms", serialize_with = "millis")]
+        #[serde(rename = "at_ms", with = "millis")]
         at: Duration,
         /// Steps that wait for a slot or memory, and that run.
         queued: u64,
@@ -99,19 +101,31 @@ pub enum Event {
 }
 
 /// When and where a step ran; of one that was found in the cache, all zero.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Run {
     /// Which of the build's slots it ran in, from 0.
     pub slot: usize,
     /// Since the build began.
-    #[serde(rename = "start_ms", serialize_with = "millis")]
+    #[serde(rename = "start_ms", with = "millis")]
     pub start: Duration,
-    #[serde(rename = "wall_ms", serialize_with = "millis")]
+    #[serde(rename = "wall_ms", with = "millis")]
     pub wall: Duration,
 }
 
-fn millis<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+/// Durations as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
 }
 
 /// How many steps of a kind ran, were found in the cache, or failed.
@@ -122,8 +136,11 @@ pub struct Counts {
     pub failed: u64,
 }
 
-#[derive(Clone, Debug, Default, Serialize)]
+/// What came of a build.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Summary {
+    /// Steps by their kind.
     pub nodes: BTreeMap<Kind, Counts>,
     pub wall_seconds: f64,
     /// User and system time of this process, and of those that it has started here.
@@ -141,12 +158,15 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Whether every title was published.
     pub fn succeeded(&self) -> bool {
         self.failures.is_empty() && !self.interrupted
     }
 }
 
+/// A step that failed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FailureReport {
     pub title: String,
     pub node: String,
@@ -162,7 +182,8 @@ impl fmt::Display for FailureReport {
 }
 
 /// A published title.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TitleSummary {
     pub name: String,
     /// Path of the multivariant playlist, for people to read.
@@ -174,7 +195,8 @@ pub struct TitleSummary {
 }
 
 /// One rung or rendition as published.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TrackSummary {
     pub name: String,
     /// Width and height of the picture; `None` for sound.
@@ -197,22 +219,30 @@ mod tests {
 
     /// One of each kind, with all that it may hold.
     fn all_events() -> Vec<Event> {
-        let title = String::new;
-        let (kind, node, message, hint) = (Kind::Encode, String::new(), String::new(), None);
-        let run = Run { slot: 0, start: Duration::ZERO, wall: Duration::ZERO };
+        let title = || "bunny".to_owned();
+        let (kind, node, message) = (Kind::Encode, "720p/12".to_owned(), "no space left".to_owned());
+        let hint = Some("free some".to_owned());
+        let run = Run { slot: 3, start: Duration::from_millis(1500), wall: Duration::from_millis(20) };
         let track = TrackSummary {
-            name: String::new(),
-            size: None,
-            codecs: String::new(),
-            segments: 0,
-            encoded: 0,
-            bytes: 0,
-            average: 0,
-            peak: 0,
+            name: "720p".to_owned(),
+            size: Some((1280, 720)),
+            codecs: "av01.0.05M.08".to_owned(),
+            segments: 9,
+            encoded: 1,
+            bytes: 1 << 40,
+            average: 2_000_000,
+            peak: 3_000_000,
         };
         let summary = Summary {
-            nodes: Kind::ALL.into_iter().map(|kind| (kind, Counts::default())).collect(),
-            remote: Some(RemoteReport::default()),
+            nodes: Kind::ALL
+                .into_iter()
+                .map(|kind| (kind, Counts { ran: 2, cached: 7, failed: 1 }))
+                .collect(),
+            wall_seconds: 12.25,
+            remote: Some(RemoteReport {
+                distrusted: BTreeMap::from([("unknown key".into(), 62)]),
+                ..RemoteReport::default()
+            }),
             titles: vec![TitleSummary {
                 name: String::new(),
                 entry: String::new(),
@@ -226,6 +256,7 @@ mod tests {
                 message: message.clone(),
                 hint: None,
             }],
+            interrupted: true,
             ..Summary::default()
         };
         vec![
@@ -237,20 +268,36 @@ mod tests {
                 node: node.clone(),
                 origin: Origin::Ran,
                 run,
-                encode: Some(EncodeWork::default()),
+                encode: Some(EncodeWork { seconds: 1.5, samples: 33_177_600 }),
                 stands_for: Some(StandsFor {
                     steps: [(kind, 1)].into(),
                     encode: Some(EncodeWork::default()),
                 }),
             },
             Event::Failed { title: title(), kind, node, message: message.clone(), hint },
-            Event::Film { title: title(), rungs: 0, seconds: 0.0, samples: 0 },
-            Event::Cut { title: title(), chunks: 0 },
-            Event::Gauges { at: Duration::ZERO, queued: 0, running: 0, memory: 0, looked_up: 0, found: 0 },
-            Event::Storing { left: 0 },
+            Event::Film { title: title(), rungs: 3, seconds: 5.28, samples: 121_651_200 },
+            Event::Cut { title: title(), chunks: 4 },
+            Event::Gauges {
+                at: Duration::from_millis(250),
+                queued: 5,
+                running: 4,
+                memory: 1 << 30,
+                looked_up: 20,
+                found: 16,
+            },
+            Event::Storing { left: 8 },
             Event::Warning { title: title(), message },
             Event::Summary(Box::new(summary)),
         ]
+    }
+
+    #[test]
+    fn events_are_read_as_they_were_written() {
+        for event in all_events() {
+            let line = serde_json::to_string(&event).unwrap();
+            let read: Event = serde_json::from_str(&line).unwrap();
+            assert_eq!(format!("{read:?}"), format!("{event:?}"));
+        }
     }
 
     /// The names of all fields, and of the event.

@@ -8,20 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use rivet::cache::{LocalCache, Tiers};
-use rivet::graph::{self, Event};
-use rivet::spec::Ladder;
+use rivet::{BuildOptions, Event, Ladder, Session};
 use rustix::process::{Resource, Rlimit};
 
 use super::remote::RemoteArgs;
-use super::{Exit, LadderArgs, MachineArgs, complain, failed, load, on_interrupt, print};
+use super::{Exit, LadderArgs, MachineArgs, complain, failed, load, on_interrupt, open, print, warn};
 use crate::report::{self, Progress, Tracer};
 
-/// Build every title of a ladder, and publish it
+/// Build and publish every title of a ladder
 ///
-/// Runs the steps whose inputs changed since they last ran here, takes the others from the cache,
-/// and writes the stream to each title's output folder. Interrupted or killed, it goes on where it
-/// was when it is called again.
+/// Runs the steps whose inputs changed, takes the results of the others from the cache, and publishes
+/// the stream to each title's output folder. After an interrupt or a crash the next build continues
+/// where this one stopped.
 #[derive(Args)]
 pub struct BuildArgs {
     #[command(flatten)]
@@ -30,24 +28,24 @@ pub struct BuildArgs {
     machine: MachineArgs,
     #[command(flatten)]
     remote: RemoteArgs,
-    /// After a failure go on with what does not depend on it
+    /// After a failure continue with the steps that do not depend on it
     #[arg(short, long)]
     keep_going: bool,
-    /// Write what happens to FILE, as JSON lines; the last one is a summary. `-` is standard output, and what
-    /// else is told there goes to standard error
+    /// Write events to FILE as JSON lines; the last one is the summary. With `-` they go to standard output,
+    /// and the report to standard error
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
-    /// Write a trace to FILE, for ui.perfetto.dev or chrome://tracing: what ran when, on which slot
+    /// Write a trace to FILE for ui.perfetto.dev or chrome://tracing: which step ran when, in which slot
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Publish segments as further names of the cache's files where the file system cannot share their
-    /// content otherwise: they are then read-only, and whoever overrides that damages the cache's
+    /// Publish segments as hard links to the cache's files where the file system has no reflinks. They are
+    /// read-only: to write to one anyway damages the cache
     #[arg(long)]
     hard_links: bool,
-    /// Afterwards build it all again beside the cache, and tell the first step whose bytes differ
+    /// Then build everything again in an empty cache, and report the first step whose bytes differ
     #[arg(long)]
     check: bool,
-    /// Say nothing but errors and the closing summary
+    /// Print only errors and the summary
     #[arg(short, long)]
     quiet: bool,
 }
@@ -64,13 +62,13 @@ pub fn run(args: &BuildArgs) -> Exit {
     }
 }
 
-/// Allows as many open files as this process may have: pictures that wait for their encodes lie in
-/// memory that is shared as open files, and on a large machine there are many of them.
+/// Raises the limit of open files to the hard limit: frames that wait for their encodes are in shared
+/// memory, which is open files, and a large machine has many of them.
 fn raise_open_files() {
     let limits = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limits.maximum, ..limits };
     if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
-        tracing::info!("the limit of open files stays as it is: {error}");
+        tracing::info!("cannot raise the limit of open files: {error}");
     }
 }
 
@@ -88,8 +86,8 @@ impl BuildArgs {
         Ok(Some(Box::new(BufWriter::new(create(path, "events")?))))
     }
 
-    /// Prints a report.
-    fn tell(&self, report: &str) {
+    /// Prints a report where it does not mix with events.
+    fn report(&self, report: &str) {
         match self.events_on_stdout() {
             true => eprintln!("{report}"),
             false => print(report),
@@ -97,7 +95,7 @@ impl BuildArgs {
     }
 }
 
-/// A file that a build writes to while it goes on.
+/// A file that is written during a build.
 fn create(path: &Path, what: &str) -> Result<File, Exit> {
     File::create(path).map_err(|error| {
         complain(format_args!("cannot write {what} to {}: {error}", path.display()), None);
@@ -112,9 +110,15 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
     let trace = trace.and_then(|file| Tracer::new(file).ok()).map(RefCell::new);
     raise_open_files();
     let cancelled = on_interrupt();
-    let cache = Arc::new(args.remote.tiers(LocalCache::open, &args.ladder.cache, &ladder, &cancelled)?);
+    let mut options = args.remote.options(&args.ladder.cache, &cancelled)?;
+    args.machine.apply(&mut options);
+    let session = open(&ladder, options)?;
+    if args.quiet {
+        // Progress prints no warnings then, and these are about security.
+        session.warnings().iter().for_each(warn);
+    }
     let progress = RefCell::new(Progress::new(args.quiet, Arc::clone(&cancelled)));
-    cache.on_wait(progress.borrow().teller());
+    session.on_wait(progress.borrow().teller());
     let observe = |event: &Event| {
         if let Some(trace) = &trace {
             trace.borrow_mut().observe(event);
@@ -124,7 +128,7 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
         }
         if let Some(file) = &events {
             let mut file = file.borrow_mut();
-            // Lost events must not cost the build; the missing summary tells of them.
+            // A full disk must not fail the build; readers notice that the summary is missing.
             if let Ok(line) = serde_json::to_string(event) {
                 let _ = writeln!(file, "{line}").and_then(|()| file.flush());
             }
@@ -136,23 +140,22 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
                 .suspend(|| complain(format_args!("{title}: {node}: {message}"), hint.as_deref()));
         }
     };
-    let options = graph::Options {
-        gauges: trace.is_some(),
-        hard_links: args.hard_links,
-        ..args.machine.options(args.keep_going)
-    };
-    let summary = graph::build(&ladder, Arc::clone(&cache), &options, Arc::clone(&cancelled), &observe);
+    let mut options = BuildOptions::default();
+    options.keep_going = args.keep_going;
+    options.hard_links = args.hard_links;
+    options.gauges = trace.is_some();
+    let summary = session.build(&ladder, &options, Arc::clone(&cancelled), &observe);
     progress.borrow_mut().end();
     let summary = summary.map_err(|error| failed(&error))?;
-    args.tell(report::summary(&summary).trim_end());
+    args.report(report::summary(&summary).trim_end());
     if let Some(error) = trace.and_then(|trace| trace.into_inner().finish().err()) {
-        complain(format_args!("the trace is not whole: {error}"), None);
+        complain(format_args!("the trace is incomplete: {error}"), None);
         return Err(Exit::Failed);
     }
     match (summary.interrupted, summary.failures.is_empty()) {
         (true, _) => Ok(Exit::Interrupted),
         (false, false) => Ok(Exit::Failed),
-        (false, true) if args.check => check(args, &ladder, &cache, &options, cancelled),
+        (false, true) if args.check => check(args, &ladder, &session, options, cancelled),
         (false, true) => Ok(Exit::Done),
     }
 }
@@ -161,20 +164,20 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
 fn check(
     args: &BuildArgs,
     ladder: &Ladder,
-    cache: &Tiers,
-    options: &graph::Options,
+    session: &Session,
+    mut options: BuildOptions,
     cancelled: Arc<AtomicBool>,
 ) -> Result<Exit, Exit> {
     let progress = RefCell::new(Progress::new(args.quiet, Arc::clone(&cancelled)));
     let observe = |event: &Event| progress.borrow_mut().observe(event);
-    let options = graph::Options { gauges: false, ..options.clone() };
-    let check = graph::check(ladder, cache, &options, cancelled, &observe);
+    options.gauges = false;
+    let check = session.check(ladder, &options, cancelled, &observe);
     progress.borrow_mut().end();
     let check = check.map_err(|error| failed(&error))?;
     for failure in &check.failures {
         complain(failure, failure.hint.as_deref());
     }
-    args.tell(report::check(&check).trim_end());
+    args.report(report::check(&check).trim_end());
     Ok(match (check.interrupted, check.failures.is_empty() && check.differences.is_empty()) {
         (true, _) => Exit::Interrupted,
         (false, true) => Exit::Done,

@@ -3,28 +3,27 @@
 use std::fmt::Display;
 
 use clap::Args;
-use rivet::executors::{Executor, Found, Wanted};
-use rivet::media::GpuDecoder;
-use rivet::{executors, graph, media};
+use rivet::Budget;
+use rivet::machine::{self, Executor, Found, GpuDecoder, Wanted};
 
 use super::{Exit, complain, print};
 
-/// List the encoders and decoders found on this machine, and why one cannot be used
+/// List the encoders and decoders of this machine
 ///
-/// Encoders are listed by the names that a spec has for them, and GPUs that decode by their own.
+/// Encoders have the names that a spec uses for them; GPUs that decode have their own. What is not
+/// available is listed with the reason.
 ///
-/// Decoding on NVIDIA's GPUs (NVDEC) has been run on an H100. Encoding on them (nvenc) has not been run on
-/// hardware yet, only against a driver made for rivet's tests, which holds it to the rules of NVIDIA's.
-/// FFmpeg's encoders for hardware are
-/// listed where the installed FFmpeg has them, each tried on a small picture; rivet's use of them
-/// follows FFmpeg's documentation and tables and has not been run on such hardware yet, either. What any of
-/// them makes is held against the ladder, so what does not fit is an error, never a broken stream.
+/// Decoding on NVIDIA GPUs (NVDEC) was tested on hardware. Encoding on them (nvenc) was tested only against
+/// a simulated driver that enforces the rules of NVIDIA's. FFmpeg's hardware encoders (av1_qsv for Intel,
+/// av1_vaapi for Intel and AMD, av1_amf for AMD) are listed where the installed FFmpeg has them and each
+/// encodes a small test frame; they follow FFmpeg's documentation and were not tested on hardware. The
+/// output of every encoder is checked against the ladder: a mismatch is an error, never a broken stream.
 #[derive(Args)]
 #[command(after_long_help = rivet::spec::catalog::listing())]
 pub struct DevicesArgs {}
 
 pub fn run(_: &DevicesArgs) -> Exit {
-    let found = match executors::found_here(graph::default_jobs(), Wanted::All) {
+    let found = match machine::found_here(Budget::default().slots(), Wanted::All) {
         Ok(found) => found,
         Err(failure) => {
             complain(failure, None);
@@ -33,15 +32,15 @@ pub fn run(_: &DevicesArgs) -> Exit {
     };
     let Found { executors, unusable } = found;
     let mut encoders: Vec<Row> = executors.iter().map(|executor| encoder(&**executor)).collect();
-    encoders.push(Row::new("opus", media::opus_library(), "CPU; Opus, mono and stereo"));
+    encoders.push(Row::new("opus", machine::opus_library(), "CPU; Opus, mono and stereo"));
     section("encoders", &encoders);
     section(
         "encoders that cannot be used",
         &unusable.iter().map(|one| Row::new(&one.encoder, &one.reason, "")).collect::<Vec<_>>(),
     );
-    let codecs = format!("CPU; {}", media::decodable_codecs().join(", "));
-    let mut decoders = vec![Row::new(media::decoder_library(), "", codecs)];
-    let (gpus, problems) = media::gpu_decoders();
+    let codecs = format!("CPU; {}", machine::decodable_codecs().join(", "));
+    let mut decoders = vec![Row::new(machine::decoder_library(), "", codecs)];
+    let (gpus, problems) = machine::gpu_decoders();
     decoders.extend(gpus.iter().map(gpu));
     section("decoders", &decoders);
     let problems: Vec<Row> = problems.iter().map(|problem| Row::new("nvdec", problem, "")).collect();

@@ -2,23 +2,19 @@
 
 use std::path::PathBuf;
 
-use std::sync::Arc;
-
 use clap::Args;
-use rivet::cache::LocalCache;
-use rivet::graph;
 
 use super::remote::{RemoteArgs, warn_of_doubts};
-use super::{CacheDirArg, Exit, failed, load, on_interrupt, print, print_json};
+use super::{CacheDirArg, Exit, failed, load, on_interrupt, open_to_look, print, print_json};
 use crate::report;
 
-/// Explain a step: what its key is made of, what differs from the last build, where its result is from
+/// Explain a step: its key, what changed, where its result comes from
 ///
-/// A step is named as in `rivet build --events`, `rivet graph` and `rivet log`: `720p/12` (a
-/// segment's encode), `720p/12/mux`, `audio/main/3`, `decode/5`, `chunk`, `720p/playlist`,
-/// `multivariant`. The beginning of a name, like `720p`, explains all steps below it; with several
-/// titles put `TITLE:` in front. Fields marked `*` differ from the last build of the spec that
-/// got to its end. Nothing is run; a source never seen is read once, for its digest.
+/// Steps have the names that `rivet build --events`, `rivet graph` and `rivet log` print: `720p/12`
+/// (an encode), `720p/12/mux`, `audio/main/3`, `decode/5`, `chunk`, `720p/playlist`, `multivariant`. A
+/// prefix like `720p` explains all steps below it; with several titles put `TITLE:` in front. Fields
+/// marked `*` differ from the last successful build of the spec. Nothing runs; a new source is read
+/// once, for its digest.
 #[derive(Args)]
 pub struct ExplainArgs {
     /// The ladder spec
@@ -45,11 +41,9 @@ pub fn run(args: &ExplainArgs) -> Exit {
 fn try_run(args: &ExplainArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder)?;
     let cancelled = on_interrupt();
-    let cache = Arc::new(args.remote.tiers(LocalCache::open_to_look, &args.cache, &ladder, &cancelled)?);
-    let options = super::looking();
-    let steps = graph::explain(&ladder, &cache, &options, &cancelled, &args.selector)
-        .map_err(|error| failed(&error))?;
-    warn_of_doubts(&cache);
+    let session = open_to_look(&ladder, &args.cache, &args.remote, &cancelled)?;
+    let steps = session.explain(&ladder, &args.selector, &cancelled).map_err(|error| failed(&error))?;
+    warn_of_doubts(&session);
     if args.json {
         print_json(&steps);
     } else {

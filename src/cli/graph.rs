@@ -1,13 +1,9 @@
 //! `rivet graph`.
 
-use std::sync::Arc;
-
 use clap::{Args, ValueEnum};
-use rivet::cache::LocalCache;
-use rivet::graph;
 
 use super::remote::{RemoteArgs, warn_of_doubts};
-use super::{Exit, LadderArgs, failed, load, on_interrupt, print, print_json};
+use super::{Exit, LadderArgs, failed, load, on_interrupt, open_to_look, print, print_json};
 use crate::report::drawing;
 
 /// Print the graph of a build for Graphviz: every step, what it needs, and whether it runs
@@ -23,10 +19,10 @@ pub struct GraphArgs {
     /// What to print
     #[arg(short, long, value_name = "FORMAT", default_value = "dot")]
     format: Format,
-    /// Draw every step, however many
+    /// Draw every step, however many there are
     #[arg(long, conflicts_with = "grouped")]
     all: bool,
-    /// Draw the steps of a kind and track as one node, however few
+    /// Draw the steps of one kind and track as one node, however few there are
     #[arg(long)]
     grouped: bool,
 }
@@ -48,10 +44,9 @@ pub fn run(args: &GraphArgs) -> Exit {
 fn try_run(args: &GraphArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder.ladder)?;
     let cancelled = on_interrupt();
-    let cache =
-        Arc::new(args.remote.tiers(LocalCache::open_to_look, &args.ladder.cache, &ladder, &cancelled)?);
-    let view = graph::view(&ladder, &cache, &super::looking(), &cancelled).map_err(|error| failed(&error))?;
-    warn_of_doubts(&cache);
+    let session = open_to_look(&ladder, &args.ladder.cache, &args.remote, &cancelled)?;
+    let view = session.view(&ladder, &cancelled).map_err(|error| failed(&error))?;
+    warn_of_doubts(&session);
     let group = args.grouped || (!args.all && view.nodes.len() > drawing::MAX_DRAWN);
     match args.format {
         Format::Json => print_json(&drawing::json(&view)),

@@ -7,20 +7,20 @@ use std::iter;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rivet::executors::Wanted;
-use rivet::media::{self, MediaError, VideoTrack};
+use rivet::Budget;
+use rivet::machine::{self, Wanted};
+use rivet::source::{self, MediaError, VideoTrack};
 use rivet::spec::{Encoder, Proposal, propose};
-use rivet::{executors, graph};
 
 use super::{Exit, complain, print};
 
-/// Write a commented ladder.toml fitted to a source
+/// Write a commented ladder.toml that fits a source
 #[derive(Args)]
 pub struct InitArgs {
-    /// A video
+    /// A video file
     #[arg(value_name = "SOURCE")]
     source: PathBuf,
-    /// Where to write it; a file that is there stays as it is. `-` prints it instead
+    /// The file to write, which must not exist yet. `-` prints the spec instead
     #[arg(short, long, value_name = "FILE", default_value = "ladder.toml")]
     output: PathBuf,
 }
@@ -33,7 +33,7 @@ pub fn run(args: &InitArgs) -> Exit {
 }
 
 fn try_run(args: &InitArgs) -> Result<(), Exit> {
-    let (video, audio) = media::probe(&args.source).map_err(|error| {
+    let (video, audio) = source::probe(&args.source).map_err(|error| {
         // There is no spec yet that could have it wrong.
         let hint = match error {
             MediaError::Open { .. } => Some("name a video file: rivet init SOURCE"),
@@ -43,10 +43,11 @@ fn try_run(args: &InitArgs) -> Result<(), Exit> {
         Exit::Failed
     })?;
     let svt_av1 = BTreeSet::from([Encoder::SvtAv1.name()]);
-    let found = executors::found_here(graph::default_jobs(), Wanted::Named(&svt_av1)).map_err(|failure| {
-        complain(failure, None);
-        Exit::Failed
-    })?;
+    let found =
+        machine::found_here(Budget::default().slots(), Wanted::Named(&svt_av1)).map_err(|failure| {
+            complain(failure, None);
+            Exit::Failed
+        })?;
     let (width, height) = shown(&video);
     let stem = args.source.file_stem().and_then(|stem| stem.to_str()).unwrap_or("stream");
     let text = propose(&Proposal {
@@ -64,25 +65,25 @@ fn try_run(args: &InitArgs) -> Result<(), Exit> {
     let written = File::create_new(&args.output).and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| unwritten(&args.output, &error))?;
     print(format_args!(
-        "wrote {}; `{}` makes the stream",
+        "wrote {}; `{}` builds the stream",
         args.output.display(),
         build_command(&args.output)
     ));
     Ok(())
 }
 
-/// Tells why a spec cannot be written.
+/// Prints why a spec cannot be written.
 fn unwritten(spec: &Path, error: &io::Error) -> Exit {
     let hint = match error.kind() {
-        ErrorKind::AlreadyExists => Some("it stays as it is; name another file with --output"),
-        ErrorKind::NotFound => Some("make its folder first, or name another file with --output"),
+        ErrorKind::AlreadyExists => Some("name another file with --output"),
+        ErrorKind::NotFound => Some("create its folder first, or name another file with --output"),
         _ => None,
     };
     complain(format_args!("cannot write {}: {error}", spec.display()), hint);
     Exit::Failed
 }
 
-/// What builds a spec, as it is typed.
+/// The command that builds a spec, as it is typed.
 fn build_command(spec: &Path) -> String {
     let name = spec.display().to_string();
     let is_plain = name.chars().all(|c| c.is_alphanumeric() || "._-/".contains(c));
@@ -93,7 +94,7 @@ fn build_command(spec: &Path) -> String {
     }
 }
 
-/// The picture's size as shown, in square samples.
+/// The display size, in square samples.
 fn shown(video: &VideoTrack) -> (u32, u32) {
     let (height, aspect) = (video.display_height(), video.display_aspect());
     let width = u64::from(height) * aspect.num / aspect.den.max(1);
@@ -121,10 +122,7 @@ fn seen_from(spec: &Path, source: &Path) -> Result<String, Exit> {
         None => file,
     };
     path.to_str().map(str::to_owned).ok_or_else(|| {
-        complain(
-            format_args!("the path of {} is not UTF-8, which a spec cannot name", source.display()),
-            None,
-        );
+        complain(format_args!("the path of {} is not UTF-8, so no spec can name it", source.display()), None);
         Exit::Usage
     })
 }

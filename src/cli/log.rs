@@ -1,16 +1,18 @@
 //! `rivet log`.
 
 use clap::Args;
-use rivet::cache::{LocalCache, all_apart};
-use rivet::graph::BuildRecord;
+use rivet::housekeeping::Housekeeping;
+use rivet::{Access, BuildRecord};
 
-use super::{CacheDirArg, Exit, complain, look_at_cache, print, print_json};
+use super::{CacheDirArg, Exit, complain, failed, print, print_json};
 use crate::report;
 
-/// List the builds that used this cache, or tell of one: what ran, and the longest path
+/// List the builds that used this cache, or show one
+///
+/// Of one build it shows what ran, what failed, and the critical path.
 #[derive(Args)]
 pub struct LogArgs {
-    /// A build: its name in the list, the end of one, or `last`
+    /// A build: its name in the list, the end of its name, or `last`
     #[arg(value_name = "BUILD")]
     build: Option<String>,
     #[command(flatten)]
@@ -30,35 +32,30 @@ pub fn run(args: &LogArgs) -> Exit {
 }
 
 fn try_run(args: &LogArgs) -> Result<Exit, Exit> {
-    let cache = look_at_cache(&args.cache, None)?;
-    let apart =
-        all_apart(cache.folder()).into_iter().filter_map(|folder| LocalCache::open_to_look(&folder).ok());
-    let caches: Vec<LocalCache> = apart.collect();
-    let caches: Vec<&LocalCache> = caches.iter().chain([&*cache]).collect();
+    let mut options = args.cache.options();
+    options.access = Access::ReadOnly;
     let end = args.build.as_deref().filter(|&wanted| wanted != "last").unwrap_or_default();
-    let mut records = BuildRecord::all(&caches, end).map_err(|error| {
-        complain(&error, error.hint().as_deref());
-        Exit::Failed
-    })?;
+    let house = Housekeeping::open(None, &options).map_err(|error| failed(&error))?;
+    let most = if args.build.is_some() { 1 } else { args.number };
+    let records = house.builds(end, most).map_err(|error| failed(&error))?;
     let Some(wanted) = &args.build else {
-        let listed: Vec<BuildRecord> = records.take(args.number).collect();
         if args.json {
-            print_json(&listed.iter().map(as_json).collect::<Vec<_>>());
-        } else if listed.is_empty() {
+            print_json(&records.iter().map(as_json).collect::<Vec<_>>());
+        } else if records.is_empty() {
             print("no build has used this cache yet");
         } else {
-            print(report::history(&listed).trim_end());
+            print(report::history(&records).trim_end());
         }
         return Ok(Exit::Done);
     };
-    let Some(record) = records.next() else {
+    let Some(record) = records.first() else {
         complain(format_args!("the log has no build {wanted}"), Some("`rivet log` lists them"));
         return Err(Exit::Usage);
     };
     if args.json {
-        print_json(&as_json(&record));
+        print_json(&as_json(record));
     } else {
-        print(report::build(&record).trim_end());
+        print(report::build(record).trim_end());
     }
     Ok(Exit::Done)
 }

@@ -21,29 +21,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use rivet::cache::remote::NamedBy;
-use rivet::cache::trust::{Trust, TrustError};
-use rivet::cache::{CacheError, LocalCache};
-use rivet::graph::StepError;
-use rivet::spec::{self, Ladder, LoadError, SpecErrors};
-use rivet::workers::{WorkerCommand, WorkerOptions};
+use remote::RemoteArgs;
+use rivet::keys::TrustError;
+use rivet::spec;
+use rivet::{
+    Access, Budget, Ladder, LoadError, RemoteChoice, Session, SessionError, SessionOptions, SpecErrors,
+    StepError, WorkerCommand, Workers,
+};
 use size::memory_size;
 use tracing_subscriber::EnvFilter;
 
 /// Make for video ladders.
 ///
 /// `rivet build ladder.toml` compiles a ladder spec into a graph of small steps, runs those whose
-/// content changed, and publishes AV1 + Opus streams. Everything is cached by content: a second
-/// build does nothing, and an edit encodes only the segments that it touched.
+/// inputs changed, and publishes AV1 + Opus streams. Everything is cached by content: a second
+/// build runs nothing, and an edit encodes only the segments that it touched.
 #[derive(Parser)]
 #[command(name = "rivet", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit status: 0 done, 1 it failed, 2 the spec or the command line is wrong or lacks something, 3 `plan --exit-code` found something to do, 130 interrupted."
+    after_help = "Exit status: 0 done, 1 failed, 2 the spec or the command line is wrong or lacks something, 3 `plan --exit-code` found something to run, 130 interrupted."
 )]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Tell more on standard error: once for notes, twice for every step and its key
+    /// More verbose output on standard error (-v: info, -vv: debug)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -73,7 +74,7 @@ struct LadderArgs {
 
 #[derive(Args, Clone)]
 struct CacheDirArg {
-    /// Where results are cached [default: the spec's `cache.dir`, else $XDG_CACHE_HOME/rivet, else
+    /// The cache folder [default: the spec's `cache.dir`, else $XDG_CACHE_HOME/rivet, else
     /// ~/.cache/rivet]
     #[arg(
         long,
@@ -86,34 +87,37 @@ struct CacheDirArg {
 }
 
 impl CacheDirArg {
-    /// The folder that was named. An empty name, which CI services make of a variable that is not set, is
-    /// none.
-    fn named(&self) -> Option<&Path> {
-        self.cache_dir.as_deref().filter(|folder| !folder.as_os_str().is_empty())
+    /// For a command that asks no remote cache and builds nothing. An empty name, which CI services make of a
+    /// variable that is not set, is none.
+    fn options(&self) -> SessionOptions {
+        let mut options = SessionOptions::default();
+        options.cache_dir = self.cache_dir.clone().filter(|folder| !folder.as_os_str().is_empty());
+        options.remote = RemoteChoice::None;
+        options
     }
 }
 
 /// How much of the machine to use.
 #[derive(Args)]
 struct MachineArgs {
-    /// Steps to run at a time [default: one for each CPU]
+    /// Steps that run at a time [default: the number of CPUs]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
     /// Memory for decoded frames and encoders, e.g. 4G, 800M or 4Gi [default: half of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = memory_size)]
     memory: Option<u64>,
-    /// Encode and decode in this process rather than in workers: one that crashes then ends the build. No GPU
-    /// decodes then, as it may only do that in a process of its own
+    /// Decode and encode in this process instead of worker processes. A crash then ends the build, and GPUs
+    /// do not decode, which they only do in workers
     #[arg(long, conflicts_with_all = ["worker", "worker_timeout"])]
     in_process: bool,
-    /// Decode on the CPU alone. What GPUs decode is the same
+    /// Decode on the CPU only. GPUs decode the same frames, bit for bit
     #[arg(long)]
     no_gpu_decoding: bool,
-    /// Start workers with this command, which may run them on a machine that sees the source at the
-    /// same path, e.g. "ssh render7 rivet worker" [default: this program]
+    /// The command that starts a worker, e.g. "ssh render7 rivet worker". It may run on another machine,
+    /// where the source must have the same path [default: this program]
     #[arg(long, value_name = "COMMAND", value_parser = words)]
     worker: Option<Words>,
-    /// End a worker that has said nothing for so long, or for a minute while it is at a GPU
+    /// How long a worker may be silent before it is killed; one minute at most while it uses a GPU
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
     worker_timeout: std::time::Duration,
 }
@@ -122,40 +126,34 @@ struct MachineArgs {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Words(Vec<String>);
 
-/// Words are apart by blanks; quotes are for a shell to read.
+/// Words are separated by blanks; quotes have no meaning.
 fn words(text: &str) -> Result<Words, String> {
     let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
     if words.is_empty() { Err("expected a program and its arguments".to_owned()) } else { Ok(Words(words)) }
 }
 
 impl MachineArgs {
-    fn workers(&self) -> Option<WorkerOptions> {
-        let command = match &self.worker {
-            _ if self.in_process => return None,
-            Some(Words(words)) => WorkerCommand {
-                program: words.first()?.into(),
+    fn apply(&self, options: &mut SessionOptions) {
+        let machine = Budget::default();
+        options.budget = Budget::new(
+            self.jobs.map_or(machine.slots(), usize::from),
+            self.memory.unwrap_or(machine.memory()),
+        );
+        options.workers = match &self.worker {
+            _ if self.in_process => Workers::InProcess,
+            Some(Words(words)) => Workers::Command(WorkerCommand {
+                program: words.first().map(PathBuf::from).unwrap_or_default(),
                 arguments: words.iter().skip(1).map(Into::into).collect(),
                 shares_memory: false,
-            },
-            // Where a program cannot tell what it is there are no workers.
-            None => WorkerCommand {
-                program: std::env::current_exe().ok()?,
-                arguments: vec!["worker".into(), "--shared-memory".into()],
-                shares_memory: true,
+            }),
+            // Without the path of this program no worker can be started.
+            None => match std::env::current_exe() {
+                Ok(rivet) => Workers::Command(WorkerCommand::of_rivet(rivet)),
+                Err(_) => Workers::InProcess,
             },
         };
-        Some(WorkerOptions { command, timeout: self.worker_timeout })
-    }
-
-    fn options(&self, keep_going: bool) -> rivet::graph::Options {
-        rivet::graph::Options {
-            jobs: self.jobs.map_or_else(rivet::graph::default_jobs, usize::from),
-            memory: self.memory.unwrap_or_else(rivet::graph::default_memory),
-            keep_going,
-            workers: self.workers(),
-            gpu_decoding: !self.no_gpu_decoding,
-            ..rivet::graph::Options::default()
-        }
+        options.worker_timeout = self.worker_timeout;
+        options.gpu_decoding = !self.no_gpu_decoding;
     }
 }
 
@@ -165,8 +163,8 @@ enum Exit {
     Failed,
     /// The spec or the command line is wrong, or lacks something, such as a key.
     Usage,
-    /// `plan --exit-code`: a build would do something.
-    WouldRun,
+    /// `plan --exit-code`: a build has something to run.
+    MayRun,
     Interrupted,
 }
 
@@ -176,7 +174,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
-            Exit::WouldRun => 3,
+            Exit::MayRun => 3,
             Exit::Interrupted => 130,
         })
     }
@@ -212,10 +210,12 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
-/// What is told: what `RIVET_LOG` says, if anything, else all from this level on.
-fn filter(said: Option<String>, level: &str) -> EnvFilter {
-    let said = said.filter(|said| !said.is_empty()).and_then(|said| EnvFilter::try_new(said).ok());
-    said.unwrap_or_else(|| EnvFilter::new(format!("rivet={level}")))
+/// What is logged: what `RIVET_LOG` selects, if it is set, else everything from this level on.
+fn filter(variable: Option<String>, level: &str) -> EnvFilter {
+    let variable = variable.filter(|text| !text.is_empty());
+    variable
+        .and_then(|text| EnvFilter::try_new(text).ok())
+        .unwrap_or_else(|| EnvFilter::new(format!("rivet={level}")))
 }
 
 /// Whether messages may be coloured.
@@ -223,7 +223,7 @@ fn colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Prints a line of results. A reader that has gone away is no error of ours.
+/// Prints a line of results. A closed pipe is no error.
 fn print(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
@@ -233,11 +233,6 @@ fn print_json(value: &impl serde::Serialize) {
         Ok(text) => print(text),
         Err(error) => complain(error, None),
     }
-}
-
-/// Options of commands that only look.
-fn looking() -> rivet::graph::Options {
-    rivet::graph::Options { keep_going: true, ..rivet::graph::Options::default() }
 }
 
 /// Prints an error, and what to do about it.
@@ -250,14 +245,19 @@ fn complain(message: impl std::fmt::Display, hint: Option<&str>) {
     }
 }
 
-/// Tells why the library could not even begin.
-fn failed(error: &StepError) -> Exit {
+/// Prints why the library did not do what it was asked.
+fn failed(error: &SessionError) -> Exit {
     match error {
-        StepError::Invalid(errors) => show(errors),
+        SessionError::Step(StepError::Invalid(errors)) => show(errors),
         _ => complain(error, error.hint().as_deref()),
     }
     match error {
-        StepError::Invalid(_) | StepError::Selector(_) => Exit::Usage,
+        SessionError::Trust(error) => of_trust(error),
+        SessionError::NoHome
+        | SessionError::Remote { .. }
+        | SessionError::NoRemote
+        | SessionError::RemoteReadOnly(_)
+        | SessionError::Step(StepError::Invalid(_) | StepError::Selector(_)) => Exit::Usage,
         error if error.is_cancelled() => Exit::Interrupted,
         _ => Exit::Failed,
     }
@@ -269,7 +269,7 @@ fn show(errors: &SpecErrors) {
 }
 
 fn load(path: &Path) -> Result<Ladder, Exit> {
-    let ladder = spec::load_with(path, &rivet::graph::option_faults).map_err(|error| {
+    let ladder = rivet::load(path).map_err(|error| {
         match error {
             LoadError::Invalid(errors) => show(&errors),
             LoadError::Io { ref source, .. } => complain(
@@ -285,83 +285,52 @@ fn load(path: &Path) -> Result<Ladder, Exit> {
     Ok(ladder)
 }
 
-/// Opens the cache for a build.
-fn open_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
-    open_cache_with(LocalCache::open, arg, ladder, &trust(ladder)?)
+/// Opens a session; prints a line when its remote cache is slow.
+fn open(ladder: &Ladder, options: SessionOptions) -> Result<Session, Exit> {
+    let session = Session::open(ladder, options).map_err(|error| failed(&error))?;
+    session.on_wait(|line| {
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
+    });
+    Ok(session)
 }
 
-/// Opens the cache for a command that only looks at it.
-fn look_at_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
-    open_cache_with(LocalCache::open_to_look, arg, ladder, &trust(ladder)?)
+/// Opens a session for a command that builds nothing.
+fn open_with_warnings(ladder: &Ladder, options: SessionOptions) -> Result<Session, Exit> {
+    let session = open(ladder, options)?;
+    session.warnings().iter().for_each(|warning| warn(warning));
+    Ok(session)
 }
 
-/// Opens the cache for whoever believes as much as `trust` does.
-fn open_cache_with(
-    open: Open,
-    arg: &CacheDirArg,
-    ladder: Option<&Ladder>,
-    trust: &Trust,
-) -> Result<Arc<LocalCache>, Exit> {
-    let mut folder = cache_folder(arg, ladder)?;
-    if let Some(name) = trust.beyond_user() {
-        folder = rivet::cache::apart(&folder, &name);
-    }
-    open(&folder).map(Arc::new).map_err(|error| cache_failed(&error))
+/// Opens a session for a command that only looks.
+fn open_to_look(
+    ladder: &Ladder,
+    cache: &CacheDirArg,
+    remote: &RemoteArgs,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<Session, Exit> {
+    let mut options = remote.options(cache, cancelled)?;
+    options.access = Access::ReadOnly;
+    open_with_warnings(ladder, options)
 }
 
-/// As much of whom is believed as tells which cache is meant: where a spec names no keys, the user's own
-/// need not be looked at.
-fn trust(ladder: Option<&Ladder>) -> Result<Trust, Exit> {
-    match ladder {
-        Some(ladder) if !ladder.cache.trusted_keys.is_empty() => whole_trust(ladder),
-        _ => Ok(Trust::default()),
-    }
+fn warn(message: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "warning: {message}");
 }
 
-/// Whom the user believes, and a spec besides.
-fn whole_trust(ladder: &Ladder) -> Result<Trust, Exit> {
-    Trust::of_user(&ladder.cache.trusted_keys).map_err(|error| trust_failed(&error))
-}
-
-/// Tells what is wrong with the user's keys.
+/// Prints what is wrong with the user's keys.
 fn trust_failed(error: &TrustError) -> Exit {
     complain(error, error.hint().as_deref());
+    of_trust(error)
+}
+
+fn of_trust(error: &TrustError) -> Exit {
     match error {
         TrustError::Io { .. } | TrustError::Exists(_) | TrustError::Randomness(_) => Exit::Failed,
         _ => Exit::Usage,
     }
 }
 
-/// Opens a cache's folder, to fill it or to look at it.
-type Open = fn(&Path) -> Result<LocalCache, CacheError>;
-
-fn cache_folder(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<PathBuf, Exit> {
-    let folder = arg
-        .named()
-        .map(Path::to_owned)
-        .or_else(|| ladder.and_then(|ladder| ladder.cache.dir.clone()))
-        .or_else(rivet::cache::default_folder);
-    folder.ok_or_else(|| {
-        complain("there is no home folder to keep a cache in", Some("name a folder with --cache-dir"));
-        Exit::Usage
-    })
-}
-
-/// Who chose the folder that [`cache_folder`] tells.
-fn folder_named_by(arg: &CacheDirArg, ladder: &Ladder) -> NamedBy {
-    match (arg.named(), &ladder.cache.dir) {
-        (None, Some(_)) => NamedBy::Spec,
-        _ => NamedBy::User,
-    }
-}
-
-/// Tells what is wrong with the cache's folder.
-fn cache_failed(error: &CacheError) -> Exit {
-    complain(error, error.hint());
-    Exit::Failed
-}
-
-/// The first Ctrl-C (or SIGTERM) asks the build to stop, the second one does not ask.
+/// The first Ctrl-C (or SIGTERM) cancels the build, the second one ends the process.
 fn on_interrupt() -> Arc<AtomicBool> {
     let cancelled = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&cancelled);
@@ -371,7 +340,7 @@ fn on_interrupt() -> Arc<AtomicBool> {
         }
     };
     if let Err(error) = ctrlc::set_handler(handler) {
-        tracing::warn!("Ctrl-C ends rivet at once: {error}");
+        tracing::warn!("cannot handle Ctrl-C, which will end rivet at once: {error}");
     }
     cancelled
 }
@@ -425,10 +394,10 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_variable_says_nothing_of_what_is_told() {
-        let told = |said: Option<&str>| filter(said.map(str::to_owned), "warn").to_string();
+    fn an_empty_variable_selects_nothing() {
+        let selected = |variable: Option<&str>| filter(variable.map(str::to_owned), "warn").to_string();
         assert_eq!(
-            [None, Some(""), Some("rivet=debug")].map(told),
+            [None, Some(""), Some("rivet=debug")].map(selected),
             ["rivet=warn", "rivet=warn", "rivet=debug"]
         );
     }

@@ -1,20 +1,18 @@
 //! `rivet plan`.
 
-use std::sync::Arc;
-
 use clap::Args;
-use rivet::cache::LocalCache;
-use rivet::graph;
 
 use super::remote::{RemoteArgs, warn_of_doubts};
-use super::{Exit, LadderArgs, complain, failed, load, on_interrupt, print, print_json};
+use super::{Exit, LadderArgs, complain, failed, load, on_interrupt, open_to_look, print, print_json};
 use crate::report;
 
-/// Show what a build would run, what it would reuse, and why
+/// Show what a build will run, what is cached, and why
 ///
-/// Nothing is decoded, encoded or published. For a source that was built before it is exact; of
-/// one never seen, only the first steps are known. Reasons are given against the last build of
-/// the spec that got to its end.
+/// Steps that depend on others which will run are listed as those that may run.
+///
+/// Nothing is decoded, encoded or published. The plan of a source that was analyzed before is exact;
+/// of a new source only the first steps are known. Reasons compare with the last successful build of
+/// the spec.
 #[derive(Args)]
 pub struct PlanArgs {
     #[command(flatten)]
@@ -24,7 +22,7 @@ pub struct PlanArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Exit with status 3 if a build would do anything
+    /// Exit with status 3 if a build has anything to run
     #[arg(long)]
     exit_code: bool,
 }
@@ -38,10 +36,9 @@ pub fn run(args: &PlanArgs) -> Exit {
 fn try_run(args: &PlanArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder.ladder)?;
     let cancelled = on_interrupt();
-    let cache =
-        Arc::new(args.remote.tiers(LocalCache::open_to_look, &args.ladder.cache, &ladder, &cancelled)?);
-    let plan = graph::plan(&ladder, &cache, &super::looking(), cancelled).map_err(|error| failed(&error))?;
-    warn_of_doubts(&cache);
+    let session = open_to_look(&ladder, &args.ladder.cache, &args.remote, &cancelled)?;
+    let plan = session.plan(&ladder, cancelled).map_err(|error| failed(&error))?;
+    warn_of_doubts(&session);
     for failure in &plan.failures {
         complain(failure, failure.hint.as_deref());
     }
@@ -52,7 +49,7 @@ fn try_run(args: &PlanArgs) -> Result<Exit, Exit> {
     }
     Ok(match (plan.interrupted, plan.failures.is_empty()) {
         (true, _) => Exit::Interrupted,
-        (false, true) if args.exit_code && plan.would_run() => Exit::WouldRun,
+        (false, true) if args.exit_code && plan.would_run() => Exit::MayRun,
         (false, true) => Exit::Done,
         (false, false) => Exit::Failed,
     })

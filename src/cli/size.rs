@@ -18,16 +18,16 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     };
     let size = digits.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
     size.ok_or_else(|| {
-        "expected a number of bytes, with K, M, G or T behind it for powers of 1000, or Ki, Mi, Gi or Ti \
-         for powers of 1024, e.g. 4G"
+        "expected a number of bytes, optionally with K, M, G or T (powers of 1000) or Ki, Mi, Gi or Ti (powers \
+         of 1024), e.g. 4G"
             .to_owned()
     })
 }
 
-/// A size of which there must be some.
+/// A size that is not zero.
 pub(super) fn memory_size(text: &str) -> Result<u64, String> {
     match size(text)? {
-        0 => Err("nothing can be done without any".to_owned()),
+        0 => Err("must be more than 0".to_owned()),
         size => Ok(size),
     }
 }

@@ -1,30 +1,29 @@
 //! `rivet worker`.
 
 use clap::Args;
-use rivet::workers;
 
 use super::{Exit, complain};
 
-/// Encode and decode for a build, as it says on standard input
+/// Decode and encode for a build that sends jobs on standard input
 ///
-/// A build starts its own workers. To have one on another machine, give the build a command that
-/// starts it there, e.g. `rivet build --worker "ssh render7 rivet worker"`: pictures then travel
-/// with the messages, and the source must lie there at the same path. A worker ends when the build
-/// closes its standard input.
+/// A build starts its own workers. To run them on another machine, give the build a command that
+/// starts one there, e.g. `rivet build --worker "ssh render7 rivet worker"`: frames are then part of
+/// the messages, and the source must have the same path there. A worker exits when its standard input
+/// is closed.
 #[derive(Args)]
 pub struct WorkerArgs {
-    /// Pictures are in memory shared with the build; standard input and output are one Unix socket
+    /// Frames are in memory shared with the build; standard input and output are one Unix socket
     #[arg(long)]
     shared_memory: bool,
 }
 
 pub fn run(args: &WorkerArgs) -> Exit {
-    match workers::serve(args.shared_memory) {
+    match rivet::serve_worker(args.shared_memory) {
         Ok(()) => Exit::Done,
         Err(error) => {
             complain(
-                format_args!("the build cannot be understood: {error}"),
-                Some("a worker is started by `rivet build`, and does not talk to people"),
+                format_args!("cannot read the build's messages: {error}"),
+                Some("workers are started by `rivet build`; this command is not for a terminal"),
             );
             Exit::Failed
         }

@@ -8,7 +8,7 @@ use petgraph::algo::toposort;
 use petgraph::algo::tred::{dag_to_toposorted_adjacency_list, dag_transitive_reduction_closure};
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::IntoNeighbors;
-use rivet::graph::{GraphView, NodeState, NodeView};
+use rivet::{GraphView, NodeState, NodeView};
 use serde_json::{Value, json};
 
 use super::text::count;
@@ -218,7 +218,7 @@ impl Counts {
 mod tests {
     use super::NodeState::{Cached, Unknown, WouldRun};
     use super::*;
-    use rivet::graph::Kind;
+    use rivet::Kind;
 
     fn node(title: &str, label: &str, group: &str, kind: Kind, state: NodeState) -> NodeView {
         NodeView {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
-use rivet::graph::{Explanation, Verdict};
+use rivet::{Explanation, Verdict};
 
 use super::text::{bytes, count, duration};
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use rivet::graph::{BuildRecord, Ending, Kind};
+use rivet::{BuildRecord, Ending, Kind};
 
 use super::explanation::time;
 use super::text::{count, duration};

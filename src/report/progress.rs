@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use rivet::graph::{Event, Kind};
+use rivet::{Event, Kind};
 
 use super::bar;
 use super::remote::entries;
@@ -193,8 +193,8 @@ mod tests {
     use std::cell::RefCell;
     use std::path::Path;
 
-    use rivet::cache::{LocalCache, Tiers};
-    use rivet::graph::{self, Options};
+    use rivet::testing::build::{self, Options};
+    use rivet::testing::cache::{LocalCache, Tiers};
 
     use super::*;
 
@@ -214,7 +214,7 @@ mod tests {
             events.borrow_mut().push(event.clone());
         };
         let options = Options { jobs: 1, ..Options::default() };
-        let summary = graph::build(&ladder, cache, &options, Arc::default(), &observe).unwrap();
+        let summary = build::build(&ladder, cache, &options, Arc::default(), &observe).unwrap();
         assert!(summary.succeeded(), "{:?}", summary.failures);
         (events.into_inner(), progress.into_inner())
     }

@@ -1,6 +1,6 @@
 //! A build's use of its remote cache, in a line or two.
 
-use rivet::cache::RemoteReport;
+use rivet::RemoteReport;
 
 use super::text::{bytes, count};
 
@@ -66,13 +66,15 @@ pub fn entries(number: u64) -> String {
 /// Why entries were rejected, e.g. `signed by an untrusted key`, with numbers where there are several reasons;
 /// `None` if none were.
 pub fn rejected(report: &RemoteReport) -> Option<String> {
-    let words = |reason| match reason {
-        "unknown key" => "signed by an untrusted key",
-        "wrong signature" => "with a wrong signature",
-        other => other,
-    };
+    fn words(reason: &str) -> &str {
+        match reason {
+            "unknown key" => "signed by an untrusted key",
+            "wrong signature" => "with a wrong signature",
+            other => other,
+        }
+    }
     let reasons = report.distrusted.iter().filter(|&(_, &number)| number > 0);
-    let reasons: Vec<(u64, &str)> = reasons.map(|(&reason, &number)| (number, words(reason))).collect();
+    let reasons: Vec<(u64, &str)> = reasons.map(|(reason, &number)| (number, words(reason))).collect();
     match reasons.as_slice() {
         [] => None,
         [(_, only)] => Some((*only).to_owned()),
@@ -110,7 +112,7 @@ mod tests {
             remote: "redis://h/".to_owned(),
             misses: 5,
             errors: 2,
-            distrusted: [("unsigned", 2), ("unknown key", 1)].into(),
+            distrusted: [("unsigned".into(), 2), ("unknown key".into(), 1)].into(),
             corrupt: 1,
             went_on_without: Some("no answer".to_owned()),
             ..RemoteReport::default()
@@ -124,7 +126,8 @@ mod tests {
         ] {
             assert!(text.contains(part), "{text}");
         }
-        let only = RemoteReport { distrusted: [("unknown key", 62)].into(), ..RemoteReport::default() };
+        let only =
+            RemoteReport { distrusted: [("unknown key".into(), 62)].into(), ..RemoteReport::default() };
         assert!(remote(&only).contains("62 rejected: signed by an untrusted key"), "{}", remote(&only));
         assert!(text.ends_with("  no longer used after this: no answer\n"), "{text}");
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rivet::graph::{EncodeWork, Event, Kind, Origin};
+use rivet::{EncodeWork, Event, Kind, Origin};
 
 /// Encodes of all titles that are known by now.
 #[derive(Default)]
@@ -79,8 +79,7 @@ impl TitleTally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rivet::graph::{Run, StandsFor};
-    use std::time::Duration;
+    use rivet::{Run, StandsFor};
 
     fn film(title: &str, samples: u64) -> Event {
         Event::Film { title: title.to_owned(), rungs: 2, seconds: 1.0, samples }
@@ -93,7 +92,7 @@ mod tests {
             kind: if pack.is_some() { Kind::Pack } else { Kind::Encode },
             node: "720p/1".to_owned(),
             origin,
-            run: Run { slot: 0, start: Duration::ZERO, wall: Duration::ZERO },
+            run: Run::default(),
             encode: samples.map(work),
             stands_for: pack.map(|(steps, samples)| StandsFor {
                 steps: [(Kind::Encode, steps), (Kind::Mux, steps)].into(),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use rivet::graph::{Check, Kind, KindPlan, Plan, Summary, TitlePlan, TrackPlan, TrackSummary};
+use rivet::{Check, Kind, KindPlan, Plan, Summary, TitlePlan, TrackPlan, TrackSummary};
 
 /// A number of bytes with three digits or so, in decimal units as disks are sold.
 pub fn bytes(bytes: u64) -> String {
@@ -213,33 +213,27 @@ mod tests {
     }
 
     fn track(name: &str, encoded: u64) -> TrackSummary {
-        let (size, codecs) = (Some((1280, 720)), "av01.0.05M.08".to_owned());
-        let (bytes, average, peak) = (516_000, 782_000, 901_000);
-        TrackSummary { name: name.to_owned(), size, codecs, segments: 6, encoded, bytes, average, peak }
+        let mut track = TrackSummary::default();
+        (track.name, track.codecs) = (name.to_owned(), "av01.0.05M.08".to_owned());
+        (track.size, track.segments, track.encoded) = (Some((1280, 720)), 6, encoded);
+        (track.bytes, track.average, track.peak) = (516_000, 782_000, 901_000);
+        track
     }
 
     #[test]
     fn a_summary_says_what_ran_and_what_was_cached() {
-        let counts = |ran, cached| rivet::graph::Counts { ran, cached, failed: 0 };
+        let counts = |ran, cached| rivet::Counts { ran, cached, failed: 0 };
         let nodes = [(Kind::Encode, counts(0, 60)), (Kind::Mux, counts(0, 4))].into();
-        let none = Summary { nodes, ..Summary::default() };
+        let mut none = Summary::default();
+        none.nodes = nodes;
         assert_eq!(summary(&none), "up to date (64 steps checked); 0.00 s, 0.00 s of CPU\n");
-        let title = rivet::graph::TitleSummary {
-            name: "bunny".to_owned(),
-            entry: "dist/master.m3u8".to_owned(),
-            seconds: 5.28,
-            rungs: vec![track("720p", 6), track("hd", 0), track("sd", 2)],
-            audio: Vec::new(),
-        };
-        let some = Summary {
-            nodes: [(Kind::Encode, counts(8, 10)), (Kind::Mux, counts(3, 15))].into(),
-            titles: vec![title],
-            spans_on_gpus: 1,
-            wall_seconds: 1.5,
-            cpu_seconds: 2.0,
-            interrupted: true,
-            ..Summary::default()
-        };
+        let mut title = rivet::TitleSummary::default();
+        (title.name, title.entry, title.seconds) = ("bunny".to_owned(), "dist/master.m3u8".to_owned(), 5.28);
+        title.rungs = vec![track("720p", 6), track("hd", 0), track("sd", 2)];
+        let mut some = Summary::default();
+        some.nodes = [(Kind::Encode, counts(8, 10)), (Kind::Mux, counts(3, 15))].into();
+        (some.titles, some.spans_on_gpus, some.interrupted) = (vec![title], 1, true);
+        (some.wall_seconds, some.cpu_seconds) = (1.5, 2.0);
         let expected = "\
 bunny  5.3 s  dist/master.m3u8
   720p  1280x720  av01.0.05M.08     516 kB    782 kbit/s, peak   901 kbit/s  6 segments, all encoded

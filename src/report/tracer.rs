@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::time::Duration;
 
-use rivet::graph::{Event, Origin};
+use rivet::{Event, Origin};
 use serde_json::json;
 
 use super::trace::Trace;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use rivet::cache::remote::{NamedBy, RemoteFault};
+use rivet::testing::cache::remote::{NamedBy, RemoteFault};
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use super::common::own_process::own_process;

@@ -2,8 +2,8 @@
 
 use bazel_remote_apis::build::bazel::remote::execution::v2::{ActionResult, Digest as Wire};
 use bytes::Bytes;
-use rivet::cache::remote::{MOST_ENTRY, RemoteFault};
-use rivet::cache::{BlobRef, Digest};
+use rivet::testing::cache::remote::{MOST_ENTRY, RemoteFault};
+use rivet::testing::cache::{BlobRef, Digest};
 
 use super::reapi_server::{Behaviour, ReapiServer};
 use super::{Client, blob, fault, key, names, sha256};

@@ -16,8 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::servers::casd::Casd;
 use futures_util::future::join_all;
-use rivet::cache::remote::{self, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
-use rivet::cache::{ActionKey, BlobRef, Digest};
+use rivet::testing::cache::remote::{self, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
+use rivet::testing::cache::{ActionKey, BlobRef, Digest};
 use tokio::runtime::Runtime;
 use tonic::Code;
 

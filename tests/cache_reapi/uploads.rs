@@ -1,6 +1,6 @@
 //! Uploads that break, and are taken up again or begun anew.
 
-use rivet::cache::remote::RemoteFault;
+use rivet::testing::cache::remote::RemoteFault;
 
 use super::reapi_server::{Behaviour, QueryStatus, ReapiServer};
 use super::{Client, blob, fault};

@@ -58,17 +58,17 @@ fn what_cannot_be_carried_is_told() {
     let (ann, _) = Machine::signer_at(&place);
     let never = ann.tell(&["cache", "push"]);
     assert_eq!(never.status, 1, "{}", never.err);
-    assert!(never.err.contains("nothing of it as it is now was built with this cache"), "{}", never.err);
+    assert!(never.err.contains("this cache has no build of it as it is now"), "{}", never.err);
     let empty = ann.tell(&["cache", "pull"]);
     assert_eq!(empty.status, 1, "{}", empty.err);
-    assert!(empty.err.contains("the remote cache has nothing of it as it is now"), "{}", empty.err);
+    assert!(empty.err.contains("the remote cache has no build of it as it is now"), "{}", empty.err);
 
     // Who does not answer has not said that there is nothing.
     let nobody = format!("webdav://127.0.0.1:{}/", free_port());
     let silent = ann.tell(&["cache", "pull", "--remote-cache", &nobody]);
     assert_eq!(silent.status, 1, "{}", silent.err);
-    assert!(silent.err.contains("did not say whether it has anything"), "{}", silent.err);
-    assert!(!silent.err.contains("has nothing of it"), "{}", silent.err);
+    assert!(silent.err.contains("the remote cache did not answer"), "{}", silent.err);
+    assert!(!silent.err.contains("has no build"), "{}", silent.err);
 
     let alone = Machine::alone();
     for command in ["push", "pull"] {
@@ -103,7 +103,7 @@ fn what_cannot_be_carried_is_told() {
     ann.forget();
     let told = ann.tell(&["cache", "pull"]);
     assert_eq!(told.status, 1, "{}{}", told.out, told.err);
-    assert!(told.out.contains("1 result not there, or not whole"), "{}", told.out);
+    assert!(told.out.contains("1 result not there, or incomplete"), "{}", told.out);
     assert!(ann.blobs().len() > 10);
 }
 
@@ -157,7 +157,7 @@ fn what_ci_has_signed_stays_ci_s() {
     assert!(entries().iter().all(|(name, bytes)| of_ci.get(name) != Some(bytes)));
     let reader = Machine::reader_at(&place, &public).tell(&["cache", "pull", "--json"]);
     assert_eq!(reader.status, 1, "{}", reader.err);
-    assert!(reader.err.contains("is not believed") && reader.err.contains(&own), "{}", reader.err);
+    assert!(reader.err.contains("was rejected") && reader.err.contains(&own), "{}", reader.err);
     assert!(reader.json()["remote"]["distrusted"]["unknown key"].as_u64() > Some(0), "{}", reader.out);
 }
 

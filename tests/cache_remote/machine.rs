@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use rivet::cache::{ActionKey, Cache, Digest, LocalCache};
+use rivet::testing::cache::{ActionKey, Cache, Digest, LocalCache};
 use serde_json::Value;
 
 use super::common::{BUNNY_5S, Build, Project, TINY_RUNG, clip, ffmpeg, files_under, ladder};

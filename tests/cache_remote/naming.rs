@@ -37,7 +37,7 @@ fn a_flag_comes_before_the_variable_and_that_before_the_spec() {
     {
         let told = machine.tell(&["build", "--remote-cache", wrong]);
         assert_eq!(told.status, 2, "{}", told.err);
-        assert!(told.err.contains("the remote cache's URL cannot be used"), "{}", told.err);
+        assert!(told.err.contains("the remote cache's URL is invalid"), "{}", told.err);
         assert!(!told.err.contains("hunter3"), "{}", told.err);
     }
 }

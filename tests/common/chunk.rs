@@ -4,11 +4,11 @@
 use std::fs;
 use std::sync::{Arc, OnceLock};
 
-use rivet::executors::{
+use rivet::testing::executors::{
     Contract, EncodeJob, EncodeSettings, EncodeTask, EncodedChunk, Executor, Failure, FrameSupply,
 };
-use rivet::media::av1::{self, SequenceHeader, obus};
-use rivet::media::{Frame, FrameConverter, FrameFormat, PacketReader, Rational, SpanDecoder, scan};
+use rivet::testing::media::av1::{self, SequenceHeader, obus};
+use rivet::testing::media::{Frame, FrameConverter, FrameFormat, PacketReader, Rational, SpanDecoder, scan};
 
 /// As many as the fake driver's own distance between key frames, twice, and some.
 pub const FRAMES: usize = 23;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rivet::media::av1::{SequenceHeader, sequence_header_obu};
+use rivet::testing::media::av1::{SequenceHeader, sequence_header_obu};
 
 use super::Project;
 

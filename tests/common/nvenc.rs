@@ -1,7 +1,7 @@
 //! The NVENC executor as tests with the fake driver use it.
 
-use rivet::executors::{EncodeSettings, EncoderSettings, Nvenc, find_nvenc};
-use rivet::media::{Colour, FrameFormat, HdrMetadata, Rotation};
+use rivet::testing::executors::{EncodeSettings, EncoderSettings, Nvenc, find_nvenc};
+use rivet::testing::media::{Colour, FrameFormat, HdrMetadata, Rotation};
 
 /// Pictures whose rows are no whole number of what a GPU aligns them to, in one depth or the other.
 pub fn settings(bit_depth: u8, preset: u8) -> EncodeSettings {

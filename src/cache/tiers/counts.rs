@@ -1,13 +1,14 @@
 //! What a build had of its remote: for its summary.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What came of a remote cache. Entries that were not found, that could not be asked for, and that were not
 /// believed are told apart.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteReport {
     /// Where it is.
     pub remote: String,
@@ -21,7 +22,7 @@ pub struct RemoteReport {
     /// Things that it has or was given and that cannot be read or written: too large, or not allowed.
     pub unfit: u64,
     /// Entries that were not believed, by why.
-    pub distrusted: BTreeMap<&'static str, u64>,
+    pub distrusted: BTreeMap<Cow<'static, str>, u64>,
     /// Entries whose blobs were not there.
     pub incomplete: u64,
     /// Blobs whose bytes were not what their name promised.

@@ -103,7 +103,7 @@ impl Far {
             Some(Ok(entry)) => return Some(entry),
             Some(Err(distrust)) => {
                 tracing::info!("an entry of the remote cache is not believed: {key}: {distrust}");
-                *report.distrusted.entry(distrust.reason()).or_default() += 1;
+                *report.distrusted.entry(distrust.reason().into()).or_default() += 1;
                 if let Distrust::UnknownKey(signer) = distrust {
                     report.unknown_key.get_or_insert_with(|| signer.to_string());
                 }

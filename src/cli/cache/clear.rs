@@ -3,33 +3,33 @@
 use std::io::{IsTerminal, Write};
 
 use clap::Args;
-use rivet::cache::LocalCache;
+use rivet::Access;
 
 use super::WhichArgs;
-use crate::cli::{Exit, cache_failed, complain, on_interrupt, print};
+use crate::cli::{Exit, complain, failed, on_interrupt, print};
 use crate::report::{self, count};
 
-/// Remove all that the cache wrote: results, entries, the log of builds, and pins with what they hold
+/// Remove everything from the cache
 ///
-/// Other files in its folder stay. Refuses while a build goes on. Without a spec caches that lie apart, of
-/// specs that trust further keys, are cleared with the one in the folder.
+/// That is results, entries, the build log, and pins with what they hold. Other files in its folder stay. Refused while a build uses it. Without a spec, the isolated caches of
+/// specs that trust further keys are cleared, too.
 #[derive(Args)]
 pub struct ClearArgs {
     #[command(flatten)]
     which: WhichArgs,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
 }
 
 pub fn run(args: &ClearArgs) -> Result<Exit, Exit> {
-    let caches = args.which.all(LocalCache::open)?;
-    let folders: Vec<String> = caches.folders().map(|folder| folder.display().to_string()).collect();
-    if !args.yes && !agreed(&format!("Remove all that is cached in {}", folders.join(", ")))? {
+    let house = args.which.open(Access::ReadWrite)?;
+    let folders: Vec<String> = house.folders().iter().map(|folder| folder.display().to_string()).collect();
+    if !args.yes && !agreed(&format!("Remove everything that is cached in {}", folders.join(", ")))? {
         return Ok(Exit::Done);
     }
     let cancelled = on_interrupt();
-    let gone = caches.clear(&cancelled).map_err(|error| cache_failed(&error))?;
+    let gone = house.clear(&cancelled).map_err(|error| failed(&error))?;
     let interrupted = cancelled.load(std::sync::atomic::Ordering::Relaxed);
     let (files, bytes) = (count(gone.files, "file"), report::bytes(gone.bytes));
     print(format_args!("{files} removed, {bytes}{}", if interrupted { "; interrupted" } else { "" }));
@@ -39,7 +39,7 @@ pub fn run(args: &ClearArgs) -> Result<Exit, Exit> {
 /// Asks on the terminal.
 fn agreed(question: &str) -> Result<bool, Exit> {
     if !std::io::stdin().is_terminal() {
-        complain("there is nobody to ask", Some("with --yes it is done without asking"));
+        complain("stdin is not a terminal; pass --yes", None);
         return Err(Exit::Usage);
     }
     let mut answer = String::new();

@@ -3,13 +3,13 @@
 use std::io::Write;
 
 use clap::Args;
-use rivet::cache::trust::{self, KeyFolder, SIGNING_KEY_VARIABLE, Trust};
+use rivet::keys::{self, KeyFolder, SIGNING_KEY_VARIABLE, Trust};
 
 use super::super::{Exit, complain, print, print_json, trust_failed};
 
-/// List the key that signs what you build, and those whose signatures you believe
+/// List the key that signs your builds and the keys that you trust
 ///
-/// A spec may name more of the latter, for its own builds.
+/// A spec may trust further keys, for its own builds.
 #[derive(Args)]
 pub struct KeysArgs {
     /// Print JSON
@@ -21,7 +21,7 @@ pub fn run(args: &KeysArgs) -> Result<Exit, Exit> {
     let folder = folder()?;
     let trust = Trust::of_user(&[]).map_err(|error| trust_failed(&error))?;
     let signer = trust.signer();
-    let from = match trust::variable() {
+    let from = match keys::variable() {
         Some(_) => SIGNING_KEY_VARIABLE.to_owned(),
         None => folder.signing_key_path().display().to_string(),
     };
@@ -35,7 +35,7 @@ pub fn run(args: &KeysArgs) -> Result<Exit, Exit> {
     }
     match signer {
         Some(public) => print(format_args!("signs   {public}  {from}")),
-        None => note(format_args!("there is no key to sign with; `rivet cache keygen` makes one")),
+        None => note(format_args!("there is no signing key; `rivet cache keygen` makes one")),
     }
     for (key, name) in trust.trusted() {
         print(format!("trusts  {key}  {name}").trim_end());
@@ -51,7 +51,7 @@ pub(super) fn folder() -> Result<KeyFolder, Exit> {
     })
 }
 
-/// Tells something that is no result.
+/// Prints a note that is no result.
 pub(super) fn note(text: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

@@ -11,18 +11,14 @@ mod trust;
 mod verify;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Subcommand};
-use rivet::cache::{ActionKey, CacheError, Caches, LocalCache};
-use rivet::graph::TitleKey;
+use rivet::Access;
+use rivet::housekeeping::Housekeeping;
 
-use super::{
-    CacheDirArg, Exit, Open, cache_failed, cache_folder, complain, load, look_at_cache, open_cache_with,
-};
+use super::{CacheDirArg, Exit, failed, load};
 
-/// Look after the cache
+/// Manage the cache
 #[derive(Args)]
 pub struct CacheArgs {
     #[command(subcommand)]
@@ -48,7 +44,7 @@ enum CacheCommand {
 /// Which cache.
 #[derive(Args)]
 struct WhichArgs {
-    /// A spec: the cache that its builds use is meant [default: the one in the cache's folder]
+    /// A spec, for the cache that its builds use [default: all caches in the cache folder]
     #[arg(value_name = "LADDER")]
     ladder: Option<PathBuf>,
     #[command(flatten)]
@@ -56,51 +52,20 @@ struct WhichArgs {
 }
 
 impl WhichArgs {
-    /// With a spec its own cache; without one, that in the folder and all that lie apart there.
-    fn all(&self, open: Open) -> Result<Caches, Exit> {
-        let Some(spec) = &self.ladder else {
-            let folder = cache_folder(&self.cache, None)?;
-            return Caches::in_folder(&folder, open).map_err(|error| cache_failed(&error));
-        };
-        let ladder = load(spec)?;
-        open_cache_with(open, &self.cache, Some(&ladder), &super::trust(Some(&ladder))?).map(Caches::from)
-    }
-
-    /// For a command that only looks.
-    fn look(&self) -> Result<Arc<LocalCache>, Exit> {
+    /// With a spec its own cache; without one, all in the folder.
+    fn open(&self, access: Access) -> Result<Housekeeping, Exit> {
         let ladder = self.ladder.as_deref().map(load).transpose()?;
-        look_at_cache(&self.cache, ladder.as_ref())
+        let mut options = self.cache.options();
+        options.access = access;
+        Housekeeping::open(ladder.as_ref(), &options).map_err(|error| failed(&error))
     }
 }
 
 /// JSON of what was done, with the folders that it was done in.
-fn with_folders(caches: &Caches, done: impl serde::Serialize) -> serde_json::Value {
+fn with_folders(house: &Housekeeping, done: impl serde::Serialize) -> serde_json::Value {
     let mut json = serde_json::json!(done);
-    json["folders"] = serde_json::json!(caches.folders().collect::<Vec<_>>());
+    json["folders"] = serde_json::json!(house.folders());
     json
-}
-
-/// Sees that titles were built as they are now.
-fn check_built(
-    titles: &[TitleKey],
-    cancelled: &AtomicBool,
-    is_built: impl Fn(&ActionKey) -> Result<bool, CacheError>,
-) -> Result<(), Exit> {
-    for title in titles {
-        let is_built = is_built(&title.key).map_err(|error| cache_failed(&error))?;
-        // Who was interrupted has not looked everywhere.
-        if cancelled.load(Ordering::Relaxed) {
-            return Err(Exit::Interrupted);
-        }
-        if !is_built {
-            complain(
-                format_args!("{}: nothing of it as it is now was built with this cache", title.name),
-                Some("build it first: rivet build"),
-            );
-            return Err(Exit::Failed);
-        }
-    }
-    Ok(())
 }
 
 pub fn run(args: &CacheArgs) -> Exit {

@@ -1,38 +1,35 @@
 //! `rivet cache push` and `rivet cache pull`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use rivet::cache::{ActionKey, Cache, Carried, LocalCache, RemoteReport, Tiers};
-use rivet::graph::{self, TitleKey};
-use rivet::spec::Ladder;
+use rivet::{Carried, Ladder, RemoteReport, Session, SessionError, Transfer};
 
-use super::check_built;
 use crate::cli::remote::RemoteArgs;
 use crate::cli::{
-    Exit, LadderArgs, cache_failed, complain, failed, load, looking, on_interrupt, print, print_json,
+    Exit, LadderArgs, complain, failed, load, on_interrupt, open_with_warnings, print, print_json,
 };
 use crate::report::{self, Bar, bytes, count};
 
-/// Store in the remote cache what a spec was built of here
+/// Upload to the remote cache what a spec was built from here
 ///
-/// A build stores what it makes; this stores what was made before, or without a remote. What is there
-/// already, signed by anybody, stays as it is.
+/// A build uploads what it makes; this uploads what was made earlier, or without a remote. Signed entries
+/// that are already there are kept, whoever signed them.
 #[derive(Args)]
 pub struct PushArgs {
     #[command(flatten)]
     carry: CarryArgs,
-    /// Put results in the place of those that somebody signed whose key is not trusted here. Whoever
-    /// trusts that key and not yours then finds them no more
+    /// Replace entries that are signed by a key that is not trusted here. Those who trust that key and not
+    /// yours will no longer find them
     #[arg(long, conflicts_with = "insecure_unsigned")]
     replace: bool,
 }
 
-/// Bring from the remote cache all that a spec was built of
+/// Download from the remote cache all that a spec was built from
 ///
-/// A build fetches only what it publishes. After this it needs the remote cache for nothing, also when
-/// a part of the film changes.
+/// A build downloads only what it publishes. After this it does not need the remote cache, even when a
+/// part of the source changes.
 #[derive(Args)]
 pub struct PullArgs {
     #[command(flatten)]
@@ -50,7 +47,7 @@ struct CarryArgs {
     json: bool,
 }
 
-/// How it is told what came of it.
+/// How the outcome is worded.
 struct Words {
     arrived: &'static str,
     absent: &'static str,
@@ -59,17 +56,17 @@ struct Words {
 
 const PUSHED: Words = Words {
     arrived: "in",
-    absent: "neither here nor there, or not whole",
+    absent: "neither here nor there, or incomplete",
     hint: Some(
-        "`rivet cache pull` brings them from a remote that has them; `rivet build` makes what it needs of them",
+        "`rivet cache pull` downloads them from a remote that has them; `rivet build` rebuilds what it needs",
     ),
 };
-const PULLED: Words = Words { arrived: "here from", absent: "not there, or not whole", hint: None };
+const PULLED: Words = Words { arrived: "here from", absent: "not there, or incomplete", hint: None };
 
-/// What is to be carried, and between what.
+/// What is transferred, and between which caches.
 struct Cargo {
-    cache: Arc<Tiers>,
-    titles: Vec<TitleKey>,
+    ladder: Ladder,
+    session: Session,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -77,133 +74,91 @@ impl CarryArgs {
     fn open(&self) -> Result<Cargo, Exit> {
         let ladder = load(&self.ladder.ladder)?;
         let cancelled = on_interrupt();
-        let cache = self.remote.tiers(LocalCache::open, &self.ladder.cache, &ladder, &cancelled)?;
-        if !cache.has_remote() {
-            complain(
-                "there is no remote cache to carry anything to or from",
-                Some("name one with --remote-cache, or as `remote` in the spec's `[cache]`"),
-            );
-            return Err(Exit::Usage);
-        }
-        let cache = Arc::new(cache);
-        let titles = keys(&ladder, &cache, &cancelled)?;
-        Ok(Cargo { cache, titles, cancelled })
+        let options = self.remote.options(&self.ladder.cache, &cancelled)?;
+        let session = open_with_warnings(&ladder, options)?;
+        Ok(Cargo { ladder, session, cancelled })
     }
-}
-
-fn keys(ladder: &Ladder, cache: &Arc<Tiers>, cancelled: &Arc<AtomicBool>) -> Result<Vec<TitleKey>, Exit> {
-    graph::title_keys(ladder, cache, &looking(), cancelled).map_err(|error| failed(&error))
 }
 
 pub fn push(args: &PushArgs) -> Result<Exit, Exit> {
-    let Cargo { cache, titles, cancelled } = args.carry.open()?;
-    let is_cancelled = || cancelled.load(Ordering::Relaxed);
-    // A build may do without storing anything; this has nothing else to do.
-    if let Some(why) = cache.report().and_then(|report| report.read_only) {
-        complain(format_args!("nothing can be stored in the remote cache: {why}"), None);
-        args.carry.tell_nothing(&cache);
-        return Err(Exit::Usage);
-    }
-    let is_built = |key: &ActionKey| Ok(cache.local().entry(key)?.is_some() || cache.action(key)?.is_some());
-    check_built(&titles, &cancelled, is_built).inspect_err(|_| args.carry.tell_nothing(&cache))?;
-    let roots: Vec<_> = titles.iter().map(|title| title.key).collect();
-    let carried =
-        cache.push_all(&roots, args.replace, &is_cancelled).map_err(|error| cache_failed(&error))?;
+    let Cargo { ladder, session, cancelled } = args.carry.open()?;
     let bar = Bar::new();
-    let all = carried.entries.max(1) as f64;
-    cache.finish(&is_cancelled, &|left| {
-        bar.show(Some(1.0 - left as f64 / all), &format!("{} left", count(left as u64, "result")));
+    let pushed = session.push(&ladder, args.replace, &cancelled, &|left, all| {
+        bar.show(Some(1.0 - left as f64 / all.max(1) as f64), &format!("{} left", count(left, "result")));
     });
     bar.end();
-    args.carry.tell(&PUSHED, &cache, &titles, &carried, is_cancelled())
+    let pushed = pushed.map_err(|error| args.carry.refused(&error, &session))?;
+    args.carry.tell(&PUSHED, &session, &pushed)
 }
 
 pub fn pull(args: &PullArgs) -> Result<Exit, Exit> {
-    let Cargo { cache, titles, cancelled } = args.carry.open()?;
-    let is_cancelled = || cancelled.load(Ordering::Relaxed);
-    for title in &titles {
-        if cache.action(&title.key).map_err(|error| cache_failed(&error))?.is_none() {
-            let exit = nothing_of(title, &cache, is_cancelled());
-            args.carry.tell_nothing(&cache);
-            return Err(exit);
-        }
-    }
-    let roots: Vec<_> = titles.iter().map(|title| title.key).collect();
+    let Cargo { ladder, session, cancelled } = args.carry.open()?;
     let bar = Bar::new();
-    let show = |so_far: &Carried| {
+    let pulled = session.pull(&ladder, &cancelled, &|so_far| {
         bar.show(None, &format!("{}, {}", count(so_far.entries, "result"), bytes(so_far.bytes)));
-    };
-    let carried = cache.pull_all(&roots, &is_cancelled, &show);
+    });
     bar.end();
-    let carried = carried.map_err(|error| cache_failed(&error))?;
-    args.carry.tell(&PULLED, &cache, &titles, &carried, is_cancelled())
+    let pulled = pulled.map_err(|error| args.carry.refused(&error, &session))?;
+    args.carry.tell(&PULLED, &session, &pulled)
 }
 
-/// Tells why a title cannot be pulled.
-fn nothing_of(title: &TitleKey, cache: &Tiers, interrupted: bool) -> Exit {
-    for notice in cache.take_notices() {
-        complain(notice, None);
-    }
-    if interrupted {
-        return Exit::Interrupted;
-    }
-    let report = cache.report().unwrap_or_default();
-    let name = &title.name;
+/// Prints why a title cannot be pulled.
+fn nothing_of(name: &str, error: &SessionError, report: RemoteReport) -> Exit {
     if report.errors > 0 {
         let why = report.last_error.map(|error| format!(": {error}")).unwrap_or_default();
         complain(
-            format_args!("{name}: the remote cache did not say whether it has anything of it{why}"),
-            Some("`rivet -vv cache pull` tells more of what failed"),
+            format_args!("{name}: the remote cache did not answer{why}"),
+            Some("`rivet -vv cache pull` logs every call that failed"),
         );
-    } else if let Some(why) = report::rejected(&report) {
-        let hint = report::unknown_key(&report);
-        let hint =
-            hint.unwrap_or_else(|| "it counts once somebody whose key you trust has stored it".to_owned());
-        complain(format_args!("{name}: what the remote cache has of it is not believed: {why}"), Some(&hint));
-    } else {
-        complain(
-            format_args!("{name}: the remote cache has nothing of it as it is now"),
-            Some("it is there after a build, by somebody whose key you trust, that stores there"),
-        );
+        return Exit::Failed;
     }
+    let Some(why) = report::rejected(&report) else { return failed(error) };
+    let hint = report::unknown_key(&report);
+    let hint =
+        hint.unwrap_or_else(|| "it is accepted once somebody whose key you trust has uploaded it".to_owned());
+    complain(format_args!("{name}: its entry in the remote cache was rejected: {why}"), Some(&hint));
     Exit::Failed
 }
 
 /// As JSON, with the missing entries that are named.
-fn as_json(titles: &[TitleKey], carried: &Carried, report: &RemoteReport) -> serde_json::Value {
-    let named = carried.named.iter().map(|missing| {
-        let title = titles.iter().find(|title| title.key == missing.of).map(|title| &title.name);
-        serde_json::json!({ "title": title, "kind": missing.kind, "key": missing.key.to_string() })
-    });
-    let named: Vec<serde_json::Value> = named.collect();
-    serde_json::json!({ "carried": carried, "missing": named, "remote": report })
+fn as_json(transfer: &Transfer, report: &RemoteReport) -> serde_json::Value {
+    let missing = transfer.missing.iter().map(
+        |missing| serde_json::json!({ "title": missing.title, "kind": missing.kind, "key": missing.key }),
+    );
+    let missing: Vec<serde_json::Value> = missing.collect();
+    serde_json::json!({ "carried": transfer.carried, "missing": missing, "remote": report })
 }
 
 impl CarryArgs {
-    /// For who reads JSON, where nothing was carried.
-    fn tell_nothing(&self, cache: &Tiers) {
-        if self.json {
-            print_json(&as_json(&[], &Carried::default(), &cache.report().unwrap_or_default()));
-        }
-    }
-
-    /// Says what came of it.
-    fn tell(
-        &self,
-        words: &Words,
-        cache: &Tiers,
-        titles: &[TitleKey],
-        carried: &Carried,
-        interrupted: bool,
-    ) -> Result<Exit, Exit> {
-        for notice in cache.take_notices() {
+    /// Prints why nothing was transferred; JSON, too, where that was asked for.
+    fn refused(&self, error: &SessionError, session: &Session) -> Exit {
+        for notice in session.take_notices() {
             complain(notice, None);
         }
-        let report = cache.report().unwrap_or_default();
+        let report = session.remote_report();
+        let exit = match error {
+            SessionError::NotInRemote { title } => {
+                nothing_of(title, error, report.clone().unwrap_or_default())
+            }
+            _ => failed(error),
+        };
+        if let Some(report) = report.filter(|_| self.json) {
+            print_json(&as_json(&Transfer::default(), &report));
+        }
+        exit
+    }
+
+    /// Prints the outcome.
+    fn tell(&self, words: &Words, session: &Session, transfer: &Transfer) -> Result<Exit, Exit> {
+        for notice in session.take_notices() {
+            complain(notice, None);
+        }
+        let carried: &Carried = &transfer.carried;
+        let report = session.remote_report().unwrap_or_default();
         if self.json {
-            print_json(&as_json(titles, carried, &report));
+            print_json(&as_json(transfer, &report));
         } else {
-            // What did not arrive was not carried.
+            // What did not arrive was not transferred.
             let all = count(carried.entries, "result");
             match carried.entries.saturating_sub(report.not_stored) {
                 some if some < carried.entries => {
@@ -219,11 +174,9 @@ impl CarryArgs {
             if carried.missing > 0 {
                 print(format_args!("{} {}", count(carried.missing, "result"), words.absent));
             }
-            for missing in &carried.named {
-                let title = titles.iter().find(|title| title.key == missing.of);
-                let title = title.map_or("", |title| title.name.as_str());
+            for missing in &transfer.missing {
                 let kind = missing.kind.as_deref().unwrap_or("result");
-                print(format_args!("  {title}: {kind} {}", missing.key.0.short()));
+                print(format_args!("  {}: {kind} {:.12}", missing.title, missing.key));
             }
             if let Some(hint) = words.hint.filter(|_| carried.missing > 0) {
                 print(format_args!("  {hint}"));
@@ -231,7 +184,7 @@ impl CarryArgs {
             print(report::remote(&report).trim_end());
         }
         let whole = carried.missing == 0 && report.not_stored == 0 && report.went_on_without.is_none();
-        Ok(match (interrupted || carried.interrupted, whole) {
+        Ok(match (transfer.interrupted, whole) {
             (true, _) => Exit::Interrupted,
             (false, true) => Exit::Done,
             (false, false) => Exit::Failed,

@@ -1,16 +1,17 @@
 //! `rivet cache stats`.
 
 use clap::Args;
-use rivet::cache::{CacheStats, all_apart};
+use rivet::Access;
+use rivet::housekeeping::CacheStats;
 
 use super::WhichArgs;
-use crate::cli::{Exit, cache_failed, print, print_json};
+use crate::cli::{Exit, failed, print, print_json};
 use crate::report;
 
-/// Say where the cache is and what it holds: by kind of step, by title, by when it was last used
+/// Show where the cache is and what it holds
 ///
-/// What several titles share is counted for each of them. Results are given as long as they are, and
-/// as they lie on the disk.
+/// Sums are given by kind of step, by title and by last use. What several titles share is counted for each of them. Sizes are given in bytes and as allocated on
+/// disk.
 #[derive(Args)]
 pub struct StatsArgs {
     #[command(flatten)]
@@ -21,18 +22,17 @@ pub struct StatsArgs {
 }
 
 pub fn run(args: &StatsArgs) -> Result<Exit, Exit> {
-    let cache = args.which.look()?;
-    let stats = cache.stats(&|_, entry| rivet::graph::title_of(&*cache, entry));
-    let stats = stats.map_err(|error| cache_failed(&error))?;
+    let house = args.which.open(Access::ReadOnly)?;
+    let stats = house.stats().map_err(|error| failed(&error))?;
     if args.json {
         let mut json = serde_json::json!(stats);
-        json["folder"] = serde_json::json!(cache.folder());
+        json["folder"] = serde_json::json!(house.folder());
         print_json(&json);
     } else {
-        print(cache.folder().display());
+        print(house.folder().display());
         print(text(&stats).trim_end());
-        for folder in all_apart(cache.folder()) {
-            print(format_args!("apart, for specs that trust other keys: {}", folder.display()));
+        for folder in house.folders_apart() {
+            print(format_args!("isolated, for specs that trust further keys: {}", folder.display()));
         }
     }
     Ok(Exit::Done)
@@ -67,7 +67,7 @@ fn text(stats: &CacheStats) -> String {
             text += &row(&name, entries, bytes, disk);
         }
     };
-    let groups = |groups: &[rivet::cache::GroupStats]| {
+    let groups = |groups: &[rivet::housekeeping::GroupStats]| {
         groups.iter().map(|of| (of.name.clone(), of.entries, of.bytes, of.disk_bytes)).collect()
     };
     section("by kind of step", groups(&stats.kinds));
@@ -76,7 +76,7 @@ fn text(stats: &CacheStats) -> String {
         let name = match age.within_days {
             Some(1) => "within a day".to_owned(),
             Some(days) => format!("within {days} days"),
-            None => "before that".to_owned(),
+            None => "earlier".to_owned(),
         };
         (name, age.entries, age.bytes, age.disk_bytes)
     });

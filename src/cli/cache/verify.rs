@@ -3,22 +3,23 @@
 use std::time::Instant;
 
 use clap::Args;
-use rivet::cache::{FileKind, LocalCache, Tally, Verified};
+use rivet::Access;
+use rivet::housekeeping::{FileKind, Tally, Verified};
 
 use super::{WhichArgs, with_folders};
-use crate::cli::{Exit, cache_failed, on_interrupt, print, print_json};
+use crate::cli::{Exit, failed, on_interrupt, print, print_json};
 use crate::report::{self, Bar, count};
 
-/// Read all of the cache and say what is damaged
+/// Read the whole cache and report what is damaged
 ///
-/// Builds verify what they use, so this is for knowing of a failing disk early. The exit status is 1
-/// if anything is damaged and stays so. Without a spec caches that lie apart, of specs that trust further
-/// keys, are verified with the one in the folder.
+/// Builds verify what they use, so this is to notice a failing disk early. The exit status is 1 if
+/// anything is damaged and not removed. Without a spec, the isolated caches of specs that trust further
+/// keys are verified, too.
 #[derive(Args)]
 pub struct VerifyArgs {
     #[command(flatten)]
     which: WhichArgs,
-    /// Remove what is damaged; builds make again what they need of it
+    /// Remove what is damaged; builds rebuild what they need of it
     #[arg(long)]
     repair: bool,
     /// Print JSON
@@ -27,15 +28,15 @@ pub struct VerifyArgs {
 }
 
 pub fn run(args: &VerifyArgs) -> Result<Exit, Exit> {
-    let caches = args.which.all(if args.repair { LocalCache::open } else { LocalCache::open_to_look })?;
+    let house = args.which.open(if args.repair { Access::ReadWrite } else { Access::ReadOnly })?;
     let cancelled = on_interrupt();
     let (bar, start) = (Bar::new(), Instant::now());
     let progress = |read: Tally, part: f64| bar.show(Some(part), &speed(read, start));
-    let verified = caches.verify(args.repair, &cancelled, &progress);
+    let verified = house.verify(args.repair, &cancelled, &progress);
     bar.end();
-    let verified = verified.map_err(|error| cache_failed(&error))?;
+    let verified = verified.map_err(|error| failed(&error))?;
     if args.json {
-        print_json(&with_folders(&caches, &verified));
+        print_json(&with_folders(&house, &verified));
     } else {
         print(text(&verified, args.repair, start).trim_end());
     }
@@ -60,8 +61,8 @@ fn text(verified: &Verified, repair: bool, start: Instant) -> String {
         let what = match damage.what {
             FileKind::Blob => "a result",
             FileKind::Entry => "an entry",
-            FileKind::Stat => "the digest of a source",
-            FileKind::Record => "the record of a build",
+            FileKind::Stat => "a source digest",
+            FileKind::Record => "a build record",
             FileKind::Pin => "a pin",
             FileKind::Misplaced => "in the wrong folder",
         };
@@ -73,13 +74,13 @@ fn text(verified: &Verified, repair: bool, start: Instant) -> String {
     }
     text += &speed(verified.read, start);
     text += &match verified.damaged.len() as u64 {
-        0 if verified.interrupted => "; interrupted, with nothing damaged so far".to_owned(),
-        0 => "; nothing is damaged".to_owned(),
+        0 if verified.interrupted => "; interrupted, nothing damaged so far".to_owned(),
+        0 => "; nothing damaged".to_owned(),
         damaged if repair => repaired(verified, damaged),
         damaged => format!("; {damaged} damaged: `rivet cache verify --repair` removes them"),
     };
     if verified.incomplete > 0 {
-        text += &format!("; {} lack a result, and will be made again if need be", verified.incomplete);
+        text += &format!("; {} entries lack a result, and are rebuilt when needed", verified.incomplete);
     }
     text
 }
@@ -91,11 +92,11 @@ fn repaired(verified: &Verified, damaged: u64) -> String {
     };
     let mut text = format!("; {damaged} damaged, {} removed", removed(&|_| true));
     if removed(&|what| matches!(what, FileKind::Blob | FileKind::Entry)) > 0 {
-        text += "; builds make again what they need";
+        text += "; builds rebuild what they need";
     }
     match removed(&|what| what == FileKind::Pin) {
         0 => {}
-        pins => text += &format!("; {} lost: pin again what is to stay", count(pins, "pin")),
+        pins => text += &format!("; {} lost: pin again what to keep", count(pins, "pin")),
     }
     text
 }
@@ -103,7 +104,7 @@ fn repaired(verified: &Verified, damaged: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rivet::cache::Damage;
+    use rivet::housekeeping::Damage;
 
     #[test]
     fn what_repairing_costs_is_told() {
@@ -111,10 +112,10 @@ mod tests {
             let damage = Damage { path: "x".into(), what, removed };
             text(&Verified { damaged: vec![damage], ..Verified::default() }, true, Instant::now())
         };
-        assert!(told(FileKind::Blob, true).contains("1 damaged, 1 removed; builds make again"));
+        assert!(told(FileKind::Blob, true).contains("1 damaged, 1 removed; builds rebuild"));
         let stays = told(FileKind::Blob, false);
-        assert!(stays.contains("1 damaged, 0 removed") && !stays.contains("again"), "{stays}");
+        assert!(stays.contains("1 damaged, 0 removed") && !stays.contains("rebuild"), "{stays}");
         let pin = told(FileKind::Pin, true);
-        assert!(pin.contains("1 pin lost") && !pin.contains("builds make"), "{pin}");
+        assert!(pin.contains("1 pin lost") && !pin.contains("builds rebuild"), "{pin}");
     }
 }
