@@ -22,6 +22,15 @@ impl CacheError {
         move |source| CacheError::Io { operation, path, source }
     }
 
+    /// As an error of a stream. Its kind is that of the failed operation.
+    pub(super) fn into_io(self) -> io::Error {
+        let kind = match &self {
+            CacheError::Io { source, .. } => source.kind(),
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, self)
+    }
+
     /// What a person can do about it, where that is known.
     pub fn hint(&self) -> Option<&'static str> {
         let source = match self {

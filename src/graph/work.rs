@@ -415,8 +415,8 @@ pub fn publish(worker: &Worker, folder: &Path, files: &package::FileList) -> Res
         if let Some(path) = worker.cache.blob_file(&blob).filter(is_file) {
             return Ok(Content::File { path, may_link: worker.hard_links });
         }
-        match worker.cache.blob(&blob).map_err(io::Error::other)? {
-            Some(bytes) => Ok(Content::Stream(Box::new(io::Cursor::new(bytes)))),
+        match worker.cache.open_blob(&blob).map_err(io::Error::other)? {
+            Some(reader) => Ok(Content::Stream(Box::new(reader))),
             None => Err(io::Error::other("its content is no longer in the cache")),
         }
     };
@@ -442,7 +442,7 @@ pub fn publish(worker: &Worker, folder: &Path, files: &package::FileList) -> Res
         };
         let Some(file) = file else { return Err(StepError::Publish(error)) };
         // A damaged blob goes when it is looked at, and may be had from elsewhere; but not for ever.
-        if worker.cache.blob(&blob_of(file))?.is_none() {
+        if !worker.cache.verify_blob(&blob_of(file))? {
             return Err(StepError::Lost(blob_of(file)));
         }
         if !mended.insert(file.path.clone()) || worker.is_cancelled() {

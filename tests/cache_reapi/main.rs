@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::blobs::{get_blobs, put_blobs};
 use common::servers::casd::Casd;
 use futures_util::future::join_all;
 use rivet::cache::remote::{self, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
@@ -52,7 +53,7 @@ impl Client {
     }
 
     fn put(&self, blobs: &[(BlobRef, Bytes)]) -> Vec<Outcome<()>> {
-        self.runtime.block_on(self.remote.put_blobs(blobs))
+        self.runtime.block_on(put_blobs(&*self.remote, blobs))
     }
 
     fn put_well(&self, blobs: &[(BlobRef, Bytes)]) {
@@ -62,7 +63,7 @@ impl Client {
     }
 
     fn get(&self, blobs: &[BlobRef]) -> Vec<Outcome<Option<Bytes>>> {
-        self.runtime.block_on(self.remote.blobs(blobs))
+        self.runtime.block_on(get_blobs(&*self.remote, blobs))
     }
 
     fn get_one(&self, blob: BlobRef) -> Outcome<Option<Bytes>> {

@@ -15,6 +15,8 @@ pub enum RemoteFault {
     Unfit,
     /// What came is not what was asked for: too long, too short, not of the protocol.
     Nonsense,
+    /// What was to be stored cannot be read here, or what came cannot be written. The remote did nothing wrong.
+    Local,
 }
 
 /// A failure of a remote. A missing entry or blob is none.

@@ -1,6 +1,8 @@
 //! Caches elsewhere: what is asked of each kind, and opening one by its URL. What comes from one is
 //! bytes that nobody vouches for yet; whoever asks compares digests and signatures.
 
+#[cfg(any(feature = "reapi", feature = "stores"))]
+mod delivery;
 mod error;
 #[cfg(feature = "reapi")]
 mod reapi;
@@ -8,6 +10,7 @@ mod reapi;
 mod secrets;
 #[cfg(feature = "stores")]
 mod stores;
+mod transfer;
 mod url;
 
 use std::sync::Arc;
@@ -17,6 +20,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 pub use error::{RemoteError, RemoteFault};
+pub use transfer::{BlobSink, BlobSource, BlobStream};
 pub(crate) use url::is_secret;
 pub use url::{NamedBy, RemoteUrl, UrlError};
 
@@ -26,14 +30,16 @@ use super::{ActionKey, BlobRef};
 /// all of its reels: some ten kilobytes, and 100 for ten hours on eight rungs.
 pub const MOST_ENTRY: u64 = 2 << 20;
 
-/// Bytes of a blob at most. Segments have some megabytes; the index of a long film has the most.
-pub const MOST_BLOB: u64 = 1 << 30;
+/// Bytes of a blob at most: more than any store takes. What claims to be longer is a lie, and sums of such
+/// sizes would not be counted right.
+pub const MAX_BLOB: u64 = 1 << 48;
 
 /// A cache elsewhere. It keeps entries, which are bytes to it, by action key, and blobs by BLAKE3.
 ///
 /// Calls name several things at once, so that each kind of remote can do what is fastest there: one
 /// message, or many requests side by side. Callers keep groups to a few hundred keys, and blobs of
-/// some megabytes together, but for one that has more by itself. Nothing here retries, waits for long
+/// some megabytes together, but for one that has more by itself. Blobs go in pieces, so that one of any size
+/// takes little memory. Nothing here retries, waits for long
 /// or counts: that is its callers' part. Dropping a call's future abandons it.
 pub trait Remote: Send + Sync {
     /// The bytes filed under each key, in order; `None` where there are none. Never more than
@@ -53,18 +59,26 @@ pub trait Remote: Send + Sync {
     /// Whether each blob is there, in order, as far as that shows without reading it.
     fn has<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<bool, RemoteError>>>;
 
-    /// The bytes of each blob, in order; `None` where it is not there. They have the blob's length, or
-    /// that is an error of that blob's; their digest may be another. Memory is taken as bytes come,
-    /// not by the size that somebody promised.
-    fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>>;
+    /// Hands the bytes of each blob to `sink`, by its place in `blobs`, and tells, in order, whether it was
+    /// there. Where that is true the blob's length has come, neither more nor less; its digest may be another.
+    /// Of one that ends in an error some bytes may have come. No blob is named twice.
+    fn read_blobs<'a>(
+        &'a self,
+        blobs: &'a [BlobRef],
+        sink: &'a dyn BlobSink,
+    ) -> BoxFuture<'a, Vec<Result<bool, RemoteError>>>;
 
     /// Removes a blob whose bytes turned out to be wrong, so that right ones can be put. Nothing where the
     /// remote looks after that itself.
     fn forget<'a>(&'a self, blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>>;
 
-    /// Stores blobs whose digests are known to be right, and that are not there: whoever calls has asked.
-    /// What came of each, in order.
-    fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>>;
+    /// Stores blobs that are not there: whoever calls has asked. Nothing is seen of one whose bytes `source`
+    /// cannot bring to their end. What came of each, in order.
+    fn put_blobs<'a>(
+        &'a self,
+        blobs: &'a [BlobRef],
+        source: &'a dyn BlobSource,
+    ) -> BoxFuture<'a, Vec<Result<(), RemoteError>>>;
 }
 
 /// Opens the remote at `url`. What can be wrong with the URL or the credentials is told now; whether

@@ -13,7 +13,7 @@ use super::upload::Uploader;
 use super::{blobs_of, is_of_one};
 use crate::cache::remote::RemoteError;
 use crate::cache::trust::{Distrust, PublicKey, Trust};
-use crate::cache::{ActionEntry, ActionKey, BlobRef, Digest};
+use crate::cache::{ActionEntry, ActionKey, BlobRef, BlobWriter, Digest};
 
 /// How long somebody waits for a remote before that is told; less where there is little patience.
 pub(super) const TOLD_AFTER: Duration = Duration::from_secs(2);
@@ -146,14 +146,14 @@ impl Far {
         unsaid.map_or(Ok(true), |error| Err(error.clone()))
     }
 
-    /// The bytes of a blob that was [`verified`]. Wrong ones are thrown away, there too.
-    pub(super) async fn believe(&self, blob: &BlobRef, fetched: Fetched) -> Option<Bytes> {
+    /// A blob that came with its own bytes. Wrong ones are thrown away, there too.
+    pub(super) async fn believe(&self, blob: &BlobRef, fetched: Fetched) -> Option<BlobWriter> {
         match fetched {
-            Fetched::Bytes(bytes) => {
+            Fetched::Right(writer) => {
                 let mut report = self.guard.counts.report();
                 report.fetched_blobs += 1;
-                report.fetched_bytes += bytes.len() as u64;
-                return Some(bytes);
+                report.fetched_bytes += blob.size;
+                return Some(writer);
             }
             Fetched::Nothing => return None,
             Fetched::Wrong => {}

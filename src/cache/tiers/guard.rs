@@ -2,8 +2,8 @@
 //! altogether when nothing helps. What fails here is counted and told, and is never more than a miss.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,8 +12,9 @@ use tokio::time::{sleep, timeout};
 
 use super::breaker::Breaker;
 use super::counts::Counts;
-use crate::cache::remote::{Remote, RemoteError, RemoteFault};
-use crate::cache::{ActionKey, BlobRef};
+use super::download::receive;
+use crate::cache::remote::{BlobSource, Remote, RemoteError, RemoteFault};
+use crate::cache::{ActionKey, BlobRef, BlobWriter, CacheError, LocalCache};
 
 /// Attempts at each thing.
 const ATTEMPTS: u32 = 3;
@@ -80,17 +81,45 @@ impl Guard {
         self.each(Way::Read, keys, bytes, ask).await
     }
 
-    /// The bytes of each blob; an error counts as none, but for bytes of the wrong length.
-    pub(super) async fn blobs(&self, blobs: &[BlobRef]) -> Vec<Fetched> {
-        let bytes = blobs.iter().map(|blob| blob.size).sum();
-        let ask = |blobs: Vec<BlobRef>| async move { self.remote.blobs(&blobs).await };
-        let found = self.each(Way::Read, blobs, bytes, ask).await;
-        let fetched = found.into_iter().map(|found| match found {
-            Ok(Some(bytes)) => Fetched::Bytes(bytes),
-            Err(RemoteError { fault: RemoteFault::Nonsense, .. }) => Fetched::Wrong,
+    /// Receives each blob in a writer for `local`; an error of the remote counts as none, but for bytes of the
+    /// wrong length.
+    pub(super) async fn blobs(
+        &self,
+        blobs: &[BlobRef],
+        local: &LocalCache,
+    ) -> Result<Vec<Fetched>, CacheError> {
+        let unwritten = Mutex::new(None);
+        let ask = |blobs: Vec<BlobRef>| {
+            let unwritten = &unwritten;
+            async move {
+                let (inlet, receiving) = receive(blobs.len(), local);
+                let answers = self.remote.read_blobs(&blobs, &inlet).await;
+                drop(inlet);
+                let failed = match receiving.await {
+                    Ok(Ok(writers)) => {
+                        let pairs = answers.into_iter().zip(writers);
+                        return pairs.map(|(answer, writer)| Ok(answer?.then_some(writer))).collect();
+                    }
+                    Ok(Err(error)) => {
+                        let failed = error.to_string();
+                        *unwritten.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                        failed
+                    }
+                    Err(ended) => ended.to_string(),
+                };
+                blobs.iter().map(|_| Err(RemoteError::new(RemoteFault::Local, failed.clone()))).collect()
+            }
+        };
+        let found = self.each(Way::Read, blobs, sum_of(blobs), ask).await;
+        if let Some(error) = unwritten.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+        let fetched = blobs.iter().zip(found).map(|(blob, found)| match found {
+            Ok(Some(writer)) if writer.written() == *blob => Fetched::Right(writer),
+            Ok(Some(_)) | Err(RemoteError { fault: RemoteFault::Nonsense, .. }) => Fetched::Wrong,
             Ok(None) | Err(_) => Fetched::Nothing,
         });
-        fetched.collect()
+        Ok(fetched.collect())
     }
 
     /// Whether each blob is there, or that nobody says.
@@ -100,10 +129,9 @@ impl Guard {
     }
 
     /// Whether each blob is there now.
-    pub(super) async fn put_blobs(&self, blobs: &[(BlobRef, Bytes)]) -> Vec<bool> {
-        let bytes = blobs.iter().map(|(blob, _)| blob.size).sum();
-        let put = |blobs: Vec<(BlobRef, Bytes)>| async move { self.remote.put_blobs(&blobs).await };
-        let put = self.each(Way::Write, blobs, bytes, put).await;
+    pub(super) async fn put_blobs(&self, blobs: &[BlobRef], source: &dyn BlobSource) -> Vec<bool> {
+        let put = |blobs: Vec<BlobRef>| async move { self.remote.put_blobs(&blobs, source).await };
+        let put = self.each(Way::Write, blobs, sum_of(blobs), put).await;
         put.into_iter().map(|put| put.is_ok()).collect()
     }
 
@@ -188,8 +216,9 @@ impl Guard {
             self.weigh(way, &results, &attempt);
         }
         // A call that was not made did not fail.
+        let is_remotes = |error: &&RemoteError| error.fault != RemoteFault::Local;
         if !self.cancelled.load(Ordering::Relaxed)
-            && let Some(error) = results.iter().flatten().find_map(|result| result.as_ref().err())
+            && let Some(error) = results.iter().flatten().filter_map(|it| it.as_ref().err()).find(is_remotes)
         {
             tracing::debug!("remote cache: {error}");
             let mut report = self.counts.report();
@@ -227,9 +256,11 @@ impl Guard {
     /// Has the breaker see what came of an attempt, which counts as one, however many things it was about.
     fn weigh<T>(&self, way: Way, results: &[Option<Result<T, RemoteError>>], attempt: &Attempt) {
         let breaker = if way == Way::Read { &self.reads } else { &self.writes };
-        // Who does not take the one thing has answered well.
+        // Who does not take the one thing has answered well, and what fails here tells nothing of the remote.
         let trouble = |result: &Result<T, RemoteError>| {
-            result.as_ref().is_err_and(|error| error.fault != RemoteFault::Unfit)
+            result
+                .as_ref()
+                .is_err_and(|error| !matches!(error.fault, RemoteFault::Unfit | RemoteFault::Local))
         };
         let Some(Err(error)) = results.iter().flatten().find(|result| trouble(result)) else {
             breaker.succeeded();
@@ -241,7 +272,7 @@ impl Guard {
             RemoteFault::Passing => all_failed,
             // A thing that is wrong there stays so, and is one thing however often it is asked for.
             RemoteFault::Nonsense => all_failed && attempt.is_last,
-            RemoteFault::Unfit => false,
+            RemoteFault::Unfit | RemoteFault::Local => false,
             RemoteFault::Refused => all_failed,
             RemoteFault::Denied | RemoteFault::Full => true,
         };
@@ -273,9 +304,15 @@ fn unanswered() -> RemoteError {
     RemoteError::new(RemoteFault::Passing, "it was not asked, or did not answer")
 }
 
+/// Bytes of blobs together.
+fn sum_of(blobs: &[BlobRef]) -> u64 {
+    blobs.iter().fold(0, |sum, blob| sum.saturating_add(blob.size))
+}
+
 /// What came of asking for a blob.
 pub(super) enum Fetched {
-    Bytes(Bytes),
+    /// Its own bytes, which nobody sees before they are finished.
+    Right(BlobWriter),
     /// Other bytes than there should be.
     Wrong,
     Nothing,

@@ -8,10 +8,12 @@
 mod breaker;
 mod carry;
 mod counts;
+mod download;
 mod far;
 mod filed;
 mod groups;
 mod guard;
+mod local_source;
 mod threads;
 mod upload;
 
@@ -21,7 +23,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 
 pub use carry::{Carried, Missing};
@@ -35,7 +36,7 @@ use upload::{Made, Uploader};
 
 use super::remote::{self, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
 use super::trust::Trust;
-use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest, LocalCache};
+use super::{ActionEntry, ActionKey, BlobReader, BlobRef, BlobWriter, Cache, CacheError, LocalCache};
 
 /// Groups of blobs that are fetched at a time.
 const SIDE_BY_SIDE: usize = 4;
@@ -173,7 +174,9 @@ impl Tiers {
 
     /// Brings those of `blobs` here that are not, a few calls at a time. What cannot be had is passed over.
     pub fn fetch(&self, blobs: &[BlobRef]) -> Result<(), CacheError> {
-        let Some(far) = self.far.as_ref().filter(|far| far.guard.can_read()) else { return Ok(()) };
+        // What would be kept by nobody is not brought.
+        let can_fetch = |far: &&Far| far.guard.can_read() && self.local.keeps();
+        let Some(far) = self.far.as_ref().filter(can_fetch) else { return Ok(()) };
         let mut seen = HashSet::new();
         let each_once: Vec<BlobRef> = blobs.iter().copied().filter(|blob| seen.insert(*blob)).collect();
         let is_wanted = |blob: &BlobRef| Ok((!self.local.has_blob(blob)?).then_some(*blob));
@@ -183,22 +186,21 @@ impl Tiers {
         far.wait(async {
             // On the remote's own threads, so that bytes come in while others are written.
             let groups = stream::iter(groups::of(&wanted)).map(|group| {
-                let (guard, group) = (Arc::clone(&far.guard), group.to_vec());
+                let (guard, local, group) = (Arc::clone(&far.guard), Arc::clone(&self.local), group.to_vec());
                 tokio::spawn(async move {
-                    let fetched = guard.blobs(&group).await;
-                    let verify = move || group.into_iter().zip(fetched).map(verified).collect::<Vec<_>>();
-                    tokio::task::spawn_blocking(verify).await.unwrap_or_default()
+                    let fetched = guard.blobs(&group, &local).await?;
+                    Ok::<_, CacheError>(group.into_iter().zip(fetched).collect::<Vec<_>>())
                 })
             });
             let mut groups = groups.buffer_unordered(SIDE_BY_SIDE);
             while let Some(group) = groups.next().await {
                 // It does not panic, and nobody aborts it.
                 let Ok(group) = group else { continue };
-                let mut right: Vec<(BlobRef, Bytes)> = Vec::with_capacity(group.len());
-                for (blob, fetched) in group {
-                    right.extend(far.believe(&blob, fetched).await.map(|bytes| (blob, bytes)));
+                let mut right = Vec::new();
+                for (blob, fetched) in group? {
+                    right.extend(far.believe(&blob, fetched).await);
                 }
-                right.par_iter().try_for_each(|(blob, bytes)| self.local.put_known(blob, bytes))?;
+                right.into_par_iter().try_for_each(|writer| writer.finish().map(drop))?;
             }
             Ok(())
         })
@@ -316,25 +318,28 @@ impl Cache for Tiers {
         Ok(())
     }
 
-    fn blob(&self, blob: &BlobRef) -> Result<Option<Vec<u8>>, CacheError> {
-        if let Some(bytes) = self.local.blob(blob)? {
-            return Ok(Some(bytes));
+    fn open_blob(&self, blob: &BlobRef) -> Result<Option<BlobReader>, CacheError> {
+        if let Some(reader) = self.local.open_blob(blob)? {
+            return Ok(Some(reader));
         }
         let is_of_use = |far: &&Far| far.guard.can_read() && !far.corrupt().contains(&blob.digest);
         let Some(far) = self.far.as_ref().filter(is_of_use) else { return Ok(None) };
-        let bytes = far.wait(async {
-            let fetched = far.guard.blobs(&[*blob]).await.pop().unwrap_or(Fetched::Nothing);
-            let (_, fetched) = verified((*blob, fetched));
-            far.believe(blob, fetched).await
+        let right = far.wait(async {
+            let fetched = far.guard.blobs(&[*blob], &self.local).await?.pop().unwrap_or(Fetched::Nothing);
+            Ok::<_, CacheError>(far.believe(blob, fetched).await)
         });
-        if let Some(bytes) = bytes.as_ref().filter(|_| self.local.keeps()) {
-            self.local.put_known(blob, bytes)?;
+        match right? {
+            None => Ok(None),
+            Some(writer) if self.local.keeps() => {
+                writer.finish()?;
+                self.local.open_blob(blob)
+            }
+            Some(writer) => writer.into_reader().map(Some),
         }
-        Ok(bytes.map(Vec::from))
     }
 
-    fn put_blob(&self, bytes: &[u8]) -> Result<BlobRef, CacheError> {
-        self.local.put_blob(bytes)
+    fn blob_writer(&self) -> Result<BlobWriter, CacheError> {
+        self.local.blob_writer()
     }
 
     fn blob_file(&self, blob: &BlobRef) -> Option<PathBuf> {
@@ -345,14 +350,6 @@ impl Cache for Tiers {
 /// Whether an error tells of the one thing that was asked for, rather than of the remote.
 fn is_of_one(error: &RemoteError) -> bool {
     matches!(error.fault, RemoteFault::Nonsense | RemoteFault::Unfit)
-}
-
-/// What was fetched, with bytes only where they are the blob's own.
-fn verified((blob, fetched): (BlobRef, Fetched)) -> (BlobRef, Fetched) {
-    match fetched {
-        Fetched::Bytes(bytes) if Digest::of(&bytes) != blob.digest => (blob, Fetched::Wrong),
-        fetched => (blob, fetched),
-    }
 }
 
 /// Blobs of entries, each once.

@@ -4,11 +4,17 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
+use futures_util::TryStreamExt;
 use futures_util::future::{BoxFuture, FutureExt, pending};
 
 use super::*;
-use crate::cache::ActionResult;
+use crate::cache::remote::{BlobSink, BlobSource};
 use crate::cache::trust::SigningKey;
+use crate::cache::{ActionResult, Digest};
+
+/// Bytes that come at a time.
+const PIECE: usize = 64 << 10;
 
 /// Has the entries and blobs that it was given.
 #[derive(Default)]
@@ -62,18 +68,50 @@ impl Remote for Told {
         std::future::ready(blobs.iter().map(is_there).collect()).boxed()
     }
 
-    fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
+    fn read_blobs<'a>(
+        &'a self,
+        blobs: &'a [BlobRef],
+        sink: &'a dyn BlobSink,
+    ) -> BoxFuture<'a, Vec<Result<bool, RemoteError>>> {
         self.fetched.fetch_add(blobs.len(), Ordering::SeqCst);
-        std::future::ready(blobs.iter().map(|blob| Ok(self.blobs.get(blob).cloned())).collect()).boxed()
+        async move {
+            let mut answers = Vec::new();
+            for (index, blob) in blobs.iter().enumerate() {
+                let Some(bytes) = self.blobs.get(blob) else {
+                    answers.push(Ok(false));
+                    continue;
+                };
+                for piece in bytes.chunks(PIECE) {
+                    sink.write(index, Bytes::copy_from_slice(piece)).await.unwrap();
+                }
+                answers.push(Ok(true));
+            }
+            answers
+        }
+        .boxed()
     }
 
     fn forget<'a>(&'a self, _blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
         std::future::ready(Ok(())).boxed()
     }
 
-    fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
-        self.put.lock().unwrap().1.extend(blobs.iter().map(|(blob, _)| *blob));
-        std::future::ready(blobs.iter().map(|_| Ok(())).collect()).boxed()
+    fn put_blobs<'a>(
+        &'a self,
+        blobs: &'a [BlobRef],
+        source: &'a dyn BlobSource,
+    ) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
+        async move {
+            let mut puts = Vec::new();
+            for blob in blobs {
+                let pieces = source.open(blob).try_collect::<Vec<Bytes>>().await;
+                puts.push(pieces.map(|pieces| {
+                    assert_eq!(Digest::of(&pieces.concat()), blob.digest);
+                    self.put.lock().unwrap().1.push(*blob);
+                }));
+            }
+            puts
+        }
+        .boxed()
     }
 }
 
@@ -115,18 +153,22 @@ fn place_of(trust: Trust, patience: Duration, change: impl FnOnce(&mut Told)) ->
     }
     change(&mut far);
     let (far, cancelled) = (Arc::new(far), Arc::new(AtomicBool::new(false)));
-    let options = RemoteOptions {
+    let options = options(trust, patience, Arc::clone(&cancelled));
+    let local = Arc::new(LocalCache::open(folder.path()).unwrap());
+    let tiers = Tiers::over(local, far.clone(), options, Threads::start().unwrap());
+    Place { _folder: folder, tiers, far, cancelled }
+}
+
+fn options(trust: Trust, patience: Duration, cancelled: Arc<AtomicBool>) -> RemoteOptions {
+    RemoteOptions {
         url: "fs:///nowhere/at/all".parse().unwrap(),
         named_by: NamedBy::User,
         folder_named_by: NamedBy::User,
         trust,
         read_only: false,
         patience,
-        cancelled: Arc::clone(&cancelled),
-    };
-    let local = Arc::new(LocalCache::open(folder.path()).unwrap());
-    let tiers = Tiers::over(local, far.clone(), options, Threads::start().unwrap());
-    Place { _folder: folder, tiers, far, cancelled }
+        cancelled,
+    }
 }
 
 #[test]
@@ -259,4 +301,75 @@ fn who_waits_is_told_once() {
     }
     assert_eq!(*told.lock().unwrap(), ["waiting for the remote cache fs:///nowhere/at/all …"]);
     assert_eq!(place.far.asked.load(Ordering::SeqCst), 2, "twice, and nobody again");
+}
+
+/// A blob that is sent and stored in many pieces.
+fn large_blob() -> (BlobRef, Bytes) {
+    let bytes: Vec<u8> = (0..3_000_001u32).map(|number| (number * number >> 8) as u8).collect();
+    let bytes = Bytes::from(bytes);
+    (BlobRef { digest: Digest::of(&bytes), size: bytes.len() as u64 }, bytes)
+}
+
+#[test]
+fn a_blob_that_was_damaged_here_comes_from_the_remote() {
+    let (name, bytes) = large_blob();
+    let place = place(|far| {
+        far.blobs.insert(name, bytes.clone());
+    });
+    place.tiers.put_blob(&bytes).unwrap();
+    let file = place.tiers.blob_file(&name).unwrap();
+    let mut damaged = bytes.to_vec();
+    damaged[1_500_000] ^= 1;
+    std::fs::write(&file, damaged).unwrap();
+    assert!(place.tiers.blob(&name).unwrap().unwrap() == bytes);
+    assert!(std::fs::read(&file).unwrap() == bytes);
+    assert_eq!(place.far.fetched.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn wrong_bytes_of_a_remote_are_seen_nowhere() {
+    let (name, bytes) = large_blob();
+    let place = place(|far| {
+        let mut wrong = bytes.to_vec();
+        wrong[2_000_000] ^= 1;
+        far.blobs.insert(name, wrong.into());
+    });
+    assert!(place.tiers.open_blob(&name).unwrap().is_none());
+    place.tiers.fetch(&[name]).unwrap();
+    assert!(!place.tiers.blob_file(&name).unwrap().exists());
+    assert_eq!(place.tiers.report().unwrap().corrupt, 1);
+}
+
+/// Who only looks keeps nothing, and reads all the same.
+#[test]
+fn a_cache_that_is_only_looked_at_reads_what_a_remote_has() {
+    let (name, bytes) = large_blob();
+    let mut far = Told::default();
+    far.blobs.insert(name, bytes.clone());
+    far.blobs.insert(blob(0).0, blob(0).1);
+    let folder = tempfile::tempdir().unwrap();
+    let local = Arc::new(LocalCache::open_to_look(folder.path()).unwrap());
+    let options = options(Trust::new(None), LONG, Arc::default());
+    let tiers = Tiers::over(local, Arc::new(far), options, Threads::start().unwrap());
+    assert!(tiers.blob(&name).unwrap().unwrap() == bytes);
+    assert_eq!(tiers.blob(&blob(0).0).unwrap().unwrap(), blob(0).1);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// Its entry would name what nobody has.
+#[test]
+fn a_blob_that_is_damaged_here_is_not_stored_in_the_remote() {
+    let (name, bytes) = large_blob();
+    let place = place(|_| ());
+    place.tiers.put_blob(&bytes).unwrap();
+    let file = place.tiers.blob_file(&name).unwrap();
+    let mut damaged = bytes.to_vec();
+    damaged[2_999_999] ^= 1;
+    std::fs::write(&file, damaged).unwrap();
+    place.tiers.push(key(9), entry(&[name]), false);
+    place.tiers.finish(&|| false, &|_| ());
+    assert!(place.far.put.lock().unwrap().1.is_empty() && place.far.put.lock().unwrap().0.is_empty());
+    let report = place.tiers.report().unwrap();
+    assert_eq!((report.not_stored, report.errors), (1, 0), "{report:?}");
+    assert!(!file.exists(), "it is made again");
 }

@@ -13,9 +13,10 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::filed::{self, Filed};
 use super::guard::{Each, Guard};
+use super::local_source::LocalSource;
 use super::{blobs_of, groups};
 use crate::cache::trust::{PublicKey, Trust};
-use crate::cache::{ActionEntry, ActionKey, BlobRef, Cache, LocalCache};
+use crate::cache::{ActionEntry, ActionKey, BlobRef, LocalCache};
 
 /// Entries that are stored together.
 const BATCH: usize = 64;
@@ -38,7 +39,7 @@ pub(super) struct Uploader {
 struct Shared {
     guard: Arc<Guard>,
     trust: Arc<Trust>,
-    local: Arc<LocalCache>,
+    source: LocalSource,
     /// Entries that were added and are neither stored nor given up.
     left: AtomicUsize,
     /// Told whenever there are fewer.
@@ -57,7 +58,7 @@ impl Uploader {
     ) -> Uploader {
         let (queue, waiting) = mpsc::unbounded_channel();
         let (left, fewer, theirs) = Default::default();
-        let shared = Arc::new(Shared { guard, trust, local, left, fewer, theirs });
+        let shared = Arc::new(Shared { guard, trust, source: LocalSource(local), left, fewer, theirs });
         runtime.spawn(run(Arc::clone(&shared), waiting));
         Uploader { queue, shared }
     }
@@ -195,25 +196,14 @@ impl Shared {
     }
 
     async fn store_blobs(&self, group: &[BlobRef]) -> Vec<(BlobRef, bool)> {
-        let local = Arc::clone(&self.local);
-        let wanted = group.to_vec();
-        let read = tokio::task::spawn_blocking(move || {
-            let read = wanted.into_iter().map(|blob| (blob, local.blob(&blob).ok().flatten()));
-            read.collect::<Vec<_>>()
-        });
-        let read = read.await.unwrap_or_default();
-        let mut there: Vec<(BlobRef, bool)> =
-            read.iter().filter(|(_, bytes)| bytes.is_none()).map(|(blob, _)| (*blob, false)).collect();
-        let ours: Vec<(BlobRef, Bytes)> =
-            read.into_iter().filter_map(|(blob, bytes)| Some((blob, Bytes::from(bytes?)))).collect();
-        let put = self.guard.put_blobs(&ours).await;
+        let put = self.guard.put_blobs(group, &self.source).await;
         let mut report = self.guard.counts.report();
-        for ((blob, _), put) in ours.iter().zip(put) {
-            there.push((*blob, put));
-            report.stored_blobs += u64::from(put);
-            report.stored_bytes += if put { blob.size } else { 0 };
-        }
-        there
+        let there = group.iter().copied().zip(put);
+        let there = there.inspect(|(blob, put)| {
+            report.stored_blobs += u64::from(*put);
+            report.stored_bytes += if *put { blob.size } else { 0 };
+        });
+        there.collect()
     }
 
     async fn store_entry(&self, key: &ActionKey, entry: &ActionEntry) -> bool {

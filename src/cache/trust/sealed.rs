@@ -10,7 +10,7 @@
 //! ```
 
 use super::{Distrust, PublicKey, SigningKey};
-use crate::cache::remote::{MOST_BLOB, MOST_ENTRY};
+use crate::cache::remote::{MAX_BLOB, MOST_ENTRY};
 use crate::cache::{ActionEntry, ActionKey};
 
 const MAGIC: &[u8; 8] = b"rivetAE\x01";
@@ -106,7 +106,7 @@ fn check(entry: &ActionEntry) -> Result<(), Distrust> {
     at_most("blobs of an entry", entry.result.blobs.len() as u64, MOST_BLOBS as u64)?;
     at_most("inputs of an entry", entry.inputs.len() as u64, MOST_INPUTS as u64)?;
     for blob in &entry.result.blobs {
-        at_most("bytes of a blob", blob.size, MOST_BLOB)?;
+        at_most("bytes of a blob", blob.size, MAX_BLOB)?;
     }
     at_most("milliseconds of a step", entry.cost.wall_ms, LONGEST)?;
     at_most("seconds since 1970", entry.cost.made_at, LAST_SECOND)?;
@@ -276,7 +276,7 @@ mod tests {
         let input = entry().inputs[0];
         let too_large = [
             signed_anyway(|entry| entry.result.blobs[0].size = 1 << 50),
-            signed_anyway(|entry| entry.result.blobs[0].size = MOST_BLOB + 1),
+            signed_anyway(|entry| entry.result.blobs[0].size = MAX_BLOB + 1),
             signed_anyway(|entry| entry.result.blobs = vec![blob; MOST_BLOBS + 1]),
             signed_anyway(|entry| entry.inputs = vec![input; MOST_INPUTS + 1]),
             signed_anyway(|entry| entry.result.facts = vec![0; MOST_ENTRY as usize]),
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn what_is_just_small_enough_is_taken() {
         let mut entry = entry();
-        entry.result.blobs = vec![BlobRef { size: MOST_BLOB, ..entry.result.blobs[0] }; MOST_BLOBS];
+        entry.result.blobs = vec![BlobRef { size: MAX_BLOB, ..entry.result.blobs[0] }; MOST_BLOBS];
         entry.inputs = vec![entry.inputs[0]; MOST_INPUTS];
         entry.cost.made_at = LAST_SECOND;
         let bytes = seal(&key(), &entry, Some(&signer())).unwrap();

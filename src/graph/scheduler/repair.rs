@@ -177,7 +177,7 @@ impl Scheduler<'_> {
         }
         self.graph[id].state = State::Waiting;
         // Bytes that are there, and right, and yet not what they should be.
-        let is_nonsense = matches!(self.worker.cache.blob(&blob), Ok(Some(_)));
+        let is_nonsense = matches!(self.worker.cache.verify_blob(&blob), Ok(true));
         for maker in makers {
             self.graph[maker].disbelieved |= is_nonsense;
             self.make_again(id, maker);
@@ -207,7 +207,7 @@ impl Scheduler<'_> {
         let (node, expanded, pieces) = (wound.node, wound.expanded, wound.pieces.clone());
         let segments = wound.segments.take().unwrap_or_default();
         // Looking at a blob also drops it if it is damaged, so that its step is not found.
-        let lost = |blob: &BlobRef| !matches!(self.worker.cache.blob(blob), Ok(Some(_)));
+        let lost = |blob: &BlobRef| !matches!(self.worker.cache.verify_blob(blob), Ok(true));
         let lost: Vec<usize> =
             pieces.zip(segments.iter()).filter(|(_, blob)| lost(blob)).map(|(piece, _)| piece).collect();
         self.make_again(wanted_by, node);

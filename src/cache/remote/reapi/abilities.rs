@@ -4,7 +4,7 @@
 use bazel_remote_apis::build::bazel::remote::execution::v2::ServerCapabilities;
 
 use super::digest::Function;
-use crate::cache::remote::{MOST_BLOB, RemoteError, RemoteFault};
+use crate::cache::remote::{MAX_BLOB, RemoteError, RemoteFault};
 
 /// The size of a message that gRPC's servers and clients take where nothing else was agreed.
 const USUAL_MESSAGE: u64 = 4 << 20;
@@ -46,7 +46,7 @@ impl Abilities {
         let function = set_to
             .or_else(|| [Function::Blake3, Function::Sha256].into_iter().find(|f| listed(*f)))
             .ok_or_else(|| refused("the server knows neither BLAKE3 nor SHA-256"))?;
-        let most_blob = positive(cache.max_cas_blob_size_bytes).unwrap_or(MOST_BLOB).min(MOST_BLOB);
+        let most_blob = positive(cache.max_cas_blob_size_bytes).unwrap_or(MAX_BLOB).min(MAX_BLOB);
         let most_batch = positive(cache.max_batch_total_size_bytes).unwrap_or(USUAL_MESSAGE);
         let updates = &cache.action_cache_update_capabilities;
         Ok(Abilities {

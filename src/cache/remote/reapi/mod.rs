@@ -24,6 +24,7 @@ mod alias;
 mod byte_stream;
 mod cas;
 mod connect;
+mod content;
 mod credentials;
 mod digest;
 mod fault;
@@ -41,17 +42,21 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 
 use alias::Aliases;
+use content::Content;
 use digest::{Function, Name};
 use fault::Doing;
 use redact::Redaction;
 use results::EntryBytes;
 use server::{Introduction, Server};
 
-use super::{MOST_BLOB, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
+use super::delivery::Collector;
+use super::{BlobSink, BlobSource, MAX_BLOB, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
 use crate::cache::{ActionKey, BlobRef, Digest};
 
 /// Questions under way at once. ActionCache has no batches.
 const SIDE_BY_SIDE: usize = 64;
+/// Blobs that are read at once to learn what the server calls them.
+const HASHED_AT_ONCE: usize = 8;
 
 struct Reapi {
     introduction: Introduction,
@@ -95,8 +100,12 @@ impl Remote for Reapi {
         Box::pin(async move { self.each(blobs.len(), self.look_for(blobs).await) })
     }
 
-    fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
-        Box::pin(async move { self.each(blobs.len(), self.read_blobs(blobs).await) })
+    fn read_blobs<'a>(
+        &'a self,
+        blobs: &'a [BlobRef],
+        sink: &'a dyn BlobSink,
+    ) -> BoxFuture<'a, Vec<Result<bool, RemoteError>>> {
+        Box::pin(async move { self.each(blobs.len(), self.deliver_blobs(blobs, sink).await) })
     }
 
     /// A server looks after the bytes that its own digest names; an alias that leads to others is replaced
@@ -106,8 +115,12 @@ impl Remote for Reapi {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
-        Box::pin(async move { self.each(blobs.len(), self.store_blobs(blobs).await) })
+    fn put_blobs<'a>(
+        &'a self,
+        blobs: &'a [BlobRef],
+        source: &'a dyn BlobSource,
+    ) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
+        Box::pin(async move { self.each(blobs.len(), self.store_blobs(blobs, source).await) })
     }
 }
 
@@ -130,14 +143,24 @@ impl Reapi {
         let function = server.abilities.function;
         let names: Vec<Name> = keys.iter().map(|key| action::entry(function, key).name).collect();
         let found = side_by_side(names.iter().map(|name| server.entry(name)).collect()).await;
-        let stored: Vec<Name> = found.iter().filter_map(stored_name).collect();
-        let read = server.read(&stored).await;
-        let bytes = |found: Result<Option<EntryBytes>, RemoteError>| match found? {
-            None => Ok(None),
-            Some(EntryBytes::Here(bytes)) => Ok(Some(bytes)),
-            Some(EntryBytes::Stored(name)) => read.get(&name).cloned().unwrap_or(Ok(None)),
-        };
-        Ok(found.into_iter().map(bytes).collect())
+        let stored: Vec<(usize, Name)> = found
+            .iter()
+            .enumerate()
+            .filter_map(|(index, found)| Some((index, stored_name(found)?)))
+            .collect();
+        let collector = Collector::new(keys.len());
+        let mut read = server.read(&stored, &collector).await;
+        let bytes =
+            |((index, found), bytes): ((usize, Result<Option<EntryBytes>, RemoteError>), Bytes)| match found?
+            {
+                None => Ok(None),
+                Some(EntryBytes::Here(bytes)) => Ok(Some(bytes)),
+                Some(EntryBytes::Stored(_)) => {
+                    let is_there = read.remove(&index).unwrap_or(Ok(false))?;
+                    Ok(is_there.then_some(bytes))
+                }
+            };
+        Ok(found.into_iter().enumerate().zip(collector.into_bytes()).map(bytes).collect())
     }
 
     async fn file_entry(&self, key: &ActionKey, bytes: Bytes, blobs: &[BlobRef]) -> Result<(), RemoteError> {
@@ -150,7 +173,8 @@ impl Reapi {
         }
         let (result, stored) = server.result_of_entry(bytes, &outputs)?;
         let filing = action::entry(server.abilities.function, key);
-        let messages = filing.messages.iter().cloned().chain(stored).collect();
+        let messages = filing.messages.iter().cloned().chain(stored);
+        let messages = messages.map(|(name, bytes)| (name, Content::Bytes(bytes))).collect();
         for outcome in server.write(messages).await.into_values() {
             outcome?;
         }
@@ -174,48 +198,59 @@ impl Reapi {
         Ok(names.into_iter().map(|name| name.map(is_there)).collect())
     }
 
-    async fn read_blobs(
+    async fn deliver_blobs(
         &self,
         blobs: &[BlobRef],
-    ) -> Result<Vec<Result<Option<Bytes>, RemoteError>>, RemoteError> {
+        sink: &dyn BlobSink,
+    ) -> Result<Vec<Result<bool, RemoteError>>, RemoteError> {
         let server = self.introduction.server().await?;
         let names = self.locate_all(&server, blobs).await;
-        let asked: Vec<Name> = names.iter().flatten().flatten().copied().collect();
-        let read = server.read(&asked).await;
-        let outcome = |(blob, name): (&BlobRef, Result<Option<Name>, RemoteError>)| {
-            let Some(name) = name? else {
-                return Ok(None);
-            };
-            let bytes = read.get(&name).cloned().unwrap_or(Ok(None));
-            if matches!(bytes, Ok(None)) {
+        let name = |(index, name): (usize, &Result<Option<Name>, RemoteError>)| match name {
+            Ok(Some(name)) => Some((index, *name)),
+            _ => None,
+        };
+        let asked: Vec<(usize, Name)> = names.iter().enumerate().filter_map(name).collect();
+        let mut read = server.read(&asked, sink).await;
+        let outcome = |(index, (blob, name)): (usize, (&BlobRef, Result<Option<Name>, RemoteError>))| {
+            if name?.is_none() {
+                return Ok(false);
+            }
+            let is_there = read.remove(&index).unwrap_or(Ok(false));
+            if matches!(is_there, Ok(false)) {
                 self.aliases.forget(blob);
             }
-            bytes
+            is_there
         };
-        Ok(blobs.iter().zip(names).map(outcome).collect())
+        Ok(blobs.iter().zip(names).enumerate().map(outcome).collect())
     }
 
     async fn store_blobs(
         &self,
-        blobs: &[(BlobRef, Bytes)],
+        blobs: &[BlobRef],
+        source: &dyn BlobSource,
     ) -> Result<Vec<Result<(), RemoteError>>, RemoteError> {
         let server = self.introduction.server().await?;
         let function = server.abilities.function;
-        let names = names(function, blobs).await?;
+        let names = names(function, blobs, source).await;
+        let named: Vec<Name> = names.iter().flatten().copied().collect();
         // Whoever calls has asked for what is called the same; what has another name here may be there.
         let is_asked = function == Function::Blake3;
-        let there = if is_asked { HashSet::new() } else { server.there(&names).await? };
+        let there = if is_asked { HashSet::new() } else { server.there(&named).await? };
         let mut uploads = HashMap::new();
         let mut filings = Vec::new();
-        for ((blob, bytes), name) in blobs.iter().zip(&names) {
-            if !there.contains(name) && name.size <= server.abilities.most_blob {
-                uploads.insert(*name, bytes.clone());
+        for (blob, name) in blobs.iter().zip(&names) {
+            if let Ok(name) = name
+                && !there.contains(name)
+                && name.size <= server.abilities.most_blob
+            {
+                uploads.insert(*name, Content::Blob(*blob, source));
             }
             let filing = match name_without_alias(function, blob) {
-                Some(_) => None,
-                None => Some(action::alias(function, blob)),
+                None if name.is_ok() => Some(action::alias(function, blob)),
+                _ => None,
             };
-            uploads.extend(filing.iter().flat_map(|filing| filing.messages.iter().cloned()));
+            let messages = filing.iter().flat_map(|filing| filing.messages.iter().cloned());
+            uploads.extend(messages.map(|(name, bytes)| (name, Content::Bytes(bytes))));
             filings.push(filing);
         }
         if filings.iter().any(Option::is_some) {
@@ -224,7 +259,8 @@ impl Reapi {
         let stored = server.write(uploads).await;
         let (server, stored) = (&server, &stored);
         let pairs = blobs.iter().zip(names).zip(filings);
-        let outcomes = pairs.map(|(((blob, _), name), filing)| async move {
+        let outcomes = pairs.map(|((blob, name), filing)| async move {
+            let name = name?;
             if name.size > server.abilities.most_blob {
                 let told = format!("the server takes no blob of {} bytes", name.size);
                 return Err(Doing::StoringBlobs.unfit(&told));
@@ -250,7 +286,7 @@ impl Reapi {
     }
 
     async fn locate(&self, server: &Server, blob: &BlobRef) -> Result<Option<Name>, RemoteError> {
-        if blob.size > MOST_BLOB {
+        if blob.size > MAX_BLOB {
             let told = format!("a blob of {} bytes is none", blob.size);
             return Err(Doing::ReadingBlobs.nonsense(&told));
         }
@@ -275,17 +311,21 @@ fn name_without_alias(function: Function, blob: &BlobRef) -> Option<Name> {
     }
 }
 
-/// What a server calls blobs that are here.
-async fn names(function: Function, blobs: &[(BlobRef, Bytes)]) -> Result<Vec<Name>, RemoteError> {
-    if function == Function::Blake3 {
-        return Ok(blobs.iter().filter_map(|(blob, _)| name_without_alias(function, blob)).collect());
+/// What a server calls blobs that are here. Where its digests are not BLAKE3 they are read for that.
+async fn names(
+    function: Function,
+    blobs: &[BlobRef],
+    source: &dyn BlobSource,
+) -> Vec<Result<Name, RemoteError>> {
+    let named: Vec<_> = blobs.iter().map(|blob| name_of(function, blob, source)).collect();
+    stream::iter(named).buffered(HASHED_AT_ONCE).collect().await
+}
+
+async fn name_of(function: Function, blob: &BlobRef, source: &dyn BlobSource) -> Result<Name, RemoteError> {
+    match name_without_alias(function, blob) {
+        Some(name) => Ok(name),
+        None => Content::Blob(*blob, source).name(function).await,
     }
-    let bytes: Vec<Bytes> = blobs.iter().map(|(_, bytes)| bytes.clone()).collect();
-    // Large ones take a second or so, in which calls must go on.
-    let hashing = move || bytes.iter().map(|bytes| function.name(bytes)).collect();
-    tokio::task::spawn_blocking(hashing).await.map_err(|error| {
-        RemoteError::new(RemoteFault::Passing, format!("storing blobs: cannot hash them: {error}"))
-    })
 }
 
 fn stored_name(found: &Result<Option<EntryBytes>, RemoteError>) -> Option<Name> {

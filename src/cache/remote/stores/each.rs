@@ -4,26 +4,31 @@
 use bytes::Bytes;
 use futures_util::future::{self, BoxFuture, FutureExt};
 
-use super::{ActionKey, BlobRef, Remote, RemoteError, Thing, nonsense};
-use crate::cache::remote::MOST_ENTRY;
+use super::{ActionKey, BlobRef, Remote, RemoteError, Thing};
+use crate::cache::remote::delivery::{Collector, Delivery};
+use crate::cache::remote::{BlobSink, BlobSource, MOST_ENTRY};
 
 /// Keeps bytes by name, one thing a call.
 pub(super) trait Keeper: Send + Sync {
-    /// The bytes of a thing; more than `most` are an error, and not all taken.
+    /// Reads a thing in pieces, as far as `to` takes them. False where it is not there.
     fn read(
         &self,
         thing: &Thing,
-        most: u64,
-    ) -> impl Future<Output = Result<Option<Bytes>, RemoteError>> + Send;
+        to: &mut Delivery<'_>,
+    ) -> impl Future<Output = Result<bool, RemoteError>> + Send;
 
     /// Whether a blob is there, as far as its length tells.
     fn has(&self, blob: &BlobRef) -> impl Future<Output = Result<bool, RemoteError>> + Send;
 
-    /// Stores a thing in place of what may be there.
+    /// Stores something small in place of what may be there.
     fn put(&self, thing: &Thing, bytes: Bytes) -> impl Future<Output = Result<(), RemoteError>> + Send;
 
     /// Stores a blob that was not there, and leaves it if somebody else has meanwhile, where that shows.
-    fn put_blob(&self, blob: &BlobRef, bytes: Bytes) -> impl Future<Output = Result<(), RemoteError>> + Send;
+    fn put_blob(
+        &self,
+        blob: &BlobRef,
+        source: &dyn BlobSource,
+    ) -> impl Future<Output = Result<(), RemoteError>> + Send;
 
     /// Removes a thing, if it is there.
     fn remove(&self, thing: &Thing) -> impl Future<Output = Result<(), RemoteError>> + Send;
@@ -33,15 +38,22 @@ pub(super) trait Keeper: Send + Sync {
 pub(super) struct Each<K>(pub(super) K);
 
 impl<K: Keeper> Each<K> {
-    async fn blob(&self, blob: &BlobRef) -> Result<Option<Bytes>, RemoteError> {
+    async fn entry(&self, key: &ActionKey) -> Result<Option<Bytes>, RemoteError> {
+        let thing = Thing::entry(key);
+        let collector = Collector::new(1);
+        let mut delivery = Delivery::new(&collector, 0, thing.to_string(), MOST_ENTRY);
+        let is_there = self.0.read(&thing, &mut delivery).await?;
+        Ok(if is_there { collector.into_bytes().pop() } else { None })
+    }
+
+    async fn blob(&self, index: usize, blob: &BlobRef, sink: &dyn BlobSink) -> Result<bool, RemoteError> {
         let thing = Thing::blob(blob);
-        match self.0.read(&thing, blob.size).await? {
-            Some(bytes) if bytes.len() as u64 != blob.size => {
-                let (found, wanted) = (bytes.len(), blob.size);
-                Err(nonsense(format_args!("{thing} has {found} bytes instead of {wanted}")))
-            }
-            bytes => Ok(bytes),
+        let mut delivery = Delivery::new(sink, index, thing.to_string(), blob.size);
+        let is_there = self.0.read(&thing, &mut delivery).await?;
+        if is_there {
+            delivery.complete()?;
         }
+        Ok(is_there)
     }
 }
 
@@ -50,8 +62,7 @@ impl<K: Keeper> Remote for Each<K> {
         &'a self,
         keys: &'a [ActionKey],
     ) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
-        let reads = keys.iter().map(|key| async { self.0.read(&Thing::entry(key), MOST_ENTRY).await });
-        future::join_all(reads).boxed()
+        future::join_all(keys.iter().map(|key| self.entry(key))).boxed()
     }
 
     fn put_entry<'a>(
@@ -67,15 +78,24 @@ impl<K: Keeper> Remote for Each<K> {
         future::join_all(blobs.iter().map(|blob| self.0.has(blob))).boxed()
     }
 
-    fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
-        future::join_all(blobs.iter().map(|blob| self.blob(blob))).boxed()
+    fn read_blobs<'a>(
+        &'a self,
+        blobs: &'a [BlobRef],
+        sink: &'a dyn BlobSink,
+    ) -> BoxFuture<'a, Vec<Result<bool, RemoteError>>> {
+        let reads = blobs.iter().enumerate().map(move |(index, blob)| self.blob(index, blob, sink));
+        future::join_all(reads).boxed()
     }
 
     fn forget<'a>(&'a self, blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
         async move { self.0.remove(&Thing::blob(blob)).await }.boxed()
     }
 
-    fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
-        future::join_all(blobs.iter().map(|(blob, bytes)| self.0.put_blob(blob, bytes.clone()))).boxed()
+    fn put_blobs<'a>(
+        &'a self,
+        blobs: &'a [BlobRef],
+        source: &'a dyn BlobSource,
+    ) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
+        future::join_all(blobs.iter().map(move |blob| self.0.put_blob(blob, source))).boxed()
     }
 }

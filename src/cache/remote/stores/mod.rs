@@ -119,10 +119,6 @@ fn refused(why: impl fmt::Display) -> RemoteError {
     RemoteError::new(RemoteFault::Refused, why.to_string())
 }
 
-fn nonsense(what: impl fmt::Display) -> RemoteError {
-    RemoteError::new(RemoteFault::Nonsense, what.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,11 +4,14 @@
 //!
 //! An answer's length is asked for, and a server that keeps to the protocol keeps to that. The client has
 //! no limit of its own: one that sends more is only ended by the caller's patience.
+//!
+//! Large values are read and written by parts. One that is being written has a name of its own, and goes by
+//! itself if nobody finishes it. Redis takes no value above 512 MiB: such a blob is not stored.
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::future;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, future};
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo,
@@ -20,11 +23,17 @@ use tokio::sync::Mutex;
 use super::credentials::Credentials;
 use super::each::Keeper;
 use super::parameters::Parameters;
-use super::{BlobRef, Kind, RemoteError, RemoteFault, RemoteUrl, Thing, nonsense, refused, root};
+use super::{BlobRef, Kind, RemoteError, RemoteFault, RemoteUrl, Thing, refused, root};
+use crate::cache::remote::BlobSource;
+use crate::cache::remote::delivery::Delivery;
 
 const PORT: u16 = 6379;
 /// Bytes of a value at most, as servers are set up.
 const MOST_VALUE: u64 = 512 << 20;
+/// Bytes of a command or an answer, which are held in memory.
+const PART: u64 = 4 << 20;
+/// Seconds after which a value that nobody finished goes.
+const UNFINISHED_FOR: u64 = 24 * 60 * 60;
 
 pub(super) struct Redis {
     root: String,
@@ -155,6 +164,14 @@ impl Redis {
         Err(RemoteError::new(fault, format!("{doing} {thing}: {why}")))
     }
 
+    /// The name of a value that is not whole yet. No two uploads have one.
+    fn unfinished_key(&self, thing: &Thing) -> Result<String, RemoteError> {
+        let number = getrandom::u64().map_err(|error| {
+            RemoteError::new(RemoteFault::Local, format!("storing {thing}: no random numbers: {error}"))
+        })?;
+        Ok(format!("{}/tmp/{number:016x}", self.root))
+    }
+
     fn key(&self, thing: &Thing) -> String {
         format!("{}/{}", self.root, thing.name)
     }
@@ -199,19 +216,31 @@ fn is_word(code: &str) -> bool {
 }
 
 impl Keeper for Redis {
-    async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
+    async fn read(&self, thing: &Thing, to: &mut Delivery<'_>) -> Result<bool, RemoteError> {
         let key = self.key(thing);
-        // The last byte that is asked for is one too many, and its coming tells that there are more.
         let line = self.line_to_read(thing);
-        let exists = self.run::<bool>(line, "reading", thing, Cmd::exists(&key));
-        let last = isize::try_from(most).unwrap_or(isize::MAX);
-        let bytes = self.run::<Bytes>(line, "reading", thing, Cmd::getrange(&key, 0, last));
-        let (exists, bytes) = future::join(exists, bytes).await;
-        let (exists, bytes) = (exists?, bytes?);
-        if bytes.len() as u64 > most {
-            return Err(nonsense(format_args!("{thing} has more than {most} bytes")));
+        let mut is_there = None;
+        loop {
+            // The last byte that is asked for is one too many, and its coming tells that there are more.
+            let wanted = PART.min(to.left().saturating_add(1));
+            let index = |at: u64| isize::try_from(at).unwrap_or(isize::MAX);
+            let (start, end) = (index(to.received()), index(to.received() + wanted - 1));
+            let part = self.run::<Bytes>(line, "reading", thing, Cmd::getrange(&key, start, end));
+            let part = match is_there {
+                Some(_) => part.await?,
+                None => {
+                    let exists = self.run::<bool>(line, "reading", thing, Cmd::exists(&key));
+                    let (exists, part) = future::join(exists, part).await;
+                    is_there = Some(exists?);
+                    part?
+                }
+            };
+            let is_last = (part.len() as u64) < wanted;
+            to.write(part).await?;
+            if is_last {
+                return Ok(is_there == Some(true));
+            }
         }
-        Ok(exists.then_some(bytes))
     }
 
     async fn has(&self, blob: &BlobRef) -> Result<bool, RemoteError> {
@@ -229,15 +258,42 @@ impl Keeper for Redis {
     }
 
     async fn put(&self, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
-        if bytes.len() as u64 > MOST_VALUE {
-            let told = format!("storing {thing}: Redis takes no more than {MOST_VALUE} bytes at once");
-            return Err(RemoteError::new(RemoteFault::Unfit, told));
-        }
         self.run(self.line_to_write(thing), "storing", thing, Cmd::set(self.key(thing), &bytes[..])).await
     }
 
-    async fn put_blob(&self, blob: &BlobRef, bytes: Bytes) -> Result<(), RemoteError> {
-        self.put(&Thing::blob(blob), bytes).await
+    async fn put_blob(&self, blob: &BlobRef, source: &dyn BlobSource) -> Result<(), RemoteError> {
+        let thing = Thing::blob(blob);
+        if blob.size > MOST_VALUE {
+            let told = format!("storing {thing}: Redis takes no more than {MOST_VALUE} bytes at once");
+            return Err(RemoteError::new(RemoteFault::Unfit, told));
+        }
+        let (line, key) = (self.line_to_write(&thing), self.key(&thing));
+        let mut pieces = source.open(blob);
+        let mut part = BytesMut::new();
+        let mut unfinished: Option<String> = None;
+        while let Some(piece) = pieces.next().await {
+            part.extend_from_slice(&piece?);
+            if (part.len() as u64) < PART {
+                continue;
+            }
+            let command = match &unfinished {
+                Some(name) => Cmd::append(name, &part[..]),
+                None => {
+                    let name = unfinished.insert(self.unfinished_key(&thing)?);
+                    Cmd::set_ex(name, &part[..], UNFINISHED_FOR)
+                }
+            };
+            self.run::<()>(line, "storing", &thing, command).await?;
+            part.clear();
+        }
+        let Some(unfinished) = unfinished else {
+            return self.run(line, "storing", &thing, Cmd::set(key, &part[..])).await;
+        };
+        if !part.is_empty() {
+            self.run::<()>(line, "storing", &thing, Cmd::append(&unfinished, &part[..])).await?;
+        }
+        self.run::<()>(line, "storing", &thing, Cmd::rename(&unfinished, &key)).await?;
+        self.run(line, "storing", &thing, Cmd::persist(&key)).await
     }
 
     async fn remove(&self, thing: &Thing) -> Result<(), RemoteError> {

@@ -3,21 +3,27 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
-use opendal::{ErrorKind, Operator};
+use opendal::{ErrorKind, Operator, Writer};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::each::Keeper;
 use super::fault::{is_unimplemented, remote_error};
 use super::folder::Folder;
-use super::{BlobRef, Kind, RemoteError, RemoteFault, Thing, nonsense};
+use super::{BlobRef, Kind, RemoteError, RemoteFault, Thing};
+use crate::cache::remote::BlobSource;
+use crate::cache::remote::delivery::Delivery;
 
 /// Requests at once, of each sort: what goes up behind a build's back keeps nobody waiting who looks
 /// something up, and what is small does not wait behind blobs for longer than its caller has patience.
 const AT_ONCE: usize = 32;
-/// Bytes that are set aside for an answer before any has come.
-const FIRST_BYTES: u64 = 64 << 10;
+/// Bytes of a request that stores a blob, or a part of one. They are held in memory.
+const PART: u64 = 8 << 20;
+/// Parts of a blob at most. S3 and Google take 10,000: blobs above 70 GiB have larger ones.
+const MAX_PARTS: u64 = 9_000;
+/// Bytes of a blob at most where it must be stored by a single request, as by WebDAV: it is held in memory.
+const MAX_SINGLE_REQUEST: u64 = 256 << 20;
 
 /// What lies behind an operator.
 pub(super) enum Place {
@@ -92,8 +98,12 @@ impl Store {
         Ok((turn, operator))
     }
 
-    /// `None` where there are more than `most` bytes.
-    async fn try_read(&self, operator: &Operator, name: &str, most: u64) -> opendal::Result<Option<Bytes>> {
+    async fn try_read(
+        &self,
+        operator: &Operator,
+        name: &str,
+        to: &mut Delivery<'_>,
+    ) -> Result<(), ReadError> {
         let reader = operator.reader(name).await?;
         let mut pieces = match &self.place {
             Place::Service(_) => reader.into_stream(..).await?,
@@ -101,25 +111,20 @@ impl Store {
             Place::Folder(_) => {
                 let there = operator.stat(name).await?;
                 if !there.is_file() {
-                    return Err(opendal::Error::new(ErrorKind::IsADirectory, "not a file"));
+                    return Err(opendal::Error::new(ErrorKind::IsADirectory, "not a file").into());
                 }
-                if there.content_length() > most {
-                    return Ok(None);
+                if there.content_length() > to.left() {
+                    return Err(ReadError::Delivery(to.overrun()));
                 }
                 reader.into_stream(0..there.content_length()).await?
             }
         };
-        let mut bytes = BytesMut::with_capacity(most.min(FIRST_BYTES) as usize);
         while let Some(piece) = pieces.next().await {
-            let piece = piece?;
-            if (bytes.len() + piece.len()) as u64 > most {
-                return Ok(None);
-            }
-            for part in piece {
-                bytes.extend_from_slice(&part);
+            for part in piece? {
+                to.write(part).await.map_err(ReadError::Delivery)?;
             }
         }
-        Ok(Some(bytes.freeze()))
+        Ok(())
     }
 
     async fn is_there(&self, operator: &Operator, blob: &BlobRef) -> Result<bool, RemoteError> {
@@ -131,14 +136,57 @@ impl Store {
         }
     }
 
-    async fn write(&self, operator: &Operator, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
-        let written = operator.write(&thing.name, bytes).await;
-        written.map(drop).map_err(|error| self.failed("storing", thing, &error))
+    /// Stores a blob in parts. Nothing is there by its name before all of it is.
+    async fn write_blob(
+        &self,
+        operator: &Operator,
+        blob: &BlobRef,
+        source: &dyn BlobSource,
+        if_not_exists: bool,
+    ) -> Result<(), WriteError> {
+        let name = Thing::blob(blob).name;
+        let mut write = operator.writer_with(&name).if_not_exists(if_not_exists);
+        let is_single = !operator.info().capability().write_can_multi;
+        if is_single && blob.size > MAX_SINGLE_REQUEST {
+            let told = format!(
+                "storing {}: it has {} bytes, and this kind of remote takes {MAX_SINGLE_REQUEST} at most",
+                Thing::blob(blob),
+                blob.size
+            );
+            return Err(WriteError::Other(RemoteError::new(RemoteFault::Unfit, told)));
+        }
+        if !is_single {
+            let part = PART.max(blob.size.div_ceil(MAX_PARTS).next_multiple_of(1 << 20));
+            write = write.chunk(part as usize);
+        }
+        let mut upload = Upload(Some(write.await?));
+        let mut pieces = source.open(blob);
+        let mut whole = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(WriteError::Other)?;
+            if is_single {
+                whole.push(piece);
+            } else {
+                upload.writer()?.write(piece).await?;
+            }
+        }
+        if is_single {
+            upload.writer()?.write(whole).await?;
+        }
+        upload.close().await?;
+        Ok(())
     }
 
     /// `doing` is a word for a message: "reading".
     fn failed(&self, doing: &str, thing: &Thing, error: &opendal::Error) -> RemoteError {
         remote_error(format_args!("{doing} {thing}"), error)
+    }
+
+    fn failed_to_store(&self, thing: &Thing, error: WriteError) -> RemoteError {
+        match error {
+            WriteError::Remote(error) => self.failed("storing", thing, &error),
+            WriteError::Other(error) => error,
+        }
     }
 
     /// A file that may not be read is one file of a folder that was opened.
@@ -151,19 +199,71 @@ impl Store {
     }
 }
 
+/// Why a read ended: at the remote, or as what came was not taken.
+enum ReadError {
+    Remote(opendal::Error),
+    Delivery(RemoteError),
+}
+
+impl From<opendal::Error> for ReadError {
+    fn from(error: opendal::Error) -> ReadError {
+        ReadError::Remote(error)
+    }
+}
+
+/// Why a blob was not stored: by the remote, or as it cannot be read or is too large.
+enum WriteError {
+    Remote(opendal::Error),
+    Other(RemoteError),
+}
+
+impl From<opendal::Error> for WriteError {
+    fn from(error: opendal::Error) -> WriteError {
+        WriteError::Remote(error)
+    }
+}
+
+/// An upload under way. One that ends before it is complete is aborted, so that the service keeps no parts of
+/// it, also where its caller has given up waiting.
+struct Upload(Option<Writer>);
+
+impl Upload {
+    fn writer(&mut self) -> opendal::Result<&mut Writer> {
+        self.0.as_mut().ok_or_else(|| opendal::Error::new(ErrorKind::Unexpected, "the upload is closed"))
+    }
+
+    async fn close(&mut self) -> opendal::Result<()> {
+        self.writer()?.close().await?;
+        self.0 = None;
+        Ok(())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let (Some(mut writer), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move {
+                if let Err(error) = writer.abort().await {
+                    tracing::debug!("an upload is not aborted: {:?}", error.kind());
+                }
+            });
+        }
+    }
+}
+
 async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, RemoteError> {
     let turn = turns.acquire().await;
     turn.map_err(|closed| RemoteError::new(RemoteFault::Refused, closed.to_string()))
 }
 
 impl Keeper for Store {
-    async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
-        let Some((_turn, operator)) = self.turn_to_read(thing).await? else { return Ok(None) };
-        match self.try_read(operator, &thing.name, most).await {
-            Ok(Some(bytes)) => Ok(Some(bytes)),
-            Ok(None) => Err(nonsense(format_args!("{thing} has more than {most} bytes"))),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed_to_look("reading", thing, &error)),
+    async fn read(&self, thing: &Thing, to: &mut Delivery<'_>) -> Result<bool, RemoteError> {
+        let Some((_turn, operator)) = self.turn_to_read(thing).await? else { return Ok(false) };
+        match self.try_read(operator, &thing.name, to).await {
+            Ok(()) => Ok(true),
+            Err(ReadError::Delivery(error)) => Err(error),
+            Err(ReadError::Remote(error)) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(ReadError::Remote(error)) => Err(self.failed_to_look("reading", thing, &error)),
         }
     }
 
@@ -176,29 +276,31 @@ impl Keeper for Store {
 
     async fn put(&self, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
         let (_turn, operator) = self.turn_to_write(thing).await?;
-        self.write(operator, thing, bytes).await
+        let written = operator.write(&thing.name, bytes).await;
+        written.map(drop).map_err(|error| self.failed("storing", thing, &error))
     }
 
-    async fn put_blob(&self, blob: &BlobRef, bytes: Bytes) -> Result<(), RemoteError> {
+    async fn put_blob(&self, blob: &BlobRef, source: &dyn BlobSource) -> Result<(), RemoteError> {
         let thing = Thing::blob(blob);
         let (_turn, operator) = self.turn_to_write(&thing).await?;
         if self.writes_conditionally.load(Ordering::Relaxed) {
-            match operator.write_with(&thing.name, bytes.clone()).if_not_exists(true).await {
-                Ok(_) => return Ok(()),
+            match self.write_blob(operator, blob, source, true).await {
+                Ok(()) => return Ok(()),
                 // What has another length was cut short or put there to annoy: it is replaced.
-                Err(error) if error.kind() == ErrorKind::ConditionNotMatch => {
+                Err(WriteError::Remote(error)) if error.kind() == ErrorKind::ConditionNotMatch => {
                     if self.is_there(operator, blob).await? {
                         return Ok(());
                     }
                 }
                 // Some that call themselves compatible do not know conditions.
-                Err(error) if is_unimplemented(&error) => {
+                Err(WriteError::Remote(error)) if is_unimplemented(&error) => {
                     self.writes_conditionally.store(false, Ordering::Relaxed);
                 }
-                Err(error) => return Err(self.failed("storing", &thing, &error)),
+                Err(error) => return Err(self.failed_to_store(&thing, error)),
             }
         }
-        self.write(operator, &thing, bytes).await
+        let written = self.write_blob(operator, blob, source, false).await;
+        written.map_err(|error| self.failed_to_store(&thing, error))
     }
 
     async fn remove(&self, thing: &Thing) -> Result<(), RemoteError> {
@@ -211,9 +313,20 @@ impl Keeper for Store {
 mod tests {
     use std::time::Duration;
 
+    use futures_util::stream;
+
     use super::*;
-    use crate::cache::remote::RemoteUrl;
+    use crate::cache::remote::delivery::Collector;
+    use crate::cache::remote::{BlobStream, RemoteUrl};
     use crate::cache::{ActionKey, Digest};
+
+    struct One(Bytes);
+
+    impl BlobSource for One {
+        fn open(&self, _blob: &BlobRef) -> BlobStream {
+            stream::iter([Ok(self.0.clone())]).boxed()
+        }
+    }
 
     #[test]
     fn what_is_small_does_not_wait_behind_blobs() {
@@ -224,12 +337,14 @@ mod tests {
         let blob = BlobRef { digest: Digest::of(b"x"), size: 1 };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let work = async {
-            store.put_blob(&blob, Bytes::from_static(b"x")).await.unwrap();
+            store.put_blob(&blob, &One(Bytes::from_static(b"x"))).await.unwrap();
             let all = AT_ONCE as u32;
             let _blobs_come = store.reads.acquire_many(all).await.unwrap();
             let _blobs_go = store.blob_writes.acquire_many(all).await.unwrap();
             store.put(&entry, Bytes::from_static(b"entry")).await.unwrap();
-            assert!(store.read(&entry, 10).await.unwrap().is_some());
+            let collector = Collector::new(1);
+            let mut delivery = Delivery::new(&collector, 0, String::new(), 10);
+            assert!(store.read(&entry, &mut delivery).await.unwrap());
             assert!(store.has(&blob).await.unwrap());
         };
         // Only who waits for ever is not done by then.

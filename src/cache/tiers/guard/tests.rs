@@ -3,10 +3,12 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
+use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt, join_all, pending};
 
 use super::*;
 use crate::cache::Digest;
+use crate::cache::remote::{BlobSink, BlobStream};
 
 /// What comes of asking for a thing; `None` is no answer at all.
 type Answer = Option<Result<(), RemoteError>>;
@@ -77,17 +79,40 @@ impl<F: Fn(usize, usize) -> Answer + Send + Sync + 'static> Remote for Faulty<F>
         self.each(blobs.len(), || true)
     }
 
-    fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
-        self.each(blobs.len(), || None)
+    fn read_blobs<'a>(
+        &'a self,
+        blobs: &'a [BlobRef],
+        _sink: &'a dyn BlobSink,
+    ) -> BoxFuture<'a, Vec<Result<bool, RemoteError>>> {
+        self.each(blobs.len(), || false)
     }
 
     fn forget<'a>(&'a self, _blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
         self.each(1, || ()).map(|mut answers| answers.remove(0)).boxed()
     }
 
-    fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
+    fn put_blobs<'a>(
+        &'a self,
+        blobs: &'a [BlobRef],
+        _source: &'a dyn BlobSource,
+    ) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
         self.each(blobs.len(), || ())
     }
+}
+
+/// Nobody opens it.
+struct NoSource;
+
+impl BlobSource for NoSource {
+    fn open(&self, _blob: &BlobRef) -> BlobStream {
+        futures_util::stream::empty().boxed()
+    }
+}
+
+/// What comes of asking for blobs.
+async fn fetch(guard: &Guard, blobs: &[BlobRef]) -> Vec<Fetched> {
+    let local = LocalCache::open_to_look("/nowhere/at/all".as_ref()).unwrap();
+    guard.blobs(blobs, &local).await.unwrap()
 }
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -183,9 +208,9 @@ fn one_thing_that_is_not_taken_ends_nothing() {
     run(async {
         for number in 0..10 {
             assert!(!guard.put_entry(&key(number), Bytes::new(), &[]).await);
-            assert_eq!(guard.put_blobs(&[(blob(number), Bytes::new())]).await, [false]);
+            assert_eq!(guard.put_blobs(&[blob(number)], &NoSource).await, [false]);
         }
-        assert_eq!(guard.put_blobs(&[(blob(0), Bytes::new()), (blob(1), Bytes::new())]).await, [false, true]);
+        assert_eq!(guard.put_blobs(&[blob(0), blob(1)], &NoSource).await, [false, true]);
         assert!(guard.entries(&[key(0)]).await[0].is_err());
     });
     assert_eq!(remote.calls().len(), 22, "none was tried again");
@@ -201,7 +226,7 @@ fn one_that_is_slow_is_asked_again() {
     let remote = Faulty::new(|before, _| if before < 2 { None } else { Some(Ok(())) });
     let guard = remote.guard(SHORT);
     let large = BlobRef { size: SLOWEST / 10, ..blob(0) };
-    assert!(matches!(run(guard.blobs(&[large]))[..], [Fetched::Nothing]));
+    assert!(matches!(run(fetch(&guard, &[large]))[..], [Fetched::Nothing]));
     assert_eq!(remote.calls(), [1, 1, 1]);
     assert!(guard.can_read() && guard.counts.report().errors == 0);
 }
@@ -231,7 +256,7 @@ fn one_that_is_full_is_still_read() {
         }
     });
     let guard = remote.guard(LONG);
-    assert_eq!(run(guard.put_blobs(&[(blob(0), Bytes::from_static(&[0]))])), [false]);
+    assert_eq!(run(guard.put_blobs(&[blob(0)], &NoSource)), [false]);
     assert!(!guard.can_write() && guard.can_read());
     assert!(run(guard.entries(&[key(0)]))[0].is_ok());
     assert!(!run(guard.put_entry(&key(0), Bytes::new(), &[])));
@@ -262,10 +287,10 @@ fn a_few_damaged_blobs_are_no_outage() {
     let remote = Faulty::new(|_, thing| if thing == 0 { fails(RemoteFault::Nonsense) } else { Some(Ok(())) });
     let guard = remote.guard(LONG);
     for number in 0..3 {
-        assert!(matches!(run(guard.blobs(&[blob(number)]))[..], [Fetched::Wrong]));
+        assert!(matches!(run(fetch(&guard, &[blob(number)]))[..], [Fetched::Wrong]));
     }
     for _ in 0..3 {
-        let fetched = run(guard.blobs(&[blob(0), blob(1)]));
+        let fetched = run(fetch(&guard, &[blob(0), blob(1)]));
         assert!(matches!(fetched[..], [Fetched::Wrong, Fetched::Nothing]));
     }
     assert!(guard.can_read());
@@ -282,5 +307,18 @@ fn a_call_that_is_cancelled_ends_and_is_no_error() {
     });
     assert_eq!(remote.calls(), [1]);
     assert_eq!(guard.counts.report().errors, 0);
+    assert!(guard.counts.take_notices().is_empty());
+}
+
+/// It says nothing of the remote, however often.
+#[test]
+fn what_cannot_be_read_here_is_neither_tried_again_nor_an_error_of_the_remote() {
+    let remote = Faulty::new(|_, _| fails(RemoteFault::Local));
+    let guard = remote.guard(LONG);
+    for _ in 0..10 {
+        assert_eq!(run(guard.put_blobs(&[blob(0)], &NoSource)), [false]);
+    }
+    assert_eq!(remote.calls().len(), 10);
+    assert!(guard.can_write() && guard.counts.report().errors == 0);
     assert!(guard.counts.take_notices().is_empty());
 }

@@ -3,6 +3,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 
 use super::super::each::Keeper;
 use super::super::store::{Place, Store};
@@ -10,11 +11,21 @@ use super::super::{BlobRef, Thing};
 use super::sweep::ABANDONED_AFTER;
 use super::*;
 use crate::cache::Digest;
+use crate::cache::remote::delivery::{Collector, Delivery};
+use crate::cache::remote::{BlobSource, BlobStream};
 
 const CONTENT: &[u8] = b"content";
 
 fn blob() -> BlobRef {
     BlobRef { digest: Digest::of(CONTENT), size: CONTENT.len() as u64 }
+}
+
+struct Content;
+
+impl BlobSource for Content {
+    fn open(&self, _blob: &BlobRef) -> BlobStream {
+        stream::iter([Ok(Bytes::from_static(CONTENT))]).boxed()
+    }
 }
 
 fn folder(path: &Path) -> Folder {
@@ -66,11 +77,11 @@ fn a_share_that_is_not_mounted_is_not_made() {
 async fn all_fail(store: &Store) -> [RemoteError; 5] {
     let thing = Thing::blob(&blob());
     [
-        store.put_blob(&blob(), Bytes::from_static(CONTENT)).await.unwrap_err(),
+        store.put_blob(&blob(), &Content).await.unwrap_err(),
         store.put(&thing, Bytes::from_static(CONTENT)).await.unwrap_err(),
         store.remove(&thing).await.unwrap_err(),
         store.has(&blob()).await.unwrap_err(),
-        store.read(&thing, 100).await.unwrap_err(),
+        store.read(&thing, &mut Delivery::new(&Collector::new(1), 0, String::new(), 100)).await.unwrap_err(),
     ]
 }
 
@@ -81,7 +92,7 @@ fn a_share_that_goes_away_in_mid_build_is_not_made_anew() {
     fs::create_dir(&team).unwrap();
     let store = store(&team);
     run(async {
-        store.put_blob(&blob(), Bytes::from_static(CONTENT)).await.unwrap();
+        store.put_blob(&blob(), &Content).await.unwrap();
         assert!(store.has(&blob()).await.unwrap());
         fs::rename(&team, &away).unwrap();
         for below in [false, true] {
