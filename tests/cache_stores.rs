@@ -271,7 +271,7 @@ fn webdav_takes_a_token() {
             let asked = mock.asked();
             assert_eq!(asked[0].header("authorization"), Some("Bearer token-hunter2"));
             let name = name_of("entries", key("a").0);
-            assert_eq!(asked[0].line, format!("GET /team/v2/{name} HTTP/1.1"));
+            assert_eq!(asked[0].line, format!("GET /team/v3/{name} HTTP/1.1"));
         },
     );
 }
@@ -373,9 +373,9 @@ fn a_folder_keeps_what_it_is_given() {
     let place = tempfile::tempdir().unwrap();
     let team = place.path().join("team");
     fs::create_dir(&team).unwrap();
-    let plant = |name: &str, bytes: &[u8]| plant_file(&team.join("v2").join(name), bytes);
+    let plant = |name: &str, bytes: &[u8]| plant_file(&team.join("v3").join(name), bytes);
     run(keeps_what_it_is_given(&format!("fs://{}", team.display()), plant));
-    let left = fs::read_dir(team.join("v2/tmp")).unwrap().count();
+    let left = fs::read_dir(team.join("v3/tmp")).unwrap().count();
     assert_eq!(left, 0, "files were written under other names, and renamed");
 }
 
@@ -383,7 +383,7 @@ fn a_folder_keeps_what_it_is_given() {
 fn what_is_no_file_in_a_folder_is_not_read() {
     let place = tempfile::tempdir().unwrap();
     let remote = open(&format!("fs://{}", place.path().display()));
-    let at = |name: &str| place.path().join("v2").join(name_of("entries", key(name).0));
+    let at = |name: &str| place.path().join("v3").join(name_of("entries", key(name).0));
     for name in ["folder", "pipe", "device"] {
         fs::create_dir_all(at(name).parent().unwrap()).unwrap();
     }
@@ -579,7 +579,7 @@ fn azure_signs_with_the_accounts_key() {
         assert_eq!(run(remote.entries(&[key("a")])).remove(0).unwrap().unwrap(), "the entry");
         let asked = mock.asked().pop().unwrap();
         let name = name_of("entries", key("a").0);
-        assert_eq!(asked.line, format!("GET /films/team/v2/{name} HTTP/1.1"));
+        assert_eq!(asked.line, format!("GET /films/team/v3/{name} HTTP/1.1"));
         assert!(asked.header("authorization").unwrap().starts_with("SharedKey ann:"));
     });
 }
@@ -739,13 +739,13 @@ fn a_folder_that_may_only_be_read_is_read() {
     let place = tempfile::tempdir().unwrap();
     let team = place.path().join("team");
     let url = format!("fs://{}", team.display());
-    plant_file(&team.join("v2").join(name_of("entries", key("a").0)), b"one");
-    plant_file(&team.join("v2").join(name_of("entries", key("b").0)), b"two");
+    plant_file(&team.join("v3").join(name_of("entries", key("a").0)), b"one");
+    plant_file(&team.join("v3").join(name_of("entries", key("b").0)), b"two");
     let remote = open(&url);
     assert_eq!(run(remote.entries(&[key("a")])).remove(0).unwrap().unwrap(), "one");
-    assert!(!team.join("v2/tmp").exists());
+    assert!(!team.join("v3/tmp").exists());
     // One file is one file.
-    let closed = team.join("v2").join(name_of("entries", key("b").0));
+    let closed = team.join("v3").join(name_of("entries", key("b").0));
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(&closed).is_err() {
         let found = run(remote.entries(&[key("a"), key("b")]));

@@ -25,14 +25,15 @@ pub use entry::{ActionEntry, ActionResult, BlobRef, Cost};
 pub use error::CacheError;
 pub use local::{
     AgeStats, BlobReader, BlobWriter, CacheStats, Caches, Collected, Damage, DamagedBlob, FileKind,
-    FileStamp, GcRules, GroupStats, Lease, LocalCache, Parts, Pin, PinnedTitle, RunningBuild, Tally,
-    Verified,
+    FileStamp, GcRules, GroupStats, Lease, LocalCache, OldLayout, Parts, Pin, PinnedTitle, RunningBuild,
+    Tally, Verified,
 };
 pub use place::{all_apart, apart, default_folder};
 pub use tiers::{Carried, Missing, RemoteOptions, RemoteReport, Tiers};
 
-/// The version of the layout, here and in remotes: a newer one lies beside an older one.
-const LAYOUT: &str = "v2";
+/// The version of the layout, here and in remotes: a newer one lies beside an older one. `rivet cache gc` removes
+/// the older ones of a local folder.
+const LAYOUT: &str = "v3";
 
 /// What the graph needs of a cache. Backends and decorators (tiers, signing, counting)
 /// implement just this.

@@ -20,14 +20,14 @@ pub(super) fn config_folder() -> Option<PathBuf> {
 /// more than the user does: see [`Trust::beyond_user`](super::trust::Trust::beyond_user). The name is not
 /// shortened: keys could be made until theirs is that of others.
 pub fn apart(folder: &Path, name: &Digest) -> PathBuf {
-    folder.join("apart").join(name.to_string())
+    folder.join("isolated").join(name.to_string())
 }
 
 /// The folders of that kind that are there beside `folder`, in order. No links: somebody with whom the
 /// folder is shared could have another's cache cleaned by one.
 pub fn all_apart(folder: &Path) -> Vec<PathBuf> {
     let is_folder = |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
-    let within = folder.join("apart");
+    let within = folder.join("isolated");
     if !is_folder(&within) {
         return Vec::new();
     }
@@ -69,7 +69,7 @@ mod tests {
         std::os::unix::fs::symlink(&private, apart(&shared, &other)).unwrap();
         assert_eq!(all_apart(&shared), [apart(&shared, &one)]);
         std::fs::create_dir(&linked).unwrap();
-        std::os::unix::fs::symlink(shared.join("apart"), linked.join("apart")).unwrap();
+        std::os::unix::fs::symlink(shared.join("isolated"), linked.join("isolated")).unwrap();
         assert_eq!(all_apart(&linked), [] as [PathBuf; 0]);
     }
 }

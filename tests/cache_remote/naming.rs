@@ -87,7 +87,7 @@ fn what_is_believed_because_of_a_spec_is_kept_apart() {
     assert_eq!(bob.output(), ann.output());
     let why = remote(&believed)["read_only"].as_str().unwrap();
     assert!(why.contains("keys count that only the spec names"), "{why}");
-    assert!(bob.blobs().is_empty() && bob.project.path("cache/rivet/apart").is_dir());
+    assert!(bob.blobs().is_empty() && bob.project.path("cache/rivet/isolated").is_dir());
 
     bob.say_of_caches(&without);
     let disbelieved = bob.build(&["--remote-read-only"]);

@@ -85,7 +85,7 @@ impl Marks {
         see: &(dyn Fn(&ActionKey, &ActionEntry) + Sync),
     ) -> Result<Option<Marks>, CacheError> {
         // Entries first: what is written meanwhile are young blobs that nobody names yet.
-        let actions = root.join("actions");
+        let actions = root.join("entries");
         let shards = shards::each(|shard| {
             let (mut entries, mut damaged) = (Vec::new(), Vec::new());
             for file in shards::files(&actions, shard, &mut |_| {})? {

@@ -34,7 +34,7 @@ use blobs::Blobs;
 pub use builds::RunningBuild;
 pub use caches::Caches;
 use files::{Found, drop_file, read, write};
-pub use gc::{Collected, GcRules, Parts, Tally};
+pub use gc::{Collected, GcRules, OldLayout, Parts, Tally};
 pub use leases::Lease;
 use leases::Leases;
 use log::Log;
@@ -49,7 +49,7 @@ pub use verify::{Damage, FileKind, Verified};
 
 /// The folders of the layout whose files are named by digests. Entries come first: one without its blobs
 /// is a miss that somebody has to find out.
-const SHARDED: [&str; 3] = ["actions", "blobs", "stats"];
+const SHARDED: [&str; 3] = ["entries", "blobs", "stats"];
 /// Its other folders.
 const FLAT: [&str; 4] = ["log", "builds", "pins", "tmp"];
 /// Its files, which are locked and hold nothing: see [`leases`], and [`LocalCache::only_one`].
@@ -178,7 +178,7 @@ impl LocalCache {
 
     /// The entry filed under `key`, whether its blobs are here or not.
     pub fn entry(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
-        let path = self.path_of("actions", &key.0);
+        let path = self.path_of("entries", &key.0);
         let why = match read(&path, LARGEST_ENTRY, "read the action entry")? {
             Found::Nothing => return Ok(None),
             Found::Bytes(bytes, meta) => match ActionEntry::from_bytes(&bytes) {
@@ -245,7 +245,7 @@ impl Cache for LocalCache {
                     // Either may be at fault. The entry goes: a blob that is not what its name says is
                     // replaced when it is put again.
                     self.losses.tell("blob", &blob_path, "it has another length than it should");
-                    self.drop_file(&self.path_of("actions", &key.0));
+                    self.drop_file(&self.path_of("entries", &key.0));
                     return Ok(None);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -259,7 +259,7 @@ impl Cache for LocalCache {
     }
 
     fn put_action(&self, key: &ActionKey, entry: &ActionEntry) -> Result<(), CacheError> {
-        write(self.tmp(), &self.path_of("actions", &key.0), &entry.to_bytes()?)
+        write(self.tmp(), &self.path_of("entries", &key.0), &entry.to_bytes()?)
     }
 
     fn open_blob(&self, blob: &BlobRef) -> Result<Option<BlobReader>, CacheError> {
@@ -382,7 +382,7 @@ mod tests {
     fn a_damaged_entry_is_a_miss() {
         let (_dir, cache) = cache();
         let (key, _) = file(&cache, b"bytes");
-        let path = cache.path_of("actions", &key.0);
+        let path = cache.path_of("entries", &key.0);
         for bytes in [&b""[..], b"short", &[0; 200]] {
             fs::write(&path, bytes).unwrap();
             assert_eq!(cache.action(&key).unwrap(), None);

@@ -140,7 +140,7 @@ mod tests {
         assert!(!cache.unpin("a").unwrap());
         assert_eq!(cache.pinned_keys().unwrap(), [title("one").key]);
         // Somebody else's file is none.
-        fs::write(dir.path().join("v2/pins/notes.txt"), "mine").unwrap();
+        fs::write(dir.path().join("v3/pins/notes.txt"), "mine").unwrap();
         assert_eq!(cache.pins().unwrap(), [pin("b/../x", "one")]);
         let path = cache.pin_path("b/../x");
         let mut bytes = fs::read(&path).unwrap();

@@ -103,7 +103,7 @@ impl LocalCache {
                     }
                     match part {
                         "blobs" => verifying.blob(&file.path, file.name, buffer),
-                        "actions" => verifying.entry(&file.path),
+                        "entries" => verifying.entry(&file.path),
                         _ => verifying.small(&file.path, FileKind::Stat, stat_cache::LARGEST, &|bytes| {
                             checksummed::content(bytes).is_some()
                         }),
@@ -330,9 +330,9 @@ mod tests {
         let (record, elsewhere) = (cache.log.path_of(&record), dir.path().join("elsewhere"));
         fs::rename(&record, &elsewhere).unwrap();
         symlink(&elsewhere, &record).unwrap();
-        let pin = dir.path().join("v2/pins").join(Digest::of(b"pin").to_string());
+        let pin = dir.path().join("v3/pins").join(Digest::of(b"pin").to_string());
         rustix::fs::mknodat(CWD, &pin, FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
-        let wrong = dir.path().join("v2/pins").join(Digest::of(b"wrong").to_string());
+        let wrong = dir.path().join("v3/pins").join(Digest::of(b"wrong").to_string());
         fs::write(&wrong, checksummed::wrap(b"whole, and no pin")).unwrap();
         let go = AtomicBool::new(false);
         let found = cache.verify(true, &go, &|_, _| {}).unwrap();

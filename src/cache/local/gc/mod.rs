@@ -5,6 +5,7 @@
 //! Should a build come to something in the instant in which it goes, it finds a result missing, as it
 //! would after a disk lost it, and makes it again.
 
+mod old_layouts;
 mod plan;
 
 use std::fs::{self, File, TryLockError};
@@ -20,6 +21,7 @@ use super::marks::{self, Marks, Nanos, nanos};
 use super::shards::{self, disk_bytes};
 use super::{GC_LOCK, LocalCache, builds, used};
 use crate::cache::CacheError;
+pub use old_layouts::OldLayout;
 use plan::{Plan, Rules, names, plan};
 
 /// Digests of sources and records of builds that are older go even where no age was asked for.
@@ -102,6 +104,8 @@ pub struct Collected {
     /// Entries that were damaged, among those removed.
     pub damaged: u64,
     pub max_bytes: Option<u64>,
+    /// Folders of older layouts, which went besides, or would.
+    pub old_layouts: Vec<OldLayout>,
     pub interrupted: bool,
 }
 
@@ -122,6 +126,7 @@ impl AddAssign for Collected {
         self.young += other.young;
         self.running_builds += other.running_builds;
         self.damaged += other.damaged;
+        self.old_layouts.extend(other.old_layouts);
         self.interrupted |= other.interrupted;
     }
 }
@@ -140,6 +145,7 @@ impl LocalCache {
             report.interrupted = true;
             return Ok(report);
         };
+        report.old_layouts = self.remove_old_layouts(asked.dry_run, cancelled)?;
         let running = builds::running(&self.root.join("builds"))?;
         report.running_builds = running.builds;
         let pins = self.pinned_keys()?;
@@ -287,7 +293,7 @@ impl Cleaning<'_> {
         for &entry in &plan.entries {
             let at = entry as usize;
             let mark = &marks.entries[at];
-            let path = self.cache.path_of("actions", &mark.key.0);
+            let path = self.cache.path_of("entries", &mark.key.0);
             if self.is_cancelled() {
                 break;
             }
@@ -304,7 +310,7 @@ impl Cleaning<'_> {
             report.kept.entries.add(mark.bytes);
             // A clock went back. Left as it is, it would never be old.
             if mark.modified > mark.used && !self.dry_run {
-                used::touch(&self.cache.path_of("actions", &mark.key.0));
+                used::touch(&self.cache.path_of("entries", &mark.key.0));
             }
         }
         Ok(gone)

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! blobs     ContentAddressableStorage, by the server's digests
-//! entries   ActionCache: the digest of an Action whose salt is `rivet entry v1:` + the action key →
+//! entries   ActionCache: the digest of an Action whose salt is `rivet entry v3:` + the action key →
 //!           ActionResult { stdout: the entry's bytes, output_files: its blobs, by their BLAKE3 }
 //! aliases   only where the server's digests are not BLAKE3.
 //!           ActionCache: the digest of an Action whose salt is `rivet blob v1:` + BLAKE3 + length →

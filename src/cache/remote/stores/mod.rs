@@ -3,7 +3,7 @@
 //! names; whoever can write to one can file anything in it, so nothing here is believed.
 //!
 //! ```text
-//! <prefix>/v2/
+//! <prefix>/v3/
 //!     entries/ab/abcd…    an action entry, named by the action key
 //!     blobs/ab/abcd…      a blob, named by the BLAKE3 of its bytes
 //!     tmp/                in a shared folder: files being written
@@ -136,9 +136,9 @@ mod tests {
     #[test]
     fn a_path_leads_nowhere_else() {
         let root = |text: &str| root(&text.parse().unwrap());
-        assert_eq!(root("s3://bucket").unwrap(), "v2");
-        assert_eq!(root("s3://bucket/a/b/").unwrap(), "a/b/v2");
-        assert_eq!(root("fs:///mnt/../team").unwrap(), "team/v2");
+        assert_eq!(root("s3://bucket").unwrap(), "v3");
+        assert_eq!(root("s3://bucket/a/b/").unwrap(), "a/b/v3");
+        assert_eq!(root("fs:///mnt/../team").unwrap(), "team/v3");
         for text in ["s3://bucket/a%2F..%2Fb", "fs:///mnt/%FF", "redis://host/a%0Db"] {
             assert_eq!(root(text).unwrap_err().fault, RemoteFault::Refused, "{text}");
         }

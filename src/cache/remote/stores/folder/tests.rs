@@ -70,7 +70,7 @@ fn a_share_that_is_not_mounted_is_not_made() {
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
     fs::create_dir(&team).unwrap();
     write(&team).unwrap();
-    assert!(team.join("v2/tmp").is_dir());
+    assert!(team.join("v3/tmp").is_dir());
 }
 
 /// The errors of everything that can be done with a blob.
@@ -98,14 +98,14 @@ fn a_share_that_goes_away_in_mid_build_is_not_made_anew() {
         for below in [false, true] {
             // What lies below a mount point may be a folder of the same layout.
             if below {
-                fs::create_dir_all(team.join("v2/blobs")).unwrap();
+                fs::create_dir_all(team.join("v3/blobs")).unwrap();
             }
             for error in all_fail(&store).await {
                 assert_eq!(error.fault, RemoteFault::Passing);
                 assert!(error.message.contains("is gone"), "{error}");
             }
             assert_eq!(team.exists(), below);
-            assert_eq!(team.join("v2/blobs").read_dir().map_or(0, Iterator::count), 0);
+            assert_eq!(team.join("v3/blobs").read_dir().map_or(0, Iterator::count), 0);
         }
         fs::remove_dir_all(&team).unwrap();
         fs::rename(&away, &team).unwrap();
@@ -118,11 +118,11 @@ fn a_link_in_a_shards_place_is_not_followed() {
     let place = tempfile::tempdir().unwrap();
     let (team, elsewhere) = (place.path().join("team"), place.path().join("elsewhere"));
     let thing = Thing::blob(&blob());
-    fs::create_dir_all(team.join("v2/blobs")).unwrap();
+    fs::create_dir_all(team.join("v3/blobs")).unwrap();
     fs::create_dir(&elsewhere).unwrap();
     let theirs = elsewhere.join(blob().digest.to_string());
     fs::write(&theirs, "theirs").unwrap();
-    symlink(&elsewhere, team.join("v2/blobs").join(thing.shard())).unwrap();
+    symlink(&elsewhere, team.join("v3/blobs").join(thing.shard())).unwrap();
     let store = store(&team);
     run(async {
         for error in all_fail(&store).await {
@@ -140,14 +140,14 @@ fn looking_makes_nothing_and_removes_nothing() {
     fs::create_dir(&team).unwrap();
     assert!(!read(&team).unwrap());
     assert_eq!(fs::read_dir(&team).unwrap().count(), 0);
-    fs::create_dir_all(team.join("v2/blobs").join(Thing::blob(&blob()).shard())).unwrap();
+    fs::create_dir_all(team.join("v3/blobs").join(Thing::blob(&blob()).shard())).unwrap();
     let read_only = fs::Permissions::from_mode(0o555);
-    fs::set_permissions(team.join("v2"), read_only).unwrap();
+    fs::set_permissions(team.join("v3"), read_only).unwrap();
     assert!(read(&team).unwrap());
-    assert!(!team.join("v2/tmp").exists());
-    fs::set_permissions(team.join("v2"), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::create_dir(team.join("v2/tmp")).unwrap();
-    let old = team.join("v2/tmp").join(temporary("old"));
+    assert!(!team.join("v3/tmp").exists());
+    fs::set_permissions(team.join("v3"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(team.join("v3/tmp")).unwrap();
+    let old = team.join("v3/tmp").join(temporary("old"));
     old_file(&old);
     assert!(read(&team).unwrap() && old.exists());
 }
@@ -156,7 +156,7 @@ fn looking_makes_nothing_and_removes_nothing() {
 fn what_was_left_long_ago_is_swept() {
     let place = tempfile::tempdir().unwrap();
     write(place.path()).unwrap();
-    let tmp = place.path().join("v2/tmp");
+    let tmp = place.path().join("v3/tmp");
     let (old, new) = (tmp.join(temporary("old")), tmp.join(temporary("new")));
     fs::write(&new, "").unwrap();
     old_file(&old);
@@ -172,14 +172,14 @@ fn what_was_left_long_ago_is_swept() {
 
 #[test]
 fn a_link_in_a_folders_place_is_refused() {
-    for part in ["", "v2", "v2/tmp", "v2/entries", "v2/blobs"] {
+    for part in ["", "v3", "v3/tmp", "v3/entries", "v3/blobs"] {
         let place = tempfile::tempdir().unwrap();
         let (team, elsewhere) = (place.path().join("team"), place.path().join("elsewhere"));
-        for folder in ["", "v2/tmp", "tmp"] {
+        for folder in ["", "v3/tmp", "tmp"] {
             fs::create_dir_all(elsewhere.join(folder)).unwrap();
         }
         // Wherever `tmp` would lead.
-        let swept = ["", "tmp", "v2/tmp"].map(|at| elsewhere.join(at).join(temporary("old")));
+        let swept = ["", "tmp", "v3/tmp"].map(|at| elsewhere.join(at).join(temporary("old")));
         swept.iter().for_each(|file| old_file(file));
         let link = team.join(part);
         fs::create_dir_all(link.parent().unwrap()).unwrap();
@@ -187,7 +187,7 @@ fn a_link_in_a_folders_place_is_refused() {
         let told = write(&team).unwrap_err();
         assert_eq!(told.fault, RemoteFault::Refused, "{part}");
         assert!(told.message.contains("no links"), "{part}: {told}");
-        if part != "v2/tmp" {
+        if part != "v3/tmp" {
             assert_eq!(read(&team).unwrap_err().fault, RemoteFault::Refused, "{part}");
         }
         assert!(swept.iter().all(|file| file.exists()), "{part}");
