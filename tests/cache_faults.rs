@@ -445,7 +445,7 @@ fn lies_are_not_believed() {
         copy(&remote, &lies.folder);
         poison(&lies);
         let machine = Machine::new(&film).trusting(&first);
-        let mut beside = machine.beside();
+        let mut beside = machine.scratch_dir();
         let url = format!("fs://{}", lies.folder.display());
         let build = machine.end(&mut within_bounds(&machine.command(&url, &[])));
         assert_well(what, &build, &machine, &expected);
@@ -454,7 +454,7 @@ fn lies_are_not_believed() {
         assert!(warnings(&build).len() <= 1, "{what}\n{}", build.stderr);
         beside.extend(["cache", "events.jsonl", "out"].map(str::to_owned));
         beside.sort();
-        assert_eq!(machine.beside(), beside, "{what}: nothing else is written");
+        assert_eq!(machine.scratch_dir(), beside, "{what}: nothing else is written");
         assert_eq!(place.root().read_dir().unwrap().count(), 1, "{what}: nor beside the remote");
         // Sparse files of a terabyte are not for reading.
         if what == "flipped blobs" {

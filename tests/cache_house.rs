@@ -212,7 +212,7 @@ fn caches_that_lie_apart() {
     let project = project();
     project.build();
     let folder = cache_folder(&project);
-    let apart = rivet::cache::apart(&folder, &Digest::of(b"further keys"));
+    let apart = rivet::cache::isolated_namespace(&folder, &Digest::of(b"further keys"));
     let other = LocalCache::open(&apart).unwrap();
     let blob = other.put_blob(b"apart").unwrap();
     let result = ActionResult { blobs: vec![blob], ..ActionResult::default() };

@@ -22,7 +22,7 @@ use common::servers::s3::{self, S3};
 use common::servers::webdav::{self, WebDav};
 use common::servers::{free_port, make_certificate};
 use futures_util::future::join_all;
-use rivet::cache::remote::{self, MOST_ENTRY, NamedBy, Remote, RemoteError, RemoteFault};
+use rivet::cache::remote::{self, MAX_ENTRY, NamedBy, Remote, RemoteError, RemoteFault};
 use rivet::cache::{ActionKey, BlobRef, Digest};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -105,7 +105,7 @@ async fn keeps_what_it_is_given(url: &str, plant: impl Fn(&str, &[u8])) {
     // Entries are replaced.
     ours.put_entry(&key("a"), Bytes::from_static(b"one"), &names[..1]).await.unwrap();
     ours.put_entry(&key("a"), Bytes::from_static(b"two"), &names[..1]).await.unwrap();
-    let most = Bytes::from(vec![7; MOST_ENTRY as usize]);
+    let most = Bytes::from(vec![7; MAX_ENTRY as usize]);
     ours.put_entry(&key("most"), most.clone(), &[]).await.unwrap();
     let mut found = theirs.entries(&[key("a"), key("b"), key("most")]).await.into_iter();
     assert_eq!(found.next().unwrap().unwrap().unwrap(), "two");
@@ -113,10 +113,10 @@ async fn keeps_what_it_is_given(url: &str, plant: impl Fn(&str, &[u8])) {
     assert!(found.next().unwrap().unwrap().unwrap() == most);
 
     // An entry without end is not read to it, and harms no other.
-    plant(&name_of("entries", key("huge").0), &vec![7; MOST_ENTRY as usize + 1]);
+    plant(&name_of("entries", key("huge").0), &vec![7; MAX_ENTRY as usize + 1]);
     let found = ours.entries(&[key("a"), key("huge")]).await;
     assert_eq!(found[0].as_ref().unwrap().as_ref().unwrap(), "two");
-    assert_eq!(found[1].as_ref().unwrap_err().fault, RemoteFault::Nonsense);
+    assert_eq!(found[1].as_ref().unwrap_err().fault, RemoteFault::InvalidResponse);
 
     // Blobs of another length are no blobs, and make room for right ones.
     let wrong = [blob(200, 5000), blob(201, 5000), blob(202, 5000)];
@@ -125,7 +125,7 @@ async fn keeps_what_it_is_given(url: &str, plant: impl Fn(&str, &[u8])) {
         plant(&name_of("blobs", name.digest), &vec![0; length]);
     }
     for found in get_blobs(&*ours, &wrong_names).await {
-        assert_eq!(found.unwrap_err().fault, RemoteFault::Nonsense);
+        assert_eq!(found.unwrap_err().fault, RemoteFault::InvalidResponse);
     }
     assert_eq!(missing(&ours, &wrong_names).await, wrong_names);
     all_put(put_blobs(&*ours, &wrong).await);
@@ -392,7 +392,7 @@ fn what_is_no_file_in_a_folder_is_not_read() {
     let mode = rustix::fs::Mode::RUSR;
     rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
     for found in run(remote.entries(&["folder", "pipe", "device"].map(key))) {
-        assert_eq!(found.unwrap_err().fault, RemoteFault::Nonsense);
+        assert_eq!(found.unwrap_err().fault, RemoteFault::InvalidResponse);
     }
 }
 
@@ -409,7 +409,7 @@ fn where_nobody_answers_it_may_pass() {
             let remote = open(&url);
             let error = run(remote.entries(&[key("a")])).remove(0).unwrap_err();
             println!("{error}");
-            assert_eq!(error.fault, RemoteFault::Passing, "{error}");
+            assert_eq!(error.fault, RemoteFault::Transient, "{error}");
         }
     });
 }
@@ -430,11 +430,11 @@ fn answers_are_told_apart() {
     own_process("answers_are_told_apart", &[], &[], || {
         let both = |fault| (Some(fault), Some(fault));
         assert_eq!(faults("401 Unauthorized", ""), both(RemoteFault::Denied));
-        assert_eq!(faults("429 Too Many Requests", ""), both(RemoteFault::Passing));
-        assert_eq!(faults("500 Internal Server Error", "oops"), both(RemoteFault::Passing));
+        assert_eq!(faults("429 Too Many Requests", ""), both(RemoteFault::Transient));
+        assert_eq!(faults("500 Internal Server Error", "oops"), both(RemoteFault::Transient));
         assert_eq!(
             faults("503 Slow Down", "<Error><Code>SlowDown</Code></Error>"),
-            both(RemoteFault::Passing)
+            both(RemoteFault::Transient)
         );
         assert_eq!(faults("507 Insufficient Storage", ""), both(RemoteFault::Full));
         assert_eq!(faults("301 Moved Permanently", ""), both(RemoteFault::Refused));
@@ -508,7 +508,7 @@ fn an_answer_without_end_is_given_up() {
             // Properties of a file are read whole, so there is a limit on them.
             let properties = remote.has(&[name]).await.remove(0).unwrap_err();
             for error in [entry, small, properties] {
-                assert_eq!(error.fault, RemoteFault::Nonsense, "{error}");
+                assert_eq!(error.fault, RemoteFault::InvalidResponse, "{error}");
             }
         });
         assert!(sent.load(Ordering::Relaxed) < 64 << 20);
@@ -524,7 +524,7 @@ fn a_promised_petabyte_takes_no_memory() {
         let remote = open(&format!("webdav://127.0.0.1:{}/", mock.port));
         let name = BlobRef { digest: Digest::of(b"few bytes"), size: 1 << 50 };
         let error = run(get_blobs(&*remote, &[name])).remove(0).unwrap_err();
-        assert_eq!(error.fault, RemoteFault::Passing, "it broke: {error}");
+        assert_eq!(error.fault, RemoteFault::Transient, "it broke: {error}");
     });
 }
 
@@ -750,6 +750,6 @@ fn a_folder_that_may_only_be_read_is_read() {
     if fs::read(&closed).is_err() {
         let found = run(remote.entries(&[key("a"), key("b")]));
         assert_eq!(found[0].as_ref().unwrap().as_ref().unwrap(), "one");
-        assert_eq!(found[1].as_ref().unwrap_err().fault, RemoteFault::Unfit);
+        assert_eq!(found[1].as_ref().unwrap_err().fault, RemoteFault::Unsupported);
     }
 }

@@ -153,7 +153,7 @@ mod tiers {
             folder_named_by: NamedBy::User,
             trust,
             read_only: false,
-            patience: Duration::from_secs(60),
+            timeout: Duration::from_secs(60),
             cancelled: Arc::default(),
         };
         Tiers::with_remote(Arc::new(LocalCache::open(folder).unwrap()), options).unwrap()

@@ -8,18 +8,19 @@
 //! changed afterwards, and a reader verifies what it reads. An entry whose blob is missing or
 //! wrong is a miss; the blob is dropped so that the next write repairs it.
 
+mod base_dir;
 mod checksummed;
 mod digest;
 mod entry;
 mod error;
 mod local;
-mod place;
 pub mod remote;
 mod tiers;
 pub mod trust;
 
 use std::path::PathBuf;
 
+pub use base_dir::{default_folder, isolated_namespace, isolated_namespaces};
 pub use digest::{ActionKey, Digest};
 pub use entry::{ActionEntry, ActionResult, BlobRef, Cost};
 pub use error::CacheError;
@@ -28,8 +29,7 @@ pub use local::{
     FileStamp, GcRules, GroupStats, Lease, LocalCache, OldLayout, Parts, Pin, PinnedTitle, RunningBuild,
     Tally, Verified,
 };
-pub use place::{all_apart, apart, default_folder};
-pub use tiers::{Carried, Missing, RemoteOptions, RemoteReport, Tiers};
+pub use tiers::{Missing, RemoteOptions, RemoteReport, Tiers, TransferStats};
 
 /// The version of the layout, here and in remotes: a newer one lies beside an older one. `rivet cache gc` removes
 /// the older ones of a local folder.

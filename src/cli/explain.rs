@@ -45,7 +45,7 @@ pub fn run(args: &ExplainArgs) -> Exit {
 fn try_run(args: &ExplainArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder)?;
     let cancelled = on_interrupt();
-    let cache = Arc::new(args.remote.tiers(LocalCache::open_to_look, &args.cache, &ladder, &cancelled)?);
+    let cache = Arc::new(args.remote.tiers(LocalCache::open_read_only, &args.cache, &ladder, &cancelled)?);
     let options = super::looking();
     let steps = graph::explain(&ladder, &cache, &options, &cancelled, &args.selector)
         .map_err(|error| failed(&error))?;

@@ -51,7 +51,7 @@ fn try_run(args: &GraphArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder.ladder)?;
     let cancelled = on_interrupt();
     let cache =
-        Arc::new(args.remote.tiers(LocalCache::open_to_look, &args.ladder.cache, &ladder, &cancelled)?);
+        Arc::new(args.remote.tiers(LocalCache::open_read_only, &args.ladder.cache, &ladder, &cancelled)?);
     let view = graph::view(&ladder, &cache, &super::looking(), &cancelled).map_err(|error| failed(&error))?;
     warn_of_doubts(&cache);
     let group = args.grouped || (!args.all && view.nodes.len() > drawing::MANY);

@@ -1,7 +1,7 @@
 //! `rivet log`.
 
 use clap::Args;
-use rivet::cache::{LocalCache, all_apart};
+use rivet::cache::{LocalCache, isolated_namespaces};
 use rivet::graph::BuildRecord;
 
 use super::{CacheDirArg, Exit, complain, look_at_cache, print, print_json};
@@ -31,8 +31,9 @@ pub fn run(args: &LogArgs) -> Exit {
 
 fn try_run(args: &LogArgs) -> Result<Exit, Exit> {
     let cache = look_at_cache(&args.cache, None)?;
-    let apart =
-        all_apart(cache.folder()).into_iter().filter_map(|folder| LocalCache::open_to_look(&folder).ok());
+    let apart = isolated_namespaces(cache.folder())
+        .into_iter()
+        .filter_map(|folder| LocalCache::open_read_only(&folder).ok());
     let caches: Vec<LocalCache> = apart.collect();
     let caches: Vec<&LocalCache> = caches.iter().chain([&*cache]).collect();
     let end = args.build.as_deref().filter(|&wanted| wanted != "last").unwrap_or_default();

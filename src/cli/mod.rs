@@ -292,7 +292,7 @@ fn open_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCac
 
 /// Opens the cache for a command that only looks at it.
 fn look_at_cache(arg: &CacheDirArg, ladder: Option<&Ladder>) -> Result<Arc<LocalCache>, Exit> {
-    open_cache_with(LocalCache::open_to_look, arg, ladder, &trust(ladder)?)
+    open_cache_with(LocalCache::open_read_only, arg, ladder, &trust(ladder)?)
 }
 
 /// Opens the cache for whoever believes as much as `trust` does.
@@ -303,8 +303,8 @@ fn open_cache_with(
     trust: &Trust,
 ) -> Result<Arc<LocalCache>, Exit> {
     let mut folder = cache_folder(arg, ladder)?;
-    if let Some(name) = trust.beyond_user() {
-        folder = rivet::cache::apart(&folder, &name);
+    if let Some(name) = trust.extra_trust() {
+        folder = rivet::cache::isolated_namespace(&folder, &name);
     }
     open(&folder).map(Arc::new).map_err(|error| cache_failed(&error))
 }

@@ -85,7 +85,7 @@ impl RemoteArgs {
             folder_named_by: folder_named_by(cache, ladder),
             trust,
             read_only: self.remote_read_only,
-            patience: self.remote_timeout,
+            timeout: self.remote_timeout,
             cancelled: Arc::clone(cancelled),
         };
         let tiers = Tiers::with_remote(local, options).map_err(|error| {

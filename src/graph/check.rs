@@ -48,7 +48,7 @@ pub fn check(
     cancelled: Arc<AtomicBool>,
     observe: &dyn Fn(&Event),
 ) -> Result<Check, StepError> {
-    let (_folder, fresh) = cache.local().beside()?;
+    let (_folder, fresh) = cache.local().scratch_dir()?;
     let settings = Settings { unpublished: true, ..settings(options) };
     let mut scheduler = schedule(ladder, Arc::new(Tiers::from(fresh)), settings, cancelled, observe)?;
     scheduler.run();

@@ -221,17 +221,17 @@ fn each_blob_has_its_own_fate() {
     client.put_well(&blobs);
     server.state().behaviour.failing_blobs = [(30, Code::ResourceExhausted), (40, Code::Internal)].into();
     let got = client.get(&names(&blobs)).into_iter().map(Result::err).collect();
-    assert_eq!(faults(got), [None, Some(RemoteFault::Passing), Some(RemoteFault::Passing), None]);
+    assert_eq!(faults(got), [None, Some(RemoteFault::Transient), Some(RemoteFault::Transient), None]);
 }
 
 #[test]
 fn faults_say_what_helps() {
     let blobs = [blob(1, 10)];
     let cases = [
-        (Code::Unavailable, RemoteFault::Passing, RemoteFault::Passing),
-        (Code::Unknown, RemoteFault::Passing, RemoteFault::Passing),
+        (Code::Unavailable, RemoteFault::Transient, RemoteFault::Transient),
+        (Code::Unknown, RemoteFault::Transient, RemoteFault::Transient),
         (Code::PermissionDenied, RemoteFault::Denied, RemoteFault::Denied),
-        (Code::ResourceExhausted, RemoteFault::Passing, RemoteFault::Full),
+        (Code::ResourceExhausted, RemoteFault::Transient, RemoteFault::Full),
         (Code::Unimplemented, RemoteFault::Refused, RemoteFault::Refused),
     ];
     for (code, reading, storing) in cases {
@@ -246,7 +246,7 @@ fn faults_say_what_helps() {
     }
     let client = open("grpc://127.0.0.1:1/main").unwrap();
     let error = client.missing(&[blobs[0].0]).unwrap_err();
-    assert_eq!(error.fault, RemoteFault::Passing);
+    assert_eq!(error.fault, RemoteFault::Transient);
     assert!(error.message.contains("refused"), "{error}");
 }
 
@@ -256,7 +256,7 @@ fn abilities_are_asked_once_and_after_a_failure_again() {
     let server = ReapiServer::start(Behaviour { failing, ..Behaviour::default() });
     let client = Client::of(&server);
     let name = blob(1, 10).0;
-    assert_eq!(fault(client.missing(&[name])), RemoteFault::Passing);
+    assert_eq!(fault(client.missing(&[name])), RemoteFault::Transient);
     let all = join_all((0..20).map(|_| client.remote.has(std::slice::from_ref(&name))));
     for mut outcome in client.runtime.block_on(all) {
         assert!(!outcome.remove(0).unwrap());

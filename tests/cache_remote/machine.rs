@@ -198,7 +198,7 @@ impl Machine {
 
     /// The digests of the results in its cache, by the kind of step that made them.
     pub fn results(&self) -> HashMap<String, Vec<String>> {
-        let cache = LocalCache::open_to_look(&self.project.path("cache/rivet")).unwrap();
+        let cache = LocalCache::open_read_only(&self.project.path("cache/rivet")).unwrap();
         let mut results: HashMap<String, Vec<String>> = HashMap::new();
         for name in files_under(&self.project.path("cache/rivet/v3/entries")).keys() {
             let hex = blake3::Hash::from_hex(last_part(name)).unwrap();

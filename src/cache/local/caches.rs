@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::{Collected, GcRules, LocalCache, Pin, Tally, Verified};
-use crate::cache::{CacheError, all_apart};
+use crate::cache::{CacheError, isolated_namespaces};
 
 pub struct Caches(Vec<Arc<LocalCache>>);
 
@@ -23,7 +23,7 @@ impl Caches {
         folder: &Path,
         open: impl Fn(&Path) -> Result<LocalCache, CacheError>,
     ) -> Result<Caches, CacheError> {
-        let folders = [folder.to_owned()].into_iter().chain(all_apart(folder));
+        let folders = [folder.to_owned()].into_iter().chain(isolated_namespaces(folder));
         Ok(Caches(folders.map(|folder| open(&folder).map(Arc::new)).collect::<Result<_, _>>()?))
     }
 
@@ -135,7 +135,7 @@ fn share(most: u64, held: &[u64]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest, apart};
+    use crate::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest, isolated_namespace};
 
     #[test]
     fn what_may_stay_is_shared_by_what_is_held() {
@@ -149,7 +149,7 @@ mod tests {
     /// A folder with a cache and one apart, each with an entry and a blob of `size` bytes.
     fn two(size: usize) -> (tempfile::TempDir, [LocalCache; 2]) {
         let dir = tempfile::tempdir().unwrap();
-        let folders = [dir.path().to_owned(), apart(dir.path(), &Digest::of(b"keys"))];
+        let folders = [dir.path().to_owned(), isolated_namespace(dir.path(), &Digest::of(b"keys"))];
         let caches = folders.map(|folder| LocalCache::open(&folder).unwrap());
         for (number, cache) in caches.iter().enumerate() {
             let blob = cache.put_blob(&vec![number as u8; size]).unwrap();

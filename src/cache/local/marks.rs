@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::LARGEST_ENTRY;
+use super::MAX_ENTRY;
 use super::files::{self, read};
 use super::shards::{self, Stored, disk_bytes};
 use crate::cache::{ActionEntry, ActionKey, CacheError, Digest};
@@ -235,7 +235,7 @@ impl Marks {
 
 /// `None` where it has gone, `Some(None)` where it is damaged.
 fn read_entry(file: &Stored) -> Result<Option<Option<ActionEntry>>, CacheError> {
-    Ok(match read(&file.path, LARGEST_ENTRY, "read the action entry")? {
+    Ok(match read(&file.path, MAX_ENTRY, "read the action entry")? {
         files::Found::Nothing => None,
         files::Found::Bytes(bytes, _) => Some(ActionEntry::from_bytes(&bytes)),
         files::Found::TooLong | files::Found::Unusable(_) => Some(None),

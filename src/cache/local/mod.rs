@@ -56,7 +56,7 @@ const FLAT: [&str; 4] = ["log", "builds", "pins", "tmp"];
 const LEASES: &str = "leases";
 const GC_LOCK: &str = "gc.lock";
 /// An entry of a whole title, the largest that there are, names some thousand others.
-const LARGEST_ENTRY: u64 = 16 << 20;
+const MAX_ENTRY: u64 = 16 << 20;
 
 pub struct LocalCache {
     /// The folder as the user names it.
@@ -92,7 +92,7 @@ impl LocalCache {
 
     /// Opens `folder` to look at what is there, if there is anything: it makes no folders, and one
     /// that cannot be written to will do.
-    pub fn open_to_look(folder: &Path) -> Result<LocalCache, CacheError> {
+    pub fn open_read_only(folder: &Path) -> Result<LocalCache, CacheError> {
         let root = folder.join(LAYOUT);
         check_parts(&root)?;
         Ok(LocalCache::new(folder, None, Leases::new(root.join(LEASES))))
@@ -161,7 +161,7 @@ impl LocalCache {
     }
 
     /// An empty cache in a folder of its own beside this one's files, gone when it is dropped.
-    pub fn beside(&self) -> Result<(tempfile::TempDir, LocalCache), CacheError> {
+    pub fn scratch_dir(&self) -> Result<(tempfile::TempDir, LocalCache), CacheError> {
         let tmp = self.tmp();
         let folder = tempfile::Builder::new()
             .prefix("rivet-check-")
@@ -172,14 +172,14 @@ impl LocalCache {
     }
 
     /// Whether what is put is kept, rather than only looked at.
-    pub fn keeps(&self) -> bool {
+    pub fn is_writable(&self) -> bool {
         self.tmp.is_some()
     }
 
     /// The entry filed under `key`, whether its blobs are here or not.
     pub fn entry(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
         let path = self.path_of("entries", &key.0);
-        let why = match read(&path, LARGEST_ENTRY, "read the action entry")? {
+        let why = match read(&path, MAX_ENTRY, "read the action entry")? {
             Found::Nothing => return Ok(None),
             Found::Bytes(bytes, meta) => match ActionEntry::from_bytes(&bytes) {
                 Some(entry) => {
@@ -204,7 +204,7 @@ impl LocalCache {
     /// A writer for a blob that comes from elsewhere. Where the cache is only looked at it is of no folder,
     /// and what is written can only be read by this process.
     pub(super) fn download_writer(&self) -> BlobWriter {
-        if self.keeps() { self.blobs.writer() } else { BlobWriter::scratch() }
+        if self.is_writable() { self.blobs.writer() } else { BlobWriter::scratch() }
     }
 
     /// Tells others, as long as what this returns is there, that a build goes on, so that nothing
@@ -221,7 +221,7 @@ impl LocalCache {
 
     /// Removes what is of no use. Who only looks leaves it.
     fn drop_file(&self, path: &Path) {
-        if self.keeps() {
+        if self.is_writable() {
             drop_file(path);
         }
     }
@@ -395,7 +395,7 @@ mod tests {
         let (dir, cache) = cache();
         let (_, blob) = file(&cache, b"bytes");
         fs::write(cache.path_of("blobs", &blob.digest), b"bytez").unwrap();
-        let looks = LocalCache::open_to_look(dir.path()).unwrap();
+        let looks = LocalCache::open_read_only(dir.path()).unwrap();
         assert!(looks.has_blob(&blob).unwrap());
         assert_eq!(looks.blob(&blob).unwrap(), None);
         assert!(!looks.has_blob(&blob).unwrap() && looks.open_blob(&blob).unwrap().is_none());

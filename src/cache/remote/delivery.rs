@@ -42,7 +42,7 @@ impl<'s> Delivery<'s> {
 
     /// The error of what has more than it should.
     pub(super) fn overrun(&self) -> RemoteError {
-        self.nonsense(format_args!("has more than {} bytes", self.max))
+        self.invalid(format_args!("has more than {} bytes", self.max))
     }
 
     /// An error where less has come than there should.
@@ -50,11 +50,11 @@ impl<'s> Delivery<'s> {
         if self.received == self.max {
             return Ok(());
         }
-        Err(self.nonsense(format_args!("has {} bytes instead of {}", self.received, self.max)))
+        Err(self.invalid(format_args!("has {} bytes instead of {}", self.received, self.max)))
     }
 
-    fn nonsense(&self, told: std::fmt::Arguments<'_>) -> RemoteError {
-        RemoteError::new(RemoteFault::Nonsense, format!("{} {told}", self.what))
+    fn invalid(&self, told: std::fmt::Arguments<'_>) -> RemoteError {
+        RemoteError::new(RemoteFault::InvalidResponse, format!("{} {told}", self.what))
     }
 }
 

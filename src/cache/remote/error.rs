@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RemoteFault {
     /// Nobody answered, or not in time, or with an error that may pass: asking again may help.
-    Passing,
+    Transient,
     /// Credentials are missing, wrong, or do not allow this.
     Denied,
     /// There is no room for more.
@@ -12,9 +12,9 @@ pub enum RemoteFault {
     /// The remote understood and will not, or cannot: asking again does not help.
     Refused,
     /// It does not take, or give, this one thing: too large, not readable. Others it may.
-    Unfit,
+    Unsupported,
     /// What came is not what was asked for: too long, too short, not of the protocol.
-    Nonsense,
+    InvalidResponse,
     /// What was to be stored cannot be read here, or what came cannot be written. The remote did nothing wrong.
     Local,
 }

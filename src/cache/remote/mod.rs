@@ -28,7 +28,7 @@ use super::{ActionKey, BlobRef};
 
 /// Bytes of an entry at most, signature included. A reel's names the inputs of 128 segments, a title's
 /// all of its reels: some ten kilobytes, and 100 for ten hours on eight rungs.
-pub const MOST_ENTRY: u64 = 2 << 20;
+pub const MAX_ENTRY: u64 = 2 << 20;
 
 /// Bytes of a blob at most: more than any store takes. What claims to be longer is a lie, and sums of such
 /// sizes would not be counted right.
@@ -43,7 +43,7 @@ pub const MAX_BLOB: u64 = 1 << 48;
 /// or counts: that is its callers' part. Dropping a call's future abandons it.
 pub trait Remote: Send + Sync {
     /// The bytes filed under each key, in order; `None` where there are none. Never more than
-    /// [`MOST_ENTRY`] of them, which is an error of that key's.
+    /// [`MAX_ENTRY`] of them, which is an error of that key's.
     fn entries<'a>(&'a self, keys: &'a [ActionKey])
     -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>>;
 
@@ -85,16 +85,20 @@ pub trait Remote: Send + Sync {
 /// anybody answers there shows when it is first asked. Who named it decides what secrets of the user's it
 /// is sent. `patience` is how long connecting may take. Runs within a tokio runtime, which the remote then
 /// uses.
-pub fn open(url: &RemoteUrl, named_by: NamedBy, patience: Duration) -> Result<Arc<dyn Remote>, RemoteError> {
+pub fn open(
+    url: &RemoteUrl,
+    named_by: NamedBy,
+    connect_timeout: Duration,
+) -> Result<Arc<dyn Remote>, RemoteError> {
     match url.scheme() {
         #[cfg(feature = "reapi")]
-        "grpc" | "grpcs" => reapi::open(url, named_by, patience),
+        "grpc" | "grpcs" => reapi::open(url, named_by, connect_timeout),
         #[cfg(feature = "stores")]
         "s3" | "gs" | "azblob" | "webdav" | "webdavs" | "redis" | "rediss" | "fs" => {
-            stores::open(url, named_by, patience)
+            stores::open(url, named_by, connect_timeout)
         }
         scheme => {
-            let _ = (named_by, patience);
+            let _ = (named_by, connect_timeout);
             let told = format!("this rivet was built without remotes of the kind {scheme}");
             Err(RemoteError::new(RemoteFault::Refused, told))
         }

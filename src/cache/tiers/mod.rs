@@ -6,15 +6,15 @@
 //! fetched only when somebody needs them, and count once their digest is right.
 
 mod breaker;
-mod carry;
+mod client;
 mod counts;
 mod download;
-mod far;
-mod filed;
+mod existing;
 mod groups;
-mod guard;
 mod local_source;
+mod remote_tier;
 mod threads;
+mod transfer;
 mod upload;
 
 use std::collections::HashSet;
@@ -25,14 +25,14 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 
-pub use carry::{Carried, Missing};
+use client::{Fetched, RemoteClient};
 use counts::Counts;
 pub use counts::RemoteReport;
-use far::{Far, TOLD_AFTER};
-use guard::{Fetched, Guard};
 use rayon::prelude::*;
+use remote_tier::{NOTICE_AFTER, RemoteTier};
 use threads::Threads;
-use upload::{Made, Uploader};
+pub use transfer::{Missing, TransferStats};
+use upload::{PendingEntry, Uploader};
 
 use super::remote::{self, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
 use super::trust::Trust;
@@ -53,7 +53,7 @@ pub struct RemoteOptions {
     /// those who trust everybody: others would not believe it.
     pub read_only: bool,
     /// How long a call may take, besides what its bytes take.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// Ends calls that are on their way, and all that would follow.
     pub cancelled: Arc<AtomicBool>,
 }
@@ -61,7 +61,7 @@ pub struct RemoteOptions {
 /// A local cache with whatever lies behind it.
 pub struct Tiers {
     local: Arc<LocalCache>,
-    far: Option<Far>,
+    tier: Option<RemoteTier>,
     /// Whether a remote is named but not to be asked: its entries then count without their blobs.
     offline: bool,
 }
@@ -69,7 +69,7 @@ pub struct Tiers {
 impl From<Arc<LocalCache>> for Tiers {
     /// The folder alone.
     fn from(local: Arc<LocalCache>) -> Tiers {
-        Tiers { local, far: None, offline: false }
+        Tiers { local, tier: None, offline: false }
     }
 }
 
@@ -89,11 +89,11 @@ impl Tiers {
     /// `local` with a remote behind it. Whether anybody answers there shows when it is first asked.
     pub fn with_remote(local: Arc<LocalCache>, options: RemoteOptions) -> Result<Tiers, RemoteError> {
         let threads = Threads::start().map_err(|error| {
-            RemoteError::new(RemoteFault::Passing, format!("cannot start its threads: {error}"))
+            RemoteError::new(RemoteFault::Transient, format!("cannot start its threads: {error}"))
         })?;
         let remote = {
             let _within = threads.enter();
-            remote::open(&options.url, options.named_by, options.patience)?
+            remote::open(&options.url, options.named_by, options.timeout)?
         };
         Ok(Tiers::over(local, remote, options, threads))
     }
@@ -115,7 +115,7 @@ impl Tiers {
             () if trust.signer().is_none() => {
                 Some("there is no key to sign with; `rivet cache keygen` makes one")
             }
-            () if trust.beyond_user().is_some() => {
+            () if trust.extra_trust().is_some() => {
                 Some("keys count that only the spec names; `rivet cache trust` makes them yours")
             }
             () => None,
@@ -130,20 +130,20 @@ impl Tiers {
             report.is_reader =
                 !options.read_only && trust.signer().is_none() && trust.trusted().next().is_some();
         }
-        let told_after = TOLD_AFTER.min(options.patience / 5);
-        let guard = Arc::new(Guard::new(remote, options.patience, options.cancelled, counts));
+        let notice_after = NOTICE_AFTER.min(options.timeout / 5);
+        let client = Arc::new(RemoteClient::new(remote, options.timeout, options.cancelled, counts));
         let uploader = read_only.is_none().then(|| {
-            Uploader::start(threads.handle(), Arc::clone(&guard), Arc::clone(&trust), Arc::clone(&local))
+            Uploader::start(threads.handle(), Arc::clone(&client), Arc::clone(&trust), Arc::clone(&local))
         });
-        let (said, corrupt, on_wait) = Default::default();
-        let far = Far { guard, trust, uploader, said, corrupt, on_wait, told_after, threads };
-        Tiers { local, far: Some(far), offline: false }
+        let (answers, corrupt, on_wait) = Default::default();
+        let tier = RemoteTier { client, trust, uploader, answers, corrupt, on_wait, notice_after, threads };
+        Tiers { local, tier: Some(tier), offline: false }
     }
 
     /// Has it said, once, on the thread that waits, when the remote lets somebody wait.
     pub fn on_wait(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
-        if let Some(far) = &self.far {
-            *far.on_wait.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(tell));
+        if let Some(tier) = &self.tier {
+            *tier.on_wait.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(tell));
         }
     }
 
@@ -154,41 +154,42 @@ impl Tiers {
 
     /// Whether there is a remote that is asked.
     pub fn has_remote(&self) -> bool {
-        self.far.as_ref().is_some_and(|far| far.guard.can_read())
+        self.tier.as_ref().is_some_and(|tier| tier.client.can_read())
     }
 
     /// Asks the remote for all of `keys` at once that are not found here, so that looking them up one by
     /// one costs no round trip each.
     pub fn look_ahead(&self, keys: &[ActionKey]) -> Result<(), CacheError> {
-        let Some(far) = &self.far else { return Ok(()) };
-        let unsaid: Vec<ActionKey> = {
-            let said = far.said();
-            keys.iter().filter(|key| !said.contains_key(key)).copied().collect()
+        let Some(tier) = &self.tier else { return Ok(()) };
+        let unanswered: Vec<ActionKey> = {
+            let answers = tier.answers();
+            keys.iter().filter(|key| !answers.contains_key(key)).copied().collect()
         };
         let is_unknown = |key: &ActionKey| Ok(self.local.action(key)?.is_none().then_some(*key));
         let unknown: Vec<Option<ActionKey>> =
-            unsaid.par_iter().map(is_unknown).collect::<Result<_, CacheError>>()?;
+            unanswered.par_iter().map(is_unknown).collect::<Result<_, CacheError>>()?;
         let unknown: Vec<ActionKey> = unknown.into_iter().flatten().collect();
-        self.ask(far, &unknown)
+        self.ask(tier, &unknown)
     }
 
     /// Brings those of `blobs` here that are not, a few calls at a time. What cannot be had is passed over.
     pub fn fetch(&self, blobs: &[BlobRef]) -> Result<(), CacheError> {
         // What would be kept by nobody is not brought.
-        let can_fetch = |far: &&Far| far.guard.can_read() && self.local.keeps();
-        let Some(far) = self.far.as_ref().filter(can_fetch) else { return Ok(()) };
+        let can_fetch = |tier: &&RemoteTier| tier.client.can_read() && self.local.is_writable();
+        let Some(tier) = self.tier.as_ref().filter(can_fetch) else { return Ok(()) };
         let mut seen = HashSet::new();
         let each_once: Vec<BlobRef> = blobs.iter().copied().filter(|blob| seen.insert(*blob)).collect();
         let is_wanted = |blob: &BlobRef| Ok((!self.local.has_blob(blob)?).then_some(*blob));
         let wanted: Vec<Option<BlobRef>> =
             each_once.par_iter().map(is_wanted).collect::<Result<_, CacheError>>()?;
         let wanted: Vec<BlobRef> = wanted.into_iter().flatten().collect();
-        far.wait(async {
+        tier.wait(async {
             // On the remote's own threads, so that bytes come in while others are written.
             let groups = stream::iter(groups::of(&wanted)).map(|group| {
-                let (guard, local, group) = (Arc::clone(&far.guard), Arc::clone(&self.local), group.to_vec());
+                let (client, local, group) =
+                    (Arc::clone(&tier.client), Arc::clone(&self.local), group.to_vec());
                 tokio::spawn(async move {
-                    let fetched = guard.blobs(&group, &local).await?;
+                    let fetched = client.blobs(&group, &local).await?;
                     Ok::<_, CacheError>(group.into_iter().zip(fetched).collect::<Vec<_>>())
                 })
             });
@@ -198,7 +199,7 @@ impl Tiers {
                 let Ok(group) = group else { continue };
                 let mut right = Vec::new();
                 for (blob, fetched) in group? {
-                    right.extend(far.believe(&blob, fetched).await);
+                    right.extend(tier.accept_blob(&blob, fetched).await);
                 }
                 right.into_par_iter().try_for_each(|writer| writer.finish().map(drop))?;
             }
@@ -209,66 +210,67 @@ impl Tiers {
     /// Has an entry stored in the remote that is here already. `replaces` also puts it in the place of what
     /// somebody signed who is not believed here.
     fn push(&self, key: ActionKey, entry: ActionEntry, replaces: bool) {
-        if let Some(uploader) = self.far.as_ref().and_then(|far| far.uploader.as_ref()) {
-            uploader.add(Made { key, entry, replaces });
+        if let Some(uploader) = self.tier.as_ref().and_then(|tier| tier.uploader.as_ref()) {
+            uploader.add(PendingEntry { key, entry, replaces });
         }
     }
 
     /// Waits until all that was made is stored in the remote, or given up, or `cancelled` says so. Tells
     /// `observe` how many entries are left.
     pub fn finish(&self, cancelled: &dyn Fn() -> bool, observe: &dyn Fn(usize)) {
-        let Some((far, uploader)) = self.far.as_ref().and_then(|far| Some((far, far.uploader.as_ref()?)))
+        let Some((tier, uploader)) =
+            self.tier.as_ref().and_then(|tier| Some((tier, tier.uploader.as_ref()?)))
         else {
             return;
         };
-        far.threads.block_on(async {
+        tier.threads.block_on(async {
             while uploader.left() > 0 && !cancelled() {
                 observe(uploader.left());
                 // Also now and then, to notice that it is cancelled.
                 let _ = tokio::time::timeout(Duration::from_millis(200), uploader.progress()).await;
             }
         });
-        far.tell_of_others(&uploader.take_theirs());
+        tier.report_foreign(&uploader.take_foreign());
     }
 
     /// What there is to tell a person since the last call.
     pub fn take_notices(&self) -> Vec<String> {
-        self.far.as_ref().map(|far| far.guard.counts.take_notices()).unwrap_or_default()
+        self.tier.as_ref().map(|tier| tier.client.counts.take_notices()).unwrap_or_default()
     }
 
     /// What came of the remote, if there is one. Entries that are still to be stored count as not stored.
     pub fn report(&self) -> Option<RemoteReport> {
-        self.far.as_ref().map(|far| {
-            let counts = far.guard.counts.report();
-            let left = far.uploader.as_ref().map_or(0, Uploader::left) as u64;
+        self.tier.as_ref().map(|tier| {
+            let counts = tier.client.counts.report();
+            let left = tier.uploader.as_ref().map_or(0, Uploader::left) as u64;
             RemoteReport { not_stored: counts.not_stored + left, ..counts.clone() }
         })
     }
 
     /// Counts an entry that was to be stored, and need not be.
     fn count_as_there(&self) {
-        if let Some(far) = &self.far {
-            far.guard.counts.report().already_there += 1;
+        if let Some(tier) = &self.tier {
+            tier.client.counts.report().already_there += 1;
         }
     }
 
     /// Whether the remote says that it has each of `blobs`.
     fn has_there(&self, blobs: &[BlobRef]) -> Vec<bool> {
-        let Some(far) = self.far.as_ref().filter(|far| !blobs.is_empty() && far.guard.can_read()) else {
+        let Some(tier) = self.tier.as_ref().filter(|tier| !blobs.is_empty() && tier.client.can_read()) else {
             return vec![false; blobs.len()];
         };
-        let answers = far.wait(far.guard.has(blobs));
+        let answers = tier.wait(tier.client.has(blobs));
         answers.into_iter().map(|answer| answer.unwrap_or(false)).collect()
     }
 
     /// Asks the remote for entries of which nothing is known yet, and files what it has here.
-    fn ask(&self, far: &Far, keys: &[ActionKey]) -> Result<(), CacheError> {
-        if keys.is_empty() || !far.guard.can_read() {
+    fn ask(&self, tier: &RemoteTier, keys: &[ActionKey]) -> Result<(), CacheError> {
+        if keys.is_empty() || !tier.client.can_read() {
             return Ok(());
         }
-        let answers = far.wait(far.entries(keys));
+        let answers = tier.wait(tier.entries(keys));
         // What it left unsaid is not known to be missing.
-        let said: Vec<(ActionKey, Option<ActionEntry>)> = keys
+        let answers: Vec<(ActionKey, Option<ActionEntry>)> = keys
             .iter()
             .zip(answers)
             .filter_map(|(key, answer)| match answer {
@@ -278,13 +280,13 @@ impl Tiers {
                 Err(_) => None,
             })
             .collect();
-        if self.local.keeps() {
-            said.par_iter().try_for_each(|(key, answer)| match answer {
+        if self.local.is_writable() {
+            answers.par_iter().try_for_each(|(key, answer)| match answer {
                 Some(entry) => self.local.put_action(key, entry),
                 None => Ok(()),
             })?;
         }
-        far.said().extend(said);
+        tier.answers().extend(answers);
         Ok(())
     }
 }
@@ -294,25 +296,25 @@ impl Cache for Tiers {
         if let Some(entry) = self.local.action(key)? {
             return Ok(Some(entry));
         }
-        let Some(far) = &self.far else {
+        let Some(tier) = &self.tier else {
             return if self.offline { self.local.entry(key) } else { Ok(None) };
         };
-        if !far.said().contains_key(key) {
-            self.ask(far, &[*key])?;
+        if !tier.answers().contains_key(key) {
+            self.ask(tier, &[*key])?;
         }
-        let said = far.said().get(key).cloned();
-        match said {
-            Some(said) => Ok(said),
+        let known = tier.answers().get(key).cloned();
+        match known {
+            Some(answer) => Ok(answer),
             // Nobody can tell whether the remote still has the blobs of what came from there before.
-            None if !far.guard.can_read() => self.local.entry(key),
+            None if !tier.client.can_read() => self.local.entry(key),
             None => Ok(None),
         }
     }
 
     fn put_action(&self, key: &ActionKey, entry: &ActionEntry) -> Result<(), CacheError> {
         self.local.put_action(key, entry)?;
-        if let Some(far) = &self.far {
-            far.said().remove(key);
+        if let Some(tier) = &self.tier {
+            tier.answers().remove(key);
         }
         self.push(*key, entry.clone(), false);
         Ok(())
@@ -322,15 +324,15 @@ impl Cache for Tiers {
         if let Some(reader) = self.local.open_blob(blob)? {
             return Ok(Some(reader));
         }
-        let is_of_use = |far: &&Far| far.guard.can_read() && !far.corrupt().contains(&blob.digest);
-        let Some(far) = self.far.as_ref().filter(is_of_use) else { return Ok(None) };
-        let right = far.wait(async {
-            let fetched = far.guard.blobs(&[*blob], &self.local).await?.pop().unwrap_or(Fetched::Nothing);
-            Ok::<_, CacheError>(far.believe(blob, fetched).await)
+        let is_of_use = |tier: &&RemoteTier| tier.client.can_read() && !tier.corrupt().contains(&blob.digest);
+        let Some(tier) = self.tier.as_ref().filter(is_of_use) else { return Ok(None) };
+        let right = tier.wait(async {
+            let fetched = tier.client.blobs(&[*blob], &self.local).await?.pop().unwrap_or(Fetched::Nothing);
+            Ok::<_, CacheError>(tier.accept_blob(blob, fetched).await)
         });
         match right? {
             None => Ok(None),
-            Some(writer) if self.local.keeps() => {
+            Some(writer) if self.local.is_writable() => {
                 writer.finish()?;
                 self.local.open_blob(blob)
             }
@@ -349,7 +351,7 @@ impl Cache for Tiers {
 
 /// Whether an error tells of the one thing that was asked for, rather than of the remote.
 fn is_of_one(error: &RemoteError) -> bool {
-    matches!(error.fault, RemoteFault::Nonsense | RemoteFault::Unfit)
+    matches!(error.fault, RemoteFault::InvalidResponse | RemoteFault::Unsupported)
 }
 
 /// Blobs of entries, each once.

@@ -11,8 +11,8 @@ use futures_util::future::{join, join_all};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use super::filed::{self, Filed};
-use super::guard::{Each, Guard};
+use super::client::{Outcomes, RemoteClient};
+use super::existing::{self, ExistingEntry};
 use super::local_source::LocalSource;
 use super::{blobs_of, groups};
 use crate::cache::trust::{PublicKey, Trust};
@@ -24,7 +24,7 @@ const BATCH: usize = 64;
 const SIDE_BY_SIDE: usize = 4;
 
 /// What is to be stored.
-pub(super) struct Made {
+pub(super) struct PendingEntry {
     pub key: ActionKey,
     pub entry: ActionEntry,
     /// Whether it takes the place of what somebody signed who is not believed here.
@@ -32,12 +32,12 @@ pub(super) struct Made {
 }
 
 pub(super) struct Uploader {
-    queue: mpsc::UnboundedSender<Made>,
+    queue: mpsc::UnboundedSender<PendingEntry>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    guard: Arc<Guard>,
+    client: Arc<RemoteClient>,
     trust: Arc<Trust>,
     source: LocalSource,
     /// Entries that were added and are neither stored nor given up.
@@ -45,26 +45,26 @@ struct Shared {
     /// Told whenever there are fewer.
     fewer: Notify,
     /// How many entries were left as they are of each who is not believed here.
-    theirs: Mutex<BTreeMap<PublicKey, u64>>,
+    foreign: Mutex<BTreeMap<PublicKey, u64>>,
 }
 
 impl Uploader {
     /// Stores what is in `local`, signed by `trust`'s signer.
     pub(super) fn start(
         runtime: &Handle,
-        guard: Arc<Guard>,
+        client: Arc<RemoteClient>,
         trust: Arc<Trust>,
         local: Arc<LocalCache>,
     ) -> Uploader {
         let (queue, waiting) = mpsc::unbounded_channel();
-        let (left, fewer, theirs) = Default::default();
-        let shared = Arc::new(Shared { guard, trust, source: LocalSource(local), left, fewer, theirs });
+        let (left, fewer, foreign) = Default::default();
+        let shared = Arc::new(Shared { client, trust, source: LocalSource(local), left, fewer, foreign });
         runtime.spawn(run(Arc::clone(&shared), waiting));
         Uploader { queue, shared }
     }
 
     /// Has a result stored, of which everything is in the local cache or there.
-    pub(super) fn add(&self, made: Made) {
+    pub(super) fn add(&self, made: PendingEntry) {
         self.shared.left.fetch_add(1, Ordering::SeqCst);
         if self.queue.send(made).is_err() {
             self.shared.done(1);
@@ -82,12 +82,12 @@ impl Uploader {
     }
 
     /// How many entries were left as they are of each who is not believed here, since the last call.
-    pub(super) fn take_theirs(&self) -> BTreeMap<PublicKey, u64> {
-        std::mem::take(&mut self.shared.theirs.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn take_foreign(&self) -> BTreeMap<PublicKey, u64> {
+        std::mem::take(&mut self.shared.foreign.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-async fn run(shared: Arc<Shared>, mut waiting: mpsc::UnboundedReceiver<Made>) {
+async fn run(shared: Arc<Shared>, mut waiting: mpsc::UnboundedReceiver<PendingEntry>) {
     let slots = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     let mut batch = Vec::with_capacity(BATCH);
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
@@ -95,9 +95,9 @@ async fn run(shared: Arc<Shared>, mut waiting: mpsc::UnboundedReceiver<Made>) {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let (shared, batch) = (Arc::clone(&shared), std::mem::take(&mut batch));
         tokio::spawn(async move {
-            let mut tally = Batch { shared: &shared, entries: batch.len(), came: Came::default() };
-            if shared.guard.can_write() {
-                shared.store(batch, &mut tally.came).await;
+            let mut tally = Batch { shared: &shared, entries: batch.len(), outcome: BatchOutcome::default() };
+            if shared.client.can_write() {
+                shared.store(batch, &mut tally.outcome).await;
             }
             drop(tally);
             drop(slot);
@@ -109,12 +109,12 @@ async fn run(shared: Arc<Shared>, mut waiting: mpsc::UnboundedReceiver<Made>) {
 struct Batch<'s> {
     shared: &'s Shared,
     entries: usize,
-    came: Came,
+    outcome: BatchOutcome,
 }
 
 /// What came of entries.
 #[derive(Default)]
-struct Came {
+struct BatchOutcome {
     stored: usize,
     already_there: usize,
     /// Left as somebody signed them who is not believed here.
@@ -123,11 +123,11 @@ struct Came {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        let mut report = self.shared.guard.counts.report();
-        report.stored_entries += self.came.stored as u64;
-        report.already_there += self.came.already_there as u64;
-        report.others += self.came.others as u64;
-        report.not_stored += (self.entries - self.came.stored - self.came.already_there) as u64;
+        let mut report = self.shared.client.counts.report();
+        report.stored_entries += self.outcome.stored as u64;
+        report.already_there += self.outcome.already_there as u64;
+        report.others += self.outcome.others as u64;
+        report.not_stored += (self.entries - self.outcome.stored - self.outcome.already_there) as u64;
         // While nobody can look at the report, in which those that are left count, too.
         self.shared.done(self.entries);
     }
@@ -141,22 +141,26 @@ impl Shared {
     }
 
     /// Stores entries with their blobs, where nothing better is filed.
-    async fn store(&self, batch: Vec<Made>, came: &mut Came) {
+    async fn store(&self, batch: Vec<PendingEntry>, outcome: &mut BatchOutcome) {
         let keys: Vec<ActionKey> = batch.iter().map(|made| made.key).collect();
         let blobs = blobs_of(batch.iter().map(|made| &made.entry));
-        let (answers, found) = join(self.guard.has(&blobs), self.guard.entries(&keys)).await;
+        let (answers, found) = join(self.client.has(&blobs), self.client.entries(&keys)).await;
         let filed = self.judge(&batch, found).await;
         let mut wanted = Vec::with_capacity(batch.len());
         for (made, filed) in batch.iter().zip(filed) {
             match filed {
-                Filed::Nothing | Filed::Same => wanted.push((made, filed)),
-                Filed::Another(_) => came.already_there += 1,
-                Filed::Theirs(signer, _) => {
-                    came.others += 1;
-                    *self.theirs.lock().unwrap_or_else(PoisonError::into_inner).entry(signer).or_default() +=
-                        1;
+                ExistingEntry::Nothing | ExistingEntry::Same => wanted.push((made, filed)),
+                ExistingEntry::Another(_) => outcome.already_there += 1,
+                ExistingEntry::Foreign(signer, _) => {
+                    outcome.others += 1;
+                    *self
+                        .foreign
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .entry(signer)
+                        .or_default() += 1;
                 }
-                Filed::Unsaid => {}
+                ExistingEntry::Unknown => {}
             }
         }
         // Of what nobody says whether it is there, nothing is known that an entry could name.
@@ -173,31 +177,36 @@ impl Shared {
         }
         let is_there = |blob: &BlobRef| there.get(blob) == Some(&true);
         wanted.retain(|(made, _)| made.entry.result.blobs.iter().all(is_there));
-        let (same, new): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, filed)| *filed == Filed::Same);
-        came.already_there += same.len();
+        let (same, new): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|(_, filed)| *filed == ExistingEntry::Same);
+        outcome.already_there += same.len();
         let stored = join_all(new.iter().map(|(made, _)| self.store_entry(&made.key, &made.entry))).await;
-        came.stored += stored.into_iter().filter(|stored| *stored).count();
+        outcome.stored += stored.into_iter().filter(|stored| *stored).count();
     }
 
     /// What is filed under the keys of a batch.
-    async fn judge(&self, batch: &[Made], found: Each<Option<Bytes>>) -> Vec<Filed> {
-        let judge =
-            |(made, answer): (&Made, _)| match filed::judge(&self.trust, &made.key, &made.entry, answer) {
-                Filed::Theirs(..) if made.replaces => Filed::Nothing,
-                filed => filed,
-            };
-        let mut filed: Vec<Filed> = batch.iter().zip(found).map(judge).collect();
-        let blobs = filed::blobs_of_others(&filed);
+    async fn judge(&self, batch: &[PendingEntry], found: Outcomes<Option<Bytes>>) -> Vec<ExistingEntry> {
+        let judge = |(made, answer): (&PendingEntry, _)| match existing::judge(
+            &self.trust,
+            &made.key,
+            &made.entry,
+            answer,
+        ) {
+            ExistingEntry::Foreign(..) if made.replaces => ExistingEntry::Nothing,
+            filed => filed,
+        };
+        let mut filed: Vec<ExistingEntry> = batch.iter().zip(found).map(judge).collect();
+        let blobs = existing::blobs_of_others(&filed);
         if !blobs.is_empty() {
-            let answers = self.guard.has(&blobs).await;
-            filed::drop_incomplete(&mut filed, blobs, answers);
+            let answers = self.client.has(&blobs).await;
+            existing::drop_incomplete(&mut filed, blobs, answers);
         }
         filed
     }
 
     async fn store_blobs(&self, group: &[BlobRef]) -> Vec<(BlobRef, bool)> {
-        let put = self.guard.put_blobs(group, &self.source).await;
-        let mut report = self.guard.counts.report();
+        let put = self.client.put_blobs(group, &self.source).await;
+        let mut report = self.client.counts.report();
         let there = group.iter().copied().zip(put);
         let there = there.inspect(|(blob, put)| {
             report.stored_blobs += u64::from(*put);
@@ -208,7 +217,7 @@ impl Shared {
 
     async fn store_entry(&self, key: &ActionKey, entry: &ActionEntry) -> bool {
         match self.trust.seal(key, entry) {
-            Ok(bytes) => self.guard.put_entry(key, bytes.into(), &entry.result.blobs).await,
+            Ok(bytes) => self.client.put_entry(key, bytes.into(), &entry.result.blobs).await,
             Err(error) => {
                 tracing::warn!("{key} is not stored in the remote cache: {error}");
                 false

@@ -10,19 +10,19 @@
 //!
 //! Blobs need no signature: a signed entry names their digests.
 
-mod distrust;
 mod folder;
 mod key;
+mod rejection;
 mod sealed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 
-pub use distrust::Distrust;
 pub use folder::{KeyFolder, TrustError};
 pub(crate) use key::SECRET;
 pub use key::{KeyError, PublicKey, SigningKey};
-pub use sealed::{MOST_BLOBS, MOST_INPUTS, SealError, seal};
+pub use rejection::Rejection;
+pub use sealed::{MAX_BLOBS, MAX_INPUTS, SealError, seal};
 
 use super::{ActionEntry, ActionKey, Cost, Digest};
 
@@ -103,7 +103,7 @@ impl Trust {
     /// `None` where only those are believed whom the user trusts. Otherwise a name for who else is: what
     /// is taken on their word must be kept apart, under this name, from what other builds of the user
     /// believe, and must not be signed with the user's key.
-    pub fn beyond_user(&self) -> Option<Digest> {
+    pub fn extra_trust(&self) -> Option<Digest> {
         if self.of_spec.is_empty() && !self.insecure_unsigned {
             return None;
         }
@@ -128,18 +128,18 @@ impl Trust {
     /// The bytes of an entry for a remote, signed if there is a key to sign with, and nobody is believed
     /// but whom the user trusts. Who made it is left out: the names of one's machines are nobody else's.
     pub fn seal(&self, key: &ActionKey, entry: &ActionEntry) -> Result<Vec<u8>, SealError> {
-        let signer = self.signing.as_ref().filter(|_| self.beyond_user().is_none());
+        let signer = self.signing.as_ref().filter(|_| self.extra_trust().is_none());
         let cost = Cost { by: String::new(), ..entry.cost.clone() };
         seal(key, &ActionEntry { cost, ..entry.clone() }, signer)
     }
 
     /// The entry that a remote has under `key`, if it is to be believed.
-    pub fn open(&self, key: &ActionKey, bytes: &[u8]) -> Result<ActionEntry, Distrust> {
+    pub fn open(&self, key: &ActionKey, bytes: &[u8]) -> Result<ActionEntry, Rejection> {
         sealed::open(key, bytes, |signer| match signer {
             _ if self.insecure_unsigned => Ok(()),
-            None => Err(Distrust::Unsigned),
+            None => Err(Rejection::Unsigned),
             Some(signer) if self.trusted.contains_key(signer) => Ok(()),
-            Some(signer) => Err(Distrust::UnknownKey(*signer)),
+            Some(signer) => Err(Rejection::UnknownKey(*signer)),
         })
     }
 
@@ -149,7 +149,7 @@ impl Trust {
         let mut by = None;
         let entry = sealed::open(key, bytes, |signer| {
             by = signer.copied();
-            by.map(drop).ok_or(Distrust::Unsigned)
+            by.map(drop).ok_or(Rejection::Unsigned)
         });
         Some((by?, entry.ok()?))
     }
@@ -166,13 +166,13 @@ mod tests {
         let text = key.secret_text();
         let own = OsStr::new(text.as_str());
         let load = |spec: &[PublicKey]| Trust::load(None, Some(own), spec).unwrap();
-        assert_eq!(load(&[]).beyond_user(), None);
-        assert_eq!(load(&[key.public()]).beyond_user(), None, "the user's own key adds nobody");
-        let names = [&[ann][..], &[bob], &[ann, bob]].map(|spec| load(spec).beyond_user().unwrap());
+        assert_eq!(load(&[]).extra_trust(), None);
+        assert_eq!(load(&[key.public()]).extra_trust(), None, "the user's own key adds nobody");
+        let names = [&[ann][..], &[bob], &[ann, bob]].map(|spec| load(spec).extra_trust().unwrap());
         assert_eq!(BTreeSet::from(names).len(), 3);
-        assert_eq!(load(&[bob, ann]).beyond_user(), Some(names[2]));
+        assert_eq!(load(&[bob, ann]).extra_trust(), Some(names[2]));
         let mut insecure = load(&[]);
         insecure.set_insecure_unsigned(true);
-        assert!(insecure.beyond_user().is_some_and(|name| !names.contains(&name)));
+        assert!(insecure.extra_trust().is_some_and(|name| !names.contains(&name)));
     }
 }

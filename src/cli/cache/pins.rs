@@ -99,7 +99,7 @@ pub fn unpin(args: &UnpinArgs) -> Result<Exit, Exit> {
 }
 
 pub fn list(args: &PinsArgs) -> Result<Exit, Exit> {
-    let caches = args.which.all(LocalCache::open_to_look)?;
+    let caches = args.which.all(LocalCache::open_read_only)?;
     let pins = caches.pins().map_err(|error| cache_failed(&error))?;
     if args.json {
         let pins: Vec<_> = pins.iter().map(json).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use rivet::cache::{ActionKey, Cache, Carried, LocalCache, RemoteReport, Tiers};
+use rivet::cache::{ActionKey, Cache, LocalCache, RemoteReport, Tiers, TransferStats};
 use rivet::graph::{self, TitleKey};
 use rivet::spec::Ladder;
 
@@ -130,7 +130,7 @@ pub fn pull(args: &PullArgs) -> Result<Exit, Exit> {
     }
     let roots: Vec<_> = titles.iter().map(|title| title.key).collect();
     let bar = Bar::new();
-    let show = |so_far: &Carried| {
+    let show = |so_far: &TransferStats| {
         bar.show(None, &format!("{}, {}", count(so_far.entries, "result"), bytes(so_far.bytes)));
     };
     let carried = cache.pull_all(&roots, &is_cancelled, &show);
@@ -170,7 +170,7 @@ fn nothing_of(title: &TitleKey, cache: &Tiers, interrupted: bool) -> Exit {
 }
 
 /// As JSON, with the missing entries that are named.
-fn as_json(titles: &[TitleKey], carried: &Carried, report: &RemoteReport) -> serde_json::Value {
+fn as_json(titles: &[TitleKey], carried: &TransferStats, report: &RemoteReport) -> serde_json::Value {
     let named = carried.named.iter().map(|missing| {
         let title = titles.iter().find(|title| title.key == missing.of).map(|title| &title.name);
         serde_json::json!({ "title": title, "kind": missing.kind, "key": missing.key.to_string() })
@@ -183,7 +183,7 @@ impl CarryArgs {
     /// For who reads JSON, where nothing was carried.
     fn tell_nothing(&self, cache: &Tiers) {
         if self.json {
-            print_json(&as_json(&[], &Carried::default(), &cache.report().unwrap_or_default()));
+            print_json(&as_json(&[], &TransferStats::default(), &cache.report().unwrap_or_default()));
         }
     }
 
@@ -193,7 +193,7 @@ impl CarryArgs {
         words: &Words,
         cache: &Tiers,
         titles: &[TitleKey],
-        carried: &Carried,
+        carried: &TransferStats,
         interrupted: bool,
     ) -> Result<Exit, Exit> {
         for notice in cache.take_notices() {

@@ -1,7 +1,7 @@
 //! `rivet cache stats`.
 
 use clap::Args;
-use rivet::cache::{CacheStats, all_apart};
+use rivet::cache::{CacheStats, isolated_namespaces};
 
 use super::WhichArgs;
 use crate::cli::{Exit, cache_failed, print, print_json};
@@ -31,7 +31,7 @@ pub fn run(args: &StatsArgs) -> Result<Exit, Exit> {
     } else {
         print(cache.folder().display());
         print(text(&stats).trim_end());
-        for folder in all_apart(cache.folder()) {
+        for folder in isolated_namespaces(cache.folder()) {
             print(format_args!("apart, for specs that trust other keys: {}", folder.display()));
         }
     }

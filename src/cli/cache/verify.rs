@@ -27,7 +27,7 @@ pub struct VerifyArgs {
 }
 
 pub fn run(args: &VerifyArgs) -> Result<Exit, Exit> {
-    let caches = args.which.all(if args.repair { LocalCache::open } else { LocalCache::open_to_look })?;
+    let caches = args.which.all(if args.repair { LocalCache::open } else { LocalCache::open_read_only })?;
     let cancelled = on_interrupt();
     let (bar, start) = (Bar::new(), Instant::now());
     let progress = |read: Tally, part: f64| bar.show(Some(part), &speed(read, start));

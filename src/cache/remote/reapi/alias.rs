@@ -9,7 +9,7 @@ use crate::cache::BlobRef;
 use super::digest::Name;
 
 /// Aliases that are remembered: some 8 MB of them.
-const MOST_REMEMBERED: usize = 1 << 16;
+const MAX_REMEMBERED: usize = 1 << 16;
 
 /// Aliases that were looked up or filed. They are only there to spare questions.
 #[derive(Default)]
@@ -26,19 +26,19 @@ impl Aliases {
 
     pub(super) fn remember(&self, blob: BlobRef, name: Name) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST_REMEMBERED {
+        if known.len() >= MAX_REMEMBERED {
             known.clear();
         }
         known.insert(blob, name);
     }
 
     /// Takes a blob as missing until it is uploaded: what its alias or name led to were other bytes.
-    pub(super) fn disbelieve(&self, blob: BlobRef) {
+    pub(super) fn mark_wrong(&self, blob: BlobRef) {
         self.forget(&blob);
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner).insert(blob);
     }
 
-    pub(super) fn is_disbelieved(&self, blob: &BlobRef) -> bool {
+    pub(super) fn is_marked_wrong(&self, blob: &BlobRef) -> bool {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner).contains(blob)
     }
 

@@ -19,7 +19,7 @@ use crate::cache::remote::{BlobStream, RemoteError, RemoteFault};
 const THERE_ALREADY: i64 = -1;
 
 /// How far a write came.
-enum Stands {
+enum UploadState {
     Complete,
     At(u64),
     /// The server cannot tell, or knows nothing of it.
@@ -29,7 +29,7 @@ enum Stands {
 impl Server {
     /// Reads a blob in pieces. False where it is not there.
     pub(super) async fn read_stream(&self, name: &Name, mut to: Delivery<'_>) -> Result<bool, RemoteError> {
-        let resource = self.abilities.function.resource(name);
+        let resource = self.capabilities.function.resource(name);
         let request = api::ReadRequest {
             resource_name: self.within_instance(&format!("blobs/{resource}")),
             read_offset: 0,
@@ -56,14 +56,14 @@ impl Server {
         let Err(broken) = self.write_from(&resource, 0, name.size, content).await else {
             return Ok(());
         };
-        if broken.fault != RemoteFault::Passing {
+        if broken.fault != RemoteFault::Transient {
             return Err(broken);
         }
-        match self.stands(&resource, name.size).await {
-            Stands::Complete => Ok(()),
-            Stands::At(offset) => self.write_from(&resource, offset, name.size, content).await,
+        match self.upload_state(&resource, name.size).await {
+            UploadState::Complete => Ok(()),
+            UploadState::At(offset) => self.write_from(&resource, offset, name.size, content).await,
             // Under a name of its own: what the server has of the first one is not known.
-            Stands::Unknown => self.write_from(&self.upload(name)?, 0, name.size, content).await,
+            UploadState::Unknown => self.write_from(&self.upload(name)?, 0, name.size, content).await,
         }
     }
 
@@ -104,22 +104,22 @@ impl Server {
         Err(Doing::StoringBlobs.failed(&status))
     }
 
-    async fn stands(&self, resource: &str, size: u64) -> Stands {
+    async fn upload_state(&self, resource: &str, size: u64) -> UploadState {
         let request = api::QueryWriteStatusRequest { resource_name: resource.to_owned() };
         let Ok(answer) = self.streams().query_write_status(request).await else {
-            return Stands::Unknown;
+            return UploadState::Unknown;
         };
         let answer = answer.into_inner();
         match u64::try_from(answer.committed_size) {
-            _ if answer.complete => Stands::Complete,
+            _ if answer.complete => UploadState::Complete,
             // All of it, and yet not complete: what is left to send is that it ends here.
-            Ok(offset) if offset <= size => Stands::At(offset),
-            _ => Stands::Unknown,
+            Ok(offset) if offset <= size => UploadState::At(offset),
+            _ => UploadState::Unknown,
         }
     }
 
     fn upload(&self, name: &Name) -> Result<String, RemoteError> {
-        let resource = self.abilities.function.resource(name);
+        let resource = self.capabilities.function.resource(name);
         Ok(self.within_instance(&format!("uploads/{}/blobs/{resource}", uuid::random()?)))
     }
 

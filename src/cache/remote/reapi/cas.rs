@@ -18,7 +18,7 @@ use crate::cache::remote::delivery::Delivery;
 use crate::cache::remote::{BlobSink, RemoteError};
 
 /// Digests in one question about what is missing: well below a message's limit.
-const MOST_ASKED: usize = 8192;
+const MAX_ASKED: usize = 8192;
 
 /// Messages and streams under way at once.
 const SIDE_BY_SIDE: usize = 8;
@@ -31,14 +31,14 @@ impl Server {
     pub(super) async fn missing(&self, names: &[Name]) -> Result<HashSet<Name>, RemoteError> {
         let asked: Vec<Name> = self.without_empty(names).collect();
         let mut missing = HashSet::new();
-        for names in asked.chunks(MOST_ASKED) {
+        for names in asked.chunks(MAX_ASKED) {
             let request = api::FindMissingBlobsRequest {
                 instance_name: self.instance.clone(),
                 blob_digests: names.iter().map(|name| name.to_wire()).collect(),
-                digest_function: self.abilities.function.value(),
+                digest_function: self.capabilities.function.value(),
             };
             let answer = self.storage().find_missing_blobs(request).await;
-            let answer = answer.map_err(|status| Doing::AskingMissing.failed(&status))?.into_inner();
+            let answer = answer.map_err(|status| Doing::FindingMissing.failed(&status))?.into_inner();
             missing.extend(answer.missing_blob_digests.iter().filter_map(Name::from_wire));
         }
         Ok(missing)
@@ -100,7 +100,7 @@ impl Server {
             instance_name: self.instance.clone(),
             digests: distinct.iter().map(|name| name.to_wire()).collect(),
             acceptable_compressors: Vec::new(),
-            digest_function: self.abilities.function.value(),
+            digest_function: self.capabilities.function.value(),
         };
         let answer = match self.storage().batch_read_blobs(request).await {
             Ok(answer) => answer.into_inner(),
@@ -118,7 +118,7 @@ impl Server {
         let mut outcomes = HashMap::new();
         for (index, name) in names {
             let outcome = match told.get(&name) {
-                None => Err(Doing::ReadingBlobs.nonsense("the server did not say what is with a blob")),
+                None => Err(Doing::ReadingBlobs.invalid("the server did not say what is with a blob")),
                 Some(Err(error)) => Err(error.clone()),
                 Some(Ok(None)) => Ok(false),
                 Some(Ok(Some(bytes))) => {
@@ -162,7 +162,7 @@ impl Server {
         let request = api::BatchUpdateBlobsRequest {
             instance_name: self.instance.clone(),
             requests: requests.collect(),
-            digest_function: self.abilities.function.value(),
+            digest_function: self.capabilities.function.value(),
         };
         let answer = match self.storage().batch_update_blobs(request).await {
             Ok(answer) => answer.into_inner(),
@@ -180,7 +180,7 @@ impl Server {
         }
         outcomes.extend(names.into_iter().map(|name| {
             let outcome = match told.get(&name) {
-                None => Err(Doing::StoringBlobs.nonsense("the server did not say what came of a blob")),
+                None => Err(Doing::StoringBlobs.invalid("the server did not say what came of a blob")),
                 Some(status) => match Code::from(status.code) {
                     Code::Ok | Code::AlreadyExists => Ok(()),
                     _ => Err(Doing::StoringBlobs.failed_for_one(status)),
@@ -195,11 +195,11 @@ impl Server {
         let mut plan = Plan::default();
         let (mut batch, mut total) = (Vec::new(), 0);
         for (index, name) in names {
-            if !self.abilities.fits_batch(name.size, 1) {
+            if !self.capabilities.fits_batch(name.size, 1) {
                 plan.streams.push((*index, *name));
                 continue;
             }
-            if !self.abilities.fits_batch(total + name.size, batch.len() + 1) {
+            if !self.capabilities.fits_batch(total + name.size, batch.len() + 1) {
                 plan.batches.push(std::mem::take(&mut batch));
                 total = 0;
             }
@@ -213,7 +213,7 @@ impl Server {
     }
 
     pub(super) fn empty(&self) -> Name {
-        self.abilities.function.name(b"")
+        self.capabilities.function.name(b"")
     }
 
     fn without_empty(&self, names: &[Name]) -> impl Iterator<Item = Name> {
@@ -242,7 +242,7 @@ fn content_of(response: api::batch_read_blobs_response::Response) -> Result<Opti
         _ => return Err(Doing::ReadingBlobs.failed_for_one(&status)),
     }
     if response.compressor != i32::from(api::compressor::Value::Identity) {
-        return Err(Doing::ReadingBlobs.nonsense("a blob came compressed, and nobody asked for that"));
+        return Err(Doing::ReadingBlobs.invalid("a blob came compressed, and nobody asked for that"));
     }
     Ok(Some(response.data.into()))
 }

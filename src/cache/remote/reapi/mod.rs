@@ -18,10 +18,10 @@
 //! Blobs of one message's size go by batches, larger ones by ByteStream. What a server sends is bounded
 //! before it is kept, and compared with what was asked for but for its digest, which callers compare.
 
-mod abilities;
 mod action;
 mod alias;
 mod byte_stream;
+mod capabilities;
 mod cas;
 mod connect;
 mod content;
@@ -47,7 +47,7 @@ use digest::{Function, Name};
 use fault::Doing;
 use redact::Redaction;
 use results::EntryBytes;
-use server::{Introduction, Server};
+use server::{CapabilitiesQuery, Server};
 
 use super::delivery::Collector;
 use super::{BlobSink, BlobSource, MAX_BLOB, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
@@ -59,7 +59,7 @@ const SIDE_BY_SIDE: usize = 64;
 const HASHED_AT_ONCE: usize = 8;
 
 struct Reapi {
-    introduction: Introduction,
+    capabilities: CapabilitiesQuery,
     aliases: Aliases,
     redaction: Redaction,
 }
@@ -68,12 +68,12 @@ struct Reapi {
 pub(super) fn open(
     url: &RemoteUrl,
     named_by: NamedBy,
-    patience: Duration,
+    connect_timeout: Duration,
 ) -> Result<Arc<dyn Remote>, RemoteError> {
-    let (line, instance) = connect::connect(url, named_by, patience)?;
-    let introduction = Introduction::new(line, instance);
+    let (channel, instance) = connect::connect(url, named_by, connect_timeout)?;
+    let capabilities = CapabilitiesQuery::new(channel, instance);
     let redaction = Redaction::of(credentials::token());
-    Ok(Arc::new(Reapi { introduction, aliases: Aliases::default(), redaction }))
+    Ok(Arc::new(Reapi { capabilities, aliases: Aliases::default(), redaction }))
 }
 
 impl Remote for Reapi {
@@ -111,7 +111,7 @@ impl Remote for Reapi {
     /// A server looks after the bytes that its own digest names; an alias that leads to others is replaced
     /// when the blob is put.
     fn forget<'a>(&'a self, blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
-        self.aliases.disbelieve(*blob);
+        self.aliases.mark_wrong(*blob);
         Box::pin(std::future::ready(Ok(())))
     }
 
@@ -139,8 +139,8 @@ impl Reapi {
         &self,
         keys: &[ActionKey],
     ) -> Result<Vec<Result<Option<Bytes>, RemoteError>>, RemoteError> {
-        let server = self.introduction.server().await?;
-        let function = server.abilities.function;
+        let server = self.capabilities.server().await?;
+        let function = server.capabilities.function;
         let names: Vec<Name> = keys.iter().map(|key| action::entry(function, key).name).collect();
         let found = side_by_side(names.iter().map(|name| server.entry(name)).collect()).await;
         let stored: Vec<(usize, Name)> = found
@@ -164,15 +164,15 @@ impl Reapi {
     }
 
     async fn file_entry(&self, key: &ActionKey, bytes: Bytes, blobs: &[BlobRef]) -> Result<(), RemoteError> {
-        let server = self.introduction.server().await?;
+        let server = self.capabilities.server().await?;
         server.may_file(Doing::FilingEntry)?;
         let mut outputs = Vec::new();
         for (blob, name) in blobs.iter().zip(self.locate_all(&server, blobs).await) {
-            let gone = || RemoteError::new(RemoteFault::Passing, "filing an entry: its blob is gone again");
+            let gone = || RemoteError::new(RemoteFault::Transient, "filing an entry: its blob is gone again");
             outputs.push((*blob, name?.ok_or_else(gone)?));
         }
         let (result, stored) = server.result_of_entry(bytes, &outputs)?;
-        let filing = action::entry(server.abilities.function, key);
+        let filing = action::entry(server.capabilities.function, key);
         let messages = filing.messages.iter().cloned().chain(stored);
         let messages = messages.map(|(name, bytes)| (name, Content::Bytes(bytes))).collect();
         for outcome in server.write(messages).await.into_values() {
@@ -182,13 +182,13 @@ impl Reapi {
     }
 
     async fn look_for(&self, blobs: &[BlobRef]) -> Result<Vec<Result<bool, RemoteError>>, RemoteError> {
-        let server = self.introduction.server().await?;
+        let server = self.capabilities.server().await?;
         let located = blobs.iter().zip(self.locate_all(&server, blobs).await);
         let names: Vec<Result<Option<Name>, RemoteError>> = located
             .map(|(blob, located)| match located {
-                Ok(_) if self.aliases.is_disbelieved(blob) => Ok(None),
+                Ok(_) if self.aliases.is_marked_wrong(blob) => Ok(None),
                 // An alias that says what cannot be is as good as none: a new one takes its place.
-                Err(error) if error.fault == RemoteFault::Nonsense => Ok(None),
+                Err(error) if error.fault == RemoteFault::InvalidResponse => Ok(None),
                 located => located,
             })
             .collect();
@@ -203,7 +203,7 @@ impl Reapi {
         blobs: &[BlobRef],
         sink: &dyn BlobSink,
     ) -> Result<Vec<Result<bool, RemoteError>>, RemoteError> {
-        let server = self.introduction.server().await?;
+        let server = self.capabilities.server().await?;
         let names = self.locate_all(&server, blobs).await;
         let name = |(index, name): (usize, &Result<Option<Name>, RemoteError>)| match name {
             Ok(Some(name)) => Some((index, *name)),
@@ -229,8 +229,8 @@ impl Reapi {
         blobs: &[BlobRef],
         source: &dyn BlobSource,
     ) -> Result<Vec<Result<(), RemoteError>>, RemoteError> {
-        let server = self.introduction.server().await?;
-        let function = server.abilities.function;
+        let server = self.capabilities.server().await?;
+        let function = server.capabilities.function;
         let names = names(function, blobs, source).await;
         let named: Vec<Name> = names.iter().flatten().copied().collect();
         // Whoever calls has asked for what is called the same; what has another name here may be there.
@@ -241,7 +241,7 @@ impl Reapi {
         for (blob, name) in blobs.iter().zip(&names) {
             if let Ok(name) = name
                 && !there.contains(name)
-                && name.size <= server.abilities.most_blob
+                && name.size <= server.capabilities.max_blob
             {
                 uploads.insert(*name, Content::Blob(*blob, source));
             }
@@ -261,9 +261,9 @@ impl Reapi {
         let pairs = blobs.iter().zip(names).zip(filings);
         let outcomes = pairs.map(|((blob, name), filing)| async move {
             let name = name?;
-            if name.size > server.abilities.most_blob {
+            if name.size > server.capabilities.max_blob {
                 let told = format!("the server takes no blob of {} bytes", name.size);
-                return Err(Doing::StoringBlobs.unfit(&told));
+                return Err(Doing::StoringBlobs.unsupported(&told));
             }
             stored.get(&name).cloned().unwrap_or(Ok(()))?;
             let Some(filing) = filing else {
@@ -288,9 +288,9 @@ impl Reapi {
     async fn locate(&self, server: &Server, blob: &BlobRef) -> Result<Option<Name>, RemoteError> {
         if blob.size > MAX_BLOB {
             let told = format!("a blob of {} bytes is none", blob.size);
-            return Err(Doing::ReadingBlobs.nonsense(&told));
+            return Err(Doing::ReadingBlobs.invalid(&told));
         }
-        let function = server.abilities.function;
+        let function = server.capabilities.function;
         if let Some(name) = name_without_alias(function, blob).or_else(|| self.aliases.get(blob)) {
             return Ok(Some(name));
         }

@@ -11,29 +11,30 @@ use api::action_cache_client::ActionCacheClient;
 use api::capabilities_client::CapabilitiesClient;
 use api::content_addressable_storage_client::ContentAddressableStorageClient;
 
-use super::abilities::Abilities;
-use super::connect::Line;
+use super::capabilities::Capabilities;
+use super::connect::GrpcChannel;
 use super::fault::Doing;
 use crate::cache::remote::RemoteError;
 
 pub(super) struct Server {
     pub instance: String,
-    pub abilities: Abilities,
-    line: Line,
+    pub capabilities: Capabilities,
+    channel: GrpcChannel,
 }
 
 impl Server {
-    pub(super) fn storage(&self) -> ContentAddressableStorageClient<Line> {
-        ContentAddressableStorageClient::new(self.line.clone())
-            .max_decoding_message_size(self.abilities.most_message())
+    pub(super) fn storage(&self) -> ContentAddressableStorageClient<GrpcChannel> {
+        ContentAddressableStorageClient::new(self.channel.clone())
+            .max_decoding_message_size(self.capabilities.max_message())
     }
 
-    pub(super) fn streams(&self) -> ByteStreamClient<Line> {
-        ByteStreamClient::new(self.line.clone()).max_decoding_message_size(self.abilities.most_message())
+    pub(super) fn streams(&self) -> ByteStreamClient<GrpcChannel> {
+        ByteStreamClient::new(self.channel.clone()).max_decoding_message_size(self.capabilities.max_message())
     }
 
-    pub(super) fn actions(&self) -> ActionCacheClient<Line> {
-        ActionCacheClient::new(self.line.clone()).max_decoding_message_size(self.abilities.most_message())
+    pub(super) fn actions(&self) -> ActionCacheClient<GrpcChannel> {
+        ActionCacheClient::new(self.channel.clone())
+            .max_decoding_message_size(self.capabilities.max_message())
     }
 }
 
@@ -42,16 +43,16 @@ type Answer = Result<Arc<Server>, RemoteError>;
 /// A server that is asked what it can when it is first needed. Whoever needs it at the same time shares
 /// the question; a failure is everybody's who waited, and the next one asks again. A question that all
 /// have left is dropped, so that none inherits one that hangs.
-pub(super) struct Introduction {
-    line: Line,
+pub(super) struct CapabilitiesQuery {
+    channel: GrpcChannel,
     instance: String,
     known: OnceLock<Arc<Server>>,
     asking: Mutex<Option<WeakShared<BoxFuture<'static, Answer>>>>,
 }
 
-impl Introduction {
-    pub(super) fn new(line: Line, instance: String) -> Introduction {
-        Introduction { line, instance, known: OnceLock::new(), asking: Mutex::new(None) }
+impl CapabilitiesQuery {
+    pub(super) fn new(channel: GrpcChannel, instance: String) -> CapabilitiesQuery {
+        CapabilitiesQuery { channel, instance, known: OnceLock::new(), asking: Mutex::new(None) }
     }
 
     pub(super) async fn server(&self) -> Answer {
@@ -69,19 +70,19 @@ impl Introduction {
         if let Some(shared) = shared.filter(|shared| shared.peek().is_none()) {
             return shared;
         }
-        let shared = ask(self.line.clone(), self.instance.clone()).boxed().shared();
+        let shared = ask(self.channel.clone(), self.instance.clone()).boxed().shared();
         *asking = shared.downgrade();
         shared
     }
 }
 
-async fn ask(line: Line, instance: String) -> Answer {
+async fn ask(channel: GrpcChannel, instance: String) -> Answer {
     let request = api::GetCapabilitiesRequest { instance_name: instance.clone() };
-    let answer = CapabilitiesClient::new(line.clone())
+    let answer = CapabilitiesClient::new(channel.clone())
         .get_capabilities(request)
         .await
-        .map_err(|status| Doing::AskingAbilities.failed(&status))?;
-    let abilities = Abilities::of(answer.get_ref())?;
-    tracing::debug!(?abilities, "the remote told what it can");
-    Ok(Arc::new(Server { instance, abilities, line }))
+        .map_err(|status| Doing::ReadingCapabilities.failed(&status))?;
+    let capabilities = Capabilities::of(answer.get_ref())?;
+    tracing::debug!(?capabilities, "the remote told what it can");
+    Ok(Arc::new(Server { instance, capabilities, channel }))
 }

@@ -6,7 +6,7 @@ use crate::cache::remote::{RemoteError, RemoteFault};
 pub(super) fn random() -> Result<String, RemoteError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| {
-        RemoteError::new(RemoteFault::Passing, format!("the system has no random numbers: {error}"))
+        RemoteError::new(RemoteFault::Transient, format!("the system has no random numbers: {error}"))
     })?;
     Ok(spell(bytes))
 }

@@ -43,7 +43,7 @@ fn judge(error: &opendal::Error) -> (RemoteFault, String) {
         let cause = causes().find_map(|cause| cause.downcast_ref::<opendal::Error>());
         return match cause {
             Some(cause) if cause.is_temporary() => {
-                (RemoteFault::Passing, "whoever gives out the credentials does not answer".to_owned())
+                (RemoteFault::Transient, "whoever gives out the credentials does not answer".to_owned())
             }
             _ => (RemoteFault::Denied, format!("there are no credentials that fit; {SEE}")),
         };
@@ -55,13 +55,13 @@ fn judge(error: &opendal::Error) -> (RemoteFault, String) {
     let kind = error.kind();
     let fault = match kind {
         ErrorKind::PermissionDenied => RemoteFault::Denied,
-        ErrorKind::RateLimited | ErrorKind::Conflict => RemoteFault::Passing,
+        ErrorKind::RateLimited | ErrorKind::Conflict => RemoteFault::Transient,
         ErrorKind::RangeNotSatisfied | ErrorKind::IsADirectory | ErrorKind::NotADirectory => {
-            RemoteFault::Nonsense
+            RemoteFault::InvalidResponse
         }
-        ErrorKind::Unexpected if error.is_temporary() => RemoteFault::Passing,
+        ErrorKind::Unexpected if error.is_temporary() => RemoteFault::Transient,
         // What could be read of the answer, and made no sense.
-        ErrorKind::Unexpected => RemoteFault::Nonsense,
+        ErrorKind::Unexpected => RemoteFault::InvalidResponse,
         _ => RemoteFault::Refused,
     };
     // The last cause is the system's or the protocol's: "Connection refused (os error 111)".
@@ -87,17 +87,17 @@ fn of_status(refusal: &Refusal) -> RemoteFault {
         {
             RemoteFault::Denied
         }
-        StatusCode::BAD_REQUEST if code == "RequestTimeout" => RemoteFault::Passing,
+        StatusCode::BAD_REQUEST if code == "RequestTimeout" => RemoteFault::Transient,
         StatusCode::INSUFFICIENT_STORAGE => RemoteFault::Full,
         StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => RemoteFault::Refused,
         StatusCode::REQUEST_TIMEOUT
         | StatusCode::CONFLICT
         | StatusCode::LOCKED
         | StatusCode::TOO_EARLY
-        | StatusCode::TOO_MANY_REQUESTS => RemoteFault::Passing,
+        | StatusCode::TOO_MANY_REQUESTS => RemoteFault::Transient,
         // Cloudflare R2 says 499 where a connection broke.
-        status if status.is_server_error() || status.as_u16() == 499 => RemoteFault::Passing,
-        StatusCode::PAYLOAD_TOO_LARGE => RemoteFault::Unfit,
+        status if status.is_server_error() || status.as_u16() == 499 => RemoteFault::Transient,
+        StatusCode::PAYLOAD_TOO_LARGE => RemoteFault::Unsupported,
         _ => RemoteFault::Refused,
     }
 }
@@ -119,8 +119,8 @@ pub(super) fn of_io(error: &io::Error) -> RemoteFault {
         // A certificate that nobody here trusts.
         | io::ErrorKind::InvalidData
             => RemoteFault::Refused,
-        io::ErrorKind::FileTooLarge => RemoteFault::Unfit,
-        _ => RemoteFault::Passing,
+        io::ErrorKind::FileTooLarge => RemoteFault::Unsupported,
+        _ => RemoteFault::Transient,
     }
 }
 
@@ -162,11 +162,11 @@ mod tests {
             (400, "ExpiredToken", RemoteFault::Denied),
             (400, "", RemoteFault::Refused),
             (404, "NoSuchBucket", RemoteFault::Refused),
-            (413, "", RemoteFault::Unfit),
-            (429, "", RemoteFault::Passing),
-            (500, "", RemoteFault::Passing),
+            (413, "", RemoteFault::Unsupported),
+            (429, "", RemoteFault::Transient),
+            (500, "", RemoteFault::Transient),
             (501, "", RemoteFault::Refused),
-            (503, "SlowDown", RemoteFault::Passing),
+            (503, "SlowDown", RemoteFault::Transient),
             (507, "", RemoteFault::Full),
         ] {
             assert_eq!(fault_of(status, code), fault, "{status} {code}");
@@ -178,7 +178,7 @@ mod tests {
         for (kind, fault) in [
             (io::ErrorKind::StorageFull, RemoteFault::Full),
             (io::ErrorKind::ReadOnlyFilesystem, RemoteFault::Denied),
-            (io::ErrorKind::StaleNetworkFileHandle, RemoteFault::Passing),
+            (io::ErrorKind::StaleNetworkFileHandle, RemoteFault::Transient),
         ] {
             let error = opendal::Error::new(ErrorKind::Unexpected, "").set_source(io::Error::from(kind));
             assert_eq!(told_of(error).0, fault);

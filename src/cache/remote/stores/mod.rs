@@ -10,12 +10,12 @@
 //! ```
 
 mod credentials;
-mod each;
 mod fault;
 mod folder;
 mod parameters;
 mod redis;
 mod services;
+mod single_object;
 mod store;
 mod transport;
 
@@ -27,16 +27,16 @@ use super::secrets::is_loopback;
 use super::{ActionKey, BlobRef, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
 use crate::cache::{Digest, LAYOUT};
 use credentials::Credentials;
-use each::Each;
 use folder::Folder;
 use redis::Redis;
-use store::{Place, Store};
+use single_object::SingleObjectAdapter;
+use store::{Backend, OpendalStore};
 
 /// Opens the store at `url`, whose scheme is one of those that are dispatched here.
 pub(super) fn open(
     url: &RemoteUrl,
     named_by: NamedBy,
-    patience: Duration,
+    connect_timeout: Duration,
 ) -> Result<Arc<dyn Remote>, RemoteError> {
     match url.scheme() {
         "redis" | "rediss" => {
@@ -48,12 +48,14 @@ pub(super) fn open(
                      only the spec names it: use rediss://, or name it by --remote-cache or RIVET_REMOTE_CACHE",
                 ));
             }
-            Ok(Arc::new(Each(Redis::open(url, patience, &credentials)?)))
+            Ok(Arc::new(SingleObjectAdapter(Redis::open(url, connect_timeout, &credentials)?)))
         }
-        "fs" => Ok(Arc::new(Each(Store::new(Place::Folder(Box::new(Folder::at(url)?)))))),
+        "fs" => {
+            Ok(Arc::new(SingleObjectAdapter(OpendalStore::new(Backend::Folder(Box::new(Folder::at(url)?))))))
+        }
         _ => {
-            let operator = services::operator(url, named_by, patience)?;
-            Ok(Arc::new(Each(Store::new(Place::Service(operator)))))
+            let operator = services::operator(url, named_by, connect_timeout)?;
+            Ok(Arc::new(SingleObjectAdapter(OpendalStore::new(Backend::Service(operator)))))
         }
     }
 }
@@ -70,7 +72,7 @@ fn root(url: &RemoteUrl) -> Result<String, RemoteError> {
 }
 
 /// An entry or a blob. Shown as in messages: "the entry 17762fddd969".
-struct Thing {
+struct ObjectKey {
     kind: Kind,
     /// The folder that its kind lies in.
     part: &'static str,
@@ -85,18 +87,18 @@ enum Kind {
     Blob,
 }
 
-impl Thing {
-    fn entry(key: &ActionKey) -> Thing {
-        Thing::new(Kind::Entry, "entries", key.0)
+impl ObjectKey {
+    fn entry(key: &ActionKey) -> ObjectKey {
+        ObjectKey::new(Kind::Entry, "entries", key.0)
     }
 
-    fn blob(blob: &BlobRef) -> Thing {
-        Thing::new(Kind::Blob, "blobs", blob.digest)
+    fn blob(blob: &BlobRef) -> ObjectKey {
+        ObjectKey::new(Kind::Blob, "blobs", blob.digest)
     }
 
-    fn new(kind: Kind, part: &'static str, digest: Digest) -> Thing {
+    fn new(kind: Kind, part: &'static str, digest: Digest) -> ObjectKey {
         let hex = digest.to_string();
-        Thing { kind, part, digest, name: format!("{part}/{}/{hex}", &hex[..2]) }
+        ObjectKey { kind, part, digest, name: format!("{part}/{}/{hex}", &hex[..2]) }
     }
 
     /// The folder that it lies in, within that of its kind.
@@ -105,7 +107,7 @@ impl Thing {
     }
 }
 
-impl fmt::Display for Thing {
+impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
             Kind::Entry => "entry",
@@ -127,7 +129,8 @@ mod tests {
     fn names_are_those_of_the_local_cache() {
         let digest = Digest::of(b"x");
         let hex = digest.to_string();
-        let (entry, blob) = (Thing::entry(&ActionKey(digest)), Thing::blob(&BlobRef { digest, size: 1 }));
+        let (entry, blob) =
+            (ObjectKey::entry(&ActionKey(digest)), ObjectKey::blob(&BlobRef { digest, size: 1 }));
         assert_eq!(entry.name, format!("entries/{}/{hex}", &hex[..2]));
         assert_eq!(blob.name, format!("blobs/{}/{hex}", &hex[..2]));
         assert_eq!(blob.to_string(), format!("the blob {}", &hex[..12]));

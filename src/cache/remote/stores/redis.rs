@@ -21,15 +21,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Mutex;
 
 use super::credentials::Credentials;
-use super::each::Keeper;
 use super::parameters::Parameters;
-use super::{BlobRef, Kind, RemoteError, RemoteFault, RemoteUrl, Thing, refused, root};
+use super::single_object::ObjectStore;
+use super::{BlobRef, Kind, ObjectKey, RemoteError, RemoteFault, RemoteUrl, refused, root};
 use crate::cache::remote::BlobSource;
 use crate::cache::remote::delivery::Delivery;
 
 const PORT: u16 = 6379;
 /// Bytes of a value at most, as servers are set up.
-const MOST_VALUE: u64 = 512 << 20;
+const MAX_VALUE: u64 = 512 << 20;
 /// Bytes of a command or an answer, which are held in memory.
 const PART: u64 = 4 << 20;
 /// Seconds after which a value that nobody finished goes.
@@ -38,35 +38,35 @@ const UNFINISHED_FOR: u64 = 24 * 60 * 60;
 pub(super) struct Redis {
     root: String,
     client: Client,
-    patience: Duration,
+    connect_timeout: Duration,
     /// For entries that are read, and for asking whether a blob is there.
-    looks: Line,
+    lookups: Channel,
     /// For blobs that are read.
-    reads: Line,
+    reads: Channel,
     /// For entries that are stored, and for blobs.
-    entry_writes: Line,
-    blob_writes: Line,
+    entry_writes: Channel,
+    blob_writes: Channel,
 }
 
 /// A connection that all requests of a kind share.
 #[derive(Default)]
-struct Line {
+struct Channel {
     /// `None` before the first request, and after one that broke.
     connection: Mutex<Option<MultiplexedConnection>>,
     /// Whether somebody has given up waiting for an answer: those behind it may not come either.
-    is_silent: AtomicBool,
+    timed_out: AtomicBool,
 }
 
 /// A request under way. One that is dropped without an answer leaves its line to nobody else.
-struct Waiting<'l> {
-    line: &'l Line,
+struct PendingRequest<'l> {
+    channel: &'l Channel,
     is_answered: bool,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
         if !self.is_answered {
-            self.line.is_silent.store(true, Ordering::Relaxed);
+            self.channel.timed_out.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -74,7 +74,7 @@ impl Drop for Waiting<'_> {
 impl Redis {
     pub fn open(
         url: &RemoteUrl,
-        patience: Duration,
+        connect_timeout: Duration,
         credentials: &Credentials,
     ) -> Result<Redis, RemoteError> {
         let parameters = Parameters::of(url, &["db"])?;
@@ -104,34 +104,34 @@ impl Redis {
             .map(|info| info.set_redis_settings(settings))
             .and_then(Client::open)
             .map_err(|error| refused(error.category()))?;
-        let (looks, reads, entry_writes, blob_writes) = Default::default();
-        Ok(Redis { root: root(url)?, client, patience, looks, reads, entry_writes, blob_writes })
+        let (lookups, reads, entry_writes, blob_writes) = Default::default();
+        Ok(Redis { root: root(url)?, client, connect_timeout, lookups, reads, entry_writes, blob_writes })
     }
 
-    fn line_to_read(&self, thing: &Thing) -> &Line {
-        match thing.kind {
-            Kind::Entry => &self.looks,
+    fn channel_to_read(&self, object: &ObjectKey) -> &Channel {
+        match object.kind {
+            Kind::Entry => &self.lookups,
             Kind::Blob => &self.reads,
         }
     }
 
-    fn line_to_write(&self, thing: &Thing) -> &Line {
-        match thing.kind {
+    fn channel_to_write(&self, object: &ObjectKey) -> &Channel {
+        match object.kind {
             Kind::Entry => &self.entry_writes,
             Kind::Blob => &self.blob_writes,
         }
     }
 
-    async fn connection(&self, line: &Line) -> Result<MultiplexedConnection, RedisError> {
-        let mut connection = line.connection.lock().await;
-        if line.is_silent.swap(false, Ordering::Relaxed) {
+    async fn connection(&self, channel: &Channel) -> Result<MultiplexedConnection, RedisError> {
+        let mut connection = channel.connection.lock().await;
+        if channel.timed_out.swap(false, Ordering::Relaxed) {
             *connection = None;
         }
         if let Some(connection) = connection.as_ref() {
             return Ok(connection.clone());
         }
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.patience))
+            .set_connection_timeout(Some(self.connect_timeout))
             // How long an answer may take follows its size, and is the caller's to say.
             .set_response_timeout(None);
         let made = self.client.get_multiplexed_async_connection_with_config(&config).await?;
@@ -141,16 +141,16 @@ impl Redis {
     /// Runs a command. `doing` is for a message: "reading".
     async fn run<T: FromRedisValue>(
         &self,
-        line: &Line,
+        channel: &Channel,
         doing: &str,
-        thing: &Thing,
+        object: &ObjectKey,
         command: Cmd,
     ) -> Result<T, RemoteError> {
         let answer = async {
-            let mut connection = self.connection(line).await?;
-            let mut waiting = Waiting { line, is_answered: false };
+            let mut connection = self.connection(channel).await?;
+            let mut pending = PendingRequest { channel, is_answered: false };
             let answer = command.query_async(&mut connection).await;
-            waiting.is_answered = true;
+            pending.is_answered = true;
             answer
         };
         let error: RedisError = match answer.await {
@@ -158,22 +158,22 @@ impl Redis {
             Err(error) => error,
         };
         if error.is_io_error() || error.is_unrecoverable_error() {
-            *line.connection.lock().await = None;
+            *channel.connection.lock().await = None;
         }
         let (fault, why) = judge(&error);
-        Err(RemoteError::new(fault, format!("{doing} {thing}: {why}")))
+        Err(RemoteError::new(fault, format!("{doing} {object}: {why}")))
     }
 
     /// The name of a value that is not whole yet. No two uploads have one.
-    fn unfinished_key(&self, thing: &Thing) -> Result<String, RemoteError> {
+    fn unfinished_key(&self, object: &ObjectKey) -> Result<String, RemoteError> {
         let number = getrandom::u64().map_err(|error| {
-            RemoteError::new(RemoteFault::Local, format!("storing {thing}: no random numbers: {error}"))
+            RemoteError::new(RemoteFault::Local, format!("storing {object}: no random numbers: {error}"))
         })?;
         Ok(format!("{}/tmp/{number:016x}", self.root))
     }
 
-    fn key(&self, thing: &Thing) -> String {
-        format!("{}/{}", self.root, thing.name)
+    fn key(&self, object: &ObjectKey) -> String {
+        format!("{}/{}", self.root, object.name)
     }
 }
 
@@ -185,10 +185,10 @@ fn judge(error: &RedisError) -> (RemoteFault, String) {
         }
         (_, Some("OOM")) => RemoteFault::Full,
         (ErrorKind::Io, _) | (_, Some("LOADING" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN" | "BUSY")) => {
-            RemoteFault::Passing
+            RemoteFault::Transient
         }
         (ErrorKind::Parse | ErrorKind::UnexpectedReturnType, _) | (_, Some("WRONGTYPE")) => {
-            RemoteFault::Nonsense
+            RemoteFault::InvalidResponse
         }
         _ => RemoteFault::Refused,
     };
@@ -215,21 +215,21 @@ fn is_word(code: &str) -> bool {
     (1..=20).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
-impl Keeper for Redis {
-    async fn read(&self, thing: &Thing, to: &mut Delivery<'_>) -> Result<bool, RemoteError> {
-        let key = self.key(thing);
-        let line = self.line_to_read(thing);
+impl ObjectStore for Redis {
+    async fn read(&self, object: &ObjectKey, to: &mut Delivery<'_>) -> Result<bool, RemoteError> {
+        let key = self.key(object);
+        let channel = self.channel_to_read(object);
         let mut is_there = None;
         loop {
             // The last byte that is asked for is one too many, and its coming tells that there are more.
             let wanted = PART.min(to.left().saturating_add(1));
             let index = |at: u64| isize::try_from(at).unwrap_or(isize::MAX);
             let (start, end) = (index(to.received()), index(to.received() + wanted - 1));
-            let part = self.run::<Bytes>(line, "reading", thing, Cmd::getrange(&key, start, end));
+            let part = self.run::<Bytes>(channel, "reading", object, Cmd::getrange(&key, start, end));
             let part = match is_there {
                 Some(_) => part.await?,
                 None => {
-                    let exists = self.run::<bool>(line, "reading", thing, Cmd::exists(&key));
+                    let exists = self.run::<bool>(channel, "reading", object, Cmd::exists(&key));
                     let (exists, part) = future::join(exists, part).await;
                     is_there = Some(exists?);
                     part?
@@ -244,30 +244,31 @@ impl Keeper for Redis {
     }
 
     async fn has(&self, blob: &BlobRef) -> Result<bool, RemoteError> {
-        let thing = Thing::blob(blob);
-        let key = self.key(&thing);
-        let exists = self.run::<bool>(&self.looks, "looking for", &thing, Cmd::exists(&key));
-        let length = self.run::<u64>(&self.looks, "looking for", &thing, Cmd::strlen(&key));
+        let object = ObjectKey::blob(blob);
+        let key = self.key(&object);
+        let exists = self.run::<bool>(&self.lookups, "looking for", &object, Cmd::exists(&key));
+        let length = self.run::<u64>(&self.lookups, "looking for", &object, Cmd::strlen(&key));
         let (exists, length) = future::join(exists, length).await;
         match length {
             Ok(length) => Ok(exists? && length == blob.size),
             // Something else has its name, and is replaced when the blob is put.
-            Err(error) if error.fault == RemoteFault::Nonsense => Ok(false),
+            Err(error) if error.fault == RemoteFault::InvalidResponse => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    async fn put(&self, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
-        self.run(self.line_to_write(thing), "storing", thing, Cmd::set(self.key(thing), &bytes[..])).await
+    async fn put(&self, object: &ObjectKey, bytes: Bytes) -> Result<(), RemoteError> {
+        self.run(self.channel_to_write(object), "storing", object, Cmd::set(self.key(object), &bytes[..]))
+            .await
     }
 
     async fn put_blob(&self, blob: &BlobRef, source: &dyn BlobSource) -> Result<(), RemoteError> {
-        let thing = Thing::blob(blob);
-        if blob.size > MOST_VALUE {
-            let told = format!("storing {thing}: Redis takes no more than {MOST_VALUE} bytes at once");
-            return Err(RemoteError::new(RemoteFault::Unfit, told));
+        let object = ObjectKey::blob(blob);
+        if blob.size > MAX_VALUE {
+            let told = format!("storing {object}: Redis takes no more than {MAX_VALUE} bytes at once");
+            return Err(RemoteError::new(RemoteFault::Unsupported, told));
         }
-        let (line, key) = (self.line_to_write(&thing), self.key(&thing));
+        let (channel, key) = (self.channel_to_write(&object), self.key(&object));
         let mut pieces = source.open(blob);
         let mut part = BytesMut::new();
         let mut unfinished: Option<String> = None;
@@ -279,25 +280,25 @@ impl Keeper for Redis {
             let command = match &unfinished {
                 Some(name) => Cmd::append(name, &part[..]),
                 None => {
-                    let name = unfinished.insert(self.unfinished_key(&thing)?);
+                    let name = unfinished.insert(self.unfinished_key(&object)?);
                     Cmd::set_ex(name, &part[..], UNFINISHED_FOR)
                 }
             };
-            self.run::<()>(line, "storing", &thing, command).await?;
+            self.run::<()>(channel, "storing", &object, command).await?;
             part.clear();
         }
         let Some(unfinished) = unfinished else {
-            return self.run(line, "storing", &thing, Cmd::set(key, &part[..])).await;
+            return self.run(channel, "storing", &object, Cmd::set(key, &part[..])).await;
         };
         if !part.is_empty() {
-            self.run::<()>(line, "storing", &thing, Cmd::append(&unfinished, &part[..])).await?;
+            self.run::<()>(channel, "storing", &object, Cmd::append(&unfinished, &part[..])).await?;
         }
-        self.run::<()>(line, "storing", &thing, Cmd::rename(&unfinished, &key)).await?;
-        self.run(line, "storing", &thing, Cmd::persist(&key)).await
+        self.run::<()>(channel, "storing", &object, Cmd::rename(&unfinished, &key)).await?;
+        self.run(channel, "storing", &object, Cmd::persist(&key)).await
     }
 
-    async fn remove(&self, thing: &Thing) -> Result<(), RemoteError> {
-        self.run(self.line_to_write(thing), "removing", thing, Cmd::del(self.key(thing))).await
+    async fn remove(&self, object: &ObjectKey) -> Result<(), RemoteError> {
+        self.run(self.channel_to_write(object), "removing", object, Cmd::del(self.key(object))).await
     }
 }
 
@@ -310,9 +311,9 @@ mod tests {
     fn what_is_small_does_not_wait_behind_blobs() {
         let url = "redis://localhost/".parse().unwrap();
         let redis = Redis::open(&url, Duration::from_secs(1), &Credentials::default()).unwrap();
-        let entry = Thing::entry(&ActionKey(Digest::of(b"key")));
-        let blob = Thing::blob(&BlobRef { digest: Digest::of(b"x"), size: 1 });
-        assert!(!std::ptr::eq(redis.line_to_read(&entry), redis.line_to_read(&blob)));
-        assert!(!std::ptr::eq(redis.line_to_write(&entry), redis.line_to_write(&blob)));
+        let entry = ObjectKey::entry(&ActionKey(Digest::of(b"key")));
+        let blob = ObjectKey::blob(&BlobRef { digest: Digest::of(b"x"), size: 1 });
+        assert!(!std::ptr::eq(redis.channel_to_read(&entry), redis.channel_to_read(&blob)));
+        assert!(!std::ptr::eq(redis.channel_to_write(&entry), redis.channel_to_write(&blob)));
     }
 }

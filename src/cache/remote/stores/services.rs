@@ -17,7 +17,7 @@ use crate::cache::remote::secrets::{is_loopback, variable};
 pub(super) fn operator(
     url: &RemoteUrl,
     named_by: NamedBy,
-    patience: Duration,
+    connect_timeout: Duration,
 ) -> Result<Operator, RemoteError> {
     let operator = match url.scheme() {
         "s3" => s3(url),
@@ -29,7 +29,7 @@ pub(super) fn operator(
         "webdav" | "webdavs" => "see RIVET_REMOTE_USER and RIVET_REMOTE_PASSWORD, or RIVET_REMOTE_TOKEN",
         _ => SEE,
     };
-    let transport = Transport::new(patience, credentials)
+    let transport = Transport::new(connect_timeout, credentials)
         .map_err(|error| refused(format_args!("HTTP cannot be set up: {error}")))?;
     let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
     Ok(operator.with_context(context))

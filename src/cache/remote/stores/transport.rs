@@ -18,10 +18,10 @@ use tokio::time::timeout;
 /// Who tells a machine in a cloud what it may do. Elsewhere nobody answers there, and nobody refuses.
 const METADATA: [&str; 2] = ["169.254.169.254", "metadata.google.internal"];
 /// How long such an answer may take; it comes from the machine's own host.
-const METADATA_PATIENCE: Duration = Duration::from_secs(2);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bytes at most of an answer that is no object's content: properties of a file, tokens, errors.
-const MOST_TALK: u64 = 1 << 20;
+const MAX_TALK: u64 = 1 << 20;
 
 /// An answer that says no.
 #[derive(Debug)]
@@ -58,9 +58,9 @@ pub(super) struct Transport {
 
 impl Transport {
     /// `patience` is how long connecting may take; `credentials` tells where they are looked for.
-    pub fn new(patience: Duration, credentials: &'static str) -> Result<Transport, reqwest::Error> {
+    pub fn new(connect_timeout: Duration, credentials: &'static str) -> Result<Transport, reqwest::Error> {
         let agent = concat!("rivet/", env!("CARGO_PKG_VERSION"));
-        let client = reqwest::Client::builder().connect_timeout(patience).user_agent(agent).build()?;
+        let client = reqwest::Client::builder().connect_timeout(connect_timeout).user_agent(agent).build()?;
         Ok(Transport { inner: ReqwestTransport::new(client), credentials, has_metadata: OnceLock::new() })
     }
 
@@ -70,7 +70,7 @@ impl Transport {
             return Err(nobody());
         }
         let answer =
-            timeout(METADATA_PATIENCE, self.inner.fetch(request)).await.unwrap_or_else(|_| Err(nobody()));
+            timeout(METADATA_TIMEOUT, self.inner.fetch(request)).await.unwrap_or_else(|_| Err(nobody()));
         self.has_metadata.get_or_init(|| answer.is_ok());
         answer
     }
@@ -128,7 +128,7 @@ fn is_expected(status: StatusCode, code: Option<&str>, method: &Method) -> bool 
 }
 
 fn bounded(body: HttpBody) -> HttpBody {
-    let mut left = MOST_TALK;
+    let mut left = MAX_TALK;
     body.map_inner(|inner| {
         Box::new(inner.map(move |piece| {
             let piece = piece?;

@@ -25,7 +25,7 @@ use tokio::sync::OnceCell;
 
 use super::fault::{of_io, remote_error};
 use super::parameters::Parameters;
-use super::{RemoteError, RemoteFault, RemoteUrl, Thing, refused};
+use super::{ObjectKey, RemoteError, RemoteFault, RemoteUrl, refused};
 use crate::cache::LAYOUT;
 use dir::{is_at, made, subfolder};
 use sweep::sweep;
@@ -61,7 +61,7 @@ impl Folder {
 
     /// The operator to look for a thing with. `None` where nothing is stored yet that could be it: looking
     /// makes no folders.
-    pub async fn reader(&self, thing: &Thing) -> Result<Option<&Operator>, RemoteError> {
+    pub async fn reader(&self, object: &ObjectKey) -> Result<Option<&Operator>, RemoteError> {
         let opened = match self.reader.get() {
             Some(opened) => opened,
             None => match self.blocking(|at| at.open_to_read()).await? {
@@ -69,15 +69,15 @@ impl Folder {
                 None => return Ok(None),
             },
         };
-        let (layout, part, shard) = (Arc::clone(&opened.layout), thing.part, thing.shard());
+        let (layout, part, shard) = (Arc::clone(&opened.layout), object.part, object.shard());
         let is_there = self.blocking(move |at| at.has_shard(&layout, part, &shard)).await?;
         Ok(is_there.then_some(&opened.operator))
     }
 
     /// The operator to store or remove a thing with, for which there is a folder then.
-    pub async fn writer(&self, thing: &Thing) -> Result<&Operator, RemoteError> {
+    pub async fn writer(&self, object: &ObjectKey) -> Result<&Operator, RemoteError> {
         let opened = self.writer.get_or_try_init(|| self.blocking(|at| at.open_to_write())).await?;
-        let (layout, part, shard) = (Arc::clone(&opened.layout), thing.part, thing.shard());
+        let (layout, part, shard) = (Arc::clone(&opened.layout), object.part, object.shard());
         self.blocking(move |at| at.make_shard(&layout, part, &shard)).await?;
         Ok(&opened.operator)
     }
@@ -90,7 +90,7 @@ impl Folder {
         let at = self.at.clone();
         tokio::task::spawn_blocking(move || look(&at))
             .await
-            .unwrap_or_else(|failed| Err(RemoteError::new(RemoteFault::Passing, failed.to_string())))
+            .unwrap_or_else(|failed| Err(RemoteError::new(RemoteFault::Transient, failed.to_string())))
     }
 }
 
@@ -149,7 +149,7 @@ impl At {
             return Ok(());
         }
         let told = format!("the folder {} is gone", path.display());
-        Err(RemoteError::new(RemoteFault::Passing, told))
+        Err(RemoteError::new(RemoteFault::Transient, told))
     }
 
     fn layout(&self) -> PathBuf {
@@ -161,7 +161,7 @@ impl At {
             "there is no folder {}: mount the share, and where this is to be a new cache, make the folder",
             self.path.display()
         );
-        RemoteError::new(RemoteFault::Passing, told)
+        RemoteError::new(RemoteFault::Transient, told)
     }
 
     fn failed(&self, doing: &str, error: Errno) -> RemoteError {
@@ -179,9 +179,10 @@ impl At {
     /// Of 256 folders one is not as it should be.
     fn shard_failed(&self, shard: &str, error: Errno) -> RemoteError {
         match error {
-            Errno::LOOP | Errno::NOTDIR => {
-                RemoteError::new(RemoteFault::Unfit, format!("`{shard}` in it must be a folder and no link"))
-            }
+            Errno::LOOP | Errno::NOTDIR => RemoteError::new(
+                RemoteFault::Unsupported,
+                format!("`{shard}` in it must be a folder and no link"),
+            ),
             error => self.failed("looking into its folders", error),
         }
     }

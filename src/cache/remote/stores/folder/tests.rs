@@ -5,9 +5,9 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
-use super::super::each::Keeper;
-use super::super::store::{Place, Store};
-use super::super::{BlobRef, Thing};
+use super::super::single_object::ObjectStore;
+use super::super::store::{Backend, OpendalStore};
+use super::super::{BlobRef, ObjectKey};
 use super::sweep::ABANDONED_AFTER;
 use super::*;
 use crate::cache::Digest;
@@ -32,8 +32,8 @@ fn folder(path: &Path) -> Folder {
     Folder::at(&format!("fs://{}", path.display()).parse().unwrap()).unwrap()
 }
 
-fn store(path: &Path) -> Store {
-    Store::new(Place::Folder(Box::new(folder(path))))
+fn store(path: &Path) -> OpendalStore {
+    OpendalStore::new(Backend::Folder(Box::new(folder(path))))
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -41,11 +41,11 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn read(path: &Path) -> Result<bool, RemoteError> {
-    run(async { folder(path).reader(&Thing::blob(&blob())).await.map(|operator| operator.is_some()) })
+    run(async { folder(path).reader(&ObjectKey::blob(&blob())).await.map(|operator| operator.is_some()) })
 }
 
 fn write(path: &Path) -> Result<(), RemoteError> {
-    run(async { folder(path).writer(&Thing::blob(&blob())).await.map(drop) })
+    run(async { folder(path).writer(&ObjectKey::blob(&blob())).await.map(drop) })
 }
 
 /// What OpenDAL itself calls a file while it writes it.
@@ -64,7 +64,7 @@ fn a_share_that_is_not_mounted_is_not_made() {
     // The empty mount point is there, and what lies within the share is not.
     let team = place.path().join("team");
     for error in [read(&team).unwrap_err(), write(&team).unwrap_err()] {
-        assert_eq!(error.fault, RemoteFault::Passing);
+        assert_eq!(error.fault, RemoteFault::Transient);
         assert!(error.message.contains("there is no folder") && error.message.contains("mount"), "{error}");
     }
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
@@ -74,14 +74,14 @@ fn a_share_that_is_not_mounted_is_not_made() {
 }
 
 /// The errors of everything that can be done with a blob.
-async fn all_fail(store: &Store) -> [RemoteError; 5] {
-    let thing = Thing::blob(&blob());
+async fn all_fail(store: &OpendalStore) -> [RemoteError; 5] {
+    let object = ObjectKey::blob(&blob());
     [
         store.put_blob(&blob(), &Content).await.unwrap_err(),
-        store.put(&thing, Bytes::from_static(CONTENT)).await.unwrap_err(),
-        store.remove(&thing).await.unwrap_err(),
+        store.put(&object, Bytes::from_static(CONTENT)).await.unwrap_err(),
+        store.remove(&object).await.unwrap_err(),
         store.has(&blob()).await.unwrap_err(),
-        store.read(&thing, &mut Delivery::new(&Collector::new(1), 0, String::new(), 100)).await.unwrap_err(),
+        store.read(&object, &mut Delivery::new(&Collector::new(1), 0, String::new(), 100)).await.unwrap_err(),
     ]
 }
 
@@ -101,7 +101,7 @@ fn a_share_that_goes_away_in_mid_build_is_not_made_anew() {
                 fs::create_dir_all(team.join("v3/blobs")).unwrap();
             }
             for error in all_fail(&store).await {
-                assert_eq!(error.fault, RemoteFault::Passing);
+                assert_eq!(error.fault, RemoteFault::Transient);
                 assert!(error.message.contains("is gone"), "{error}");
             }
             assert_eq!(team.exists(), below);
@@ -117,16 +117,16 @@ fn a_share_that_goes_away_in_mid_build_is_not_made_anew() {
 fn a_link_in_a_shards_place_is_not_followed() {
     let place = tempfile::tempdir().unwrap();
     let (team, elsewhere) = (place.path().join("team"), place.path().join("elsewhere"));
-    let thing = Thing::blob(&blob());
+    let object = ObjectKey::blob(&blob());
     fs::create_dir_all(team.join("v3/blobs")).unwrap();
     fs::create_dir(&elsewhere).unwrap();
     let theirs = elsewhere.join(blob().digest.to_string());
     fs::write(&theirs, "theirs").unwrap();
-    symlink(&elsewhere, team.join("v3/blobs").join(thing.shard())).unwrap();
+    symlink(&elsewhere, team.join("v3/blobs").join(object.shard())).unwrap();
     let store = store(&team);
     run(async {
         for error in all_fail(&store).await {
-            assert_eq!(error.fault, RemoteFault::Unfit);
+            assert_eq!(error.fault, RemoteFault::Unsupported);
             assert!(error.message.contains("no link"), "{error}");
         }
     });
@@ -140,7 +140,7 @@ fn looking_makes_nothing_and_removes_nothing() {
     fs::create_dir(&team).unwrap();
     assert!(!read(&team).unwrap());
     assert_eq!(fs::read_dir(&team).unwrap().count(), 0);
-    fs::create_dir_all(team.join("v3/blobs").join(Thing::blob(&blob()).shard())).unwrap();
+    fs::create_dir_all(team.join("v3/blobs").join(ObjectKey::blob(&blob()).shard())).unwrap();
     let read_only = fs::Permissions::from_mode(0o555);
     fs::set_permissions(team.join("v3"), read_only).unwrap();
     assert!(read(&team).unwrap());

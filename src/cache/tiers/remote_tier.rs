@@ -7,48 +7,48 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::guard::{Each, Fetched, Guard};
+use super::client::{Fetched, Outcomes, RemoteClient};
 use super::threads::Threads;
 use super::upload::Uploader;
 use super::{blobs_of, is_of_one};
 use crate::cache::remote::RemoteError;
-use crate::cache::trust::{Distrust, PublicKey, Trust};
+use crate::cache::trust::{PublicKey, Rejection, Trust};
 use crate::cache::{ActionEntry, ActionKey, BlobRef, BlobWriter, Digest};
 
 /// How long somebody waits for a remote before that is told; less where there is little patience.
-pub(super) const TOLD_AFTER: Duration = Duration::from_secs(2);
+pub(super) const NOTICE_AFTER: Duration = Duration::from_secs(2);
 
 /// Is told, once, that somebody waits for the remote.
 type OnWait = Box<dyn Fn(&str) + Send + Sync>;
 
 /// The remote and what is known of it.
-pub(super) struct Far {
-    pub(super) guard: Arc<Guard>,
+pub(super) struct RemoteTier {
+    pub(super) client: Arc<RemoteClient>,
     pub(super) trust: Arc<Trust>,
     pub(super) uploader: Option<Uploader>,
     /// What it has said of keys.
-    pub(super) said: Mutex<HashMap<ActionKey, Option<ActionEntry>>>,
+    pub(super) answers: Mutex<HashMap<ActionKey, Option<ActionEntry>>>,
     /// Blobs that it has with wrong bytes.
     pub(super) corrupt: Mutex<HashSet<Digest>>,
     /// Taken when it is called.
     pub(super) on_wait: Mutex<Option<OnWait>>,
-    pub(super) told_after: Duration,
+    pub(super) notice_after: Duration,
     pub(super) threads: Threads,
 }
 
-impl Far {
-    pub(super) fn said(&self) -> MutexGuard<'_, HashMap<ActionKey, Option<ActionEntry>>> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+impl RemoteTier {
+    pub(super) fn answers(&self) -> MutexGuard<'_, HashMap<ActionKey, Option<ActionEntry>>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn corrupt(&self) -> MutexGuard<'_, HashSet<Digest>> {
         self.corrupt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell_waiting(&self) {
+    fn report_waiting(&self) {
         let tell = self.on_wait.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(tell) = tell {
-            let remote = self.guard.counts.report().remote.clone();
+            let remote = self.client.counts.report().remote.clone();
             tell(&format!("waiting for the remote cache {remote} …"));
         }
     }
@@ -57,14 +57,14 @@ impl Far {
     pub(super) fn wait<F: Future>(&self, call: F) -> F::Output {
         self.threads.block_on(async {
             let mut call = std::pin::pin!(call);
-            let fetched = || self.guard.counts.report().fetched_blobs;
+            let fetched = || self.client.counts.report().fetched_blobs;
             let before = fetched();
-            if let Ok(answer) = tokio::time::timeout(self.told_after, call.as_mut()).await {
+            if let Ok(answer) = tokio::time::timeout(self.notice_after, call.as_mut()).await {
                 return answer;
             }
             // What comes in one by one only takes its time.
             if fetched() == before {
-                self.tell_waiting();
+                self.report_waiting();
             }
             call.await
         })
@@ -72,14 +72,14 @@ impl Far {
 
     /// What the remote has under `keys` and can be believed, with all of its blobs there; an error where
     /// nobody says.
-    pub(super) async fn entries(&self, keys: &[ActionKey]) -> Each<Option<ActionEntry>> {
-        let answers = self.guard.entries(keys).await;
-        let believed = keys.iter().zip(answers).map(|(key, answer)| Ok(self.believe_entry(key, answer?)));
-        let mut found: Each<Option<ActionEntry>> = believed.collect();
+    pub(super) async fn entries(&self, keys: &[ActionKey]) -> Outcomes<Option<ActionEntry>> {
+        let answers = self.client.entries(keys).await;
+        let believed = keys.iter().zip(answers).map(|(key, answer)| Ok(self.verify_entry(key, answer?)));
+        let mut found: Outcomes<Option<ActionEntry>> = believed.collect();
         let blobs = blobs_of(found.iter().flatten().flatten());
-        let answers = if blobs.is_empty() { Vec::new() } else { self.guard.has(&blobs).await };
+        let answers = if blobs.is_empty() { Vec::new() } else { self.client.has(&blobs).await };
         let there: HashMap<BlobRef, Result<bool, RemoteError>> = blobs.into_iter().zip(answers).collect();
-        let mut report = self.guard.counts.report();
+        let mut report = self.client.counts.report();
         for found in &mut found {
             let Ok(Some(entry)) = &*found else { continue };
             match self.is_whole(entry, &there) {
@@ -96,15 +96,15 @@ impl Far {
     }
 
     /// The entry that the bytes under a key hold, if somebody says so who is trusted.
-    fn believe_entry(&self, key: &ActionKey, bytes: Option<Bytes>) -> Option<ActionEntry> {
+    fn verify_entry(&self, key: &ActionKey, bytes: Option<Bytes>) -> Option<ActionEntry> {
         let opened = bytes.map(|bytes| self.trust.open(key, &bytes));
-        let mut report = self.guard.counts.report();
+        let mut report = self.client.counts.report();
         match opened {
             Some(Ok(entry)) => return Some(entry),
-            Some(Err(distrust)) => {
-                tracing::info!("an entry of the remote cache is not believed: {key}: {distrust}");
-                *report.distrusted.entry(distrust.reason()).or_default() += 1;
-                if let Distrust::UnknownKey(signer) = distrust {
+            Some(Err(rejection)) => {
+                tracing::info!("an entry of the remote cache is not believed: {key}: {rejection}");
+                *report.distrusted.entry(rejection.reason()).or_default() += 1;
+                if let Rejection::UnknownKey(signer) = rejection {
                     report.unknown_key.get_or_insert_with(|| signer.to_string());
                 }
             }
@@ -114,15 +114,15 @@ impl Far {
     }
 
     /// Tells of entries that were left as they are, by who signed them.
-    pub(super) fn tell_of_others(&self, theirs: &BTreeMap<PublicKey, u64>) {
-        let Some((signer, _)) = theirs.iter().max_by_key(|(_, number)| **number) else { return };
-        let number: u64 = theirs.values().sum();
+    pub(super) fn report_foreign(&self, foreign: &BTreeMap<PublicKey, u64>) {
+        let Some((signer, _)) = foreign.iter().max_by_key(|(_, number)| **number) else { return };
+        let number: u64 = foreign.values().sum();
         let results = if number == 1 { "result" } else { "results" };
-        let and_others = if theirs.len() > 1 { " and others" } else { "" };
-        let mut report = self.guard.counts.report();
+        let and_others = if foreign.len() > 1 { " and others" } else { "" };
+        let mut report = self.client.counts.report();
         report.unknown_key.get_or_insert_with(|| signer.to_string());
         let remote = report.remote.clone();
-        self.guard.counts.notice(format!(
+        self.client.counts.notice(format!(
             "not stored in the remote cache {remote}, as they are there: {number} {results} signed by \
              {signer}{and_others}, which is not trusted here. If that is your team's key, `rivet cache trust \
              {signer}`; `rivet cache push --replace` puts yours in their place"
@@ -135,22 +135,22 @@ impl Far {
         entry: &ActionEntry,
         there: &HashMap<BlobRef, Result<bool, RemoteError>>,
     ) -> Result<bool, RemoteError> {
-        let mut unsaid = None;
+        let mut unanswered = None;
         for blob in &entry.result.blobs {
             match there.get(blob) {
                 Some(Ok(true)) if !self.corrupt().contains(&blob.digest) => {}
-                Some(Err(error)) if !is_of_one(error) => unsaid = Some(error),
+                Some(Err(error)) if !is_of_one(error) => unanswered = Some(error),
                 _ => return Ok(false),
             }
         }
-        unsaid.map_or(Ok(true), |error| Err(error.clone()))
+        unanswered.map_or(Ok(true), |error| Err(error.clone()))
     }
 
     /// A blob that came with its own bytes. Wrong ones are thrown away, there too.
-    pub(super) async fn believe(&self, blob: &BlobRef, fetched: Fetched) -> Option<BlobWriter> {
+    pub(super) async fn accept_blob(&self, blob: &BlobRef, fetched: Fetched) -> Option<BlobWriter> {
         match fetched {
             Fetched::Right(writer) => {
-                let mut report = self.guard.counts.report();
+                let mut report = self.client.counts.report();
                 report.fetched_blobs += 1;
                 report.fetched_bytes += blob.size;
                 return Some(writer);
@@ -163,17 +163,17 @@ impl Far {
             (corrupt.insert(blob.digest), corrupt.len() == 1)
         };
         if is_new {
-            self.guard.counts.report().corrupt += 1;
+            self.client.counts.report().corrupt += 1;
         }
         if is_new && is_first {
-            let remote = self.guard.counts.report().remote.clone();
-            self.guard.counts.notice(format!(
+            let remote = self.client.counts.report().remote.clone();
+            self.client.counts.notice(format!(
                 "the remote cache {remote} has damaged results, which are made here instead; the first is {}",
                 blob.digest
             ));
         }
         if self.uploader.is_some() {
-            self.guard.forget(blob).await;
+            self.client.forget(blob).await;
         }
         None
     }

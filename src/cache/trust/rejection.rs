@@ -3,7 +3,7 @@
 use super::PublicKey;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Distrust {
+pub enum Rejection {
     #[error("it is no entry: {0}")]
     Malformed(&'static str),
     #[error("nobody signed it")]
@@ -16,15 +16,15 @@ pub enum Distrust {
     TooLarge { what: &'static str, size: u64, most: u64 },
 }
 
-impl Distrust {
+impl Rejection {
     /// A word or two by which cases are counted. They stay the same from version to version.
     pub fn reason(&self) -> &'static str {
         match self {
-            Distrust::Malformed(_) => "malformed",
-            Distrust::Unsigned => "unsigned",
-            Distrust::UnknownKey(_) => "unknown key",
-            Distrust::WrongSignature(_) => "wrong signature",
-            Distrust::TooLarge { .. } => "too large",
+            Rejection::Malformed(_) => "malformed",
+            Rejection::Unsigned => "unsigned",
+            Rejection::UnknownKey(_) => "unknown key",
+            Rejection::WrongSignature(_) => "wrong signature",
+            Rejection::TooLarge { .. } => "too large",
         }
     }
 }

@@ -8,24 +8,24 @@ use super::Digest;
 /// `$XDG_CACHE_HOME/rivet`, or `~/.cache/rivet`; `None` without a home folder.
 /// A relative `XDG_CACHE_HOME` is ignored, as the XDG base directory specification asks.
 pub fn default_folder() -> Option<PathBuf> {
-    choose(std::env::var_os("XDG_CACHE_HOME"), std::env::home_dir(), ".cache")
+    base_dir(std::env::var_os("XDG_CACHE_HOME"), std::env::home_dir(), ".cache")
 }
 
 /// `$XDG_CONFIG_HOME/rivet`, or `~/.config/rivet`, by the same rules.
 pub(super) fn config_folder() -> Option<PathBuf> {
-    choose(std::env::var_os("XDG_CONFIG_HOME"), std::env::home_dir(), ".config")
+    base_dir(std::env::var_os("XDG_CONFIG_HOME"), std::env::home_dir(), ".config")
 }
 
 /// Where results are kept, beside those of the cache in `folder`, that only count for builds that believe
-/// more than the user does: see [`Trust::beyond_user`](super::trust::Trust::beyond_user). The name is not
+/// more than the user does: see [`Trust::extra_trust`](super::trust::Trust::extra_trust). The name is not
 /// shortened: keys could be made until theirs is that of others.
-pub fn apart(folder: &Path, name: &Digest) -> PathBuf {
+pub fn isolated_namespace(folder: &Path, name: &Digest) -> PathBuf {
     folder.join("isolated").join(name.to_string())
 }
 
 /// The folders of that kind that are there beside `folder`, in order. No links: somebody with whom the
 /// folder is shared could have another's cache cleaned by one.
-pub fn all_apart(folder: &Path) -> Vec<PathBuf> {
+pub fn isolated_namespaces(folder: &Path) -> Vec<PathBuf> {
     let is_folder = |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
     let within = folder.join("isolated");
     if !is_folder(&within) {
@@ -38,7 +38,7 @@ pub fn all_apart(folder: &Path) -> Vec<PathBuf> {
     folders
 }
 
-fn choose(xdg: Option<OsString>, home: Option<PathBuf>, within_home: &str) -> Option<PathBuf> {
+fn base_dir(xdg: Option<OsString>, home: Option<PathBuf>, within_home: &str) -> Option<PathBuf> {
     xdg.map(PathBuf::from)
         .filter(|path| path.is_absolute())
         .or_else(|| home.filter(|h| h.is_absolute()).map(|home| home.join(within_home)))
@@ -52,11 +52,11 @@ mod tests {
     #[test]
     fn xdg_rules() {
         let home = Some(PathBuf::from("/home/ann"));
-        let choose = |xdg: Option<&str>, home| choose(xdg.map(OsString::from), home, ".cache");
-        assert_eq!(choose(Some("/x"), home.clone()), Some("/x/rivet".into()));
-        assert_eq!(choose(Some("x"), home.clone()), Some("/home/ann/.cache/rivet".into()));
-        assert_eq!(choose(None, home), Some("/home/ann/.cache/rivet".into()));
-        assert_eq!(choose(None, None), None);
+        let base_dir = |xdg: Option<&str>, home| base_dir(xdg.map(OsString::from), home, ".cache");
+        assert_eq!(base_dir(Some("/x"), home.clone()), Some("/x/rivet".into()));
+        assert_eq!(base_dir(Some("x"), home.clone()), Some("/home/ann/.cache/rivet".into()));
+        assert_eq!(base_dir(None, home), Some("/home/ann/.cache/rivet".into()));
+        assert_eq!(base_dir(None, None), None);
     }
 
     #[test]
@@ -64,12 +64,12 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let [shared, private, linked] = ["shared", "private", "linked"].map(|name| place.path().join(name));
         let [one, other] = [b"one", b"two"].map(|name| Digest::of(name));
-        std::fs::create_dir_all(apart(&shared, &one)).unwrap();
+        std::fs::create_dir_all(isolated_namespace(&shared, &one)).unwrap();
         std::fs::create_dir(&private).unwrap();
-        std::os::unix::fs::symlink(&private, apart(&shared, &other)).unwrap();
-        assert_eq!(all_apart(&shared), [apart(&shared, &one)]);
+        std::os::unix::fs::symlink(&private, isolated_namespace(&shared, &other)).unwrap();
+        assert_eq!(isolated_namespaces(&shared), [isolated_namespace(&shared, &one)]);
         std::fs::create_dir(&linked).unwrap();
         std::os::unix::fs::symlink(shared.join("isolated"), linked.join("isolated")).unwrap();
-        assert_eq!(all_apart(&linked), [] as [PathBuf; 0]);
+        assert_eq!(isolated_namespaces(&linked), [] as [PathBuf; 0]);
     }
 }

@@ -4,16 +4,16 @@
 use bytes::Bytes;
 use futures_util::future::{self, BoxFuture, FutureExt};
 
-use super::{ActionKey, BlobRef, Remote, RemoteError, Thing};
+use super::{ActionKey, BlobRef, ObjectKey, Remote, RemoteError};
 use crate::cache::remote::delivery::{Collector, Delivery};
-use crate::cache::remote::{BlobSink, BlobSource, MOST_ENTRY};
+use crate::cache::remote::{BlobSink, BlobSource, MAX_ENTRY};
 
 /// Keeps bytes by name, one thing a call.
-pub(super) trait Keeper: Send + Sync {
+pub(super) trait ObjectStore: Send + Sync {
     /// Reads a thing in pieces, as far as `to` takes them. False where it is not there.
     fn read(
         &self,
-        thing: &Thing,
+        object: &ObjectKey,
         to: &mut Delivery<'_>,
     ) -> impl Future<Output = Result<bool, RemoteError>> + Send;
 
@@ -21,7 +21,7 @@ pub(super) trait Keeper: Send + Sync {
     fn has(&self, blob: &BlobRef) -> impl Future<Output = Result<bool, RemoteError>> + Send;
 
     /// Stores something small in place of what may be there.
-    fn put(&self, thing: &Thing, bytes: Bytes) -> impl Future<Output = Result<(), RemoteError>> + Send;
+    fn put(&self, object: &ObjectKey, bytes: Bytes) -> impl Future<Output = Result<(), RemoteError>> + Send;
 
     /// Stores a blob that was not there, and leaves it if somebody else has meanwhile, where that shows.
     fn put_blob(
@@ -31,25 +31,25 @@ pub(super) trait Keeper: Send + Sync {
     ) -> impl Future<Output = Result<(), RemoteError>> + Send;
 
     /// Removes a thing, if it is there.
-    fn remove(&self, thing: &Thing) -> impl Future<Output = Result<(), RemoteError>> + Send;
+    fn remove(&self, object: &ObjectKey) -> impl Future<Output = Result<(), RemoteError>> + Send;
 }
 
 /// The remote that a keeper makes.
-pub(super) struct Each<K>(pub(super) K);
+pub(super) struct SingleObjectAdapter<K>(pub(super) K);
 
-impl<K: Keeper> Each<K> {
+impl<K: ObjectStore> SingleObjectAdapter<K> {
     async fn entry(&self, key: &ActionKey) -> Result<Option<Bytes>, RemoteError> {
-        let thing = Thing::entry(key);
+        let object = ObjectKey::entry(key);
         let collector = Collector::new(1);
-        let mut delivery = Delivery::new(&collector, 0, thing.to_string(), MOST_ENTRY);
-        let is_there = self.0.read(&thing, &mut delivery).await?;
+        let mut delivery = Delivery::new(&collector, 0, object.to_string(), MAX_ENTRY);
+        let is_there = self.0.read(&object, &mut delivery).await?;
         Ok(if is_there { collector.into_bytes().pop() } else { None })
     }
 
     async fn blob(&self, index: usize, blob: &BlobRef, sink: &dyn BlobSink) -> Result<bool, RemoteError> {
-        let thing = Thing::blob(blob);
-        let mut delivery = Delivery::new(sink, index, thing.to_string(), blob.size);
-        let is_there = self.0.read(&thing, &mut delivery).await?;
+        let object = ObjectKey::blob(blob);
+        let mut delivery = Delivery::new(sink, index, object.to_string(), blob.size);
+        let is_there = self.0.read(&object, &mut delivery).await?;
         if is_there {
             delivery.complete()?;
         }
@@ -57,7 +57,7 @@ impl<K: Keeper> Each<K> {
     }
 }
 
-impl<K: Keeper> Remote for Each<K> {
+impl<K: ObjectStore> Remote for SingleObjectAdapter<K> {
     fn entries<'a>(
         &'a self,
         keys: &'a [ActionKey],
@@ -71,7 +71,7 @@ impl<K: Keeper> Remote for Each<K> {
         bytes: Bytes,
         _blobs: &'a [BlobRef],
     ) -> BoxFuture<'a, Result<(), RemoteError>> {
-        async move { self.0.put(&Thing::entry(key), bytes).await }.boxed()
+        async move { self.0.put(&ObjectKey::entry(key), bytes).await }.boxed()
     }
 
     fn has<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<bool, RemoteError>>> {
@@ -88,7 +88,7 @@ impl<K: Keeper> Remote for Each<K> {
     }
 
     fn forget<'a>(&'a self, blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
-        async move { self.0.remove(&Thing::blob(blob)).await }.boxed()
+        async move { self.0.remove(&ObjectKey::blob(blob)).await }.boxed()
     }
 
     fn put_blobs<'a>(

@@ -19,13 +19,13 @@ use crate::cache::{ActionKey, BlobRef, BlobWriter, CacheError, LocalCache};
 /// Attempts at each thing.
 const ATTEMPTS: u32 = 3;
 /// Those of them that may go without any answer.
-const SILENT_ATTEMPTS: u32 = 2;
+const MAX_TIMEOUTS: u32 = 2;
 /// The pause before the second attempt; each further one is three times as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is looked whether all is cancelled, or given up by another call.
 const TICK: Duration = Duration::from_millis(50);
 /// Bytes a second below which a remote is too slow to be of use.
-const SLOWEST: u64 = 64 << 10;
+const MIN_BYTES_PER_SECOND: u64 = 64 << 10;
 /// How many times the patience bytes may take for who is late with them to count as silent.
 const SLOW: u32 = 4;
 /// What an entry usually has at most, inputs included. Few have more, and come with many that have less.
@@ -34,29 +34,29 @@ const ENTRY_BYTES: u64 = 2 << 10;
 const BLOB_QUESTION: u64 = 256;
 
 /// The results of a call that names several things.
-pub(super) type Each<T> = Vec<Result<T, RemoteError>>;
+pub(super) type Outcomes<T> = Vec<Result<T, RemoteError>>;
 
-pub(super) struct Guard {
+pub(super) struct RemoteClient {
     remote: Arc<dyn Remote>,
     /// How long a call may take besides what its bytes take.
-    patience: Duration,
+    call_timeout: Duration,
     cancelled: Arc<AtomicBool>,
     reads: Breaker,
     writes: Breaker,
     /// Whether it has been told of a thing that cannot be read or written.
-    told_unfit: AtomicBool,
+    unsupported_reported: AtomicBool,
     pub(super) counts: Arc<Counts>,
 }
 
-impl Guard {
+impl RemoteClient {
     pub(super) fn new(
         remote: Arc<dyn Remote>,
-        patience: Duration,
+        call_timeout: Duration,
         cancelled: Arc<AtomicBool>,
         counts: Arc<Counts>,
-    ) -> Guard {
-        let (reads, writes, told_unfit) = Default::default();
-        Guard { remote, patience, cancelled, reads, writes, told_unfit, counts }
+    ) -> RemoteClient {
+        let (reads, writes, unsupported_reported) = Default::default();
+        RemoteClient { remote, call_timeout, cancelled, reads, writes, unsupported_reported, counts }
     }
 
     pub(super) fn can_read(&self) -> bool {
@@ -64,8 +64,8 @@ impl Guard {
     }
 
     /// Ends once all is cancelled, or the remote is not asked any more.
-    async fn given_up(&self, way: Way) {
-        while self.may(way) {
+    async fn given_up(&self, direction: Direction) {
+        while self.may(direction) {
             sleep(TICK).await;
         }
     }
@@ -75,10 +75,10 @@ impl Guard {
     }
 
     /// The bytes filed under each key, or that it could not be asked for.
-    pub(super) async fn entries(&self, keys: &[ActionKey]) -> Each<Option<Bytes>> {
+    pub(super) async fn entries(&self, keys: &[ActionKey]) -> Outcomes<Option<Bytes>> {
         let bytes = keys.len() as u64 * ENTRY_BYTES;
         let ask = |keys: Vec<ActionKey>| async move { self.remote.entries(&keys).await };
-        self.each(Way::Read, keys, bytes, ask).await
+        self.each(Direction::Read, keys, bytes, ask).await
     }
 
     /// Receives each blob in a writer for `local`; an error of the remote counts as none, but for bytes of the
@@ -110,52 +110,57 @@ impl Guard {
                 blobs.iter().map(|_| Err(RemoteError::new(RemoteFault::Local, failed.clone()))).collect()
             }
         };
-        let found = self.each(Way::Read, blobs, sum_of(blobs), ask).await;
+        let found = self.each(Direction::Read, blobs, sum_of(blobs), ask).await;
         if let Some(error) = unwritten.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(error);
         }
         let fetched = blobs.iter().zip(found).map(|(blob, found)| match found {
             Ok(Some(writer)) if writer.written() == *blob => Fetched::Right(writer),
-            Ok(Some(_)) | Err(RemoteError { fault: RemoteFault::Nonsense, .. }) => Fetched::Wrong,
+            Ok(Some(_)) | Err(RemoteError { fault: RemoteFault::InvalidResponse, .. }) => Fetched::Wrong,
             Ok(None) | Err(_) => Fetched::Nothing,
         });
         Ok(fetched.collect())
     }
 
     /// Whether each blob is there, or that nobody says.
-    pub(super) async fn has(&self, blobs: &[BlobRef]) -> Each<bool> {
+    pub(super) async fn has(&self, blobs: &[BlobRef]) -> Outcomes<bool> {
         let ask = |blobs: Vec<BlobRef>| async move { self.remote.has(&blobs).await };
-        self.each(Way::Read, blobs, blobs.len() as u64 * BLOB_QUESTION, ask).await
+        self.each(Direction::Read, blobs, blobs.len() as u64 * BLOB_QUESTION, ask).await
     }
 
     /// Whether each blob is there now.
     pub(super) async fn put_blobs(&self, blobs: &[BlobRef], source: &dyn BlobSource) -> Vec<bool> {
         let put = |blobs: Vec<BlobRef>| async move { self.remote.put_blobs(&blobs, source).await };
-        let put = self.each(Way::Write, blobs, sum_of(blobs), put).await;
+        let put = self.each(Direction::Write, blobs, sum_of(blobs), put).await;
         put.into_iter().map(|put| put.is_ok()).collect()
     }
 
     /// Whether the entry is there now.
     pub(super) async fn put_entry(&self, key: &ActionKey, bytes: Bytes, blobs: &[BlobRef]) -> bool {
         let size = bytes.len() as u64;
-        self.one(Way::Write, size, |()| self.remote.put_entry(key, bytes.clone(), blobs)).await.is_ok()
+        self.one(Direction::Write, size, |()| self.remote.put_entry(key, bytes.clone(), blobs)).await.is_ok()
     }
 
     /// Has a blob removed that is wrong. Where that is not allowed it stays.
     pub(super) async fn forget(&self, blob: &BlobRef) {
         if self.can_write()
-            && let Ok(Err(error)) = timeout(self.patience, self.remote.forget(blob)).await
+            && let Ok(Err(error)) = timeout(self.call_timeout, self.remote.forget(blob)).await
         {
             tracing::info!("a damaged blob stays in the remote cache: {error}");
         }
     }
 
     /// A call about one thing.
-    async fn one<T, F>(&self, way: Way, bytes: u64, call: impl Fn(()) -> F) -> Result<T, RemoteError>
+    async fn one<T, F>(
+        &self,
+        direction: Direction,
+        bytes: u64,
+        call: impl Fn(()) -> F,
+    ) -> Result<T, RemoteError>
     where
         F: Future<Output = Result<T, RemoteError>>,
     {
-        let each = self.each(way, &[()], bytes, |_| {
+        let each = self.each(direction, &[()], bytes, |_| {
             let answer = call(());
             async move { vec![answer.await] }
         });
@@ -163,57 +168,66 @@ impl Guard {
     }
 
     /// A call about several things, `bytes` together. What failed is tried again, where that may help.
-    async fn each<I, T, F>(&self, way: Way, items: &[I], bytes: u64, call: impl Fn(Vec<I>) -> F) -> Each<T>
+    async fn each<I, T, F>(
+        &self,
+        direction: Direction,
+        items: &[I],
+        bytes: u64,
+        call: impl Fn(Vec<I>) -> F,
+    ) -> Outcomes<T>
     where
         I: Clone,
-        F: Future<Output = Each<T>>,
+        F: Future<Output = Outcomes<T>>,
     {
         let mut results: Vec<Option<Result<T, RemoteError>>> = items.iter().map(|_| None).collect();
         let mut pause = FIRST_PAUSE;
-        let mut silences = 0;
+        let mut timeouts = 0;
         for attempt in 1..=ATTEMPTS {
             let again = |result: &Option<Result<T, RemoteError>>| match result {
                 None => true,
                 Some(Ok(_)) => false,
-                Some(Err(error)) => matches!(error.fault, RemoteFault::Passing | RemoteFault::Nonsense),
+                Some(Err(error)) => {
+                    matches!(error.fault, RemoteFault::Transient | RemoteFault::InvalidResponse)
+                }
             };
             let pending: Vec<usize> = (0..items.len()).filter(|&at| again(&results[at])).collect();
-            if pending.is_empty() || silences == SILENT_ATTEMPTS {
+            if pending.is_empty() || timeouts == MAX_TIMEOUTS {
                 break;
             }
-            if attempt > 1 && self.may(way) {
+            if attempt > 1 && self.may(direction) {
                 sleep(pause).await;
                 pause *= 3;
             }
             // Others may have found out meanwhile that it is of no use.
-            if !self.may(way) {
+            if !self.may(direction) {
                 break;
             }
             let asked = pending.iter().map(|&at| items[at].clone()).collect();
-            let more = Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST);
-            let within = self.patience.saturating_add(more);
+            let more = Duration::from_millis(bytes.saturating_mul(1000) / MIN_BYTES_PER_SECOND);
+            let within = self.call_timeout.saturating_add(more);
             let began = Instant::now();
             let answer = timeout(within, call(asked));
-            let answer = match select(std::pin::pin!(answer), std::pin::pin!(self.given_up(way))).await {
+            let answer = match select(std::pin::pin!(answer), std::pin::pin!(self.given_up(direction))).await
+            {
                 Either::Left((answer, _)) => answer,
                 Either::Right(_) => break,
             };
             // Who is late with many bytes may only be slow.
-            let is_silent = answer.is_err() && more <= self.patience.saturating_mul(SLOW);
-            silences += u32::from(is_silent);
+            let timed_out = answer.is_err() && more <= self.call_timeout.saturating_mul(SLOW);
+            timeouts += u32::from(timed_out);
             let answers = match answer {
                 Ok(answers) => answers,
                 Err(_) => {
                     let told = format!("it gave no answer within {}", humantime::format_duration(within));
-                    let late = RemoteError::new(RemoteFault::Passing, told);
+                    let late = RemoteError::new(RemoteFault::Transient, told);
                     pending.iter().map(|_| Err(late.clone())).collect()
                 }
             };
             for (at, answer) in pending.into_iter().zip(answers) {
                 results[at] = Some(answer);
             }
-            let attempt = Attempt { began, is_silent, is_last: attempt == ATTEMPTS };
-            self.weigh(way, &results, &attempt);
+            let attempt = Attempt { began, timed_out, is_last: attempt == ATTEMPTS };
+            self.weigh(direction, &results, &attempt);
         }
         // A call that was not made did not fail.
         let is_remotes = |error: &&RemoteError| error.fault != RemoteFault::Local;
@@ -226,25 +240,26 @@ impl Guard {
             report.last_error = Some(error.message.clone());
         }
         let unfit = results.iter().flatten().filter_map(|result| result.as_ref().err());
-        let unfit: Vec<&RemoteError> = unfit.filter(|error| error.fault == RemoteFault::Unfit).collect();
+        let unfit: Vec<&RemoteError> =
+            unfit.filter(|error| error.fault == RemoteFault::Unsupported).collect();
         if let Some(first) = unfit.first() {
-            self.tell_unfit(first, unfit.len() as u64);
+            self.report_unsupported(first, unfit.len() as u64);
         }
         results.into_iter().map(|result| result.unwrap_or_else(|| Err(unanswered()))).collect()
     }
 
-    fn may(&self, way: Way) -> bool {
-        match way {
-            Way::Read => self.can_read(),
-            Way::Write => self.can_write(),
+    fn may(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Read => self.can_read(),
+            Direction::Write => self.can_write(),
         }
     }
 
     /// Counts things that cannot be read or written by themselves, and tells of the first.
-    fn tell_unfit(&self, first: &RemoteError, number: u64) {
+    fn report_unsupported(&self, first: &RemoteError, number: u64) {
         let mut report = self.counts.report();
         report.unfit += number;
-        if !self.told_unfit.swap(true, Ordering::Relaxed) {
+        if !self.unsupported_reported.swap(true, Ordering::Relaxed) {
             let name = &report.remote;
             self.counts.notice(format!(
                 "the remote cache {name} has, or was given, what cannot be read or stored: {first}; more of that is \
@@ -254,13 +269,13 @@ impl Guard {
     }
 
     /// Has the breaker see what came of an attempt, which counts as one, however many things it was about.
-    fn weigh<T>(&self, way: Way, results: &[Option<Result<T, RemoteError>>], attempt: &Attempt) {
-        let breaker = if way == Way::Read { &self.reads } else { &self.writes };
+    fn weigh<T>(&self, direction: Direction, results: &[Option<Result<T, RemoteError>>], attempt: &Attempt) {
+        let breaker = if direction == Direction::Read { &self.reads } else { &self.writes };
         // Who does not take the one thing has answered well, and what fails here tells nothing of the remote.
         let trouble = |result: &Result<T, RemoteError>| {
             result
                 .as_ref()
-                .is_err_and(|error| !matches!(error.fault, RemoteFault::Unfit | RemoteFault::Local))
+                .is_err_and(|error| !matches!(error.fault, RemoteFault::Unsupported | RemoteFault::Local))
         };
         let Some(Err(error)) = results.iter().flatten().find(|result| trouble(result)) else {
             breaker.succeeded();
@@ -269,26 +284,26 @@ impl Guard {
         let all_failed = results.iter().flatten().all(trouble);
         let counts = match error.fault {
             // Where some things went well, at whatever attempt, somebody is there.
-            RemoteFault::Passing => all_failed,
+            RemoteFault::Transient => all_failed,
             // A thing that is wrong there stays so, and is one thing however often it is asked for.
-            RemoteFault::Nonsense => all_failed && attempt.is_last,
-            RemoteFault::Unfit | RemoteFault::Local => false,
+            RemoteFault::InvalidResponse => all_failed && attempt.is_last,
+            RemoteFault::Unsupported | RemoteFault::Local => false,
             RemoteFault::Refused => all_failed,
             RemoteFault::Denied | RemoteFault::Full => true,
         };
-        if !counts || !breaker.failed(error, attempt.began, attempt.is_silent) {
+        if !counts || !breaker.failed(error, attempt.began, attempt.timed_out) {
             return;
         }
         let mut report = self.counts.report();
         let name = report.remote.clone();
         // Who is not used at all is not stored to, either.
-        let is_news = way == Way::Read || report.went_on_without.is_none();
-        let notice = match way {
-            Way::Read => {
+        let is_news = direction == Direction::Read || report.went_on_without.is_none();
+        let notice = match direction {
+            Direction::Read => {
                 report.went_on_without = Some(error.message.clone());
                 format!("the remote cache {name} is not used any more: {error}")
             }
-            Way::Write => {
+            Direction::Write => {
                 report.read_only = Some(error.message.clone());
                 format!("nothing more is stored in the remote cache {name}: {error}")
             }
@@ -301,7 +316,7 @@ impl Guard {
 
 /// A call that was not made, or left something out.
 fn unanswered() -> RemoteError {
-    RemoteError::new(RemoteFault::Passing, "it was not asked, or did not answer")
+    RemoteError::new(RemoteFault::Transient, "it was not asked, or did not answer")
 }
 
 /// Bytes of blobs together.
@@ -322,12 +337,12 @@ pub(super) enum Fetched {
 struct Attempt {
     began: Instant,
     /// There was no answer at all.
-    is_silent: bool,
+    timed_out: bool,
     is_last: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Direction {
     Read,
     Write,
 }

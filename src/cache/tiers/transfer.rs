@@ -11,11 +11,11 @@ use crate::cache::{ActionEntry, ActionKey, BlobRef, Cache, CacheError};
 /// Entries that are looked at together.
 const BATCH: usize = 256;
 /// Missing entries that are named.
-const MOST_NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
 /// What was reached from the entries that were named.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Carried {
+pub struct TransferStats {
     /// Entries with all of their blobs.
     pub entries: u64,
     /// The bytes of those blobs.
@@ -50,7 +50,7 @@ impl Tiers {
         keys: &[ActionKey],
         replaces: bool,
         cancelled: &dyn Fn() -> bool,
-    ) -> Result<Carried, CacheError> {
+    ) -> Result<TransferStats, CacheError> {
         self.walk(keys, cancelled, &mut |batch| {
             self.look_ahead(batch)?;
             let mut found = Vec::with_capacity(batch.len());
@@ -101,9 +101,9 @@ impl Tiers {
         &self,
         keys: &[ActionKey],
         cancelled: &dyn Fn() -> bool,
-        observe: &dyn Fn(&Carried),
-    ) -> Result<Carried, CacheError> {
-        let mut so_far = Carried::default();
+        observe: &dyn Fn(&TransferStats),
+    ) -> Result<TransferStats, CacheError> {
+        let mut so_far = TransferStats::default();
         self.walk(keys, cancelled, &mut |batch| {
             self.look_ahead(batch)?;
             let found: Vec<_> = batch.iter().map(|key| self.action(key)).collect::<Result<_, _>>()?;
@@ -128,33 +128,33 @@ impl Tiers {
         keys: &[ActionKey],
         cancelled: &dyn Fn() -> bool,
         take: &mut Take<'_>,
-    ) -> Result<Carried, CacheError> {
-        let mut carried = Carried::default();
+    ) -> Result<TransferStats, CacheError> {
+        let mut stats = TransferStats::default();
         let mut seen: HashSet<ActionKey> = keys.iter().copied().collect();
         // Each with the one of `keys` that led to it.
         let mut waiting: Vec<(ActionKey, ActionKey)> = seen.iter().map(|key| (*key, *key)).collect();
         while !waiting.is_empty() {
             if cancelled() {
-                carried.interrupted = true;
+                stats.interrupted = true;
                 break;
             }
             let batch = waiting.split_off(waiting.len().saturating_sub(BATCH));
             let keys: Vec<ActionKey> = batch.iter().map(|(key, _)| *key).collect();
             for (entry, (key, of)) in take(&keys)?.into_iter().zip(batch) {
                 let Some(entry) = entry else {
-                    carried.missing += 1;
-                    if carried.named.len() < MOST_NAMED {
+                    stats.missing += 1;
+                    if stats.named.len() < MAX_NAMED {
                         let kind = self.local().entry(&key)?.map(|entry| entry.cost.kind);
-                        carried.named.push(Missing { key, of, kind });
+                        stats.named.push(Missing { key, of, kind });
                     }
                     continue;
                 };
-                carried.entries += 1;
-                carried.bytes += entry.result.blobs.iter().map(|blob| blob.size).sum::<u64>();
+                stats.entries += 1;
+                stats.bytes += entry.result.blobs.iter().map(|blob| blob.size).sum::<u64>();
                 let inputs = entry.inputs.into_iter().filter(|input| seen.insert(*input));
                 waiting.extend(inputs.map(|input| (input, of)));
             }
         }
-        Ok(carried)
+        Ok(stats)
     }
 }
