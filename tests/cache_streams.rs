@@ -174,7 +174,7 @@ mod tiers {
             fs::create_dir(&remote).unwrap();
             let signer = SigningKey::generate().unwrap();
             let mut believes = Trust::new(None);
-            believes.believe(signer.public(), "ann");
+            believes.add_key(signer.public(), "ann");
             let before = most_memory();
 
             let ann = tiers(&ann, &remote, Trust::new(Some(signer)));

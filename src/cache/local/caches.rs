@@ -53,35 +53,35 @@ impl Caches {
     /// gets its part of it, by what it holds. See [`LocalCache::collect`].
     pub fn collect(
         &self,
-        asked: &GcRules,
+        requested: &GcRules,
         cancelled: &AtomicBool,
         progress: &dyn Fn(Tally),
     ) -> Result<Collected, CacheError> {
         let mut all =
-            Collected { dry_run: asked.dry_run, max_bytes: asked.max_bytes, ..Collected::default() };
-        for (cache, max_bytes) in self.0.iter().zip(self.parts(asked, cancelled)?) {
+            Collected { dry_run: requested.dry_run, max_bytes: requested.max_bytes, ..Collected::default() };
+        for (cache, max_bytes) in self.0.iter().zip(self.parts(requested, cancelled)?) {
             let before = all.removed.total();
             let tell = |gone: Tally| {
                 let mut so_far = before;
                 so_far += gone;
                 progress(so_far);
             };
-            all += cache.collect(&GcRules { max_bytes, ..*asked }, cancelled, &tell)?;
+            all += cache.collect(&GcRules { max_bytes, ..*requested }, cancelled, &tell)?;
         }
         Ok(all)
     }
 
     /// How much may stay in each.
-    fn parts(&self, asked: &GcRules, cancelled: &AtomicBool) -> Result<Vec<Option<u64>>, CacheError> {
-        let Some(most) = asked.max_bytes.filter(|_| self.0.len() > 1) else {
-            return Ok(vec![asked.max_bytes; self.0.len()]);
+    fn parts(&self, requested: &GcRules, cancelled: &AtomicBool) -> Result<Vec<Option<u64>>, CacheError> {
+        let Some(limit) = requested.max_bytes.filter(|_| self.0.len() > 1) else {
+            return Ok(vec![requested.max_bytes; self.0.len()]);
         };
-        let look = GcRules { max_bytes: None, dry_run: true, ..*asked };
+        let look = GcRules { max_bytes: None, dry_run: true, ..*requested };
         let held = |cache: &Arc<LocalCache>| {
             cache.collect(&look, cancelled, &|_| {}).map(|report| report.kept.total().bytes)
         };
         let held = self.0.iter().map(held).collect::<Result<Vec<u64>, CacheError>>()?;
-        Ok(share(most, &held).into_iter().map(Some).collect())
+        Ok(share(limit, &held).into_iter().map(Some).collect())
     }
 
     /// Verifies them, and returns the sums. See [`LocalCache::verify`].
@@ -123,13 +123,13 @@ impl Caches {
 
 /// Shares `most` bytes out to who holds so many: to each all of it, if there is not too much, else its
 /// part.
-fn share(most: u64, held: &[u64]) -> Vec<u64> {
+fn share(limit: u64, held: &[u64]) -> Vec<u64> {
     let all: u128 = held.iter().copied().map(u128::from).sum();
     let part = |held: u64| {
-        let part = u128::from(most) * u128::from(held) / all.max(1);
+        let part = u128::from(limit) * u128::from(held) / all.max(1);
         u64::try_from(part).unwrap_or(u64::MAX)
     };
-    held.iter().map(|&held| if all <= u128::from(most) { most } else { part(held) }).collect()
+    held.iter().map(|&held| if all <= u128::from(limit) { limit } else { part(held) }).collect()
 }
 
 #[cfg(test)]

@@ -202,11 +202,11 @@ impl RemoteClient {
             if !self.may(direction) {
                 break;
             }
-            let asked = pending.iter().map(|&at| items[at].clone()).collect();
+            let wanted = pending.iter().map(|&at| items[at].clone()).collect();
             let more = Duration::from_millis(bytes.saturating_mul(1000) / MIN_BYTES_PER_SECOND);
             let within = self.call_timeout.saturating_add(more);
             let began = Instant::now();
-            let answer = timeout(within, call(asked));
+            let answer = timeout(within, call(wanted));
             let answer = match select(std::pin::pin!(answer), std::pin::pin!(self.given_up(direction))).await
             {
                 Either::Left((answer, _)) => answer,
@@ -239,11 +239,11 @@ impl RemoteClient {
             report.errors += 1;
             report.last_error = Some(error.message.clone());
         }
-        let unfit = results.iter().flatten().filter_map(|result| result.as_ref().err());
-        let unfit: Vec<&RemoteError> =
-            unfit.filter(|error| error.fault == RemoteFault::Unsupported).collect();
-        if let Some(first) = unfit.first() {
-            self.report_unsupported(first, unfit.len() as u64);
+        let unsupported = results.iter().flatten().filter_map(|result| result.as_ref().err());
+        let unsupported: Vec<&RemoteError> =
+            unsupported.filter(|error| error.fault == RemoteFault::Unsupported).collect();
+        if let Some(first) = unsupported.first() {
+            self.report_unsupported(first, unsupported.len() as u64);
         }
         results.into_iter().map(|result| result.unwrap_or_else(|| Err(unanswered()))).collect()
     }
@@ -316,7 +316,7 @@ impl RemoteClient {
 
 /// A call that was not made, or left something out.
 fn unanswered() -> RemoteError {
-    RemoteError::new(RemoteFault::Transient, "it was not asked, or did not answer")
+    RemoteError::new(RemoteFault::Transient, "it was not wanted, or did not answer")
 }
 
 /// Bytes of blobs together.

@@ -27,7 +27,7 @@ pub(super) enum ExistingEntry {
 }
 
 /// Judges what a remote answered about the key of `entry`.
-pub(super) fn judge(
+pub(super) fn classify(
     trust: &Trust,
     key: &ActionKey,
     entry: &ActionEntry,
@@ -52,23 +52,23 @@ pub(super) fn judge(
 }
 
 /// The blobs that must be there for what is filed to stay although it is not what is to be stored.
-pub(super) fn blobs_of_others(filed: &[ExistingEntry]) -> Vec<BlobRef> {
-    blobs_of(filed.iter().filter_map(ExistingEntry::other))
+pub(super) fn blobs_of_kept(existing: &[ExistingEntry]) -> Vec<BlobRef> {
+    blobs_of(existing.iter().filter_map(ExistingEntry::kept))
 }
 
 /// Lets go of what names blobs that are not there: it is a miss to everybody.
-pub(super) fn drop_incomplete(filed: &mut [ExistingEntry], blobs: Vec<BlobRef>, answers: Outcomes<bool>) {
+pub(super) fn drop_incomplete(existing: &mut [ExistingEntry], blobs: Vec<BlobRef>, answers: Outcomes<bool>) {
     let answers: HashMap<BlobRef, Result<bool, RemoteError>> = blobs.into_iter().zip(answers).collect();
-    for filed in filed {
+    for existing in existing {
         let is_gone = |blob: &BlobRef| matches!(answers.get(blob), Some(Ok(false)));
-        if filed.other().is_some_and(|entry| entry.result.blobs.iter().any(is_gone)) {
-            *filed = ExistingEntry::Nothing;
+        if existing.kept().is_some_and(|entry| entry.result.blobs.iter().any(is_gone)) {
+            *existing = ExistingEntry::Nothing;
         }
     }
 }
 
 impl ExistingEntry {
-    fn other(&self) -> Option<&ActionEntry> {
+    fn kept(&self) -> Option<&ActionEntry> {
         match self {
             ExistingEntry::Another(entry) | ExistingEntry::Foreign(_, entry) => Some(entry),
             ExistingEntry::Nothing | ExistingEntry::Same | ExistingEntry::Unknown => None,

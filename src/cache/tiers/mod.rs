@@ -39,7 +39,7 @@ use super::trust::Trust;
 use super::{ActionEntry, ActionKey, BlobReader, BlobRef, BlobWriter, Cache, CacheError, LocalCache};
 
 /// Groups of blobs that are fetched at a time.
-const SIDE_BY_SIDE: usize = 4;
+const MAX_CONCURRENT: usize = 4;
 
 /// How a remote is used.
 pub struct RemoteOptions {
@@ -169,7 +169,7 @@ impl Tiers {
         let unknown: Vec<Option<ActionKey>> =
             unanswered.par_iter().map(is_unknown).collect::<Result<_, CacheError>>()?;
         let unknown: Vec<ActionKey> = unknown.into_iter().flatten().collect();
-        self.ask(tier, &unknown)
+        self.look_up(tier, &unknown)
     }
 
     /// Brings those of `blobs` here that are not, a few calls at a time. What cannot be had is passed over.
@@ -193,7 +193,7 @@ impl Tiers {
                     Ok::<_, CacheError>(group.into_iter().zip(fetched).collect::<Vec<_>>())
                 })
             });
-            let mut groups = groups.buffer_unordered(SIDE_BY_SIDE);
+            let mut groups = groups.buffer_unordered(MAX_CONCURRENT);
             while let Some(group) = groups.next().await {
                 // It does not panic, and nobody aborts it.
                 let Ok(group) = group else { continue };
@@ -264,7 +264,7 @@ impl Tiers {
     }
 
     /// Asks the remote for entries of which nothing is known yet, and files what it has here.
-    fn ask(&self, tier: &RemoteTier, keys: &[ActionKey]) -> Result<(), CacheError> {
+    fn look_up(&self, tier: &RemoteTier, keys: &[ActionKey]) -> Result<(), CacheError> {
         if keys.is_empty() || !tier.client.can_read() {
             return Ok(());
         }
@@ -300,7 +300,7 @@ impl Cache for Tiers {
             return if self.offline { self.local.entry(key) } else { Ok(None) };
         };
         if !tier.answers().contains_key(key) {
-            self.ask(tier, &[*key])?;
+            self.look_up(tier, &[*key])?;
         }
         let known = tier.answers().get(key).cloned();
         match known {

@@ -74,8 +74,8 @@ impl RemoteTier {
     /// nobody says.
     pub(super) async fn entries(&self, keys: &[ActionKey]) -> Outcomes<Option<ActionEntry>> {
         let answers = self.client.entries(keys).await;
-        let believed = keys.iter().zip(answers).map(|(key, answer)| Ok(self.verify_entry(key, answer?)));
-        let mut found: Outcomes<Option<ActionEntry>> = believed.collect();
+        let verified = keys.iter().zip(answers).map(|(key, answer)| Ok(self.verify_entry(key, answer?)));
+        let mut found: Outcomes<Option<ActionEntry>> = verified.collect();
         let blobs = blobs_of(found.iter().flatten().flatten());
         let answers = if blobs.is_empty() { Vec::new() } else { self.client.has(&blobs).await };
         let there: HashMap<BlobRef, Result<bool, RemoteError>> = blobs.into_iter().zip(answers).collect();
@@ -102,7 +102,7 @@ impl RemoteTier {
         match opened {
             Some(Ok(entry)) => return Some(entry),
             Some(Err(rejection)) => {
-                tracing::info!("an entry of the remote cache is not believed: {key}: {rejection}");
+                tracing::info!("an entry of the remote cache is not verified: {key}: {rejection}");
                 *report.distrusted.entry(rejection.reason()).or_default() += 1;
                 if let Rejection::UnknownKey(signer) = rejection {
                     report.unknown_key.get_or_insert_with(|| signer.to_string());

@@ -21,7 +21,7 @@ use crate::cache::{ActionEntry, ActionKey, BlobRef, LocalCache};
 /// Entries that are stored together.
 const BATCH: usize = 64;
 /// Batches on their way at a time.
-const SIDE_BY_SIDE: usize = 4;
+const MAX_CONCURRENT: usize = 4;
 
 /// What is to be stored.
 pub(super) struct PendingEntry {
@@ -64,9 +64,9 @@ impl Uploader {
     }
 
     /// Has a result stored, of which everything is in the local cache or there.
-    pub(super) fn add(&self, made: PendingEntry) {
+    pub(super) fn add(&self, pending: PendingEntry) {
         self.shared.left.fetch_add(1, Ordering::SeqCst);
-        if self.queue.send(made).is_err() {
+        if self.queue.send(pending).is_err() {
             self.shared.done(1);
         }
     }
@@ -88,7 +88,7 @@ impl Uploader {
 }
 
 async fn run(shared: Arc<Shared>, mut waiting: mpsc::UnboundedReceiver<PendingEntry>) {
-    let slots = Arc::new(Semaphore::new(SIDE_BY_SIDE));
+    let slots = Arc::new(Semaphore::new(MAX_CONCURRENT));
     let mut batch = Vec::with_capacity(BATCH);
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
         // The semaphore is never closed.
@@ -118,7 +118,7 @@ struct BatchOutcome {
     stored: usize,
     already_there: usize,
     /// Left as somebody signed them who is not believed here.
-    others: usize,
+    foreign: usize,
 }
 
 impl Drop for Batch<'_> {
@@ -126,7 +126,7 @@ impl Drop for Batch<'_> {
         let mut report = self.shared.client.counts.report();
         report.stored_entries += self.outcome.stored as u64;
         report.already_there += self.outcome.already_there as u64;
-        report.others += self.outcome.others as u64;
+        report.others += self.outcome.foreign as u64;
         report.not_stored += (self.entries - self.outcome.stored - self.outcome.already_there) as u64;
         // While nobody can look at the report, in which those that are left count, too.
         self.shared.done(self.entries);
@@ -142,17 +142,17 @@ impl Shared {
 
     /// Stores entries with their blobs, where nothing better is filed.
     async fn store(&self, batch: Vec<PendingEntry>, outcome: &mut BatchOutcome) {
-        let keys: Vec<ActionKey> = batch.iter().map(|made| made.key).collect();
-        let blobs = blobs_of(batch.iter().map(|made| &made.entry));
+        let keys: Vec<ActionKey> = batch.iter().map(|pending| pending.key).collect();
+        let blobs = blobs_of(batch.iter().map(|pending| &pending.entry));
         let (answers, found) = join(self.client.has(&blobs), self.client.entries(&keys)).await;
-        let filed = self.judge(&batch, found).await;
+        let existing = self.existing_entries(&batch, found).await;
         let mut wanted = Vec::with_capacity(batch.len());
-        for (made, filed) in batch.iter().zip(filed) {
-            match filed {
-                ExistingEntry::Nothing | ExistingEntry::Same => wanted.push((made, filed)),
+        for (pending, existing) in batch.iter().zip(existing) {
+            match existing {
+                ExistingEntry::Nothing | ExistingEntry::Same => wanted.push((pending, existing)),
                 ExistingEntry::Another(_) => outcome.already_there += 1,
                 ExistingEntry::Foreign(signer, _) => {
-                    outcome.others += 1;
+                    outcome.foreign += 1;
                     *self
                         .foreign
                         .lock()
@@ -170,38 +170,43 @@ impl Shared {
                 there.insert(blob, answer);
             }
         }
-        let mut missing = blobs_of(wanted.iter().map(|(made, _)| &made.entry));
+        let mut missing = blobs_of(wanted.iter().map(|(pending, _)| &pending.entry));
         missing.retain(|blob| there.get(blob) == Some(&false));
         for group in groups::of(&missing) {
             there.extend(self.store_blobs(group).await);
         }
         let is_there = |blob: &BlobRef| there.get(blob) == Some(&true);
-        wanted.retain(|(made, _)| made.entry.result.blobs.iter().all(is_there));
+        wanted.retain(|(pending, _)| pending.entry.result.blobs.iter().all(is_there));
         let (same, new): (Vec<_>, Vec<_>) =
-            wanted.into_iter().partition(|(_, filed)| *filed == ExistingEntry::Same);
+            wanted.into_iter().partition(|(_, existing)| *existing == ExistingEntry::Same);
         outcome.already_there += same.len();
-        let stored = join_all(new.iter().map(|(made, _)| self.store_entry(&made.key, &made.entry))).await;
+        let stored =
+            join_all(new.iter().map(|(pending, _)| self.store_entry(&pending.key, &pending.entry))).await;
         outcome.stored += stored.into_iter().filter(|stored| *stored).count();
     }
 
     /// What is filed under the keys of a batch.
-    async fn judge(&self, batch: &[PendingEntry], found: Outcomes<Option<Bytes>>) -> Vec<ExistingEntry> {
-        let judge = |(made, answer): (&PendingEntry, _)| match existing::judge(
+    async fn existing_entries(
+        &self,
+        batch: &[PendingEntry],
+        found: Outcomes<Option<Bytes>>,
+    ) -> Vec<ExistingEntry> {
+        let classify = |(pending, answer): (&PendingEntry, _)| match existing::classify(
             &self.trust,
-            &made.key,
-            &made.entry,
+            &pending.key,
+            &pending.entry,
             answer,
         ) {
-            ExistingEntry::Foreign(..) if made.replaces => ExistingEntry::Nothing,
-            filed => filed,
+            ExistingEntry::Foreign(..) if pending.replaces => ExistingEntry::Nothing,
+            existing => existing,
         };
-        let mut filed: Vec<ExistingEntry> = batch.iter().zip(found).map(judge).collect();
-        let blobs = existing::blobs_of_others(&filed);
+        let mut existing: Vec<ExistingEntry> = batch.iter().zip(found).map(classify).collect();
+        let blobs = existing::blobs_of_kept(&existing);
         if !blobs.is_empty() {
             let answers = self.client.has(&blobs).await;
-            existing::drop_incomplete(&mut filed, blobs, answers);
+            existing::drop_incomplete(&mut existing, blobs, answers);
         }
-        filed
+        existing
     }
 
     async fn store_blobs(&self, group: &[BlobRef]) -> Vec<(BlobRef, bool)> {

@@ -51,7 +51,7 @@ impl Trust {
     pub fn new(signing: Option<SigningKey>) -> Trust {
         let mut trust = Trust { signing, ..Trust::default() };
         if let Some(own) = trust.signer() {
-            trust.believe(own, "own");
+            trust.add_key(own, "own");
         }
         trust
     }
@@ -73,19 +73,19 @@ impl Trust {
         };
         let mut trust = Trust::new(signing);
         for (key, name) in folder.map(KeyFolder::trusted_keys).transpose()?.unwrap_or_default() {
-            trust.believe(key, &name);
+            trust.add_key(key, &name);
         }
         for key in spec {
             if !trust.trusted.contains_key(key) {
                 trust.of_spec.insert(*key);
-                trust.believe(*key, "named by the spec");
+                trust.add_key(*key, "named by the spec");
             }
         }
         Ok(trust)
     }
 
     /// Counts the signatures of `key`. The first name given to a key stays.
-    pub fn believe(&mut self, key: PublicKey, name: &str) {
+    pub fn add_key(&mut self, key: PublicKey, name: &str) {
         self.trusted.entry(key).or_insert_with(|| name.to_owned());
     }
 

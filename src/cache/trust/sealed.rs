@@ -63,7 +63,7 @@ fn wrap(key: &ActionKey, body: &[u8], signer: Option<&SigningKey>) -> Vec<u8> {
 pub(super) fn open(
     key: &ActionKey,
     bytes: &[u8],
-    believed: impl FnOnce(Option<&PublicKey>) -> Result<(), Rejection>,
+    accept: impl FnOnce(Option<&PublicKey>) -> Result<(), Rejection>,
 ) -> Result<ActionEntry, Rejection> {
     fits(bytes)?;
     let bytes = bytes.strip_prefix(MAGIC).ok_or(Rejection::Malformed("it does not begin as one"))?;
@@ -75,13 +75,13 @@ pub(super) fn open(
         SIGNATURE => {
             let signer = PublicKey::from_bytes(public)
                 .map_err(|_| Rejection::Malformed("what it names as a public key is none"))?;
-            believed(Some(&signer))?;
+            accept(Some(&signer))?;
             if !signer.signed(&message(key, body), seal) {
                 return Err(Rejection::WrongSignature(signer));
             }
         }
         CHECKSUM => {
-            believed(None)?;
+            accept(None)?;
             if *public != NO_KEY || *seal != checksum(key, body) {
                 return Err(Rejection::Malformed("its checksum is wrong"));
             }
@@ -172,7 +172,7 @@ mod tests {
         [(true, false), (false, false), (true, true), (false, true)].map(|(knows, insecure)| {
             let mut trust = Trust::new(None);
             if knows {
-                trust.believe(signer().public(), "ann");
+                trust.add_key(signer().public(), "ann");
             }
             trust.set_insecure_unsigned(insecure);
             trust

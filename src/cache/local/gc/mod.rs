@@ -112,7 +112,7 @@ pub struct Collected {
 impl Collected {
     /// Whether more is left than was asked for.
     pub fn is_over(&self) -> bool {
-        self.max_bytes.is_some_and(|most| self.kept.total().bytes > most)
+        self.max_bytes.is_some_and(|limit| self.kept.total().bytes > limit)
     }
 }
 
@@ -135,17 +135,17 @@ impl LocalCache {
     /// Cleans. `progress` is told how many files have gone, now and then.
     pub fn collect(
         &self,
-        asked: &GcRules,
+        requested: &GcRules,
         cancelled: &AtomicBool,
         progress: &dyn Fn(Tally),
     ) -> Result<Collected, CacheError> {
         let mut report =
-            Collected { dry_run: asked.dry_run, max_bytes: asked.max_bytes, ..Collected::default() };
+            Collected { dry_run: requested.dry_run, max_bytes: requested.max_bytes, ..Collected::default() };
         let Some((_lock, now)) = self.only_one(cancelled)? else {
             report.interrupted = true;
             return Ok(report);
         };
-        report.old_layouts = self.remove_old_layouts(asked.dry_run, cancelled)?;
+        report.old_layouts = self.remove_old_layouts(requested.dry_run, cancelled)?;
         let running = builds::running(&self.root.join("builds"))?;
         report.running_builds = running.builds;
         let pins = self.pinned_keys()?;
@@ -157,13 +157,13 @@ impl LocalCache {
         marks.mark(pins.iter().filter_map(|key| marks.find(key)), &mut pinned);
 
         let mut cleaning =
-            Cleaning { cache: self, dry_run: asked.dry_run, cancelled, progress, gone: Tally::default() };
-        let forgotten = now - asked.max_age.unwrap_or(FORGOTTEN_AFTER).as_nanos() as Nanos;
+            Cleaning { cache: self, dry_run: requested.dry_run, cancelled, progress, gone: Tally::default() };
+        let forgotten = now - requested.max_age.unwrap_or(FORGOTTEN_AFTER).as_nanos() as Nanos;
         let mut rules = Rules {
             now,
             builds_since: running.since.map(nanos),
-            max_age: asked.max_age.map(|age| age.as_nanos() as Nanos),
-            max_bytes: asked.max_bytes,
+            max_age: requested.max_age.map(|age| age.as_nanos() as Nanos),
+            max_bytes: requested.max_bytes,
             other_bytes: 0,
         };
         cleaning.stats(forgotten, &rules, &mut report)?;

@@ -43,7 +43,7 @@ impl Aliases {
     }
 
     /// Remembers an alias that was filed here just now.
-    pub(super) fn filed(&self, blob: BlobRef, name: Name) {
+    pub(super) fn stored(&self, blob: BlobRef, name: Name) {
         self.uploaded(&blob);
         self.remember(blob, name);
     }

@@ -18,10 +18,10 @@ use crate::cache::remote::delivery::Delivery;
 use crate::cache::remote::{BlobSink, RemoteError};
 
 /// Digests in one question about what is missing: well below a message's limit.
-const MAX_ASKED: usize = 8192;
+const MAX_DIGESTS: usize = 8192;
 
 /// Messages and streams under way at once.
-const SIDE_BY_SIDE: usize = 8;
+const MAX_CONCURRENT: usize = 8;
 
 /// What came of each blob that was asked for.
 pub(super) type Outcomes<T> = HashMap<Name, Result<T, RemoteError>>;
@@ -29,9 +29,9 @@ pub(super) type Outcomes<T> = HashMap<Name, Result<T, RemoteError>>;
 impl Server {
     /// Those of `names` that are not there. The empty blob always is: the protocol says so.
     pub(super) async fn missing(&self, names: &[Name]) -> Result<HashSet<Name>, RemoteError> {
-        let asked: Vec<Name> = self.without_empty(names).collect();
+        let wanted: Vec<Name> = self.without_empty(names).collect();
         let mut missing = HashSet::new();
-        for names in asked.chunks(MAX_ASKED) {
+        for names in wanted.chunks(MAX_DIGESTS) {
             let request = api::FindMissingBlobsRequest {
                 instance_name: self.instance.clone(),
                 blob_digests: names.iter().map(|name| name.to_wire()).collect(),
@@ -58,8 +58,8 @@ impl Server {
         sink: &dyn BlobSink,
     ) -> HashMap<usize, Result<bool, RemoteError>> {
         let empty = self.empty();
-        let asked: Vec<(usize, Name)> = names.iter().copied().filter(|(_, name)| *name != empty).collect();
-        let plan = self.plan(&asked);
+        let wanted: Vec<(usize, Name)> = names.iter().copied().filter(|(_, name)| *name != empty).collect();
+        let plan = self.plan(&wanted);
         let batches = plan.batches.into_iter().map(|names| self.read_batch(names, sink).boxed());
         let streams = plan.streams.into_iter().map(|(index, name)| {
             async move {
@@ -76,8 +76,8 @@ impl Server {
     /// Stores blobs that are missing, or too small to ask.
     pub(super) async fn write(&self, contents: HashMap<Name, Content<'_>>) -> Outcomes<()> {
         let names: Vec<Name> = contents.keys().copied().collect();
-        let asked: Vec<(usize, Name)> = self.without_empty(&names).enumerate().collect();
-        let plan = self.plan(&asked);
+        let wanted: Vec<(usize, Name)> = self.without_empty(&names).enumerate().collect();
+        let plan = self.plan(&wanted);
         let contents = &contents;
         let batches = plan.batches.into_iter().map(|names| self.write_batch(names, contents).boxed());
         let streams = plan.streams.into_iter().filter_map(|(_, name)| {
@@ -242,7 +242,7 @@ fn content_of(response: api::batch_read_blobs_response::Response) -> Result<Opti
         _ => return Err(Doing::ReadingBlobs.failed_for_one(&status)),
     }
     if response.compressor != i32::from(api::compressor::Value::Identity) {
-        return Err(Doing::ReadingBlobs.invalid("a blob came compressed, and nobody asked for that"));
+        return Err(Doing::ReadingBlobs.invalid("a blob came compressed, and nobody wanted for that"));
     }
     Ok(Some(response.data.into()))
 }
@@ -252,7 +252,7 @@ async fn together<'a, K: Eq + Hash + Send + 'a, T: Send + 'a>(
     calls: impl Iterator<Item = BoxFuture<'a, HashMap<K, T>>>,
 ) -> HashMap<K, T> {
     let mut outcomes = HashMap::new();
-    let mut answers = stream::iter(calls.collect::<Vec<_>>()).buffer_unordered(SIDE_BY_SIDE);
+    let mut answers = stream::iter(calls.collect::<Vec<_>>()).buffer_unordered(MAX_CONCURRENT);
     while let Some(answer) = answers.next().await {
         outcomes.extend(answer);
     }

@@ -54,7 +54,7 @@ use super::{BlobSink, BlobSource, MAX_BLOB, NamedBy, Remote, RemoteError, Remote
 use crate::cache::{ActionKey, BlobRef, Digest};
 
 /// Questions under way at once. ActionCache has no batches.
-const SIDE_BY_SIDE: usize = 64;
+const MAX_CONCURRENT: usize = 64;
 /// Blobs that are read at once to learn what the server calls them.
 const HASHED_AT_ONCE: usize = 8;
 
@@ -91,8 +91,8 @@ impl Remote for Reapi {
         blobs: &'a [BlobRef],
     ) -> BoxFuture<'a, Result<(), RemoteError>> {
         Box::pin(async move {
-            let filed = self.file_entry(key, bytes, blobs).await;
-            filed.map_err(|error| self.redaction.error(error))
+            let stored = self.store_entry(key, bytes, blobs).await;
+            stored.map_err(|error| self.redaction.error(error))
         })
     }
 
@@ -142,7 +142,7 @@ impl Reapi {
         let server = self.capabilities.server().await?;
         let function = server.capabilities.function;
         let names: Vec<Name> = keys.iter().map(|key| action::entry(function, key).name).collect();
-        let found = side_by_side(names.iter().map(|name| server.entry(name)).collect()).await;
+        let found = concurrently(names.iter().map(|name| server.entry(name)).collect()).await;
         let stored: Vec<(usize, Name)> = found
             .iter()
             .enumerate()
@@ -163,9 +163,9 @@ impl Reapi {
         Ok(found.into_iter().enumerate().zip(collector.into_bytes()).map(bytes).collect())
     }
 
-    async fn file_entry(&self, key: &ActionKey, bytes: Bytes, blobs: &[BlobRef]) -> Result<(), RemoteError> {
+    async fn store_entry(&self, key: &ActionKey, bytes: Bytes, blobs: &[BlobRef]) -> Result<(), RemoteError> {
         let server = self.capabilities.server().await?;
-        server.may_file(Doing::FilingEntry)?;
+        server.check_may_store(Doing::FilingEntry)?;
         let mut outputs = Vec::new();
         for (blob, name) in blobs.iter().zip(self.locate_all(&server, blobs).await) {
             let gone = || RemoteError::new(RemoteFault::Transient, "filing an entry: its blob is gone again");
@@ -192,8 +192,8 @@ impl Reapi {
                 located => located,
             })
             .collect();
-        let asked: Vec<Name> = names.iter().flatten().flatten().copied().collect();
-        let missing = server.missing(&asked).await?;
+        let wanted: Vec<Name> = names.iter().flatten().flatten().copied().collect();
+        let missing = server.missing(&wanted).await?;
         let is_there = |name: Option<Name>| name.is_some_and(|name| !missing.contains(&name));
         Ok(names.into_iter().map(|name| name.map(is_there)).collect())
     }
@@ -209,8 +209,8 @@ impl Reapi {
             Ok(Some(name)) => Some((index, *name)),
             _ => None,
         };
-        let asked: Vec<(usize, Name)> = names.iter().enumerate().filter_map(name).collect();
-        let mut read = server.read(&asked, sink).await;
+        let wanted: Vec<(usize, Name)> = names.iter().enumerate().filter_map(name).collect();
+        let mut read = server.read(&wanted, sink).await;
         let outcome = |(index, (blob, name)): (usize, (&BlobRef, Result<Option<Name>, RemoteError>))| {
             if name?.is_none() {
                 return Ok(false);
@@ -254,7 +254,7 @@ impl Reapi {
             filings.push(filing);
         }
         if filings.iter().any(Option::is_some) {
-            server.may_file(Doing::StoringBlobs)?;
+            server.check_may_store(Doing::StoringBlobs)?;
         }
         let stored = server.write(uploads).await;
         let (server, stored) = (&server, &stored);
@@ -274,15 +274,15 @@ impl Reapi {
                 stored.get(message).cloned().unwrap_or(Ok(()))?;
             }
             server.file(&filing, results::result_of_alias(blob, &name), Doing::StoringBlobs).await?;
-            self.aliases.filed(*blob, name);
+            self.aliases.stored(*blob, name);
             Ok(())
         });
-        Ok(side_by_side(outcomes.collect()).await)
+        Ok(concurrently(outcomes.collect()).await)
     }
 
     /// What the server calls each blob; `None` of one that is not there for sure.
     async fn locate_all(&self, server: &Server, blobs: &[BlobRef]) -> Vec<Result<Option<Name>, RemoteError>> {
-        side_by_side(blobs.iter().map(|blob| self.locate(server, blob)).collect()).await
+        concurrently(blobs.iter().map(|blob| self.locate(server, blob)).collect()).await
     }
 
     async fn locate(&self, server: &Server, blob: &BlobRef) -> Result<Option<Name>, RemoteError> {
@@ -336,6 +336,6 @@ fn stored_name(found: &Result<Option<EntryBytes>, RemoteError>) -> Option<Name> 
 }
 
 /// What comes of each call, in order.
-async fn side_by_side<F: Future>(calls: Vec<F>) -> Vec<F::Output> {
-    stream::iter(calls).buffered(SIDE_BY_SIDE).collect().await
+async fn concurrently<F: Future>(calls: Vec<F>) -> Vec<F::Output> {
+    stream::iter(calls).buffered(MAX_CONCURRENT).collect().await
 }

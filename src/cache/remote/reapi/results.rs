@@ -76,7 +76,7 @@ impl Server {
     }
 
     /// An error where the server says that it takes no results from us.
-    pub(super) fn may_file(&self, doing: Doing) -> Result<(), RemoteError> {
+    pub(super) fn check_may_store(&self, doing: Doing) -> Result<(), RemoteError> {
         if self.capabilities.accepts_entries {
             Ok(())
         } else {

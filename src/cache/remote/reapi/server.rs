@@ -47,36 +47,36 @@ pub(super) struct CapabilitiesQuery {
     channel: GrpcChannel,
     instance: String,
     known: OnceLock<Arc<Server>>,
-    asking: Mutex<Option<WeakShared<BoxFuture<'static, Answer>>>>,
+    pending: Mutex<Option<WeakShared<BoxFuture<'static, Answer>>>>,
 }
 
 impl CapabilitiesQuery {
     pub(super) fn new(channel: GrpcChannel, instance: String) -> CapabilitiesQuery {
-        CapabilitiesQuery { channel, instance, known: OnceLock::new(), asking: Mutex::new(None) }
+        CapabilitiesQuery { channel, instance, known: OnceLock::new(), pending: Mutex::new(None) }
     }
 
     pub(super) async fn server(&self) -> Answer {
         if let Some(server) = self.known.get() {
             return Ok(server.clone());
         }
-        let server = self.question().await?;
+        let server = self.pending_query().await?;
         Ok(self.known.get_or_init(|| server).clone())
     }
 
-    fn question(&self) -> Shared<BoxFuture<'static, Answer>> {
-        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+    fn pending_query(&self) -> Shared<BoxFuture<'static, Answer>> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         // One that has its answer is not asked anew by those who still look at it.
-        let shared = asking.as_ref().and_then(WeakShared::upgrade);
+        let shared = pending.as_ref().and_then(WeakShared::upgrade);
         if let Some(shared) = shared.filter(|shared| shared.peek().is_none()) {
             return shared;
         }
-        let shared = ask(self.channel.clone(), self.instance.clone()).boxed().shared();
-        *asking = shared.downgrade();
+        let shared = query(self.channel.clone(), self.instance.clone()).boxed().shared();
+        *pending = shared.downgrade();
         shared
     }
 }
 
-async fn ask(channel: GrpcChannel, instance: String) -> Answer {
+async fn query(channel: GrpcChannel, instance: String) -> Answer {
     let request = api::GetCapabilitiesRequest { instance_name: instance.clone() };
     let answer = CapabilitiesClient::new(channel.clone())
         .get_capabilities(request)

@@ -165,7 +165,7 @@ fn what_is_not_allowed_is_not_tried_again() {
 }
 
 /// Eight calls at once.
-async fn side_by_side(client: &RemoteClient) -> Vec<Outcomes<Option<Bytes>>> {
+async fn concurrently(client: &RemoteClient) -> Vec<Outcomes<Option<Bytes>>> {
     join_all((0..8).map(|number| async move { client.entries(&[key(number)]).await })).await
 }
 
@@ -173,7 +173,7 @@ async fn side_by_side(client: &RemoteClient) -> Vec<Outcomes<Option<Bytes>>> {
 fn a_blip_under_calls_side_by_side_is_no_outage() {
     let remote = Faulty::new(|before, _| if before < 8 { None } else { Some(Ok(())) });
     let client = remote.client(SHORT);
-    assert!(run(side_by_side(&client)).iter().all(|answer| answer[0].is_ok()));
+    assert!(run(concurrently(&client)).iter().all(|answer| answer[0].is_ok()));
     assert!(client.can_read() && client.counts.take_notices().is_empty());
     assert_eq!(client.counts.report().errors, 0);
 }
@@ -182,7 +182,7 @@ fn a_blip_under_calls_side_by_side_is_no_outage() {
 fn calls_side_by_side_that_get_no_answer_end_it_once() {
     let remote = Faulty::new(|_, _| None);
     let client = remote.client(SHORT);
-    assert!(run(side_by_side(&client)).iter().all(|answer| answer[0].is_err()));
+    assert!(run(concurrently(&client)).iter().all(|answer| answer[0].is_err()));
     assert!(!client.can_read());
     assert_eq!(remote.calls().len(), 2 * 8, "each is tried once more, and that is all");
     assert_eq!(client.counts.take_notices().len(), 1);
