@@ -1,4 +1,4 @@
-//! Where the cache lies when nobody says, and the user's configuration: the XDG base directory rules.
+//! The default folders of the cache and of the user's configuration, by the XDG base directory specification.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,15 +16,15 @@ pub(super) fn config_folder() -> Option<PathBuf> {
     base_dir(std::env::var_os("XDG_CONFIG_HOME"), std::env::home_dir(), ".config")
 }
 
-/// Where results are kept, beside those of the cache in `folder`, that only count for builds that believe
-/// more than the user does: see [`Trust::extra_trust`](super::trust::Trust::extra_trust). The name is not
-/// shortened: keys could be made until theirs is that of others.
+/// The isolated namespace within the cache in `folder` for results of builds that trust more than the user
+/// does: see [`Trust::extra_trust`](super::trust::Trust::extra_trust). The name is not shortened: keys could
+/// be generated until a short name collides.
 pub fn isolated_namespace(folder: &Path, name: &Digest) -> PathBuf {
     folder.join("isolated").join(name.to_string())
 }
 
-/// The folders of that kind that are there beside `folder`, in order. No links: somebody with whom the
-/// folder is shared could have another's cache cleaned by one.
+/// The isolated namespaces within the cache in `folder`, in order. Symbolic links are skipped: another user
+/// of a shared folder could have a cache elsewhere cleaned through one.
 pub fn isolated_namespaces(folder: &Path) -> Vec<PathBuf> {
     let is_folder = |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
     let within = folder.join("isolated");

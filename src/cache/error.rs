@@ -9,7 +9,7 @@ pub enum CacheError {
     Io { operation: &'static str, path: PathBuf, source: io::Error },
     #[error("cannot encode an action entry: {0}")]
     Encode(#[from] postcard::Error),
-    /// What it keeps is not known any more, so nothing may be taken away.
+    /// Which entries it keeps is unknown, so nothing may be removed.
     #[error("the pin {} is damaged, so it is not known what it keeps", path.display())]
     DamagedPin { path: PathBuf },
     #[error("the cache is in use: {builds} running build(s) read and write it")]
@@ -31,7 +31,7 @@ impl CacheError {
         io::Error::new(kind, self)
     }
 
-    /// What a person can do about it, where that is known.
+    /// A hint for the user, where there is one.
     pub fn hint(&self) -> Option<&'static str> {
         let source = match self {
             CacheError::Io { source, .. } => source,

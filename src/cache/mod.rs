@@ -2,7 +2,7 @@
 //! key of a step to the digests of what it made. It knows nothing of video, of the graph or of
 //! what a key is made of.
 //!
-//! What lies where in its folder `docs/design.md` lists.
+//! `docs/design.md` lists the folder's layout.
 //!
 //! Several processes may use one folder at once: files appear whole by rename, are never
 //! changed afterwards, and a reader verifies what it reads. An entry whose blob is missing or

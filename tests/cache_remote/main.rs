@@ -135,7 +135,7 @@ fn goes_on_when_denied(place: &Place) {
     let (machine, _) = Machine::signer_at(place);
     let build = machine.build(&[]);
     assert!(codec_runs(&build).0 >= 4);
-    let told = format!("the remote cache {} is not used any more: ", place.url);
+    let told = format!("continuing without the remote cache {}: ", place.url);
     assert_eq!(build.stderr.matches(&told).count(), 1, "{}", build.stderr);
     let warnings = build.events.iter().filter(|event| event["event"] == "warning");
     assert_eq!(warnings.count(), 1, "{}", build.stderr);

@@ -1,5 +1,5 @@
-//! Reads a blob in sequence and verifies it on the way: whoever reads to the end without an error has read
-//! the right bytes. A wrong digest is an error in place of the last bytes, never an end of file.
+//! Reads a blob in sequence and verifies it on the way: a read to the end without an error has returned the
+//! right bytes. A wrong digest is an error in place of the last bytes, never an end of file.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use super::blobs::Blobs;
 use super::files::is_files_fault;
 use crate::cache::{BlobRef, CacheError, Digest};
 
-/// Bytes that are read at a time where nobody keeps them.
+/// Bytes read at a time to verify a blob.
 const BUFFER: usize = 256 << 10;
 
 /// A blob that is being read. Its bytes are only known to be right once the end was reached: until then
@@ -34,8 +34,8 @@ enum State {
     Damaged,
 }
 
-/// What was read is not the blob, or its file cannot be read. The blob counts as missing from now on: ask the
-/// cache again, which may have it elsewhere, or make it anew.
+/// The bytes read are not the blob's, or its file cannot be read. The blob counts as missing from now on:
+/// open it again, as the cache may have it elsewhere, or make it again.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("blob {} of {} bytes is damaged: {why}", blob.digest, blob.size)]
 pub struct DamagedBlob {
@@ -55,7 +55,7 @@ impl BlobReader {
         BlobReader { blobs: Some(blobs), ..BlobReader::new(blob, Box::new(file), path) }
     }
 
-    /// Reads `content`, which lies at `path` if anybody asks.
+    /// Reads `content`; `path` is for messages.
     pub(super) fn new(blob: BlobRef, content: Box<dyn Read + Send>, path: PathBuf) -> BlobReader {
         let (left, hasher) = (blob.size, blake3::Hasher::new());
         BlobReader { content, path, blob, left, hasher, state: State::Reading, blobs: None }

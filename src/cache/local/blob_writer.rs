@@ -15,10 +15,10 @@ use crate::cache::{BlobRef, CacheError};
 /// not to be stored already.
 const BUFFER: usize = 256 << 10;
 
-/// A blob that is being written. Nobody sees anything of it before [`finish`](BlobWriter::finish).
+/// A blob that is being written. It is invisible before [`finish`](BlobWriter::finish).
 pub struct BlobWriter {
-    /// The folder that it is written to; `None` for one that nobody will find, in the system's folder for
-    /// temporary files.
+    /// The folder that it is written to; `None` for a scratch blob in the system's folder for temporary
+    /// files.
     blobs: Option<Arc<Blobs>>,
     hasher: blake3::Hasher,
     buffer: Vec<u8>,

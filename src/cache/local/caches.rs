@@ -1,5 +1,5 @@
-//! A user's cache and those that lie apart beside it, kept house of as one: together they take the disk,
-//! and together they are cleaned, verified and cleared. Nothing is moved from one to another.
+//! A user's cache and its isolated namespaces, managed as one: they share the disk, and are cleaned, verified
+//! and cleared together. Nothing is moved from one to another.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use crate::cache::{CacheError, isolated_namespaces};
 pub struct Caches(Vec<Arc<LocalCache>>);
 
 impl From<Arc<LocalCache>> for Caches {
-    /// One alone.
+    /// A single cache.
     fn from(cache: Arc<LocalCache>) -> Caches {
         Caches(vec![cache])
     }
 }
 
 impl Caches {
-    /// The cache in `folder`, and all that lie apart there; `open` opens each.
+    /// The cache in `folder` and its isolated namespaces; `open` opens each.
     pub fn in_folder(
         folder: &Path,
         open: impl Fn(&Path) -> Result<LocalCache, CacheError>,
@@ -27,7 +27,7 @@ impl Caches {
         Ok(Caches(folders.map(|folder| open(&folder).map(Arc::new)).collect::<Result<_, _>>()?))
     }
 
-    /// Where they lie, the one that others lie apart from first.
+    /// Their folders, the main one first.
     pub fn folders(&self) -> impl Iterator<Item = &Path> {
         self.0.iter().map(|cache| cache.folder())
     }
@@ -49,8 +49,8 @@ impl Caches {
         Ok(was_there)
     }
 
-    /// Cleans them, and returns the sums. What may stay is for all together: where it is not enough each
-    /// gets its part of it, by what it holds. See [`LocalCache::collect`].
+    /// Cleans them, and returns the sums. A size limit is for all together: if it is exceeded each gets its
+    /// share by what it holds. See [`LocalCache::collect`].
     pub fn collect(
         &self,
         requested: &GcRules,
@@ -71,7 +71,7 @@ impl Caches {
         Ok(all)
     }
 
-    /// How much may stay in each.
+    /// The size limit of each.
     fn parts(&self, requested: &GcRules, cancelled: &AtomicBool) -> Result<Vec<Option<u64>>, CacheError> {
         let Some(limit) = requested.max_bytes.filter(|_| self.0.len() > 1) else {
             return Ok(vec![requested.max_bytes; self.0.len()]);
@@ -121,8 +121,7 @@ impl Caches {
     }
 }
 
-/// Shares `most` bytes out to who holds so many: to each all of it, if there is not too much, else its
-/// part.
+/// Shares a limit of `most` bytes out by what each holds. Each gets all of it while they fit together.
 fn share(limit: u64, held: &[u64]) -> Vec<u64> {
     let all: u128 = held.iter().copied().map(u128::from).sum();
     let part = |held: u64| {

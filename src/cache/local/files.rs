@@ -1,6 +1,5 @@
-//! Files of the cache folder: written whole or not at all, read up to a length that is known
-//! beforehand, and dropped. What somebody else has put in their places, a pipe, a folder, a
-//! symbolic link, is never waited for, followed or written through.
+//! Files of the cache folder: written completely or not at all, read up to a known length, and removed. A
+//! pipe, folder or symbolic link in a file's place is never waited for, followed or written through.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Read, Write};
@@ -138,7 +137,7 @@ pub(super) fn temporary(tmp: &Path) -> io::Result<tempfile::NamedTempFile> {
         tempfile::Builder::new().prefix("rivet-").permissions(Permissions::from_mode(0o666)).tempfile_in(tmp)
     };
     match create() {
-        // Somebody has cleared the folder beneath a running build.
+        // The folder was removed beneath a running build.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(tmp)?;
             create()

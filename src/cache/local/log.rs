@@ -12,7 +12,7 @@ use crate::cache::CacheError;
 
 /// Records that are kept; the oldest go first.
 const MAX_RECORDS: usize = 1000;
-/// Names tell time by this.
+/// The resolution of times in names.
 const TICK: Duration = Duration::from_millis(1);
 /// The last second of the year 9999.
 const MAX_TIME: Duration = Duration::from_secs(253_402_300_799);
@@ -87,14 +87,14 @@ impl Log {
     }
 }
 
-/// A time as names tell it: `20250131T235959.123Z`. A clock outside the years that it can tell is
-/// broken, and told as the nearest.
+/// A time as spelled in names: `20250131T235959.123Z`. A clock beyond the representable years is broken, and
+/// spelled as the nearest time.
 fn stamp(at: SystemTime) -> String {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default().min(MAX_TIME);
     humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string().replace(['-', ':'], "")
 }
 
-/// The time that a record's name tells.
+/// The time in a record's name.
 fn time_of(name: &str) -> Option<SystemTime> {
     let (date, rest) = name.split_once('T')?;
     let (clock, _) = rest.split_once('-')?;

@@ -1,4 +1,4 @@
-//! Tells of files that count as missing because they are damaged or unreadable. One is seldom alone: the
+//! Reports files that count as missing because they are damaged or unreadable. They seldom come alone: the
 //! first of a process is a warning, further ones are notes.
 
 use std::path::Path;
@@ -13,7 +13,7 @@ impl Losses {
     /// `what` is a noun: "blob"; `why` a clause: "it is damaged".
     pub(super) fn tell(&self, what: &str, path: &Path, why: &str) {
         let message =
-            format!("the {what} {} in the cache is of no use, and counts as missing: {why}", path.display());
+            format!("cannot use the {what} {} in the cache, treating it as missing: {why}", path.display());
         if self.warned.swap(true, Ordering::Relaxed) {
             tracing::info!("{message}");
         } else {

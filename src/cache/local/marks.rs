@@ -17,7 +17,7 @@ use crate::cache::{ActionEntry, ActionKey, CacheError, Digest};
 /// Nanoseconds since 1970.
 pub(super) type Nanos = i128;
 
-/// A time as a file system says it.
+/// A file system's time.
 pub(super) fn nanos(time: SystemTime) -> Nanos {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => since.as_nanos() as Nanos,
@@ -84,7 +84,7 @@ impl Marks {
         cancelled: &AtomicBool,
         see: &(dyn Fn(&ActionKey, &ActionEntry) + Sync),
     ) -> Result<Option<Marks>, CacheError> {
-        // Entries first: what is written meanwhile are young blobs that nobody names yet.
+        // Entries first: blobs written meanwhile are young and not named yet.
         let actions = root.join("entries");
         let shards = shards::each(|shard| {
             let (mut entries, mut damaged) = (Vec::new(), Vec::new());
@@ -171,7 +171,7 @@ impl Marks {
     fn kind(&mut self, name: &str) -> u16 {
         let known = self.kinds.iter().position(|kind| kind == name);
         let at = known.unwrap_or_else(|| {
-            // There are a dozen kinds; an entry of somebody else's may call itself anything.
+            // There are a dozen kinds; a foreign entry may name any kind.
             if self.kinds.len() < usize::from(u16::MAX) {
                 self.kinds.push(name.to_owned());
             }

@@ -47,24 +47,24 @@ use tmp::Tmp;
 use used::Used;
 pub use verify::{Damage, FileKind, Verified};
 
-/// The folders of the layout whose files are named by digests. Entries come first: one without its blobs
-/// is a miss that somebody has to find out.
+/// The folders whose files are named by digests. Entries come first, so that none outlives its blobs while
+/// they are removed.
 const SHARDED: [&str; 3] = ["entries", "blobs", "stats"];
 /// Its other folders.
 const FLAT: [&str; 4] = ["log", "builds", "pins", "tmp"];
 /// Its files, which are locked and hold nothing: see [`leases`], and [`LocalCache::only_one`].
 const LEASES: &str = "leases";
 const GC_LOCK: &str = "gc.lock";
-/// An entry of a whole title, the largest that there are, names some thousand others.
+/// Bytes of an entry at most. The entry of a whole title names some thousand others.
 const MAX_ENTRY: u64 = 16 << 20;
 
 pub struct LocalCache {
     /// The folder as the user names it.
     folder: PathBuf,
     root: PathBuf,
-    /// The folder that this process writes in; `None` where it only looks.
+    /// The temporary folder of this process; `None` if the cache was opened read-only.
     tmp: Option<Tmp>,
-    /// Where files are while they are being written: there, or where others have such folders.
+    /// Where files are written before they are renamed.
     writes_in: PathBuf,
     leases: Arc<Leases>,
     used: Arc<Used>,
@@ -90,8 +90,7 @@ impl LocalCache {
         Ok(LocalCache::new(folder, Some(tmp), leases))
     }
 
-    /// Opens `folder` to look at what is there, if there is anything: it makes no folders, and one
-    /// that cannot be written to will do.
+    /// Opens `folder` read-only. It creates no folders, and one that cannot be written to will do.
     pub fn open_read_only(folder: &Path) -> Result<LocalCache, CacheError> {
         let root = folder.join(LAYOUT);
         check_parts(&root)?;
@@ -125,8 +124,8 @@ impl LocalCache {
         self.stats.get(path, stamp)
     }
 
-    /// Remembers the digest of a source file whose stamp was `stamp` before and after hashing, and
-    /// had settled before. Where the cache is only looked at, it does so if it can.
+    /// Remembers the digest of a source file whose stamp was `stamp` before and after hashing, and had
+    /// settled before. In a read-only cache it does so where permissions allow.
     pub fn remember_file(&self, path: &Path, stamp: &FileStamp, digest: Digest) -> Result<(), CacheError> {
         if self.tmp.is_some() {
             return self.stats.put(path, stamp, digest);
@@ -139,8 +138,8 @@ impl LocalCache {
         Ok(())
     }
 
-    /// The right to run the action with this key, until it is dropped; `None` while another process
-    /// has it. It spares work and protects nothing: what is filed is right whoever files it.
+    /// The exclusive right to run the action with this key, until it is dropped; `None` while another process
+    /// holds it. It spares work and protects nothing: results are right whoever writes them.
     pub fn lease(&self, key: &ActionKey) -> Option<Lease> {
         self.leases.take(leases::place_of(key))
     }
@@ -160,7 +159,7 @@ impl LocalCache {
         self.log.read(name)
     }
 
-    /// An empty cache in a folder of its own beside this one's files, gone when it is dropped.
+    /// An empty scratch cache in a temporary folder of this one, removed when it is dropped.
     pub fn scratch_dir(&self) -> Result<(tempfile::TempDir, LocalCache), CacheError> {
         let tmp = self.tmp();
         let folder = tempfile::Builder::new()
@@ -171,7 +170,7 @@ impl LocalCache {
         Ok((folder, cache))
     }
 
-    /// Whether what is put is kept, rather than only looked at.
+    /// Whether the cache was opened for writing.
     pub fn is_writable(&self) -> bool {
         self.tmp.is_some()
     }
@@ -201,14 +200,14 @@ impl LocalCache {
         self.blobs.has(blob)
     }
 
-    /// A writer for a blob that comes from elsewhere. Where the cache is only looked at it is of no folder,
-    /// and what is written can only be read by this process.
+    /// A writer for a downloaded blob. In a read-only cache it belongs to no folder, and only this process
+    /// can read what is written.
     pub(super) fn download_writer(&self) -> BlobWriter {
         if self.is_writable() { self.blobs.writer() } else { BlobWriter::scratch() }
     }
 
-    /// Tells others, as long as what this returns is there, that a build goes on, so that nothing
-    /// that it uses or writes is cleaned away. To be told before it looks anything up.
+    /// Announces a running build to other processes until it is dropped, so that nothing that it uses or
+    /// writes is cleaned away. Call it before the first look-up.
     pub fn announce(&self) -> Result<RunningBuild, CacheError> {
         let (build, began) = builds::announce(&self.root.join("builds"), self.tmp())?;
         self.used.build_begins(began);
@@ -219,7 +218,7 @@ impl LocalCache {
         &self.writes_in
     }
 
-    /// Removes what is of no use. Who only looks leaves it.
+    /// Removes a damaged file, unless the cache is read-only.
     fn drop_file(&self, path: &Path) {
         if self.is_writable() {
             drop_file(path);
@@ -235,8 +234,7 @@ impl LocalCache {
 impl Cache for LocalCache {
     fn action(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
         let Some(entry) = self.entry(key)? else { return Ok(None) };
-        // A look at the length costs little and notices a lost or cut blob now; its bytes are
-        // verified when somebody needs them.
+        // Checking lengths is cheap and notices lost or truncated blobs now; digests are verified on reading.
         for blob in &entry.result.blobs {
             let blob_path = self.path_of("blobs", &blob.digest);
             match fs::symlink_metadata(&blob_path) {

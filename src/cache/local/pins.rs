@@ -139,7 +139,7 @@ mod tests {
         assert!(cache.unpin("a").unwrap());
         assert!(!cache.unpin("a").unwrap());
         assert_eq!(cache.pinned_keys().unwrap(), [title("one").key]);
-        // Somebody else's file is none.
+        // A foreign file is no pin.
         fs::write(dir.path().join("v3/pins/notes.txt"), "mine").unwrap();
         assert_eq!(cache.pins().unwrap(), [pin("b/../x", "one")]);
         let path = cache.pin_path("b/../x");

@@ -36,7 +36,7 @@ pub enum FileKind {
     /// The record of a build.
     Record,
     Pin,
-    /// Whatever it is, it lies where nobody looks for it.
+    /// In a shard where no look-up finds it.
     Misplaced,
 }
 
@@ -174,7 +174,7 @@ impl Verifying<'_> {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner).push(damage);
     }
 
-    /// Reads a file with `look`, which tells whether it is whole. What a disk cannot read is damaged.
+    /// Reads a file with `look`, which returns whether it is intact. An unreadable file is damaged.
     fn look(
         &self,
         path: &Path,

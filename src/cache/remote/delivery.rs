@@ -1,4 +1,4 @@
-//! Reading from a remote: counting what comes of a thing, and keeping what is small.
+//! Reading from a remote: counting the bytes of an object, and collecting small ones in memory.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -58,7 +58,7 @@ impl<'s> Delivery<'s> {
     }
 }
 
-/// Keeps what comes in memory: for entries, which are small.
+/// Collects what is read in memory: for entries, which are small.
 #[derive(Default)]
 pub(super) struct Collector(Mutex<Vec<BytesMut>>);
 
@@ -67,7 +67,7 @@ impl Collector {
         Collector(Mutex::new(vec![BytesMut::new(); count]))
     }
 
-    /// What came, by its place.
+    /// What was read, by its place.
     pub(super) fn into_bytes(self) -> Vec<Bytes> {
         let pieces = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         pieces.into_iter().map(BytesMut::freeze).collect()

@@ -1,5 +1,4 @@
-//! Blobs on their way to a remote or from it, in pieces: memory is taken for a few pieces, whatever a blob's
-//! size and whatever somebody promised.
+//! Blobs as streams to a remote or from it, in pieces: memory use is a few pieces, whatever a blob's size.
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -8,20 +7,20 @@ use futures_util::stream::BoxStream;
 use super::RemoteError;
 use crate::cache::BlobRef;
 
-/// The bytes of one blob in sequence. It ends with an error where they cannot be read or are not the blob's;
-/// the last bytes do not come then.
+/// The bytes of one blob in sequence. It ends with an error, in place of the last bytes, where the blob
+/// cannot be read or is damaged.
 pub type BlobStream = BoxStream<'static, Result<Bytes, RemoteError>>;
 
-/// Where blobs come from that are stored in a remote.
+/// The source of blobs that are stored in a remote.
 pub trait BlobSource: Send + Sync {
-    /// The bytes of a blob from its begin. An upload that begins anew opens it again. Runs within a tokio
+    /// The bytes of a blob from its start. It is opened again when an upload is retried. Runs within a tokio
     /// runtime.
     fn open(&self, blob: &BlobRef) -> BlobStream;
 }
 
-/// Where blobs go that are read from a remote.
+/// The destination of blobs that are read from a remote.
 pub trait BlobSink: Send + Sync {
-    /// Takes what comes next of the blob that has this place in the call's list. It waits while what came
-    /// before is written. An error ends the reading of the blob.
+    /// Takes the next piece of the blob at this place in the call's list. It waits until earlier pieces are
+    /// written. An error ends the reading of the blob.
     fn write(&self, index: usize, piece: Bytes) -> BoxFuture<'_, Result<(), RemoteError>>;
 }

@@ -1,5 +1,4 @@
-//! Decides when to go on without a remote: after a few failures in a row, and for good. A remote that
-//! comes back is asked again by the next build.
+//! The circuit breaker: after a few failures in a row the remote is not called again during this build.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,9 +6,9 @@ use std::time::Instant;
 
 use crate::cache::remote::{RemoteError, RemoteFault};
 
-/// Failed attempts in a row, of whatever calls, after which a remote is not asked again.
+/// Consecutive failed attempts that open it.
 const MAX_FAILURES: u32 = 5;
-/// Those in a row that got no answer at all. Each costs all the patience there is.
+/// Consecutive attempts without an answer that open it. Each costs a whole timeout.
 const MAX_TIMEOUTS: u32 = 2;
 
 #[derive(Default)]
@@ -22,16 +21,16 @@ pub(super) struct Breaker {
 #[derive(Default)]
 struct Row {
     failures: u32,
-    /// Of the last ones, those without an answer.
+    /// Timeouts at the end of the row.
     timeouts: u32,
-    /// When the last success was known.
+    /// The time of the last success.
     answered: Option<Instant>,
-    /// When the last one that counted was known.
+    /// The time of the last counted failure.
     last: Option<Instant>,
 }
 
 impl Breaker {
-    /// Whether the remote is not to be asked any more.
+    /// Whether the remote is not called any more.
     pub(super) fn is_open(&self) -> bool {
         self.open.load(Ordering::Relaxed)
     }
@@ -41,20 +40,20 @@ impl Breaker {
         *row = Row { answered: Some(Instant::now()), last: row.last, ..Row::default() };
     }
 
-    /// Counts a failed attempt; `timed_out`: it got no answer at all. True for the one after which the remote
-    /// is not asked any more, which is to be told once.
+    /// Counts a failed attempt; `timed_out` if it got no answer at all. True for the attempt that opens the
+    /// breaker, which is to be reported once.
     pub(super) fn failed(&self, error: &RemoteError, began: Instant, timed_out: bool) -> bool {
-        // Who has no credentials, or asks where nothing is, need not ask again.
+        // Retrying does not help without credentials or with a wrong address.
         let is_final = matches!(error.fault, RemoteFault::Denied | RemoteFault::Refused | RemoteFault::Full);
         (is_final || self.is_enough(began, timed_out)) && !self.open.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether there are enough with this one. Attempts side by side fail of one and the same thing, and tell
-    /// no more together than the first of them.
+    /// Whether there are enough failures with this one. Concurrent attempts fail for one and the same reason
+    /// and count once.
     fn is_enough(&self, began: Instant, timed_out: bool) -> bool {
         let mut row = self.row.lock().unwrap_or_else(PoisonError::into_inner);
         if row.last.is_none_or(|last| began >= last) {
-            // Somebody is there who answered others meanwhile.
+            // The remote answered other calls meanwhile.
             let timed_out = timed_out && row.answered.is_none_or(|answered| answered < began);
             row.failures += 1;
             row.timeouts = if timed_out { row.timeouts + 1 } else { 0 };

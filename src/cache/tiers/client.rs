@@ -1,5 +1,5 @@
-//! A remote, and patience with it: calls end in time, are tried again where that may help, and end
-//! altogether when nothing helps. What fails here is counted and told, and is never more than a miss.
+//! A remote behind timeouts, retries with backoff, and a circuit breaker. Failures are counted and reported,
+//! and are never more than a cache miss.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,34 +16,36 @@ use super::download::receive;
 use crate::cache::remote::{BlobSource, Remote, RemoteError, RemoteFault};
 use crate::cache::{ActionKey, BlobRef, BlobWriter, CacheError, LocalCache};
 
-/// Attempts at each thing.
+/// Attempts per item.
 const ATTEMPTS: u32 = 3;
-/// Those of them that may go without any answer.
+/// Attempts per item that may time out.
 const MAX_TIMEOUTS: u32 = 2;
-/// The pause before the second attempt; each further one is three times as long.
+/// Backoff before the second attempt; each further one is three times as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// How often it is looked whether all is cancelled, or given up by another call.
+/// How often a waiting call checks for cancellation and for an open circuit breaker.
 const TICK: Duration = Duration::from_millis(50);
-/// Bytes a second below which a remote is too slow to be of use.
+/// Bytes per second that a transfer is given time for. A slower remote is of no use.
 const MIN_BYTES_PER_SECOND: u64 = 64 << 10;
-/// How many times the patience bytes may take for who is late with them to count as silent.
+/// A call whose bytes are given more than this many times the timeout is slow rather than silent when it
+/// times out.
 const SLOW: u32 = 4;
-/// What an entry usually has at most, inputs included. Few have more, and come with many that have less.
+/// Bytes of a usual entry, inputs included, for the timeout of a call. Few have more, and come with many that
+/// have less.
 const ENTRY_BYTES: u64 = 2 << 10;
-/// What asking whether a blob is there takes.
+/// Bytes for a blob in a call that asks which are present, for its timeout.
 const BLOB_QUESTION: u64 = 256;
 
-/// The results of a call that names several things.
+/// The results of a call about several items, in order.
 pub(super) type Outcomes<T> = Vec<Result<T, RemoteError>>;
 
 pub(super) struct RemoteClient {
     remote: Arc<dyn Remote>,
-    /// How long a call may take besides what its bytes take.
+    /// The timeout of a call, besides the time for its bytes.
     call_timeout: Duration,
     cancelled: Arc<AtomicBool>,
     reads: Breaker,
     writes: Breaker,
-    /// Whether it has been told of a thing that cannot be read or written.
+    /// Whether the notice about unsupported items was given.
     unsupported_reported: AtomicBool,
     pub(super) counts: Arc<Counts>,
 }
@@ -63,7 +65,7 @@ impl RemoteClient {
         !self.reads.is_open() && !self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Ends once all is cancelled, or the remote is not asked any more.
+    /// Ends once the build is cancelled, or the circuit breaker has opened.
     async fn given_up(&self, direction: Direction) {
         while self.may(direction) {
             sleep(TICK).await;
@@ -74,7 +76,7 @@ impl RemoteClient {
         !self.writes.is_open() && self.can_read()
     }
 
-    /// The bytes filed under each key, or that it could not be asked for.
+    /// The bytes stored under each key; an error where the remote did not answer.
     pub(super) async fn entries(&self, keys: &[ActionKey]) -> Outcomes<Option<Bytes>> {
         let bytes = keys.len() as u64 * ENTRY_BYTES;
         let ask = |keys: Vec<ActionKey>| async move { self.remote.entries(&keys).await };
@@ -122,35 +124,35 @@ impl RemoteClient {
         Ok(fetched.collect())
     }
 
-    /// Whether each blob is there, or that nobody says.
+    /// Whether each blob is in the remote; an error where it did not answer.
     pub(super) async fn has(&self, blobs: &[BlobRef]) -> Outcomes<bool> {
         let ask = |blobs: Vec<BlobRef>| async move { self.remote.has(&blobs).await };
         self.each(Direction::Read, blobs, blobs.len() as u64 * BLOB_QUESTION, ask).await
     }
 
-    /// Whether each blob is there now.
+    /// Stores blobs. True for each that is in the remote now.
     pub(super) async fn put_blobs(&self, blobs: &[BlobRef], source: &dyn BlobSource) -> Vec<bool> {
         let put = |blobs: Vec<BlobRef>| async move { self.remote.put_blobs(&blobs, source).await };
         let put = self.each(Direction::Write, blobs, sum_of(blobs), put).await;
         put.into_iter().map(|put| put.is_ok()).collect()
     }
 
-    /// Whether the entry is there now.
+    /// Stores an entry. True if it is in the remote now.
     pub(super) async fn put_entry(&self, key: &ActionKey, bytes: Bytes, blobs: &[BlobRef]) -> bool {
         let size = bytes.len() as u64;
         self.one(Direction::Write, size, |()| self.remote.put_entry(key, bytes.clone(), blobs)).await.is_ok()
     }
 
-    /// Has a blob removed that is wrong. Where that is not allowed it stays.
+    /// Removes a corrupt blob. Where that is not allowed it stays.
     pub(super) async fn forget(&self, blob: &BlobRef) {
         if self.can_write()
             && let Ok(Err(error)) = timeout(self.call_timeout, self.remote.forget(blob)).await
         {
-            tracing::info!("a damaged blob stays in the remote cache: {error}");
+            tracing::info!("cannot remove a corrupt blob from the remote cache: {error}");
         }
     }
 
-    /// A call about one thing.
+    /// A call about one item.
     async fn one<T, F>(
         &self,
         direction: Direction,
@@ -167,7 +169,7 @@ impl RemoteClient {
         each.await.pop().unwrap_or_else(|| Err(unanswered()))
     }
 
-    /// A call about several things, `bytes` together. What failed is tried again, where that may help.
+    /// A call about several items, `bytes` together. What failed is retried, where that may help.
     async fn each<I, T, F>(
         &self,
         direction: Direction,
@@ -198,7 +200,7 @@ impl RemoteClient {
                 sleep(pause).await;
                 pause *= 3;
             }
-            // Others may have found out meanwhile that it is of no use.
+            // Other calls may have opened the breaker meanwhile.
             if !self.may(direction) {
                 break;
             }
@@ -212,13 +214,13 @@ impl RemoteClient {
                 Either::Left((answer, _)) => answer,
                 Either::Right(_) => break,
             };
-            // Who is late with many bytes may only be slow.
+            // A timeout with many bytes may only mean a slow network.
             let timed_out = answer.is_err() && more <= self.call_timeout.saturating_mul(SLOW);
             timeouts += u32::from(timed_out);
             let answers = match answer {
                 Ok(answers) => answers,
                 Err(_) => {
-                    let told = format!("it gave no answer within {}", humantime::format_duration(within));
+                    let told = format!("no answer within {}", humantime::format_duration(within));
                     let late = RemoteError::new(RemoteFault::Transient, told);
                     pending.iter().map(|_| Err(late.clone())).collect()
                 }
@@ -255,7 +257,7 @@ impl RemoteClient {
         }
     }
 
-    /// Counts things that cannot be read or written by themselves, and tells of the first.
+    /// Counts items that the remote cannot read or store, and reports the first.
     fn report_unsupported(&self, first: &RemoteError, number: u64) {
         let mut report = self.counts.report();
         report.unfit += number;
@@ -268,10 +270,10 @@ impl RemoteClient {
         }
     }
 
-    /// Has the breaker see what came of an attempt, which counts as one, however many things it was about.
+    /// Reports an attempt to the circuit breaker. It counts once, however many items it was about.
     fn weigh<T>(&self, direction: Direction, results: &[Option<Result<T, RemoteError>>], attempt: &Attempt) {
         let breaker = if direction == Direction::Read { &self.reads } else { &self.writes };
-        // Who does not take the one thing has answered well, and what fails here tells nothing of the remote.
+        // A remote that rejects one item works otherwise, and a local failure says nothing about the remote.
         let trouble = |result: &Result<T, RemoteError>| {
             result
                 .as_ref()
@@ -283,9 +285,9 @@ impl RemoteClient {
         };
         let all_failed = results.iter().flatten().all(trouble);
         let counts = match error.fault {
-            // Where some things went well, at whatever attempt, somebody is there.
+            // The remote is up if any item succeeded.
             RemoteFault::Transient => all_failed,
-            // A thing that is wrong there stays so, and is one thing however often it is asked for.
+            // A corrupt item stays corrupt and counts once, however often it is retried.
             RemoteFault::InvalidResponse => all_failed && attempt.is_last,
             RemoteFault::Unsupported | RemoteFault::Local => false,
             RemoteFault::Refused => all_failed,
@@ -296,16 +298,16 @@ impl RemoteClient {
         }
         let mut report = self.counts.report();
         let name = report.remote.clone();
-        // Who is not used at all is not stored to, either.
+        // A remote that is not read is not written to either.
         let is_news = direction == Direction::Read || report.went_on_without.is_none();
         let notice = match direction {
             Direction::Read => {
                 report.went_on_without = Some(error.message.clone());
-                format!("the remote cache {name} is not used any more: {error}")
+                format!("continuing without the remote cache {name}: {error}")
             }
             Direction::Write => {
                 report.read_only = Some(error.message.clone());
-                format!("nothing more is stored in the remote cache {name}: {error}")
+                format!("uploads to the remote cache {name} stopped: {error}")
             }
         };
         if is_news {
@@ -314,9 +316,9 @@ impl RemoteClient {
     }
 }
 
-/// A call that was not made, or left something out.
+/// A call that was not made, or an answer that leaves an item out.
 fn unanswered() -> RemoteError {
-    RemoteError::new(RemoteFault::Transient, "it was not wanted, or did not answer")
+    RemoteError::new(RemoteFault::Transient, "no answer")
 }
 
 /// Bytes of blobs together.
@@ -324,19 +326,19 @@ fn sum_of(blobs: &[BlobRef]) -> u64 {
     blobs.iter().fold(0, |sum, blob| sum.saturating_add(blob.size))
 }
 
-/// What came of asking for a blob.
+/// The outcome of downloading a blob.
 pub(super) enum Fetched {
-    /// Its own bytes, which nobody sees before they are finished.
+    /// The right bytes, in a writer that is not finished yet.
     Right(BlobWriter),
-    /// Other bytes than there should be.
+    /// Wrong bytes.
     Wrong,
     Nothing,
 }
 
-/// How an attempt went as a whole.
+/// An attempt as a whole.
 struct Attempt {
     began: Instant,
-    /// There was no answer at all.
+    /// No answer within the timeout.
     timed_out: bool,
     is_last: bool,
 }

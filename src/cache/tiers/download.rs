@@ -20,7 +20,7 @@ impl BlobSink for Inlet {
     fn write(&self, index: usize, piece: Bytes) -> BoxFuture<'_, Result<(), RemoteError>> {
         async move {
             let sent = self.0.send((index, piece)).await;
-            sent.map_err(|_| RemoteError::new(RemoteFault::Local, "what came cannot be written here"))
+            sent.map_err(|_| RemoteError::new(RemoteFault::Local, "the download cannot be written"))
         }
         .boxed()
     }

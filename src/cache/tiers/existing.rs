@@ -1,5 +1,5 @@
-//! What a remote has filed already under keys that are about to be stored there, and whether that stays:
-//! whoever believes it loses it when somebody else's signature takes its place.
+//! The entries that a remote already has under keys about to be uploaded, and whether they stay: replacing a
+//! signature would take the entry from everyone who trusts it.
 
 use std::collections::HashMap;
 
@@ -11,22 +11,22 @@ use crate::cache::remote::RemoteError;
 use crate::cache::trust::{PublicKey, Rejection, Trust};
 use crate::cache::{ActionEntry, ActionKey, BlobRef};
 
-/// What lies under a key.
+/// The remote's entry under a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ExistingEntry {
-    /// Nothing that anybody could believe.
+    /// None, or none that anyone could accept.
     Nothing,
-    /// What is to be stored, on the word of somebody who is believed here.
+    /// The same result, signed by a trusted key.
     Same,
-    /// Another result, on such a word: some steps do not make the same bytes twice.
+    /// Another result, signed by a trusted key: some steps are not deterministic.
     Another(ActionEntry),
-    /// What somebody signed who is not believed here, but may be by others.
+    /// Signed by a key that is not trusted here, but may be elsewhere.
     Foreign(PublicKey, ActionEntry),
-    /// Nobody says.
+    /// The remote did not answer.
     Unknown,
 }
 
-/// Judges what a remote answered about the key of `entry`.
+/// Classifies the remote's answer about the key of `entry`.
 pub(super) fn classify(
     trust: &Trust,
     key: &ActionKey,
@@ -36,7 +36,7 @@ pub(super) fn classify(
     let bytes = match answer {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return ExistingEntry::Nothing,
-        // What is too long, or cannot be read, is of use to nobody.
+        // Nobody can use an entry that is too large or unreadable.
         Err(error) if is_of_one(&error) => return ExistingEntry::Nothing,
         Err(_) => return ExistingEntry::Unknown,
     };
@@ -51,12 +51,12 @@ pub(super) fn classify(
     }
 }
 
-/// The blobs that must be there for what is filed to stay although it is not what is to be stored.
+/// The blobs that must be in the remote for existing entries to stay.
 pub(super) fn blobs_of_kept(existing: &[ExistingEntry]) -> Vec<BlobRef> {
     blobs_of(existing.iter().filter_map(ExistingEntry::kept))
 }
 
-/// Lets go of what names blobs that are not there: it is a miss to everybody.
+/// Treats entries as absent whose blobs are gone: they are a miss for everyone.
 pub(super) fn drop_incomplete(existing: &mut [ExistingEntry], blobs: Vec<BlobRef>, answers: Outcomes<bool>) {
     let answers: HashMap<BlobRef, Result<bool, RemoteError>> = blobs.into_iter().zip(answers).collect();
     for existing in existing {

@@ -1,11 +1,10 @@
-//! Blobs in groups that are asked for, or stored, in one call: so many that round trips do not weigh, so
-//! few that they fit into memory.
+//! Groups of blobs for one call: large enough that round trips do not matter, small enough for memory.
 
 use crate::cache::BlobRef;
 
 /// Blobs of a group at most.
 const MAX_BLOBS: usize = 128;
-/// Bytes of a group at most, but for a blob that has more by itself.
+/// Bytes of a group at most, unless one blob alone has more.
 const MAX_BYTES: u64 = 8 << 20;
 
 /// Groups of neighbours.

@@ -25,7 +25,7 @@ impl BlobSource for LocalSource {
         tokio::task::spawn_blocking(move || {
             let send = |piece| sender.blocking_send(piece).is_ok();
             if let Err(why) = read(&local, &blob, &mut |piece| send(Ok(piece))) {
-                let told = format!("the blob {} cannot be read here: {why}", blob.digest.short());
+                let told = format!("cannot read the blob {}: {why}", blob.digest.short());
                 send(Err(RemoteError::new(RemoteFault::Local, told)));
             }
         });

@@ -1,9 +1,9 @@
-//! The tiers of the cache: the local folder, and, where there is one, a remote behind it. What is found in
-//! the remote fills the folder; what is made here goes up in the background. Nothing that goes wrong with
-//! a remote is an error here: it is a miss, counted and told.
+//! The tiers of the cache: the local folder, and optionally a remote behind it. What is found in the remote
+//! is written to the folder; new results are uploaded in the background. A failure of the remote is never an
+//! error here: it is a miss that is counted and reported.
 //!
-//! An entry of a remote counts once it is signed by somebody trusted and its blobs are there; those are
-//! fetched only when somebody needs them, and count once their digest is right.
+//! A remote's entry is accepted if a trusted key signed it and its blobs are in the remote. Blobs are
+//! downloaded when they are needed, and accepted if their digest is right.
 
 mod breaker;
 mod client;
@@ -38,36 +38,36 @@ use super::remote::{self, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
 use super::trust::Trust;
 use super::{ActionEntry, ActionKey, BlobReader, BlobRef, BlobWriter, Cache, CacheError, LocalCache};
 
-/// Groups of blobs that are fetched at a time.
+/// Groups of blobs downloaded at a time.
 const MAX_CONCURRENT: usize = 4;
 
 /// How a remote is used.
 pub struct RemoteOptions {
     pub url: RemoteUrl,
     pub named_by: NamedBy,
-    /// Who chose the local folder. What lies in one that came with a spec may be anybody's, and is not
+    /// Who named the local folder. Results in a folder that came with a spec may be anybody's, and are not
     /// signed.
     pub folder_named_by: NamedBy,
     pub trust: Trust,
-    /// Whether nothing shall be stored there. Without a key to sign with nothing is, either, but for
-    /// those who trust everybody: others would not believe it.
+    /// Whether nothing is uploaded. Without a signing key nothing is uploaded either, unless every signature
+    /// is accepted: other machines would reject it.
     pub read_only: bool,
-    /// How long a call may take, besides what its bytes take.
+    /// The timeout of a call, besides the time for its bytes.
     pub timeout: Duration,
-    /// Ends calls that are on their way, and all that would follow.
+    /// Cancels calls that are under way, and all later ones.
     pub cancelled: Arc<AtomicBool>,
 }
 
-/// A local cache with whatever lies behind it.
+/// A local cache with an optional remote behind it.
 pub struct Tiers {
     local: Arc<LocalCache>,
     tier: Option<RemoteTier>,
-    /// Whether a remote is named but not to be asked: its entries then count without their blobs.
+    /// Whether the configured remote is not contacted: its entries then count without their blobs.
     offline: bool,
 }
 
 impl From<Arc<LocalCache>> for Tiers {
-    /// The folder alone.
+    /// The local folder alone.
     fn from(local: Arc<LocalCache>) -> Tiers {
         Tiers { local, tier: None, offline: false }
     }
@@ -80,13 +80,13 @@ impl From<LocalCache> for Tiers {
 }
 
 impl Tiers {
-    /// `local` for a build that is not to ask the remote that it has otherwise. What came from there
-    /// counts as found, also where only its entry did: a step whose bytes turn out to be wanted runs.
+    /// `local` for a build that does not contact its remote. An entry that came from the remote counts as
+    /// found even where its blobs are not here: a step whose bytes turn out to be needed runs.
     pub fn offline(local: Arc<LocalCache>) -> Tiers {
         Tiers { offline: true, ..Tiers::from(local) }
     }
 
-    /// `local` with a remote behind it. Whether anybody answers there shows when it is first asked.
+    /// `local` with a remote behind it. Whether the remote answers shows at the first call.
     pub fn with_remote(local: Arc<LocalCache>, options: RemoteOptions) -> Result<Tiers, RemoteError> {
         let threads = Threads::start().map_err(|error| {
             RemoteError::new(RemoteFault::Transient, format!("cannot start its threads: {error}"))
@@ -107,7 +107,7 @@ impl Tiers {
         let trust = Arc::new(options.trust);
         let counts = Arc::new(Counts::default());
         let read_only = match () {
-            () if options.read_only => Some("it was asked for"),
+            () if options.read_only => Some("--remote-read-only"),
             () if options.folder_named_by == NamedBy::Spec => {
                 Some("the spec chose the cache folder; --cache-dir makes it your choice")
             }
@@ -121,7 +121,7 @@ impl Tiers {
             () => None,
         };
         if let Some(why) = read_only {
-            tracing::info!("nothing is stored in the remote cache: {why}");
+            tracing::info!("nothing is uploaded to the remote cache: {why}");
         }
         {
             let mut report = counts.report();
@@ -140,7 +140,7 @@ impl Tiers {
         Tiers { local, tier: Some(tier), offline: false }
     }
 
-    /// Has it said, once, on the thread that waits, when the remote lets somebody wait.
+    /// Calls `tell` once, on the waiting thread, when a caller has to wait for the remote.
     pub fn on_wait(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
         if let Some(tier) = &self.tier {
             *tier.on_wait.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(tell));
@@ -152,13 +152,13 @@ impl Tiers {
         &self.local
     }
 
-    /// Whether there is a remote that is asked.
+    /// Whether there is a remote that is still read.
     pub fn has_remote(&self) -> bool {
         self.tier.as_ref().is_some_and(|tier| tier.client.can_read())
     }
 
-    /// Asks the remote for all of `keys` at once that are not found here, so that looking them up one by
-    /// one costs no round trip each.
+    /// Looks up all of `keys` in the remote at once that are not found here, so that later look-ups cost no
+    /// round trip each.
     pub fn look_ahead(&self, keys: &[ActionKey]) -> Result<(), CacheError> {
         let Some(tier) = &self.tier else { return Ok(()) };
         let unanswered: Vec<ActionKey> = {
@@ -172,9 +172,9 @@ impl Tiers {
         self.look_up(tier, &unknown)
     }
 
-    /// Brings those of `blobs` here that are not, a few calls at a time. What cannot be had is passed over.
+    /// Downloads those of `blobs` that are not here, a few calls at a time. Unavailable ones are skipped.
     pub fn fetch(&self, blobs: &[BlobRef]) -> Result<(), CacheError> {
-        // What would be kept by nobody is not brought.
+        // Nothing could be stored in a read-only cache.
         let can_fetch = |tier: &&RemoteTier| tier.client.can_read() && self.local.is_writable();
         let Some(tier) = self.tier.as_ref().filter(can_fetch) else { return Ok(()) };
         let mut seen = HashSet::new();
@@ -184,7 +184,7 @@ impl Tiers {
             each_once.par_iter().map(is_wanted).collect::<Result<_, CacheError>>()?;
         let wanted: Vec<BlobRef> = wanted.into_iter().flatten().collect();
         tier.wait(async {
-            // On the remote's own threads, so that bytes come in while others are written.
+            // On the remote's own threads, so that downloads overlap with writes.
             let groups = stream::iter(groups::of(&wanted)).map(|group| {
                 let (client, local, group) =
                     (Arc::clone(&tier.client), Arc::clone(&self.local), group.to_vec());
@@ -195,7 +195,7 @@ impl Tiers {
             });
             let mut groups = groups.buffer_unordered(MAX_CONCURRENT);
             while let Some(group) = groups.next().await {
-                // It does not panic, and nobody aborts it.
+                // The task neither panics nor is aborted.
                 let Ok(group) = group else { continue };
                 let mut right = Vec::new();
                 for (blob, fetched) in group? {
@@ -207,16 +207,16 @@ impl Tiers {
         })
     }
 
-    /// Has an entry stored in the remote that is here already. `replaces` also puts it in the place of what
-    /// somebody signed who is not believed here.
+    /// Uploads an entry of the local cache. `replaces` also replaces an entry whose signature is not trusted
+    /// here.
     fn push(&self, key: ActionKey, entry: ActionEntry, replaces: bool) {
         if let Some(uploader) = self.tier.as_ref().and_then(|tier| tier.uploader.as_ref()) {
             uploader.add(PendingEntry { key, entry, replaces });
         }
     }
 
-    /// Waits until all that was made is stored in the remote, or given up, or `cancelled` says so. Tells
-    /// `observe` how many entries are left.
+    /// Waits until all results are uploaded or given up, or until `cancelled` returns true. Calls `observe`
+    /// with the number of entries left.
     pub fn finish(&self, cancelled: &dyn Fn() -> bool, observe: &dyn Fn(usize)) {
         let Some((tier, uploader)) =
             self.tier.as_ref().and_then(|tier| Some((tier, tier.uploader.as_ref()?)))
@@ -226,19 +226,19 @@ impl Tiers {
         tier.threads.block_on(async {
             while uploader.left() > 0 && !cancelled() {
                 observe(uploader.left());
-                // Also now and then, to notice that it is cancelled.
+                // With a timeout, to notice the cancellation.
                 let _ = tokio::time::timeout(Duration::from_millis(200), uploader.progress()).await;
             }
         });
         tier.report_foreign(&uploader.take_foreign());
     }
 
-    /// What there is to tell a person since the last call.
+    /// Notices for the user since the last call.
     pub fn take_notices(&self) -> Vec<String> {
         self.tier.as_ref().map(|tier| tier.client.counts.take_notices()).unwrap_or_default()
     }
 
-    /// What came of the remote, if there is one. Entries that are still to be stored count as not stored.
+    /// The counters of the remote, if there is one. Entries that are still queued count as not stored.
     pub fn report(&self) -> Option<RemoteReport> {
         self.tier.as_ref().map(|tier| {
             let counts = tier.client.counts.report();
@@ -247,14 +247,14 @@ impl Tiers {
         })
     }
 
-    /// Counts an entry that was to be stored, and need not be.
+    /// Counts an entry that need not be uploaded.
     fn count_as_there(&self) {
         if let Some(tier) = &self.tier {
             tier.client.counts.report().already_there += 1;
         }
     }
 
-    /// Whether the remote says that it has each of `blobs`.
+    /// Whether each of `blobs` is in the remote.
     fn has_there(&self, blobs: &[BlobRef]) -> Vec<bool> {
         let Some(tier) = self.tier.as_ref().filter(|tier| !blobs.is_empty() && tier.client.can_read()) else {
             return vec![false; blobs.len()];
@@ -263,19 +263,19 @@ impl Tiers {
         answers.into_iter().map(|answer| answer.unwrap_or(false)).collect()
     }
 
-    /// Asks the remote for entries of which nothing is known yet, and files what it has here.
+    /// Looks up entries in the remote that are not known yet, and writes what it has to the local folder.
     fn look_up(&self, tier: &RemoteTier, keys: &[ActionKey]) -> Result<(), CacheError> {
         if keys.is_empty() || !tier.client.can_read() {
             return Ok(());
         }
         let answers = tier.wait(tier.entries(keys));
-        // What it left unsaid is not known to be missing.
+        // A missing answer is no miss.
         let answers: Vec<(ActionKey, Option<ActionEntry>)> = keys
             .iter()
             .zip(answers)
             .filter_map(|(key, answer)| match answer {
                 Ok(answer) => Some((*key, answer)),
-                // What is wrong there stays so, and is nothing to ask for again.
+                // A corrupt entry stays corrupt: a miss that is not looked up again.
                 Err(error) if is_of_one(&error) => Some((*key, None)),
                 Err(_) => None,
             })
@@ -305,7 +305,7 @@ impl Cache for Tiers {
         let known = tier.answers().get(key).cloned();
         match known {
             Some(answer) => Ok(answer),
-            // Nobody can tell whether the remote still has the blobs of what came from there before.
+            // Whether the remote still has the blobs of an earlier look-up is unknown; the entry counts.
             None if !tier.client.can_read() => self.local.entry(key),
             None => Ok(None),
         }
@@ -349,12 +349,12 @@ impl Cache for Tiers {
     }
 }
 
-/// Whether an error tells of the one thing that was asked for, rather than of the remote.
+/// Whether an error is about one item, rather than about the remote.
 fn is_of_one(error: &RemoteError) -> bool {
     matches!(error.fault, RemoteFault::InvalidResponse | RemoteFault::Unsupported)
 }
 
-/// Blobs of entries, each once.
+/// The blobs of entries, without duplicates.
 fn blobs_of<'e>(entries: impl Iterator<Item = &'e ActionEntry>) -> Vec<BlobRef> {
     let mut blobs: Vec<BlobRef> = entries.flat_map(|entry| entry.result.blobs.iter().copied()).collect();
     blobs.sort_unstable_by_key(|blob| (blob.digest, blob.size));

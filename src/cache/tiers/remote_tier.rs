@@ -1,5 +1,5 @@
-//! A remote and what is known of it: what it said of keys, whom to believe of that, and which of its blobs
-//! are wrong. It keeps nothing on a disk; what was found there the tiers file here.
+//! A remote as a tier: the answers it gave about keys, whose signatures are accepted, and which of its blobs
+//! are corrupt. It stores nothing locally; the tiers write what was found to the folder.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,22 +15,22 @@ use crate::cache::remote::RemoteError;
 use crate::cache::trust::{PublicKey, Rejection, Trust};
 use crate::cache::{ActionEntry, ActionKey, BlobRef, BlobWriter, Digest};
 
-/// How long somebody waits for a remote before that is told; less where there is little patience.
+/// How long a caller waits for the remote before a notice is shown; less with a short timeout.
 pub(super) const NOTICE_AFTER: Duration = Duration::from_secs(2);
 
-/// Is told, once, that somebody waits for the remote.
+/// Called once, when a caller has to wait for the remote.
 type OnWait = Box<dyn Fn(&str) + Send + Sync>;
 
-/// The remote and what is known of it.
+/// A remote, with what is known of it so far.
 pub(super) struct RemoteTier {
     pub(super) client: Arc<RemoteClient>,
     pub(super) trust: Arc<Trust>,
     pub(super) uploader: Option<Uploader>,
-    /// What it has said of keys.
+    /// Answers about keys: the entry, or that there is none.
     pub(super) answers: Mutex<HashMap<ActionKey, Option<ActionEntry>>>,
     /// Blobs that it has with wrong bytes.
     pub(super) corrupt: Mutex<HashSet<Digest>>,
-    /// Taken when it is called.
+    /// Taken when it is called, so that it is called once.
     pub(super) on_wait: Mutex<Option<OnWait>>,
     pub(super) notice_after: Duration,
     pub(super) threads: Threads,
@@ -53,7 +53,7 @@ impl RemoteTier {
         }
     }
 
-    /// Runs what somebody waits for, and says so when it takes long.
+    /// Runs a call that a caller waits for, and reports a long wait.
     pub(super) fn wait<F: Future>(&self, call: F) -> F::Output {
         self.threads.block_on(async {
             let mut call = std::pin::pin!(call);
@@ -62,7 +62,7 @@ impl RemoteTier {
             if let Ok(answer) = tokio::time::timeout(self.notice_after, call.as_mut()).await {
                 return answer;
             }
-            // What comes in one by one only takes its time.
+            // No notice while blobs keep arriving.
             if fetched() == before {
                 self.report_waiting();
             }
@@ -70,8 +70,8 @@ impl RemoteTier {
         })
     }
 
-    /// What the remote has under `keys` and can be believed, with all of its blobs there; an error where
-    /// nobody says.
+    /// The remote's entries under `keys` that are signed by a trusted key and complete; an error where the
+    /// remote did not answer.
     pub(super) async fn entries(&self, keys: &[ActionKey]) -> Outcomes<Option<ActionEntry>> {
         let answers = self.client.entries(keys).await;
         let verified = keys.iter().zip(answers).map(|(key, answer)| Ok(self.verify_entry(key, answer?)));
@@ -95,14 +95,14 @@ impl RemoteTier {
         found
     }
 
-    /// The entry that the bytes under a key hold, if somebody says so who is trusted.
+    /// The entry in the bytes under a key, if a trusted key signed it.
     fn verify_entry(&self, key: &ActionKey, bytes: Option<Bytes>) -> Option<ActionEntry> {
         let opened = bytes.map(|bytes| self.trust.open(key, &bytes));
         let mut report = self.client.counts.report();
         match opened {
             Some(Ok(entry)) => return Some(entry),
             Some(Err(rejection)) => {
-                tracing::info!("an entry of the remote cache is not verified: {key}: {rejection}");
+                tracing::info!("rejected an entry of the remote cache: {key}: {rejection}");
                 *report.distrusted.entry(rejection.reason()).or_default() += 1;
                 if let Rejection::UnknownKey(signer) = rejection {
                     report.unknown_key.get_or_insert_with(|| signer.to_string());
@@ -113,7 +113,7 @@ impl RemoteTier {
         None
     }
 
-    /// Tells of entries that were left as they are, by who signed them.
+    /// Reports entries that were left in place because a key signed them that is not trusted here.
     pub(super) fn report_foreign(&self, foreign: &BTreeMap<PublicKey, u64>) {
         let Some((signer, _)) = foreign.iter().max_by_key(|(_, number)| **number) else { return };
         let number: u64 = foreign.values().sum();
@@ -129,7 +129,7 @@ impl RemoteTier {
         ));
     }
 
-    /// Whether all blobs of an entry are there.
+    /// Whether all blobs of an entry are in the remote.
     fn is_whole(
         &self,
         entry: &ActionEntry,
@@ -146,7 +146,7 @@ impl RemoteTier {
         unanswered.map_or(Ok(true), |error| Err(error.clone()))
     }
 
-    /// A blob that came with its own bytes. Wrong ones are thrown away, there too.
+    /// Counts a downloaded blob and returns its writer. A corrupt one is counted and removed from the remote.
     pub(super) async fn accept_blob(&self, blob: &BlobRef, fetched: Fetched) -> Option<BlobWriter> {
         match fetched {
             Fetched::Right(writer) => {
@@ -168,7 +168,7 @@ impl RemoteTier {
         if is_new && is_first {
             let remote = self.client.counts.report().remote.clone();
             self.client.counts.notice(format!(
-                "the remote cache {remote} has damaged results, which are made here instead; the first is {}",
+                "the remote cache {remote} has corrupt blobs, which are rebuilt here; the first is {}",
                 blob.digest
             ));
         }

@@ -1,6 +1,6 @@
-//! Stores results in the remote behind the build's back: blobs first, then the entry that names them,
-//! unless one is filed there that somebody believes. Whoever adds results never waits for the network; the
-//! build does, at its end.
+//! Uploads results in the background: blobs first, then the entry that names them, unless the remote has an
+//! entry there that a trusted key signed. Adding a result never waits for the network; the end of the build
+//! does.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,16 +18,16 @@ use super::{blobs_of, groups};
 use crate::cache::trust::{PublicKey, Trust};
 use crate::cache::{ActionEntry, ActionKey, BlobRef, LocalCache};
 
-/// Entries that are stored together.
+/// Entries of a batch.
 const BATCH: usize = 64;
-/// Batches on their way at a time.
+/// Batches uploaded at a time.
 const MAX_CONCURRENT: usize = 4;
 
-/// What is to be stored.
+/// An entry to upload.
 pub(super) struct PendingEntry {
     pub key: ActionKey,
     pub entry: ActionEntry,
-    /// Whether it takes the place of what somebody signed who is not believed here.
+    /// Whether it replaces an entry whose signature is not trusted here.
     pub replaces: bool,
 }
 
@@ -42,14 +42,14 @@ struct Shared {
     source: LocalSource,
     /// Entries that were added and are neither stored nor given up.
     left: AtomicUsize,
-    /// Told whenever there are fewer.
+    /// Notified whenever `left` falls.
     fewer: Notify,
-    /// How many entries were left as they are of each who is not believed here.
+    /// The number of entries left in place, by the untrusted key that signed them.
     foreign: Mutex<BTreeMap<PublicKey, u64>>,
 }
 
 impl Uploader {
-    /// Stores what is in `local`, signed by `trust`'s signer.
+    /// Uploads what is in `local`, signed by `trust`'s signer.
     pub(super) fn start(
         runtime: &Handle,
         client: Arc<RemoteClient>,
@@ -63,7 +63,7 @@ impl Uploader {
         Uploader { queue, shared }
     }
 
-    /// Has a result stored, of which everything is in the local cache or there.
+    /// Queues an entry whose blobs are in the local cache or in the remote.
     pub(super) fn add(&self, pending: PendingEntry) {
         self.shared.left.fetch_add(1, Ordering::SeqCst);
         if self.queue.send(pending).is_err() {
@@ -76,12 +76,12 @@ impl Uploader {
         self.shared.left.load(Ordering::SeqCst)
     }
 
-    /// Waits until there are fewer entries left than there were.
+    /// Waits until `left` falls.
     pub(super) async fn progress(&self) {
         self.shared.fewer.notified().await;
     }
 
-    /// How many entries were left as they are of each who is not believed here, since the last call.
+    /// The number of entries left in place, by the untrusted key that signed them, since the last call.
     pub(super) fn take_foreign(&self) -> BTreeMap<PublicKey, u64> {
         std::mem::take(&mut self.shared.foreign.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -105,19 +105,19 @@ async fn run(shared: Arc<Shared>, mut waiting: mpsc::UnboundedReceiver<PendingEn
     }
 }
 
-/// Entries that are on their way together. However that ends, they are left no longer, and counted once.
+/// Entries that are being uploaded together. Dropping it counts them, however the upload ended.
 struct Batch<'s> {
     shared: &'s Shared,
     entries: usize,
     outcome: BatchOutcome,
 }
 
-/// What came of entries.
+/// How many entries of a batch ended how.
 #[derive(Default)]
 struct BatchOutcome {
     stored: usize,
     already_there: usize,
-    /// Left as somebody signed them who is not believed here.
+    /// Left in place, as signed by an untrusted key.
     foreign: usize,
 }
 
@@ -128,7 +128,7 @@ impl Drop for Batch<'_> {
         report.already_there += self.outcome.already_there as u64;
         report.others += self.outcome.foreign as u64;
         report.not_stored += (self.entries - self.outcome.stored - self.outcome.already_there) as u64;
-        // While nobody can look at the report, in which those that are left count, too.
+        // While the report is locked: what is left counts as not stored there.
         self.shared.done(self.entries);
     }
 }
@@ -136,11 +136,11 @@ impl Drop for Batch<'_> {
 impl Shared {
     fn done(&self, entries: usize) {
         self.left.fetch_sub(entries, Ordering::SeqCst);
-        // One waits, or none.
+        // At most one task waits.
         self.fewer.notify_one();
     }
 
-    /// Stores entries with their blobs, where nothing better is filed.
+    /// Uploads entries with their blobs, except where the remote's own entry stays.
     async fn store(&self, batch: Vec<PendingEntry>, outcome: &mut BatchOutcome) {
         let keys: Vec<ActionKey> = batch.iter().map(|pending| pending.key).collect();
         let blobs = blobs_of(batch.iter().map(|pending| &pending.entry));
@@ -163,7 +163,7 @@ impl Shared {
                 ExistingEntry::Unknown => {}
             }
         }
-        // Of what nobody says whether it is there, nothing is known that an entry could name.
+        // An entry may only name blobs that are known to be in the remote.
         let mut there: HashMap<BlobRef, bool> = HashMap::new();
         for (blob, answer) in blobs.into_iter().zip(answers) {
             if let Ok(answer) = answer {
@@ -185,7 +185,7 @@ impl Shared {
         outcome.stored += stored.into_iter().filter(|stored| *stored).count();
     }
 
-    /// What is filed under the keys of a batch.
+    /// The remote's existing entries under the keys of a batch.
     async fn existing_entries(
         &self,
         batch: &[PendingEntry],

@@ -226,7 +226,7 @@ impl KeyFolder {
         }
     }
 
-    /// Makes the folder, which nobody else may then enter; one that is there stays as it is.
+    /// Creates the folder with access for the user only; an existing one stays as it is.
     fn create(&self) -> Result<(), TrustError> {
         std::fs::DirBuilder::new()
             .recursive(true)

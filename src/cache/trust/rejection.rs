@@ -1,4 +1,4 @@
-//! Why an entry from a remote is not believed. Each counts as a miss, and is told apart in the summary.
+//! Why an entry of a remote is rejected. Each reason counts as a miss, and is counted apart in the summary.
 
 use super::PublicKey;
 
@@ -6,9 +6,9 @@ use super::PublicKey;
 pub enum Rejection {
     #[error("it is no entry: {0}")]
     Malformed(&'static str),
-    #[error("nobody signed it")]
+    #[error("it is unsigned")]
     Unsigned,
-    #[error("it is signed by {0}, which is not trusted here")]
+    #[error("it is signed by {0}, an untrusted key")]
     UnknownKey(PublicKey),
     #[error("it is not what {0} signed for this step")]
     WrongSignature(PublicKey),

@@ -24,7 +24,7 @@ const NO_KEY: [u8; 32] = [0; 32];
 pub const MAX_BLOBS: usize = 1024;
 /// Inputs of an entry at most. A title of ten hours on eight rungs has some thousands.
 pub const MAX_INPUTS: usize = 1 << 15;
-/// Bytes at most of the texts that tell of what kind a step is and who made it.
+/// Bytes at most of the texts with a step's kind and maker.
 const MAX_TEXT: usize = 256;
 /// The end of the year 9999, in seconds since 1970: later times cannot be written.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -58,8 +58,8 @@ fn wrap(key: &ActionKey, body: &[u8], signer: Option<&SigningKey>) -> Vec<u8> {
     [&MAGIC[..], &[kind], &public, &seal, body].concat()
 }
 
-/// The entry in `bytes`, which were filed under `key`. `believed` decides about whose signature it is,
-/// or about that there is none, before the signature or checksum is looked at.
+/// The entry in `bytes`, which were stored under `key`. `accept` decides about the signer, or about the lack
+/// of one, before the signature or checksum is verified.
 pub(super) fn open(
     key: &ActionKey,
     bytes: &[u8],
@@ -101,7 +101,7 @@ fn fits(bytes: &[u8]) -> Result<(), Rejection> {
     at_most("bytes of an entry", bytes.len() as u64, MAX_ENTRY)
 }
 
-/// What holds of every entry, whoever signed it.
+/// The limits of every entry, whoever signed it.
 fn check(entry: &ActionEntry) -> Result<(), Rejection> {
     at_most("blobs of an entry", entry.result.blobs.len() as u64, MAX_BLOBS as u64)?;
     at_most("inputs of an entry", entry.inputs.len() as u64, MAX_INPUTS as u64)?;
@@ -130,7 +130,7 @@ fn message(key: &ActionKey, body: &[u8]) -> Vec<u8> {
     [DOMAIN.as_bytes(), &key.0.0, body].concat()
 }
 
-/// Notices accidents alone: anybody can compute it.
+/// Detects accidents only: anybody can compute it.
 fn checksum(key: &ActionKey, body: &[u8]) -> [u8; 64] {
     let mut sum = [0; 64];
     blake3::Hasher::new_derive_key(DOMAIN).update(&key.0.0).update(body).finalize_xof().fill(&mut sum);

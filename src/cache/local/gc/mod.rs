@@ -24,7 +24,7 @@ use crate::cache::CacheError;
 pub use old_layouts::OldLayout;
 use plan::{Plan, Rules, names, plan};
 
-/// Digests of sources and records of builds that are older go even where no age was asked for.
+/// Digests of sources and records of builds that are older are removed even without a maximum age.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// How often a cleaning that waits for another looks whether that has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -110,14 +110,14 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// Whether more is left than was asked for.
+    /// Whether more is left than the limit.
     pub fn is_over(&self) -> bool {
         self.max_bytes.is_some_and(|limit| self.kept.total().bytes > limit)
     }
 }
 
 impl AddAssign for Collected {
-    /// The sums; what was asked for stays.
+    /// Adds the sums; the limits stay.
     fn add_assign(&mut self, other: Collected) {
         self.removed += other.removed;
         self.kept += other.kept;
@@ -132,7 +132,7 @@ impl AddAssign for Collected {
 }
 
 impl LocalCache {
-    /// Cleans. `progress` is told how many files have gone, now and then.
+    /// Cleans the cache. `progress` is called with the number of removed files from time to time.
     pub fn collect(
         &self,
         requested: &GcRules,
@@ -230,7 +230,7 @@ impl Cleaning<'_> {
         modified.is_ok_and(|modified| nanos(modified) == seen)
     }
 
-    /// Digests of sources that nobody asked for since `forgotten`.
+    /// Digests of sources that were not used since `forgotten`.
     fn stats(&mut self, forgotten: Nanos, rules: &Rules, report: &mut Collected) -> Result<(), CacheError> {
         let part = self.cache.root.join("stats");
         for file in shards::each(|shard| shards::files(&part, shard, &mut |_| {}))?.into_iter().flatten() {
@@ -264,7 +264,7 @@ impl Cleaning<'_> {
         Ok(())
     }
 
-    /// Entries that nobody can read go: looking them up would do the same.
+    /// Removes damaged entries, as a look-up would.
     fn damaged(&mut self, marks: &Marks, report: &mut Collected) -> Result<(), CacheError> {
         for file in &marks.damaged {
             let bytes = disk_bytes(&file.meta);
@@ -280,8 +280,8 @@ impl Cleaning<'_> {
         Ok(())
     }
 
-    /// Removes entries, but for those that somebody has used meanwhile, and what went into them.
-    /// Returns which are gone.
+    /// Removes entries, except those that were used meanwhile and what they were made from. Returns which are
+    /// gone.
     fn entries(
         &mut self,
         marks: &Marks,

@@ -13,7 +13,7 @@ use crate::cache::{ActionKey, BlobRef};
 pub(super) struct Filing {
     /// The digest under which results are filed.
     pub name: Name,
-    /// The messages that a server may want to have in its storage.
+    /// The messages that a server may require in its storage.
     pub messages: [(Name, Bytes); 2],
 }
 

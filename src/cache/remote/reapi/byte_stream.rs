@@ -1,5 +1,5 @@
-//! ByteStream: blobs that are too large for a batch, by chunks. A write that breaks goes on once
-//! where the server says that it stands.
+//! ByteStream: blobs that are too large for a batch, in chunks. A broken write is resumed once at the offset
+//! that the server has.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,14 +15,14 @@ use super::uuid;
 use crate::cache::remote::delivery::Delivery;
 use crate::cache::remote::{BlobStream, RemoteError, RemoteFault};
 
-/// What `committed_size` says of a blob that was there already.
+/// The `committed_size` of a blob that was there already.
 const THERE_ALREADY: i64 = -1;
 
-/// How far a write came.
+/// How far a write got.
 enum UploadState {
     Complete,
     At(u64),
-    /// The server cannot tell, or knows nothing of it.
+    /// The server does not know.
     Unknown,
 }
 
@@ -141,7 +141,7 @@ fn absent_or(status: &Status) -> Result<bool, RemoteError> {
 /// Why the content of a write could not be read, if so: a stream of messages can only end.
 type Unread = Arc<Mutex<Option<RemoteError>>>;
 
-/// The messages of a write. Only the first has the resource's name, only the last says that it is.
+/// The messages of a write. Only the first has the resource's name, only the last is marked as the end.
 struct Messages {
     /// Empty behind the first message.
     resource: String,

@@ -1,24 +1,24 @@
-//! What a server can and allows, out of its answer to GetCapabilities: which digest function, how
-//! much at once. Pure; numbers that a server made up are bounded here.
+//! A server's capabilities out of its answer to GetCapabilities: digest function and limits. Pure; absurd
+//! limits are bounded here.
 
 use bazel_remote_apis::build::bazel::remote::execution::v2::ServerCapabilities;
 
 use super::digest::Function;
 use crate::cache::remote::{MAX_BLOB, RemoteError, RemoteFault};
 
-/// The size of a message that gRPC's servers and clients take where nothing else was agreed.
+/// The message size that gRPC servers and clients accept by default.
 const USUAL_MESSAGE: u64 = 4 << 20;
 
-/// Bytes of blobs in one message at most, whatever a server offers: more gains nothing.
+/// Bytes of blobs in one message at most, whatever a server offers.
 const MAX_BATCH: u64 = 16 << 20;
 
-/// What a message has in it besides its blobs: the instance's name, some fields.
+/// Bytes of a message besides its blobs: the instance's name, some fields.
 const BESIDES: u64 = 4 << 10;
 
-/// What a blob's digest, status and framing take in a message.
+/// Bytes of a blob's digest, status and framing in a message.
 const BESIDES_BLOB: u64 = 160;
 
-/// What answers may have in them beyond what was asked for, a server's error texts foremost.
+/// Bytes that answers may have beyond the blobs, for error texts foremost.
 const SLACK: u64 = 1 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +32,8 @@ pub(super) struct Capabilities {
 }
 
 impl Capabilities {
-    /// The function is the one that its execution is set to, since some servers list others besides
-    /// that they then cannot verify; else BLAKE3, else SHA-256, by what its cache lists.
+    /// The digest function is that of the server's execution, since some servers list others that they cannot
+    /// verify; else BLAKE3, else SHA-256, by what its cache lists.
     pub(super) fn of(server: &ServerCapabilities) -> Result<Capabilities, RemoteError> {
         let Some(cache) = &server.cache_capabilities else {
             return Err(refused("the server has no cache"));

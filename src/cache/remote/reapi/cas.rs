@@ -1,5 +1,5 @@
-//! ContentAddressableStorage: which blobs are missing, and small blobs by the batch. Larger ones go by
-//! ByteStream. What a server answers is matched by digest, in whatever order it comes.
+//! ContentAddressableStorage: finding missing blobs, and small blobs in batches. Larger ones go by
+//! ByteStream. Answers are matched by digest, in whatever order they come.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -17,17 +17,17 @@ use super::server::Server;
 use crate::cache::remote::delivery::Delivery;
 use crate::cache::remote::{BlobSink, RemoteError};
 
-/// Digests in one question about what is missing: well below a message's limit.
+/// Digests in one FindMissingBlobs request: well below a message's limit.
 const MAX_DIGESTS: usize = 8192;
 
 /// Messages and streams under way at once.
 const MAX_CONCURRENT: usize = 8;
 
-/// What came of each blob that was asked for.
+/// The outcome for each blob.
 pub(super) type Outcomes<T> = HashMap<Name, Result<T, RemoteError>>;
 
 impl Server {
-    /// Those of `names` that are not there. The empty blob always is: the protocol says so.
+    /// Those of `names` that are missing. The empty blob is always present by the protocol.
     pub(super) async fn missing(&self, names: &[Name]) -> Result<HashSet<Name>, RemoteError> {
         let wanted: Vec<Name> = self.without_empty(names).collect();
         let mut missing = HashSet::new();
@@ -50,8 +50,8 @@ impl Server {
         Ok(names.iter().copied().filter(|name| !missing.contains(name)).collect())
     }
 
-    /// Hands the bytes of each of `names` to `sink`, by its place, and tells whether it was there. Where that
-    /// is true its length has come.
+    /// Hands the bytes of each of `names` to `sink`, by its place, and returns whether it was there. Where
+    /// that is true its whole length was handed over.
     pub(super) async fn read(
         &self,
         names: &[(usize, Name)],
@@ -73,7 +73,7 @@ impl Server {
         outcomes
     }
 
-    /// Stores blobs that are missing, or too small to ask.
+    /// Stores blobs that are missing, or too small to check.
     pub(super) async fn write(&self, contents: HashMap<Name, Content<'_>>) -> Outcomes<()> {
         let names: Vec<Name> = contents.keys().copied().collect();
         let wanted: Vec<(usize, Name)> = self.without_empty(&names).enumerate().collect();
@@ -94,7 +94,7 @@ impl Server {
         names: Vec<(usize, Name)>,
         sink: &dyn BlobSink,
     ) -> HashMap<usize, Result<bool, RemoteError>> {
-        // Names that somebody made up may lead to one and the same blob.
+        // Forged aliases may lead to one and the same blob.
         let distinct: HashSet<Name> = names.iter().map(|(_, name)| *name).collect();
         let request = api::BatchReadBlobsRequest {
             instance_name: self.instance.clone(),
@@ -118,7 +118,7 @@ impl Server {
         let mut outcomes = HashMap::new();
         for (index, name) in names {
             let outcome = match told.get(&name) {
-                None => Err(Doing::ReadingBlobs.invalid("the server did not say what is with a blob")),
+                None => Err(Doing::ReadingBlobs.invalid("the answer leaves out a blob")),
                 Some(Err(error)) => Err(error.clone()),
                 Some(Ok(None)) => Ok(false),
                 Some(Ok(Some(bytes))) => {
@@ -180,7 +180,7 @@ impl Server {
         }
         outcomes.extend(names.into_iter().map(|name| {
             let outcome = match told.get(&name) {
-                None => Err(Doing::StoringBlobs.invalid("the server did not say what came of a blob")),
+                None => Err(Doing::StoringBlobs.invalid("the answer leaves out a blob")),
                 Some(status) => match Code::from(status.code) {
                     Code::Ok | Code::AlreadyExists => Ok(()),
                     _ => Err(Doing::StoringBlobs.failed_for_one(status)),
@@ -222,7 +222,7 @@ impl Server {
     }
 }
 
-/// Which blobs go together, and which by themselves. Each with its place in what was asked for.
+/// Which blobs go in batches, and which by themselves, each with its place in the request.
 #[derive(Default)]
 struct Plan {
     batches: Vec<Vec<(usize, Name)>>,
@@ -242,7 +242,7 @@ fn content_of(response: api::batch_read_blobs_response::Response) -> Result<Opti
         _ => return Err(Doing::ReadingBlobs.failed_for_one(&status)),
     }
     if response.compressor != i32::from(api::compressor::Value::Identity) {
-        return Err(Doing::ReadingBlobs.invalid("a blob came compressed, and nobody wanted for that"));
+        return Err(Doing::ReadingBlobs.invalid("a blob came compressed, which was not requested"));
     }
     Ok(Some(response.data.into()))
 }

@@ -1,5 +1,5 @@
-//! From a URL to a channel: TLS, credentials, time-outs of connecting, and the headers of every call.
-//! Connects when first used. Sends no token where anybody on the way could read it.
+//! From a URL to a channel: TLS, credentials, timeouts of connecting, and the headers of every call. Connects
+//! when first used. Never sends a token unencrypted to another machine.
 
 use std::error::Error;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use super::{credentials, uuid};
 use crate::cache::remote::secrets::{is_loopback, may_go_to};
 use crate::cache::remote::{NamedBy, RemoteError, RemoteFault, RemoteUrl};
 
-/// How often a connection on which calls wait is asked whether it still is one, so that a peer that
-/// vanished is noticed before TCP does. Servers of gRPC close connections that ask a few times in
-/// five minutes while nothing is sent, so this is no less than waiting for an answer ever takes.
+/// The interval of keep-alive pings on a connection with calls under way, so that a vanished peer is noticed
+/// before TCP does. gRPC servers close connections that ping a few times in five minutes while nothing is
+/// sent, so this is no less than the longest wait for an answer.
 const PING_EVERY: Duration = Duration::from_secs(60);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -48,8 +48,8 @@ impl Interceptor for Headers {
     }
 }
 
-/// The channel to the server at `url`, and the instance that its path names. `patience` is how long
-/// connecting may take, and TLS after it.
+/// The channel to the server at `url`, and the instance that its path names. `connect_timeout` is the timeout
+/// of connecting, and of TLS after it.
 pub(super) fn connect(
     url: &RemoteUrl,
     named_by: NamedBy,

@@ -1,4 +1,4 @@
-//! What is stored on a server: a blob of the caller's, or a message of our own.
+//! Content to store on a server: a blob of the caller's, or a message of our own.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt};
@@ -44,7 +44,7 @@ impl Content<'_> {
         Ok(bytes.freeze())
     }
 
-    /// What a server calls it: it is read for that.
+    /// The server's name for it. It is read for that.
     pub(super) async fn name(&self, function: Function) -> Result<Name, RemoteError> {
         let mut hasher = function.hasher();
         let mut pieces = self.stream();

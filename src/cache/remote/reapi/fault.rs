@@ -1,4 +1,4 @@
-//! What a status of gRPC means to a cache. Decides nothing about asking again.
+//! Classifies gRPC statuses for a cache. Retrying is decided elsewhere.
 
 use bazel_remote_apis::google::rpc;
 use tonic::{Code, Status};
@@ -6,10 +6,10 @@ use tonic::{Code, Status};
 use super::connect::chain;
 use crate::cache::remote::{RemoteError, RemoteFault};
 
-/// Characters of a server's text that are repeated.
+/// Characters of a server's text that are repeated at most.
 const MAX_TOLD: usize = 300;
 
-/// What was going on when it failed.
+/// The operation that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doing {
     ReadingCapabilities,
@@ -36,12 +36,12 @@ impl Doing {
         matches!(self, Doing::FilingEntry | Doing::StoringBlobs)
     }
 
-    /// What was answered is not of the protocol, or not what was asked for.
+    /// The answer violates the protocol, or is not what was requested.
     pub(super) fn invalid(self, told: &str) -> RemoteError {
         RemoteError::new(RemoteFault::InvalidResponse, format!("{}: {told}", self.told()))
     }
 
-    /// This one thing will not be taken.
+    /// The server does not accept this item.
     pub(super) fn unsupported(self, told: &str) -> RemoteError {
         RemoteError::new(RemoteFault::Unsupported, format!("{}: {told}", self.told()))
     }
@@ -58,7 +58,7 @@ impl Doing {
             Some(behind) if !message.contains(&behind) => format!("{message}: {behind}"),
             _ => message.to_owned(),
         };
-        // What our TLS says of an answer that is none of TLS's.
+        // Our TLS library's error for an answer that is not TLS.
         if told.contains("InvalidContentType") {
             let told = "the server does not speak TLS there: grpcs:// is with TLS, grpc:// without";
             return RemoteError::new(RemoteFault::Refused, format!("{}: {told}", self.told()));
@@ -87,10 +87,10 @@ impl Doing {
             Code::ResourceExhausted if self.stores() => RemoteFault::Full,
             Code::ResourceExhausted => RemoteFault::Transient,
             Code::Unauthenticated | Code::PermissionDenied => RemoteFault::Denied,
-            // The first is what our own side says of a message above the limit that it was given; a
-            // server says it of an offset behind a blob's end, and none but 0 is read from.
+            // Our own client reports OutOfRange for a message above its limit; a server reports it for an
+            // offset behind a blob's end, and none but 0 is read from.
             Code::OutOfRange | Code::DataLoss => RemoteFault::InvalidResponse,
-            // What a server has against one result or blob, and not against all.
+            // An objection to one result or blob.
             Code::InvalidArgument | Code::FailedPrecondition | Code::NotFound if self.stores() => {
                 RemoteFault::Unsupported
             }

@@ -15,8 +15,8 @@
 //! name the blobs that they need as outputs, so that a server that keeps results complete drops them
 //! together.
 //!
-//! Blobs of one message's size go by batches, larger ones by ByteStream. What a server sends is bounded
-//! before it is kept, and compared with what was asked for but for its digest, which callers compare.
+//! Small blobs go in batches, larger ones by ByteStream. What a server sends is bounded before it is kept,
+//! and checked except for digests, which callers verify.
 
 mod action;
 mod alias;
@@ -53,9 +53,9 @@ use super::delivery::Collector;
 use super::{BlobSink, BlobSource, MAX_BLOB, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
 use crate::cache::{ActionKey, BlobRef, Digest};
 
-/// Questions under way at once. ActionCache has no batches.
+/// Concurrent calls to ActionCache, which has no batches.
 const MAX_CONCURRENT: usize = 64;
-/// Blobs that are read at once to learn what the server calls them.
+/// Blobs hashed at a time for their name on the server.
 const HASHED_AT_ONCE: usize = 8;
 
 struct Reapi {
@@ -108,8 +108,8 @@ impl Remote for Reapi {
         Box::pin(async move { self.each(blobs.len(), self.deliver_blobs(blobs, sink).await) })
     }
 
-    /// A server looks after the bytes that its own digest names; an alias that leads to others is replaced
-    /// when the blob is put.
+    /// A server verifies its own digests; an alias that leads to other bytes is replaced when the blob is
+    /// stored.
     fn forget<'a>(&'a self, blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
         self.aliases.mark_wrong(*blob);
         Box::pin(std::future::ready(Ok(())))
@@ -125,7 +125,7 @@ impl Remote for Reapi {
 }
 
 impl Reapi {
-    /// What came of each of `count` things, where it may be that one failure is everybody's.
+    /// The outcomes of `count` items, where one failure may concern all.
     fn each<T>(
         &self,
         count: usize,
@@ -187,7 +187,7 @@ impl Reapi {
         let names: Vec<Result<Option<Name>, RemoteError>> = located
             .map(|(blob, located)| match located {
                 Ok(_) if self.aliases.is_marked_wrong(blob) => Ok(None),
-                // An alias that says what cannot be is as good as none: a new one takes its place.
+                // An invalid alias counts as missing and is replaced.
                 Err(error) if error.fault == RemoteFault::InvalidResponse => Ok(None),
                 located => located,
             })
@@ -233,7 +233,7 @@ impl Reapi {
         let function = server.capabilities.function;
         let names = names(function, blobs, source).await;
         let named: Vec<Name> = names.iter().flatten().copied().collect();
-        // Whoever calls has asked for what is called the same; what has another name here may be there.
+        // The caller has found missing what has the same name here; a blob with another name may be there.
         let is_asked = function == Function::Blake3;
         let there = if is_asked { HashSet::new() } else { server.there(&named).await? };
         let mut uploads = HashMap::new();
@@ -280,7 +280,7 @@ impl Reapi {
         Ok(concurrently(outcomes.collect()).await)
     }
 
-    /// What the server calls each blob; `None` of one that is not there for sure.
+    /// The server's name of each blob; `None` for one that is certainly missing.
     async fn locate_all(&self, server: &Server, blobs: &[BlobRef]) -> Vec<Result<Option<Name>, RemoteError>> {
         concurrently(blobs.iter().map(|blob| self.locate(server, blob)).collect()).await
     }
@@ -302,7 +302,7 @@ impl Reapi {
     }
 }
 
-/// What a server calls a blob, where that follows from its BLAKE3.
+/// The server's name of a blob, where that follows from its BLAKE3.
 fn name_without_alias(function: Function, blob: &BlobRef) -> Option<Name> {
     match function {
         Function::Blake3 => Some(Name { hash: blob.digest.0, size: blob.size }),
@@ -311,7 +311,7 @@ fn name_without_alias(function: Function, blob: &BlobRef) -> Option<Name> {
     }
 }
 
-/// What a server calls blobs that are here. Where its digests are not BLAKE3 they are read for that.
+/// The server's names of local blobs. Where its digests are not BLAKE3 the blobs are read for that.
 async fn names(
     function: Function,
     blobs: &[BlobRef],
@@ -335,7 +335,7 @@ fn stored_name(found: &Result<Option<EntryBytes>, RemoteError>) -> Option<Name> 
     }
 }
 
-/// What comes of each call, in order.
+/// The outcomes of concurrent calls, in order.
 async fn concurrently<F: Future>(calls: Vec<F>) -> Vec<F::Output> {
     stream::iter(calls).buffered(MAX_CONCURRENT).collect().await
 }

@@ -44,7 +44,7 @@ impl Server {
         Ok(Some(EntryBytes::Stored(name)))
     }
 
-    /// What a blob's alias says that the server calls it.
+    /// The server's name of a blob by its alias.
     pub(super) async fn alias(&self, action: &Name, blob: &BlobRef) -> Result<Option<Name>, RemoteError> {
         let Some(result) = self.result(action, Doing::FindingMissing).await? else {
             return Ok(None);
@@ -75,12 +75,12 @@ impl Server {
         }
     }
 
-    /// An error where the server says that it takes no results from us.
+    /// An error where the server accepts no results from this client.
     pub(super) fn check_may_store(&self, doing: Doing) -> Result<(), RemoteError> {
         if self.capabilities.accepts_entries {
             Ok(())
         } else {
-            Err(doing.denied("the server lets us only read"))
+            Err(doing.denied("the server is read-only for this client"))
         }
     }
 

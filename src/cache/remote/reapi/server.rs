@@ -40,9 +40,9 @@ impl Server {
 
 type Answer = Result<Arc<Server>, RemoteError>;
 
-/// A server that is asked what it can when it is first needed. Whoever needs it at the same time shares
-/// the question; a failure is everybody's who waited, and the next one asks again. A question that all
-/// have left is dropped, so that none inherits one that hangs.
+/// The capabilities of a server, queried when they are first needed. Concurrent callers share one query; if
+/// it fails, all of them fail and the next caller queries again. A query that all callers have dropped is
+/// cancelled, so that no later caller waits for one that hangs.
 pub(super) struct CapabilitiesQuery {
     channel: GrpcChannel,
     instance: String,
@@ -65,7 +65,7 @@ impl CapabilitiesQuery {
 
     fn pending_query(&self) -> Shared<BoxFuture<'static, Answer>> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that has its answer is not asked anew by those who still look at it.
+        // A finished query is not shared any more.
         let shared = pending.as_ref().and_then(WeakShared::upgrade);
         if let Some(shared) = shared.filter(|shared| shared.peek().is_none()) {
             return shared;
@@ -83,6 +83,6 @@ async fn query(channel: GrpcChannel, instance: String) -> Answer {
         .await
         .map_err(|status| Doing::ReadingCapabilities.failed(&status))?;
     let capabilities = Capabilities::of(answer.get_ref())?;
-    tracing::debug!(?capabilities, "the remote told what it can");
+    tracing::debug!(?capabilities, "capabilities of the remote");
     Ok(Arc::new(Server { instance, capabilities, channel }))
 }

@@ -1,4 +1,4 @@
-//! Random UUIDs, by which a server tells uploads and builds apart. Nothing is decided by them.
+//! Random UUIDs, which distinguish uploads and builds. Nothing depends on them.
 
 use crate::cache::remote::{RemoteError, RemoteFault};
 

@@ -1,6 +1,5 @@
-//! What an error of OpenDAL means to us, and how it is told: by its status or its cause, in our own
-//! words. Its own text is never repeated, for it holds URLs, headers and what the server wrote, and so
-//! perhaps a credential.
+//! Classifies OpenDAL's errors by status or cause, and words them. OpenDAL's own text is never repeated: it
+//! holds URLs, headers and answers, and so perhaps a credential.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -12,7 +11,7 @@ use opendal::ErrorKind;
 use super::transport::Refusal;
 use super::{RemoteError, RemoteFault};
 
-/// Where credentials are told of.
+/// Where credentials are documented.
 pub(super) const SEE: &str = "docs/cache.md tells where they are looked for";
 
 /// The error where `doing` failed: "reading the entry ab12".
@@ -21,7 +20,7 @@ pub(super) fn remote_error(doing: impl Display, error: &opendal::Error) -> Remot
     RemoteError::new(fault, format!("{doing}: {why}"))
 }
 
-/// Whether the service does not know what it was asked to do.
+/// Whether the service does not implement the request.
 pub(super) fn is_unimplemented(error: &opendal::Error) -> bool {
     refusal(error).is_some_and(|refusal| refusal.status == StatusCode::NOT_IMPLEMENTED)
 }
@@ -43,7 +42,7 @@ fn judge(error: &opendal::Error) -> (RemoteFault, String) {
         let cause = causes().find_map(|cause| cause.downcast_ref::<opendal::Error>());
         return match cause {
             Some(cause) if cause.is_temporary() => {
-                (RemoteFault::Transient, "whoever gives out the credentials does not answer".to_owned())
+                (RemoteFault::Transient, "the credentials provider does not answer".to_owned())
             }
             _ => (RemoteFault::Denied, format!("there are no credentials that fit; {SEE}")),
         };
@@ -60,7 +59,7 @@ fn judge(error: &opendal::Error) -> (RemoteFault, String) {
             RemoteFault::InvalidResponse
         }
         ErrorKind::Unexpected if error.is_temporary() => RemoteFault::Transient,
-        // What could be read of the answer, and made no sense.
+        // An answer that could be read, and is invalid.
         ErrorKind::Unexpected => RemoteFault::InvalidResponse,
         _ => RemoteFault::Refused,
     };
@@ -116,7 +115,7 @@ pub(super) fn of_io(error: &io::Error) -> RemoteFault {
         io::ErrorKind::NotADirectory
         | io::ErrorKind::IsADirectory
         | io::ErrorKind::InvalidFilename
-        // A certificate that nobody here trusts.
+        // An untrusted certificate.
         | io::ErrorKind::InvalidData
             => RemoteFault::Refused,
         io::ErrorKind::FileTooLarge => RemoteFault::Unsupported,
@@ -129,7 +128,7 @@ fn told(kind: ErrorKind) -> &'static str {
         ErrorKind::NotFound => "there is no such place",
         ErrorKind::PermissionDenied => "this is not allowed",
         ErrorKind::RateLimited => "too many requests",
-        ErrorKind::Conflict => "somebody else is writing it",
+        ErrorKind::Conflict => "another client is writing it",
         ErrorKind::RangeNotSatisfied => "the answer has not the length that it should have",
         ErrorKind::IsADirectory | ErrorKind::NotADirectory => "it is not a file",
         ErrorKind::ConfigInvalid => "the service does not take these settings",

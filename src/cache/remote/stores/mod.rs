@@ -1,6 +1,6 @@
-//! Remotes that keep bytes by name: object stores, WebDAV and shared folders through OpenDAL, and Redis
-//! by its own client. The layout is the same in each, and that of the local cache but for its folder's
-//! names; whoever can write to one can file anything in it, so nothing here is believed.
+//! Remotes that store bytes by name: object stores, WebDAV and shared folders through OpenDAL, and Redis by
+//! its own client. The layout is the same in each, and that of the local cache. Anyone who can write to one
+//! can store anything in it, so nothing read from it is trusted.
 //!
 //! ```text
 //! <prefix>/v3/
@@ -60,24 +60,24 @@ pub(super) fn open(
     }
 }
 
-/// The folder of a remote that all of its names begin with, without slashes at its ends.
+/// The prefix of all names in a remote, without slashes at its ends.
 fn root(url: &RemoteUrl) -> Result<String, RemoteError> {
     let prefix = url.path();
     let is_odd = |part: &str| matches!(part, "." | "..") || part.contains(char::is_control);
-    // What is no UTF-8 was replaced by U+FFFD, and would name another folder.
+    // Invalid UTF-8 was replaced by U+FFFD, and would name another folder.
     if prefix.contains('\u{fffd}') || prefix.split('/').any(is_odd) {
         return Err(refused("its path must be UTF-8, without `.`, `..` and control characters"));
     }
     Ok(if prefix.is_empty() { LAYOUT.to_owned() } else { format!("{prefix}/{LAYOUT}") })
 }
 
-/// An entry or a blob. Shown as in messages: "the entry 17762fddd969".
+/// The key of an entry or a blob. Shown as in messages: "the entry 17762fddd969".
 struct ObjectKey {
     kind: Kind,
-    /// The folder that its kind lies in.
+    /// The folder of its kind.
     part: &'static str,
     digest: Digest,
-    /// Where it is, under the root.
+    /// Its name under the root.
     name: String,
 }
 
@@ -101,7 +101,7 @@ impl ObjectKey {
         ObjectKey { kind, part, digest, name: format!("{part}/{}/{hex}", &hex[..2]) }
     }
 
-    /// The folder that it lies in, within that of its kind.
+    /// Its shard within the folder of its kind.
     fn shard(&self) -> String {
         self.digest.to_string()[..2].to_owned()
     }

@@ -1,12 +1,12 @@
-//! Redis by its own client. What is asked side by side goes out together over one connection, and its
-//! answers come in order; what is stored has another, and so have blobs, so that nobody waits behind them.
-//! OpenDAL would wait 500 ms for an answer and no longer, whatever its size.
+//! Redis by its own client. Concurrent requests are pipelined over one connection and answered in order, so
+//! writes and blobs have connections of their own: small reads do not wait behind them. OpenDAL has a fixed
+//! timeout of 500 ms, whatever an answer's size.
 //!
-//! An answer's length is asked for, and a server that keeps to the protocol keeps to that. The client has
-//! no limit of its own: one that sends more is only ended by the caller's patience.
+//! Requests bound the length of their answers. The client itself has no limit: a server that breaks the
+//! protocol and sends more runs into the caller's timeout.
 //!
-//! Large values are read and written by parts. One that is being written has a name of its own, and goes by
-//! itself if nobody finishes it. Redis takes no value above 512 MiB: such a blob is not stored.
+//! Large values are read and written in parts. An unfinished value has a name of its own and expires. Redis
+//! takes no value above 512 MiB: such a blob is not stored.
 
 use std::time::Duration;
 
@@ -32,32 +32,32 @@ const PORT: u16 = 6379;
 const MAX_VALUE: u64 = 512 << 20;
 /// Bytes of a command or an answer, which are held in memory.
 const PART: u64 = 4 << 20;
-/// Seconds after which a value that nobody finished goes.
+/// Seconds until an unfinished value expires.
 const UNFINISHED_FOR: u64 = 24 * 60 * 60;
 
 pub(super) struct Redis {
     root: String,
     client: Client,
     connect_timeout: Duration,
-    /// For entries that are read, and for asking whether a blob is there.
+    /// For reading entries, and for asking whether a blob is there.
     lookups: Channel,
-    /// For blobs that are read.
+    /// For reading blobs.
     reads: Channel,
-    /// For entries that are stored, and for blobs.
+    /// For storing entries, and for storing blobs.
     entry_writes: Channel,
     blob_writes: Channel,
 }
 
-/// A connection that all requests of a kind share.
+/// A connection shared by all requests of one sort.
 #[derive(Default)]
 struct Channel {
-    /// `None` before the first request, and after one that broke.
+    /// `None` before the first request, and after a broken connection.
     connection: Mutex<Option<MultiplexedConnection>>,
-    /// Whether somebody has given up waiting for an answer: those behind it may not come either.
+    /// Whether a request has timed out: the answers behind it may not come either.
     timed_out: AtomicBool,
 }
 
-/// A request under way. One that is dropped without an answer leaves its line to nobody else.
+/// A request under way. If it is dropped before its answer, the connection is replaced.
 struct PendingRequest<'l> {
     channel: &'l Channel,
     is_answered: bool,
@@ -86,7 +86,7 @@ impl Redis {
         let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = url.port().unwrap_or(PORT);
         let address = if url.scheme() == "rediss" {
-            // The client asks for what the process has chosen. That somebody chose before is as good.
+            // The client uses the process's default provider. One that is installed already will do.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
         } else {
@@ -132,7 +132,7 @@ impl Redis {
         }
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
-            // How long an answer may take follows its size, and is the caller's to say.
+            // The caller sets a timeout that follows the size.
             .set_response_timeout(None);
         let made = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         Ok(connection.insert(made).clone())
@@ -164,7 +164,7 @@ impl Redis {
         Err(RemoteError::new(fault, format!("{doing} {object}: {why}")))
     }
 
-    /// The name of a value that is not whole yet. No two uploads have one.
+    /// The name of an unfinished value. No two uploads share one.
     fn unfinished_key(&self, object: &ObjectKey) -> Result<String, RemoteError> {
         let number = getrandom::u64().map_err(|error| {
             RemoteError::new(RemoteFault::Local, format!("storing {object}: no random numbers: {error}"))
@@ -177,7 +177,7 @@ impl Redis {
     }
 }
 
-/// What an error means. A server's own words are not repeated but for their first, which is a code.
+/// Classifies an error. A server's text is not repeated, except for its first word, which is a code.
 fn judge(error: &RedisError) -> (RemoteFault, String) {
     let fault = match (error.kind(), error.code()) {
         (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
@@ -201,7 +201,7 @@ fn judge(error: &RedisError) -> (RemoteFault, String) {
         (_, Some("NOPERM")) => "this is not allowed",
         (_, Some("OOM")) => "its memory is full",
         (_, Some("WRONGTYPE")) => "it is no string",
-        // What the client says when SELECT fails, whatever the reason.
+        // The client's message when SELECT fails, whatever the reason.
         _ if error.to_string().contains("refused to switch database") => {
             "it has no database of the number `db`, or this user may not use it"
         }
@@ -221,7 +221,7 @@ impl ObjectStore for Redis {
         let channel = self.channel_to_read(object);
         let mut is_there = None;
         loop {
-            // The last byte that is asked for is one too many, and its coming tells that there are more.
+            // One byte more than allowed is requested, to notice values that are too long.
             let wanted = PART.min(to.left().saturating_add(1));
             let index = |at: u64| isize::try_from(at).unwrap_or(isize::MAX);
             let (start, end) = (index(to.received()), index(to.received() + wanted - 1));
@@ -251,7 +251,7 @@ impl ObjectStore for Redis {
         let (exists, length) = future::join(exists, length).await;
         match length {
             Ok(length) => Ok(exists? && length == blob.size),
-            // Something else has its name, and is replaced when the blob is put.
+            // A value of another type, which is replaced when the blob is stored.
             Err(error) if error.fault == RemoteFault::InvalidResponse => Ok(false),
             Err(error) => Err(error),
         }

@@ -1,5 +1,5 @@
-//! A remote of something that keeps one thing at a time: what is asked for together is asked for side by
-//! side, and what came is held against what it should be.
+//! The remote of a store that handles one object a call: the objects of a call are requested concurrently,
+//! and their lengths are checked.
 
 use bytes::Bytes;
 use futures_util::future::{self, BoxFuture, FutureExt};
@@ -8,33 +8,34 @@ use super::{ActionKey, BlobRef, ObjectKey, Remote, RemoteError};
 use crate::cache::remote::delivery::{Collector, Delivery};
 use crate::cache::remote::{BlobSink, BlobSource, MAX_ENTRY};
 
-/// Keeps bytes by name, one thing a call.
+/// Stores bytes by name, one object a call.
 pub(super) trait ObjectStore: Send + Sync {
-    /// Reads a thing in pieces, as far as `to` takes them. False where it is not there.
+    /// Reads an object in pieces, as far as `to` takes them. False where it is not there.
     fn read(
         &self,
         object: &ObjectKey,
         to: &mut Delivery<'_>,
     ) -> impl Future<Output = Result<bool, RemoteError>> + Send;
 
-    /// Whether a blob is there, as far as its length tells.
+    /// Whether a blob of that name and length is there.
     fn has(&self, blob: &BlobRef) -> impl Future<Output = Result<bool, RemoteError>> + Send;
 
-    /// Stores something small in place of what may be there.
+    /// Stores a small object, replacing what may be there.
     fn put(&self, object: &ObjectKey, bytes: Bytes) -> impl Future<Output = Result<(), RemoteError>> + Send;
 
-    /// Stores a blob that was not there, and leaves it if somebody else has meanwhile, where that shows.
+    /// Stores a blob that was not there. One that another client has stored meanwhile stays, where the store
+    /// tells.
     fn put_blob(
         &self,
         blob: &BlobRef,
         source: &dyn BlobSource,
     ) -> impl Future<Output = Result<(), RemoteError>> + Send;
 
-    /// Removes a thing, if it is there.
+    /// Removes an object, if it is there.
     fn remove(&self, object: &ObjectKey) -> impl Future<Output = Result<(), RemoteError>> + Send;
 }
 
-/// The remote that a keeper makes.
+/// An object store as a remote.
 pub(super) struct SingleObjectAdapter<K>(pub(super) K);
 
 impl<K: ObjectStore> SingleObjectAdapter<K> {

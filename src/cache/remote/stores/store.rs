@@ -1,5 +1,5 @@
-//! Entries and blobs by OpenDAL. Requests of all groups run side by side up to a limit; what is read is
-//! taken as it comes and given up as soon as it is too long.
+//! Entries and blobs by OpenDAL. Concurrent requests are limited for each sort; reads are streamed and end as
+//! soon as they are too long.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,8 +15,8 @@ use super::{BlobRef, Kind, ObjectKey, RemoteError, RemoteFault};
 use crate::cache::remote::BlobSource;
 use crate::cache::remote::delivery::Delivery;
 
-/// Requests at once, of each sort: what goes up behind a build's back keeps nobody waiting who looks
-/// something up, and what is small does not wait behind blobs for longer than its caller has patience.
+/// Concurrent requests of each sort. Background uploads do not delay look-ups, and small objects do not wait
+/// behind blobs until their caller times out.
 const MAX_CONCURRENT: usize = 32;
 /// Bytes of a request that stores a blob, or a part of one. They are held in memory.
 const PART: u64 = 8 << 20;
@@ -25,7 +25,7 @@ const MAX_PARTS: u64 = 9_000;
 /// Bytes of a blob at most where it must be stored by a single request, as by WebDAV: it is held in memory.
 const MAX_SINGLE_REQUEST: u64 = 256 << 20;
 
-/// What lies behind an operator.
+/// Where the objects are stored.
 pub(super) enum Backend {
     Service(Operator),
     Folder(Box<Folder>),
@@ -33,14 +33,14 @@ pub(super) enum Backend {
 
 pub(super) struct OpendalStore {
     backend: Backend,
-    /// For entries that are read, and for asking whether a blob is there.
+    /// For reading entries, and for asking whether a blob is there.
     lookups: Semaphore,
-    /// For blobs that are read.
+    /// For reading blobs.
     reads: Semaphore,
-    /// For entries that are stored, and for blobs.
+    /// For storing entries, and for storing blobs.
     entry_writes: Semaphore,
     blob_writes: Semaphore,
-    /// Whether "write it if it is not there" has been understood so far.
+    /// Whether the service has supported conditional writes so far.
     writes_conditionally: AtomicBool,
 }
 
@@ -60,7 +60,7 @@ impl OpendalStore {
         }
     }
 
-    /// Waits until one more request may read something. `None` where nothing was stored yet.
+    /// Waits for a permit to read an object. `None` where nothing was stored yet.
     async fn read_permit(
         &self,
         object: &ObjectKey,
@@ -84,7 +84,7 @@ impl OpendalStore {
         Ok(operator.map(|operator| (permit, operator)))
     }
 
-    /// Waits until one more request may store, or remove, something.
+    /// Waits for a permit to store, or remove, an object.
     async fn write_permit(
         &self,
         object: &ObjectKey,
@@ -139,7 +139,7 @@ impl OpendalStore {
         }
     }
 
-    /// Stores a blob in parts. Nothing is there by its name before all of it is.
+    /// Stores a blob in parts. It is not visible before it is complete.
     async fn write_blob(
         &self,
         operator: &Operator,
@@ -192,7 +192,7 @@ impl OpendalStore {
         }
     }
 
-    /// A file that may not be read is one file of a folder that was opened.
+    /// An unreadable file concerns one object, as its folder was opened.
     fn failed_to_look(&self, doing: &str, object: &ObjectKey, error: &opendal::Error) -> RemoteError {
         let failed = self.failed(doing, object, error);
         match (&self.backend, failed.fault) {
@@ -204,7 +204,7 @@ impl OpendalStore {
     }
 }
 
-/// Why a read ended: at the remote, or as what came was not taken.
+/// Why a read failed: in the store, or as what it sent was not accepted.
 enum ReadError {
     Remote(opendal::Error),
     Delivery(RemoteError),
@@ -216,7 +216,7 @@ impl From<opendal::Error> for ReadError {
     }
 }
 
-/// Why a blob was not stored: by the remote, or as it cannot be read or is too large.
+/// Why a blob was not stored: by the store, or as it cannot be read or is too large.
 enum WriteError {
     Remote(opendal::Error),
     Other(RemoteError),
@@ -228,8 +228,8 @@ impl From<opendal::Error> for WriteError {
     }
 }
 
-/// An upload under way. One that ends before it is complete is aborted, so that the service keeps no parts of
-/// it, also where its caller has given up waiting.
+/// An upload under way. One that is dropped before it is complete, also by a timeout, is aborted, so that the
+/// service keeps no parts of it.
 struct Upload(Option<Writer>);
 
 impl Upload {
@@ -291,13 +291,13 @@ impl ObjectStore for OpendalStore {
         if self.writes_conditionally.load(Ordering::Relaxed) {
             match self.write_blob(operator, blob, source, true).await {
                 Ok(()) => return Ok(()),
-                // What has another length was cut short or put there to annoy: it is replaced.
+                // One of another length was cut short or tampered with, and is replaced.
                 Err(WriteError::Remote(error)) if error.kind() == ErrorKind::ConditionNotMatch => {
                     if self.is_there(operator, blob).await? {
                         return Ok(());
                     }
                 }
-                // Some that call themselves compatible do not know conditions.
+                // Some S3-compatible servers do not support conditions.
                 Err(WriteError::Remote(error)) if is_unimplemented(&error) => {
                     self.writes_conditionally.store(false, Ordering::Relaxed);
                 }
@@ -352,7 +352,7 @@ mod tests {
             assert!(store.read(&entry, &mut delivery).await.unwrap());
             assert!(store.has(&blob).await.unwrap());
         };
-        // Only who waits for ever is not done by then.
+        // Only a deadlock lasts that long.
         runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), work).await }).unwrap();
     }
 }

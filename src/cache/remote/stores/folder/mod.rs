@@ -1,11 +1,10 @@
-//! A folder that several machines see. It is opened when it is first asked. A person makes it: a share that
-//! is not mounted, or goes away in the midst of a build, is a remote that does not answer, and must not be
-//! made on the disk below it. Whoever can write to the share is nobody's friend: no link is followed to
-//! where files are read, written or removed.
+//! A folder shared by several machines. It is opened at the first call. A person creates it: a share that is
+//! not mounted, or that is unmounted during a build, is a remote that does not answer, and must not be
+//! created on the disk below. The share may be written to by attackers: no symbolic link is followed to where
+//! files are read, written or removed.
 //!
-//! OpenDAL goes by whole paths, makes what is missing of them, and follows links. So all of a path's
-//! folders are looked at right before each of its calls; what somebody changes in the instant between the
-//! two is not noticed.
+//! OpenDAL works on whole paths, creates missing folders, and follows links. So all folders of a path are
+//! checked right before each of its calls; a change between the check and the call is not noticed.
 
 mod dir;
 mod sweep;
@@ -59,8 +58,8 @@ impl Folder {
         Ok(Folder { at: At { path }, reader: OnceCell::new(), writer: OnceCell::new() })
     }
 
-    /// The operator to look for a thing with. `None` where nothing is stored yet that could be it: looking
-    /// makes no folders.
+    /// The operator to read an object with. `None` where nothing is stored yet in its folder: reading creates
+    /// no folders.
     pub async fn reader(&self, object: &ObjectKey) -> Result<Option<&Operator>, RemoteError> {
         let opened = match self.reader.get() {
             Some(opened) => opened,
@@ -74,7 +73,7 @@ impl Folder {
         Ok(is_there.then_some(&opened.operator))
     }
 
-    /// The operator to store or remove a thing with, for which there is a folder then.
+    /// The operator to store or remove an object with, whose folder exists then.
     pub async fn writer(&self, object: &ObjectKey) -> Result<&Operator, RemoteError> {
         let opened = self.writer.get_or_try_init(|| self.blocking(|at| at.open_to_write())).await?;
         let (layout, part, shard) = (Arc::clone(&opened.layout), object.part, object.shard());
@@ -82,7 +81,7 @@ impl Folder {
         Ok(&opened.operator)
     }
 
-    /// A share that hangs blocks who looks at it.
+    /// A share that hangs blocks the thread.
     async fn blocking<T: Send + 'static>(
         &self,
         look: impl FnOnce(&At) -> Result<T, RemoteError> + Send + 'static,
@@ -142,7 +141,7 @@ impl At {
         Ok(())
     }
 
-    /// A share that was taken away leaves an empty folder, or the disk below it, in its place.
+    /// An unmounted share leaves an empty folder, or the disk below it, in its place.
     fn see_that_it_is_there(&self, layout: &OwnedFd) -> Result<(), RemoteError> {
         let path = self.layout();
         if is_at(layout, &path).map_err(|error| self.failed("looking at the folder", error))? {
@@ -176,7 +175,7 @@ impl At {
         }
     }
 
-    /// Of 256 folders one is not as it should be.
+    /// One of 256 shards is unusable.
     fn shard_failed(&self, shard: &str, error: Errno) -> RemoteError {
         match error {
             Errno::LOOP | Errno::NOTDIR => RemoteError::new(
