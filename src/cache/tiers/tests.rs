@@ -305,7 +305,7 @@ fn who_waits_is_told_once() {
 
 /// A blob that is sent and stored in many pieces.
 fn large_blob() -> (BlobRef, Bytes) {
-    let bytes: Vec<u8> = (0..3_000_001u32).map(|number| (number * number >> 8) as u8).collect();
+    let bytes: Vec<u8> = (0..3_000_001u32).map(|number| (number.wrapping_mul(number) >> 8) as u8).collect();
     let bytes = Bytes::from(bytes);
     (BlobRef { digest: Digest::of(&bytes), size: bytes.len() as u64 }, bytes)
 }
