@@ -52,7 +52,7 @@ pub use build::{
     StandsFor, StepError, Summary, TitlePlan, TitleRecord, TitleSummary, TrackPlan, TrackSummary,
 };
 pub use cache::remote::{RemoteError, RemoteFault, RemoteUrl, UrlError};
-pub use cache::{CacheError, Carried, RemoteReport};
+pub use cache::{CacheError, RemoteReport, TransferStats};
 pub use insight::{
     Check, Difference, Explanation, Field, GraphView, KindPlan, LastBuild, NodeState, NodeView, Plan,
     ResultFacts, Verdict,

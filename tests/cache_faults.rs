@@ -187,8 +187,8 @@ fn survives(
         assert!(asked <= 20 * steps, "{what}: {asked} requests for {steps} steps");
     } else if kind == "warm" {
         let noticed = number(&build, "errors") + number(&build, "corrupt");
-        let distrusted = remote_of(&build)["distrusted"].as_object().is_some_and(|by| !by.is_empty());
-        assert!(noticed > 0 || distrusted, "{what}: {}", remote_of(&build));
+        let rejected = remote_of(&build)["rejected"].as_object().is_some_and(|by| !by.is_empty());
+        assert!(noticed > 0 || rejected, "{what}: {}", remote_of(&build));
     }
 }
 
@@ -275,7 +275,7 @@ struct Lies<'a> {
 impl Lies<'_> {
     /// Changes all files of a part, `entries` or `blobs`, together.
     fn change(&self, part: &str, change: impl FnOnce(Vec<Vec<u8>>) -> Vec<Vec<u8>>) {
-        let folder = self.folder.join("v2").join(part);
+        let folder = self.folder.join("v3").join(part);
         let (names, files): (Vec<String>, Vec<Vec<u8>>) = common::files_under(&folder).into_iter().unzip();
         assert!(files.len() > 3, "there are {part}");
         for (name, bytes) in names.iter().zip(change(files)) {
@@ -293,7 +293,7 @@ impl Lies<'_> {
         change: impl FnOnce(&mut Vec<ActionEntry>),
         seal: impl Fn(&ActionKey, &ActionEntry) -> Vec<u8>,
     ) {
-        let folder = self.folder.join("v2/entries");
+        let folder = self.folder.join("v3/entries");
         let trust = Trust::new(Some(self.key()));
         let files = common::files_under(&folder);
         let key = |name: &str| ActionKey(name.rsplit('/').next().unwrap().parse::<Digest>().unwrap());
@@ -322,7 +322,7 @@ impl Lies<'_> {
 
     /// Files whose length is a lie, too: of a terabyte, of which nothing is on the disk.
     fn stretch(&self, part: &str) {
-        let folder = self.folder.join("v2").join(part);
+        let folder = self.folder.join("v3").join(part);
         for name in common::files_under(&folder).keys() {
             fs::OpenOptions::new().write(true).open(folder.join(name)).unwrap().set_len(1 << 40).unwrap();
         }
@@ -330,7 +330,7 @@ impl Lies<'_> {
 
     /// Blobs with other bytes than their names say.
     fn wrong_blobs(&self) -> BTreeSet<String> {
-        let files = common::files_under(&self.folder.join("v2/blobs"));
+        let files = common::files_under(&self.folder.join("v3/blobs"));
         let is_wrong = |(name, bytes): &(&String, &Vec<u8>)| !name.ends_with(&Digest::of(bytes).to_string());
         files.iter().filter(is_wrong).map(|(name, _)| name.clone()).collect()
     }
@@ -356,14 +356,14 @@ const POISONS: [Poison; 12] = [
     ("swapped blobs", |lies| lies.change("blobs", rotated), "/incomplete"),
     ("empty blobs", |lies| lies.change_each("blobs", |_| Vec::new()), "/incomplete"),
     ("endless blobs", |lies| lies.stretch("blobs"), "/incomplete"),
-    ("flipped entries", |lies| lies.change_each("entries", flip_last), "/distrusted/wrong signature"),
-    ("swapped entries", |lies| lies.change("entries", rotated), "/distrusted/wrong signature"),
-    ("empty entries", |lies| lies.change_each("entries", |_| Vec::new()), "/distrusted/malformed"),
+    ("flipped entries", |lies| lies.change_each("entries", flip_last), "/rejected/wrong signature"),
+    ("swapped entries", |lies| lies.change("entries", rotated), "/rejected/wrong signature"),
+    ("empty entries", |lies| lies.change_each("entries", |_| Vec::new()), "/rejected/malformed"),
     ("endless entries", |lies| lies.stretch("entries"), "/errors"),
     (
         "unsigned",
         |lies| lies.change_entries(|_| (), |key, entry| seal(key, entry, None).unwrap()),
-        "/distrusted/unsigned",
+        "/rejected/unsigned",
     ),
     (
         "signed by a stranger",
@@ -371,7 +371,7 @@ const POISONS: [Poison; 12] = [
             let stranger = SigningKey::generate().unwrap();
             lies.change_entries(|_| (), |key, entry| seal(key, entry, Some(&stranger)).unwrap());
         },
-        "/distrusted/unknown key",
+        "/rejected/unknown key",
     ),
     (
         "another size",
@@ -391,7 +391,7 @@ const POISONS: [Poison; 12] = [
                 |key, entry| lies.sign_anything(key, entry),
             )
         },
-        "/distrusted/too large",
+        "/rejected/too large",
     ),
 ];
 
@@ -461,7 +461,7 @@ fn lies_are_not_believed() {
             assert_eq!(warnings(&build).len(), 1, "{}", build.stderr);
             let still = lies.wrong_blobs();
             let names = |folder: &Path| -> BTreeSet<String> {
-                common::files_under(&folder.join("v2/blobs")).into_keys().collect()
+                common::files_under(&folder.join("v3/blobs")).into_keys().collect()
             };
             let was = names(&remote);
             assert_eq!(names(&lies.folder), was, "whoever builds the same stores the same");

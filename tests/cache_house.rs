@@ -38,7 +38,7 @@ fn cache_folder(project: &Project) -> PathBuf {
 }
 
 fn part(project: &Project, part: &str) -> Vec<PathBuf> {
-    let folder = cache_folder(project).join("v2").join(part);
+    let folder = cache_folder(project).join("v3").join(part);
     files_under(&folder).into_keys().map(|name| folder.join(name)).collect()
 }
 
@@ -71,7 +71,7 @@ fn refused(project: &Project, arguments: &[&str], status: i32, words: &str) {
 /// Lets all entries look as if they had been used last so many days ago.
 fn age(project: &Project, days: u64) {
     let then = SystemTime::now() - Duration::from_secs(days * 24 * 60 * 60);
-    for path in ["actions", "blobs", "stats"].iter().flat_map(|name| part(project, name)) {
+    for path in ["entries", "blobs", "stats"].iter().flat_map(|name| part(project, name)) {
         fs::File::open(path).unwrap().set_modified(then).unwrap();
     }
 }
@@ -93,7 +93,7 @@ fn reachable(project: &Project) -> BTreeSet<String> {
 }
 
 fn entries(project: &Project) -> BTreeSet<String> {
-    let names = part(project, "actions").into_iter().map(|path| path.file_name().unwrap().to_owned());
+    let names = part(project, "entries").into_iter().map(|path| path.file_name().unwrap().to_owned());
     names.map(|name| name.into_string().unwrap()).collect()
 }
 
@@ -186,7 +186,7 @@ fn sizes_are_kept_and_ages_and_sizes_have_units() {
     cache(&project, &["unpin"]);
 
     // Several at once: what was there goes once.
-    let there = ["actions", "blobs"].map(|name| part(&project, name).len() as u64);
+    let there = ["entries", "blobs"].map(|name| part(&project, name).len() as u64);
     assert!(there.iter().all(|&files| files > 0));
     let spawn = || {
         let mut gc = project.rivet();
@@ -212,7 +212,7 @@ fn caches_that_lie_apart() {
     let project = project();
     project.build();
     let folder = cache_folder(&project);
-    let apart = rivet::testing::cache::apart(&folder, &Digest::of(b"further keys"));
+    let apart = rivet::testing::cache::isolated_namespace(&folder, &Digest::of(b"further keys"));
     let other = LocalCache::open(&apart).unwrap();
     let blob = other.put_blob(b"apart").unwrap();
     let result = ActionResult { blobs: vec![blob], ..ActionResult::default() };
@@ -232,14 +232,14 @@ fn caches_that_lie_apart() {
     let record = here.log_names().unwrap().pop().unwrap();
     let bytes = here.log_record(&record).unwrap();
     let older = format!("20000101T000000.000Z-{}", record.rsplit_once('-').unwrap().1);
-    fs::write(folder.join("v2/log").join(format!("{older}.json")), &bytes).unwrap();
+    fs::write(folder.join("v3/log").join(format!("{older}.json")), &bytes).unwrap();
     let newer = other.append_log(SystemTime::now() + Duration::from_secs(1000), &bytes).unwrap();
     let list = project.rivet().args(["log", "--json"]).output().unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&list.stdout).unwrap().as_array().unwrap().len(), 3);
     let mut records = BuildRecord::all(&[&here, &other], "").unwrap().map(|record| record.name);
     assert_eq!(records.next().as_ref(), Some(&newer));
     // Nothing is read before it is asked for.
-    fs::remove_file(folder.join("v2/log").join(format!("{older}.json"))).unwrap();
+    fs::remove_file(folder.join("v3/log").join(format!("{older}.json"))).unwrap();
     assert_eq!(records.collect::<Vec<_>>(), [record]);
 
     let ours = entries(&project).len();
@@ -317,7 +317,7 @@ fn ten_thousand_flipped_bits_are_found_and_healed() {
     let go = AtomicBool::new(false);
     let verify = || cache_here.verify(false, &go, &|_, _| {}).unwrap();
     let files = || -> Vec<PathBuf> {
-        ["blobs", "actions", "stats", "log", "pins"].iter().flat_map(|name| part(&project, name)).collect()
+        ["blobs", "entries", "stats", "log", "pins"].iter().flat_map(|name| part(&project, name)).collect()
     };
     assert!(verify().damaged.is_empty() && verify().foreign.is_empty());
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
@@ -366,11 +366,11 @@ fn ten_thousand_flipped_bits_are_found_and_healed() {
 fn what_is_not_rivets_is_told_and_left_alone() {
     let project = project();
     project.build();
-    let foreign = ["v2/blobs/notes.txt", "v2/log/notes.json", "v2/pins/notes.txt", "v2/notes.txt"];
+    let foreign = ["v3/blobs/notes.txt", "v3/log/notes.json", "v3/pins/notes.txt", "v3/notes.txt"];
     for name in foreign {
         fs::write(cache_folder(&project).join(name), "mine").unwrap();
     }
-    let misplaced = cache_folder(&project).join("v2/blobs").join("ab".repeat(32));
+    let misplaced = cache_folder(&project).join("v3/blobs").join("ab".repeat(32));
     fs::write(&misplaced, "x").unwrap();
     let report = try_cache(&project, &["verify", "--json"]);
     let report: Value = serde_json::from_slice(&report.stdout).unwrap();

@@ -15,7 +15,7 @@ use common::{BUNNY_5S, Build, Project, TINY_RUNG, ladder};
 use proptest::prelude::*;
 use rivet::testing::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest, Lease, LocalCache};
 
-const FOLDER: &str = "cache/rivet/v2";
+const FOLDER: &str = "cache/rivet/v3";
 
 fn project() -> Project {
     let project = Project::new();
@@ -38,7 +38,7 @@ fn largest_blob(project: &Project) -> PathBuf {
 }
 
 fn some_entry(project: &Project) -> PathBuf {
-    let entries = project.path(FOLDER).join("actions");
+    let entries = project.path(FOLDER).join("entries");
     cached(project).into_iter().find(|path| path.starts_with(&entries)).unwrap()
 }
 
@@ -135,8 +135,8 @@ fn a_full_disk_is_told_and_costs_nothing_that_was_there() {
     fs::create_dir_all(project.path("cache")).unwrap();
     // A third of the results fit; then there is room, and the build goes on in the same folder.
     let script = "mount -t tmpfs -o size=192k,nr_inodes=10000 none cache && \
-                  \"$RIVET\" build; echo status $? && test -e cache/rivet/v2/tmp && \
-                  find cache/rivet/v2/tmp -type f -printf 'left %p\\n' && mount -o remount,size=64m cache && \
+                  \"$RIVET\" build; echo status $? && test -e cache/rivet/v3/tmp && \
+                  find cache/rivet/v3/tmp -type f -printf 'left %p\\n' && mount -o remount,size=64m cache && \
                   \"$RIVET\" build --events events.jsonl; echo status $?";
     let Some(output) = on_small_disk(&project, script) else {
         eprintln!("skipped: nothing can be mounted here; a limit on file sizes stands for a full disk");
@@ -246,7 +246,7 @@ fn what_may_not_be_read_is_made_again() {
     open_to_all(&project, &["cache", "out"]);
     let mut build = as_anybody(&project, &["build"]);
     let blob = largest_blob(&project);
-    let entries = project.path(FOLDER).join("actions");
+    let entries = project.path(FOLDER).join("entries");
     for path in cached(&project).into_iter().filter(|path| *path == blob || path.starts_with(&entries)) {
         fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
     }
@@ -283,7 +283,7 @@ fn links_lead_nowhere() {
     project.build();
     let before = project.output();
     let victim = project.path("victim");
-    for part in ["actions", "blobs", "stats", "log", "tmp"] {
+    for part in ["entries", "blobs", "stats", "log", "tmp"] {
         for path in fs::read_dir(project.path(FOLDER).join(part)).unwrap().map(|entry| entry.unwrap().path())
         {
             let name = path.file_name().unwrap();
@@ -487,7 +487,7 @@ fn the_log_is_in_order_whatever_the_clock_says() {
     let cache = LocalCache::open(folder.path()).unwrap();
     for number in 0..1000u32 {
         let name = format!("21000101T000000.{:03}Z-{number:08x}.json", number % 1000);
-        fs::write(folder.path().join("v2/log").join(name), "{}").unwrap();
+        fs::write(folder.path().join("v3/log").join(name), "{}").unwrap();
     }
     let name = cache.append_log(epoch + Duration::from_secs(1_700_000_000), b"{}").unwrap();
     let names = cache.log_names().unwrap();
@@ -500,7 +500,7 @@ fn a_cache_that_is_removed_is_made_again() {
     let folder = tempfile::tempdir().unwrap();
     let cache = LocalCache::open(folder.path()).unwrap();
     cache.put_blob(b"before").unwrap();
-    fs::remove_dir_all(folder.path().join("v2")).unwrap();
+    fs::remove_dir_all(folder.path().join("v3")).unwrap();
     let blob = cache.put_blob(b"after").unwrap();
     let key = ActionKey(Digest::of(b"key"));
     let result = ActionResult { facts: Vec::new(), blobs: vec![blob] };

@@ -103,7 +103,7 @@ fn builds_at_once_repair_each_loss_once() {
     film(&project);
     end(&project, "first", command(&project, "first", RUNGS).spawn().unwrap());
     let expected = common::published(&project.path("first"));
-    let blobs = project.path("cache/rivet/v2/blobs");
+    let blobs = project.path("cache/rivet/v3/blobs");
     let flipped = common::files_under(&blobs).into_iter().filter(|(_, bytes)| !bytes.is_empty());
     for (name, mut bytes) in flipped {
         // The name of a blob that others are linked to stays as it is.

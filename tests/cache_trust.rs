@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use common::Project;
-use rivet::testing::cache::trust::{Distrust, KeyFolder, PublicKey, SigningKey, Trust, TrustError};
+use rivet::testing::cache::trust::{KeyFolder, PublicKey, Rejection, SigningKey, Trust, TrustError};
 use rivet::testing::cache::{ActionEntry, ActionKey, Digest};
 
 /// Exit status, standard output and standard error.
@@ -62,7 +62,7 @@ fn keygen_makes_a_key_that_signs_and_is_trusted() {
     let bytes = own.seal(&key, &ActionEntry::default()).unwrap();
     assert_eq!(own.open(&key, &bytes), Ok(ActionEntry::default()));
     let stranger = Trust::load(None, None, &[]).unwrap();
-    assert_eq!(stranger.open(&key, &bytes), Err(Distrust::UnknownKey(public)));
+    assert_eq!(stranger.open(&key, &bytes), Err(Rejection::UnknownKey(public)));
     let reader = Trust::load(None, None, &[public]).unwrap();
     assert_eq!(reader.open(&key, &bytes), Ok(ActionEntry::default()));
 }

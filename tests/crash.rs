@@ -108,7 +108,7 @@ fn an_interrupted_look_stops_cleanly() {
 
 /// Files of the cache, by what they are.
 fn cached(project: &Project, part: &str) -> Vec<PathBuf> {
-    let folder = project.path("cache/rivet/v2").join(part);
+    let folder = project.path("cache/rivet/v3").join(part);
     common::files_under(&folder).into_keys().map(|name| folder.join(name)).collect()
 }
 
@@ -146,7 +146,7 @@ fn a_damaged_cache_heals() {
     fs::remove_dir_all(project.path("out")).unwrap();
     check("lost results", project.build());
 
-    for path in cached(&project, "actions") {
+    for path in cached(&project, "entries") {
         fs::write(&path, "garbage").unwrap();
     }
     fs::remove_dir_all(project.path("out")).unwrap();
@@ -217,7 +217,7 @@ fn damage(project: &Project, step: &str) {
     let explained = project.rivet().args(["explain", "ladder.toml", step, "--json"]).output().unwrap();
     let explained: serde_json::Value = serde_json::from_slice(&explained.stdout).unwrap();
     let blob = explained[0]["result"]["blobs"][0].as_str().unwrap();
-    let path = project.path("cache/rivet/v2/blobs").join(&blob[..2]).join(blob);
+    let path = project.path("cache/rivet/v3/blobs").join(&blob[..2]).join(blob);
     let mut bytes = fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

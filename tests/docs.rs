@@ -71,10 +71,10 @@ fn every_field_that_programs_read_is_documented() {
     run(&["cache", "pin"]);
     let push = run(&["cache", "push", "--remote-cache", &remote, "--json"]);
     // A damaged result, a file of somebody else's, and work to do.
-    let blobs = project.path("cache/rivet/v2/blobs");
+    let blobs = project.path("cache/rivet/v3/blobs");
     let (blob, _) = common::files_under(&blobs).pop_first().unwrap();
     std::fs::write(blobs.join(blob), "damage").unwrap();
-    std::fs::write(project.path("cache/rivet/v2/blobs/foreign"), "").unwrap();
+    std::fs::write(project.path("cache/rivet/v3/blobs/foreign"), "").unwrap();
     project.write("ladder.toml", format!("{spec}[segments]\ntarget = \"1s\"\n"));
     let looks: [&[&str]; 9] = [
         &["plan", "--json"],

@@ -130,7 +130,7 @@ fn a_plan_is_exact_and_its_exit_status_tells() {
     assert_eq!(tracks[0]["to_encode"], build.ran("encode"));
 
     // Results that are gone are a reason, too.
-    fs::remove_dir_all(project.path("cache/rivet/v2/blobs")).unwrap();
+    fs::remove_dir_all(project.path("cache/rivet/v3/blobs")).unwrap();
     fs::remove_dir_all(project.path("out")).unwrap();
     let (_, text) = rivet(&project, &["plan"]);
     assert!(text.contains("\nrun: ") && !text.contains("\nrun: nothing"), "{text}");
@@ -256,7 +256,7 @@ fn the_log_knows_every_build() {
     project.write("ladder.toml", ladder("missing.mp4", TINY_RUNG));
     assert_eq!(project.try_build(&[]).status, 1);
     assert_eq!(json(&project, &["log", "--json"])[0]["ending"], "failed");
-    let folder = project.path("cache/rivet/v2/log");
+    let folder = project.path("cache/rivet/v3/log");
     fs::write(folder.join("20200101T000000Z-00000000.json"), "{").unwrap();
     assert_eq!(json(&project, &["log", "--json"]).as_array().unwrap().len(), 3);
 }

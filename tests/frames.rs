@@ -43,7 +43,7 @@ fn a_warm_build_decodes_what_lies_under_missing_chunks() {
         let explained = project.rivet().args(["explain", "ladder.toml", &step, "--json"]).output().unwrap();
         let explained: serde_json::Value = serde_json::from_slice(&explained.stdout).unwrap();
         let blob = explained[0]["result"]["blobs"][0].as_str().unwrap();
-        project.path("cache/rivet/v2/blobs").join(&blob[..2]).join(blob)
+        project.path("cache/rivet/v3/blobs").join(&blob[..2]).join(blob)
     });
     steps.iter().for_each(|blob| fs::remove_file(blob).unwrap());
     fs::remove_dir_all(project.path("out")).unwrap();

@@ -240,7 +240,7 @@ mod tests {
                 .collect(),
             wall_seconds: 12.25,
             remote: Some(RemoteReport {
-                distrusted: BTreeMap::from([("unknown key".into(), 62)]),
+                rejected: BTreeMap::from([("unknown key".into(), 62)]),
                 ..RemoteReport::default()
             }),
             titles: vec![TitleSummary {

@@ -17,7 +17,7 @@ impl Digest {
         Digest(*blake3::hash(bytes).as_bytes())
     }
 
-    /// The digest that a file's name spells, if it does: in the one way that files are named in.
+    /// The digest that a file's name spells in lower-case hexadecimal, as files are named in a cache.
     pub fn of_name(name: &OsStr) -> Option<Digest> {
         let name = name.to_str()?;
         let digest: Digest = name.parse().ok()?;
@@ -62,7 +62,7 @@ impl FromStr for Digest {
     }
 }
 
-/// The name that a step's result is filed under: the BLAKE3 of everything that can change it.
+/// The key of a step's result: the BLAKE3 of everything that can change it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ActionKey(pub Digest);
 

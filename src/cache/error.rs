@@ -9,7 +9,7 @@ pub enum CacheError {
     Io { operation: &'static str, path: PathBuf, source: io::Error },
     #[error("cannot encode an action entry: {0}")]
     Encode(#[from] postcard::Error),
-    /// What it keeps is not known any more, so nothing may be taken away.
+    /// Which entries it keeps is unknown, so nothing may be removed.
     #[error("the pin {} is damaged, so it is not known what it keeps", path.display())]
     DamagedPin { path: PathBuf },
     #[error("the cache is in use: {builds} running build(s) read and write it")]
@@ -22,7 +22,16 @@ impl CacheError {
         move |source| CacheError::Io { operation, path, source }
     }
 
-    /// What a person can do about it, where that is known.
+    /// As an error of a stream. Its kind is that of the failed operation.
+    pub(super) fn into_io(self) -> io::Error {
+        let kind = match &self {
+            CacheError::Io { source, .. } => source.kind(),
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, self)
+    }
+
+    /// A hint for the user, where there is one.
     pub fn hint(&self) -> Option<&'static str> {
         let source = match self {
             CacheError::Io { source, .. } => source,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::remote::{RemoteArgs, warn_of_doubts};
-use super::{CacheDirArg, Exit, failed, load, on_interrupt, open_to_look, print, print_json};
+use super::{CacheDirArg, Exit, failed, load, on_interrupt, open_read_only, print, print_json};
 use crate::report;
 
 /// Explain a step: its key, what changed, where its result comes from
@@ -41,7 +41,7 @@ pub fn run(args: &ExplainArgs) -> Exit {
 fn try_run(args: &ExplainArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder)?;
     let cancelled = on_interrupt();
-    let session = open_to_look(&ladder, &args.cache, &args.remote, &cancelled)?;
+    let session = open_read_only(&ladder, &args.cache, &args.remote, &cancelled)?;
     let steps = session.explain(&ladder, &args.selector, &cancelled).map_err(|error| failed(&error))?;
     warn_of_doubts(&session);
     if args.json {

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::remote::{RemoteArgs, warn_of_doubts};
-use super::{Exit, LadderArgs, failed, load, on_interrupt, open_to_look, print, print_json};
+use super::{Exit, LadderArgs, failed, load, on_interrupt, open_read_only, print, print_json};
 use crate::report::drawing;
 
 /// Print the graph of a build for Graphviz: every step, what it needs, and whether it runs
@@ -44,7 +44,7 @@ pub fn run(args: &GraphArgs) -> Exit {
 fn try_run(args: &GraphArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder.ladder)?;
     let cancelled = on_interrupt();
-    let session = open_to_look(&ladder, &args.ladder.cache, &args.remote, &cancelled)?;
+    let session = open_read_only(&ladder, &args.ladder.cache, &args.remote, &cancelled)?;
     let view = session.view(&ladder, &cancelled).map_err(|error| failed(&error))?;
     warn_of_doubts(&session);
     let group = args.grouped || (!args.all && view.nodes.len() > drawing::MAX_DRAWN);

@@ -302,7 +302,7 @@ fn open_with_warnings(ladder: &Ladder, options: SessionOptions) -> Result<Sessio
 }
 
 /// Opens a session for a command that only looks.
-fn open_to_look(
+fn open_read_only(
     ladder: &Ladder,
     cache: &CacheDirArg,
     remote: &RemoteArgs,

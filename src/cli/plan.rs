@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::remote::{RemoteArgs, warn_of_doubts};
-use super::{Exit, LadderArgs, complain, failed, load, on_interrupt, open_to_look, print, print_json};
+use super::{Exit, LadderArgs, complain, failed, load, on_interrupt, open_read_only, print, print_json};
 use crate::report;
 
 /// Show what a build will run, what is cached, and why
@@ -36,7 +36,7 @@ pub fn run(args: &PlanArgs) -> Exit {
 fn try_run(args: &PlanArgs) -> Result<Exit, Exit> {
     let ladder = load(&args.ladder.ladder)?;
     let cancelled = on_interrupt();
-    let session = open_to_look(&ladder, &args.ladder.cache, &args.remote, &cancelled)?;
+    let session = open_read_only(&ladder, &args.ladder.cache, &args.remote, &cancelled)?;
     let plan = session.plan(&ladder, cancelled).map_err(|error| failed(&error))?;
     warn_of_doubts(&session);
     for failure in &plan.failures {

@@ -46,7 +46,7 @@ pub fn check(
     cancelled: Arc<AtomicBool>,
     observe: &dyn Fn(&Event),
 ) -> Result<Check, StepError> {
-    let (_folder, fresh) = cache.local().beside()?;
+    let (_folder, fresh) = cache.local().scratch_dir()?;
     let settings = Settings { unpublished: true, ..settings(options) };
     let mut engine = open_engine(ladder, Arc::new(Tiers::from(fresh)), settings, cancelled, observe)?;
     engine.run();

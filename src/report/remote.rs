@@ -7,7 +7,7 @@ use super::text::{bytes, count};
 /// Lines, each with its line break.
 pub fn remote(report: &RemoteReport) -> String {
     let mut parts = Vec::new();
-    let not_trusted: u64 = report.distrusted.values().sum();
+    let not_trusted: u64 = report.rejected.values().sum();
     let not_found = report.misses + report.incomplete + not_trusted;
     if report.hits + not_found > 0 {
         parts.push(format!("{} of {} found", report.hits, entries(report.hits + not_found)));
@@ -73,7 +73,7 @@ pub fn rejected(report: &RemoteReport) -> Option<String> {
             other => other,
         }
     }
-    let reasons = report.distrusted.iter().filter(|&(_, &number)| number > 0);
+    let reasons = report.rejected.iter().filter(|&(_, &number)| number > 0);
     let reasons: Vec<(u64, &str)> = reasons.map(|(reason, &number)| (number, words(reason))).collect();
     match reasons.as_slice() {
         [] => None,
@@ -112,7 +112,7 @@ mod tests {
             remote: "redis://h/".to_owned(),
             misses: 5,
             errors: 2,
-            distrusted: [("unsigned".into(), 2), ("unknown key".into(), 1)].into(),
+            rejected: [("unsigned".into(), 2), ("unknown key".into(), 1)].into(),
             corrupt: 1,
             went_on_without: Some("no answer".to_owned()),
             ..RemoteReport::default()
@@ -126,8 +126,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{text}");
         }
-        let only =
-            RemoteReport { distrusted: [("unknown key".into(), 62)].into(), ..RemoteReport::default() };
+        let only = RemoteReport { rejected: [("unknown key".into(), 62)].into(), ..RemoteReport::default() };
         assert!(remote(&only).contains("62 rejected: signed by an untrusted key"), "{}", remote(&only));
         assert!(text.ends_with("  no longer used after this: no answer\n"), "{text}");
     }

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Session, SessionError};
 use crate::build::StepError;
-use crate::cache::{ActionKey, Cache, CacheError, Carried, Pin, PinnedTitle, Tiers};
+use crate::cache::{ActionKey, Cache, CacheError, Pin, PinnedTitle, Tiers, TransferStats};
 use crate::insight::{self, TitleKey};
 use crate::spec::Ladder;
 
@@ -17,7 +17,7 @@ use crate::spec::Ladder;
 #[non_exhaustive]
 pub struct Transfer {
     /// Entries and bytes, and how much was missing.
-    pub carried: Carried,
+    pub carried: TransferStats,
     /// The first few entries that were missing.
     pub missing: Vec<MissingStep>,
     /// Whether `cancelled` was set before it was done.
@@ -108,7 +108,7 @@ impl Session {
         &self,
         ladder: &Ladder,
         cancelled: &Arc<AtomicBool>,
-        progress: &dyn Fn(&Carried),
+        progress: &dyn Fn(&TransferStats),
     ) -> Result<Transfer, SessionError> {
         let titles = self.titles_to_carry(ladder, cancelled)?;
         let is_cancelled = || cancelled.load(Ordering::Relaxed);
@@ -140,7 +140,7 @@ fn roots(titles: &[TitleKey]) -> Vec<ActionKey> {
     titles.iter().map(|title| title.key).collect()
 }
 
-fn transfer(carried: Carried, titles: &[TitleKey], cancelled: bool) -> Transfer {
+fn transfer(carried: TransferStats, titles: &[TitleKey], cancelled: bool) -> Transfer {
     let title = |key: ActionKey| titles.iter().find(|title| title.key == key);
     let missing = carried.named.iter().map(|missing| MissingStep {
         title: title(missing.of).map_or_else(String::new, |title| title.name.clone()),

@@ -9,7 +9,9 @@ use super::error::SessionError;
 use super::options::{Access, SessionOptions};
 use super::storage;
 use crate::build::{self, BuildRecord};
-use crate::cache::{CacheStats, Caches, Collected, GcRules, LocalCache, Pin, Tally, Verified, all_apart};
+use crate::cache::{
+    CacheStats, Caches, Collected, GcRules, LocalCache, Pin, Tally, Verified, isolated_namespaces,
+};
 use crate::spec::Ladder;
 
 /// Caches, to be measured, cleaned, verified and cleared. Nothing is moved from one to another.
@@ -43,13 +45,13 @@ impl Housekeeping {
 
     /// The folders of all of them, [`Housekeeping::folder`] first.
     pub fn folders(&self) -> Vec<PathBuf> {
-        let apart = if self.own.is_some() { Vec::new() } else { self.folders_apart() };
+        let apart = if self.own.is_some() { Vec::new() } else { self.isolated_folders() };
         [self.folder.clone()].into_iter().chain(apart).collect()
     }
 
     /// The folders, within [`Housekeeping::folder`], of specs with keys of their own.
-    pub fn folders_apart(&self) -> Vec<PathBuf> {
-        all_apart(&self.folder)
+    pub fn isolated_folders(&self) -> Vec<PathBuf> {
+        isolated_namespaces(&self.folder)
     }
 
     /// What the first of them holds: by kind of step, by title, by when it was last used.
@@ -61,8 +63,8 @@ impl Housekeeping {
     /// The builds that used them and whose names end in `end`, the newest first, `most` of them at most.
     pub fn builds(&self, end: &str, most: usize) -> Result<Vec<BuildRecord>, SessionError> {
         let mut caches = vec![self.first()?];
-        let apart = self.folders_apart().into_iter();
-        caches.extend(apart.filter_map(|folder| LocalCache::open_to_look(&folder).ok()));
+        let apart = self.isolated_folders().into_iter();
+        caches.extend(apart.filter_map(|folder| LocalCache::open_read_only(&folder).ok()));
         let caches: Vec<&LocalCache> = caches.iter().collect();
         Ok(BuildRecord::all(&caches, end)?.take(most).collect())
     }
@@ -111,6 +113,6 @@ impl Housekeeping {
     }
 
     fn first(&self) -> Result<LocalCache, SessionError> {
-        Ok(LocalCache::open_to_look(&self.folder)?)
+        Ok(LocalCache::open_read_only(&self.folder)?)
     }
 }

@@ -11,7 +11,7 @@ use super::error::SessionError;
 use super::options::{Access, RemoteChoice, SessionOptions};
 use crate::cache::remote::{NamedBy, RemoteUrl};
 use crate::cache::trust::Trust;
-use crate::cache::{CacheError, LocalCache, RemoteOptions, Tiers, apart, default_folder};
+use crate::cache::{CacheError, LocalCache, RemoteOptions, Tiers, default_folder, isolated_namespace};
 use crate::spec::Ladder;
 
 /// Opens the cache, with whatever lies behind it. What a person should know of it is added to `warnings`.
@@ -42,7 +42,7 @@ pub(super) fn open(
         folder_named_by: folder_named_by(ladder, options),
         trust,
         read_only: options.remote_read_only,
-        patience: options.remote_timeout,
+        timeout: options.remote_timeout,
         cancelled: Arc::clone(&options.cancelled),
     };
     let tiers = Tiers::with_remote(local, remote);
@@ -58,7 +58,7 @@ pub(super) fn local(ladder: &Ladder, options: &SessionOptions) -> Result<LocalCa
 pub(super) fn opener(access: Access) -> fn(&Path) -> Result<LocalCache, CacheError> {
     match access {
         Access::ReadWrite => LocalCache::open,
-        Access::ReadOnly => LocalCache::open_to_look,
+        Access::ReadOnly => LocalCache::open_read_only,
     }
 }
 
@@ -71,8 +71,8 @@ pub(super) fn folder(ladder: Option<&Ladder>, options: &SessionOptions) -> Resul
 
 fn open_local(ladder: &Ladder, options: &SessionOptions, trust: &Trust) -> Result<LocalCache, SessionError> {
     let mut folder = folder(Some(ladder), options)?;
-    if let Some(name) = trust.beyond_user() {
-        folder = apart(&folder, &name);
+    if let Some(name) = trust.extra_trust() {
+        folder = isolated_namespace(&folder, &name);
     }
     Ok(opener(options.access)(&folder)?)
 }

@@ -2,7 +2,7 @@
 
 use bazel_remote_apis::build::bazel::remote::execution::v2::{ActionResult, Digest as Wire};
 use bytes::Bytes;
-use rivet::testing::cache::remote::{MOST_ENTRY, RemoteFault};
+use rivet::testing::cache::remote::{MAX_ENTRY, RemoteFault};
 use rivet::testing::cache::{BlobRef, Digest};
 
 use super::reapi_server::{Behaviour, ReapiServer};
@@ -18,7 +18,7 @@ fn blobs_of_another_length_are_nonsense() {
         let client = Client::of(&server);
         client.put_well(&blobs);
         for outcome in client.get(&names(&blobs)) {
-            assert_eq!(fault(outcome), RemoteFault::Nonsense);
+            assert_eq!(fault(outcome), RemoteFault::InvalidResponse);
         }
     }
     // Of its length, and yet another one: that is for others to see.
@@ -35,12 +35,12 @@ fn streams_and_batches_without_end_are_left() {
     let server = ReapiServer::start(Behaviour { endless: true, ..Behaviour::default() });
     let client = Client::of(&server);
     client.put_well(std::slice::from_ref(&large));
-    assert_eq!(fault(client.get_one(large.0)), RemoteFault::Nonsense);
+    assert_eq!(fault(client.get_one(large.0)), RemoteFault::InvalidResponse);
     // A message of 64 MB where ten bytes were asked for.
     let small = blob(2, 10);
     client.put_well(std::slice::from_ref(&small));
     server.state().behaviour.spoil = Some(|bytes| bytes.resize(64 << 20, 0));
-    assert_eq!(fault(client.get_one(small.0)), RemoteFault::Nonsense);
+    assert_eq!(fault(client.get_one(small.0)), RemoteFault::InvalidResponse);
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_promised_petabyte_is_not_asked_for() {
     let client = Client::of(&server);
     for size in [1 << 50, u64::MAX] {
         let absurd = BlobRef { digest: Digest::of(b"x"), size };
-        assert_eq!(fault(client.get_one(absurd)), RemoteFault::Nonsense);
+        assert_eq!(fault(client.get_one(absurd)), RemoteFault::InvalidResponse);
         assert_eq!(client.missing(&[absurd]).unwrap(), [absurd]);
     }
     assert_eq!((server.calls("Read"), server.calls("BatchReadBlobs")), (0, 0));
@@ -62,12 +62,12 @@ fn forged_results_are_nonsense() {
         result.stdout_digest = Some(Wire { hash: hash.to_owned(), size_bytes });
     }
     let forgeries: [fn(&mut ActionResult); 10] = [
-        |result| result.stdout_raw = vec![1; MOST_ENTRY as usize + 1],
+        |result| result.stdout_raw = vec![1; MAX_ENTRY as usize + 1],
         |result| result.stdout_raw = vec![1; 40 << 20],
         |result| result.stdout_raw.clear(),
         |result| stored(result, &"a".repeat(64), 1 << 50),
         |result| stored(result, &"a".repeat(64), i64::MIN),
-        |result| stored(result, &"a".repeat(64), MOST_ENTRY as i64 + 1),
+        |result| stored(result, &"a".repeat(64), MAX_ENTRY as i64 + 1),
         |result| stored(result, "", 10),
         |result| stored(result, &"A".repeat(64), 10),
         |result| stored(result, &"é".repeat(32), 10),
@@ -78,7 +78,7 @@ fn forged_results_are_nonsense() {
     client.put_entry(key(1), &Bytes::from_static(b"an entry"), &[]).unwrap();
     for (n, forge) in forgeries.into_iter().enumerate() {
         server.state().behaviour.forge = Some(forge);
-        assert_eq!(fault(client.entry(key(1))), RemoteFault::Nonsense, "forgery {n}");
+        assert_eq!(fault(client.entry(key(1))), RemoteFault::InvalidResponse, "forgery {n}");
     }
     // What is said to be stored, and is not, is a miss.
     server.state().behaviour.forge = Some(|result| stored(result, &"a".repeat(64), 10));
@@ -101,7 +101,7 @@ fn forged_aliases_lead_nowhere_and_are_mended() {
         Client::of(&server).put_well(&[(name, bytes.clone())]);
         server.state().behaviour.forge = Some(forge);
         let client = Client::of(&server);
-        assert_eq!(fault(client.get_one(name)), RemoteFault::Nonsense);
+        assert_eq!(fault(client.get_one(name)), RemoteFault::InvalidResponse);
         assert_eq!(client.missing(&[name]).unwrap(), [name]);
         client.put_well(&[(name, bytes.clone())]);
         server.state().behaviour.forge = None;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::blobs::{get_blobs, put_blobs};
 use common::servers::casd::Casd;
 use futures_util::future::join_all;
 use rivet::testing::cache::remote::{self, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
@@ -52,7 +53,7 @@ impl Client {
     }
 
     fn put(&self, blobs: &[(BlobRef, Bytes)]) -> Vec<Outcome<()>> {
-        self.runtime.block_on(self.remote.put_blobs(blobs))
+        self.runtime.block_on(put_blobs(&*self.remote, blobs))
     }
 
     fn put_well(&self, blobs: &[(BlobRef, Bytes)]) {
@@ -62,7 +63,7 @@ impl Client {
     }
 
     fn get(&self, blobs: &[BlobRef]) -> Vec<Outcome<Option<Bytes>>> {
-        self.runtime.block_on(self.remote.blobs(blobs))
+        self.runtime.block_on(get_blobs(&*self.remote, blobs))
     }
 
     fn get_one(&self, blob: BlobRef) -> Outcome<Option<Bytes>> {
@@ -220,17 +221,17 @@ fn each_blob_has_its_own_fate() {
     client.put_well(&blobs);
     server.state().behaviour.failing_blobs = [(30, Code::ResourceExhausted), (40, Code::Internal)].into();
     let got = client.get(&names(&blobs)).into_iter().map(Result::err).collect();
-    assert_eq!(faults(got), [None, Some(RemoteFault::Passing), Some(RemoteFault::Passing), None]);
+    assert_eq!(faults(got), [None, Some(RemoteFault::Transient), Some(RemoteFault::Transient), None]);
 }
 
 #[test]
 fn faults_say_what_helps() {
     let blobs = [blob(1, 10)];
     let cases = [
-        (Code::Unavailable, RemoteFault::Passing, RemoteFault::Passing),
-        (Code::Unknown, RemoteFault::Passing, RemoteFault::Passing),
+        (Code::Unavailable, RemoteFault::Transient, RemoteFault::Transient),
+        (Code::Unknown, RemoteFault::Transient, RemoteFault::Transient),
         (Code::PermissionDenied, RemoteFault::Denied, RemoteFault::Denied),
-        (Code::ResourceExhausted, RemoteFault::Passing, RemoteFault::Full),
+        (Code::ResourceExhausted, RemoteFault::Transient, RemoteFault::Full),
         (Code::Unimplemented, RemoteFault::Refused, RemoteFault::Refused),
     ];
     for (code, reading, storing) in cases {
@@ -245,7 +246,7 @@ fn faults_say_what_helps() {
     }
     let client = open("grpc://127.0.0.1:1/main").unwrap();
     let error = client.missing(&[blobs[0].0]).unwrap_err();
-    assert_eq!(error.fault, RemoteFault::Passing);
+    assert_eq!(error.fault, RemoteFault::Transient);
     assert!(error.message.contains("refused"), "{error}");
 }
 
@@ -255,7 +256,7 @@ fn abilities_are_asked_once_and_after_a_failure_again() {
     let server = ReapiServer::start(Behaviour { failing, ..Behaviour::default() });
     let client = Client::of(&server);
     let name = blob(1, 10).0;
-    assert_eq!(fault(client.missing(&[name])), RemoteFault::Passing);
+    assert_eq!(fault(client.missing(&[name])), RemoteFault::Transient);
     let all = join_all((0..20).map(|_| client.remote.has(std::slice::from_ref(&name))));
     for mut outcome in client.runtime.block_on(all) {
         assert!(!outcome.remove(0).unwrap());

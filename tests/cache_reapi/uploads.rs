@@ -58,6 +58,6 @@ fn a_server_that_has_a_blob_may_say_so_early() {
     // One that took less is asked once where it stands, and then believed.
     let behaviour = Behaviour { early_answer: Some(1000), ..Behaviour::default() };
     let server = ReapiServer::start(behaviour);
-    assert_eq!(fault(Client::of(&server).put(&[(name, bytes)]).remove(0)), RemoteFault::Passing);
+    assert_eq!(fault(Client::of(&server).put(&[(name, bytes)]).remove(0)), RemoteFault::Transient);
     assert_eq!((server.calls("Write"), server.calls("QueryWriteStatus")), (2, 1));
 }

@@ -99,7 +99,7 @@ fn what_cannot_be_carried_is_told() {
     ann.forget();
     ann.build(&[]);
     let encode = ann.results()["encode"][0].clone();
-    fs::remove_file(folder.path().join(format!("remote/v2/blobs/{}/{encode}", &encode[..2]))).unwrap();
+    fs::remove_file(folder.path().join(format!("remote/v3/blobs/{}/{encode}", &encode[..2]))).unwrap();
     ann.forget();
     let told = ann.tell(&["cache", "pull"]);
     assert_eq!(told.status, 1, "{}{}", told.out, told.err);
@@ -112,7 +112,7 @@ fn what_cannot_be_carried_is_told() {
 fn what_ci_has_signed_stays_ci_s() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::folder(&folder.path().join("remote"));
-    let entries = || files_under(&folder.path().join("remote/v2/entries"));
+    let entries = || files_under(&folder.path().join("remote/v3/entries"));
     let (ci, public) = Machine::signer_at(&place);
     ci.build(&[]);
     let of_ci = entries();
@@ -158,7 +158,7 @@ fn what_ci_has_signed_stays_ci_s() {
     let reader = Machine::reader_at(&place, &public).tell(&["cache", "pull", "--json"]);
     assert_eq!(reader.status, 1, "{}", reader.err);
     assert!(reader.err.contains("was rejected") && reader.err.contains(&own), "{}", reader.err);
-    assert!(reader.json()["remote"]["distrusted"]["unknown key"].as_u64() > Some(0), "{}", reader.out);
+    assert!(reader.json()["remote"]["rejected"]["unknown key"].as_u64() > Some(0), "{}", reader.out);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn what_is_neither_here_nor_there_is_named() {
     let (ann, _) = Machine::signer_at(&place);
     ann.build(&["--offline"]);
     let encode = ann.results()["encode"][0].clone();
-    fs::remove_file(ann.project.path(&format!("cache/rivet/v2/blobs/{}/{encode}", &encode[..2]))).unwrap();
+    fs::remove_file(ann.project.path(&format!("cache/rivet/v3/blobs/{}/{encode}", &encode[..2]))).unwrap();
     let told = ann.tell(&["cache", "push"]);
     assert_eq!(told.status, 1, "{}{}", told.out, told.err);
     for part in ["1 result neither here nor there", ": encode ", "rivet cache pull"] {

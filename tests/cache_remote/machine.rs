@@ -192,15 +192,15 @@ impl Machine {
 
     /// The blobs in its cache, by digest, and the bytes of each.
     pub fn blobs(&self) -> BTreeMap<String, u64> {
-        let files = files_under(&self.project.path("cache/rivet/v2/blobs")).into_iter();
+        let files = files_under(&self.project.path("cache/rivet/v3/blobs")).into_iter();
         files.map(|(name, bytes)| (last_part(&name), bytes.len() as u64)).collect()
     }
 
     /// The digests of the results in its cache, by the kind of step that made them.
     pub fn results(&self) -> HashMap<String, Vec<String>> {
-        let cache = LocalCache::open_to_look(&self.project.path("cache/rivet")).unwrap();
+        let cache = LocalCache::open_read_only(&self.project.path("cache/rivet")).unwrap();
         let mut results: HashMap<String, Vec<String>> = HashMap::new();
-        for name in files_under(&self.project.path("cache/rivet/v2/actions")).keys() {
+        for name in files_under(&self.project.path("cache/rivet/v3/entries")).keys() {
             let hex = blake3::Hash::from_hex(last_part(name)).unwrap();
             let entry = cache.action(&ActionKey(Digest::from(hex))).unwrap().unwrap();
             let blobs = entry.result.blobs.iter().map(|blob| blob.digest.to_string());

@@ -36,7 +36,7 @@ fn serves_two_machines(place: &Place) {
     assert_eq!(bob.output(), ann.output());
     let found = remote(&second);
     assert_eq!((&found["misses"], &found["errors"]), (&0.into(), &0.into()), "{found}");
-    assert_eq!((&found["distrusted"], &found["stored_entries"]), (&serde_json::json!({}), &0.into()));
+    assert_eq!((&found["rejected"], &found["stored_entries"]), (&serde_json::json!({}), &0.into()));
 
     // Another rung is encoded, and nothing else is. Who has no key cannot give it to others.
     bob.add_rung();
@@ -135,7 +135,7 @@ fn goes_on_when_denied(place: &Place) {
     let (machine, _) = Machine::signer_at(place);
     let build = machine.build(&[]);
     assert!(codec_runs(&build).0 >= 4);
-    let told = format!("the remote cache {} is not used any more: ", place.url);
+    let told = format!("continuing without the remote cache {}: ", place.url);
     assert_eq!(build.stderr.matches(&told).count(), 1, "{}", build.stderr);
     let warnings = build.events.iter().filter(|event| event["event"] == "warning");
     assert_eq!(warnings.count(), 1, "{}", build.stderr);

@@ -87,12 +87,12 @@ fn what_is_believed_because_of_a_spec_is_kept_apart() {
     assert_eq!(bob.output(), ann.output());
     let why = remote(&believed)["read_only"].as_str().unwrap();
     assert!(why.contains("keys count that only the spec names"), "{why}");
-    assert!(bob.blobs().is_empty() && bob.project.path("cache/rivet/apart").is_dir());
+    assert!(bob.blobs().is_empty() && bob.project.path("cache/rivet/isolated").is_dir());
 
     bob.say_of_caches(&without);
     let disbelieved = bob.build(&["--remote-read-only"]);
     assert_eq!(codec_runs(&disbelieved).0, encodes, "{}", disbelieved.summary());
-    assert!(remote(&disbelieved)["distrusted"]["unknown key"].as_u64() > Some(0));
+    assert!(remote(&disbelieved)["rejected"]["unknown key"].as_u64() > Some(0));
     assert!(disbelieved.stdout.contains("rejected"), "{}", disbelieved.stdout);
     assert_eq!(bob.output(), ann.output());
 }
@@ -144,7 +144,7 @@ fn unsigned_results_count_only_where_that_is_asked_for() {
     let careful = Machine::at(&place);
     let build = careful.build(&[]);
     assert!(codec_runs(&build).0 >= 4);
-    assert!(remote(&build)["distrusted"]["unsigned"].as_u64() > Some(0), "{}", remote(&build));
+    assert!(remote(&build)["rejected"]["unsigned"].as_u64() > Some(0), "{}", remote(&build));
     let careless = Machine::at(&place);
     assert_eq!(codec_runs(&careless.build(&["--insecure-unsigned"])), (0, 0));
     assert_eq!(careless.output(), careful.output());

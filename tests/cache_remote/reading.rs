@@ -95,7 +95,7 @@ fn read_only_stores_nothing() {
     let (ann, _) = Machine::signer_at(&place);
     let build = ann.build(&["--remote-read-only"]);
     assert!(codec_runs(&build).0 >= 4);
-    assert_eq!(remote(&build)["read_only"], "it was asked for");
+    assert_eq!(remote(&build)["read_only"], "--remote-read-only");
     assert_eq!((&remote(&build)["stored_entries"], &remote(&build)["errors"]), (&0.into(), &0.into()));
     assert!(files_under(folder.path()).is_empty());
 

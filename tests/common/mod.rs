@@ -1,6 +1,7 @@
 //! A folder to try rivet in, and ways to look at what it makes through other programs' eyes.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+pub mod blobs;
 pub mod chunk;
 pub mod decoders;
 pub mod fake_nvidia;

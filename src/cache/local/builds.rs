@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::list;
 use crate::cache::CacheError;
 
-/// What the names of announcements begin with; other files are nobody's to remove.
+/// The prefix of announcements; other files are not the cache's to remove.
 const PREFIX: &str = "build-";
 
 /// A build that goes on as long as this is there.
@@ -35,10 +35,10 @@ pub(super) struct Running {
     pub since: Option<SystemTime>,
 }
 
-/// Announces a build, and tells when it began by the file system's clock.
+/// Announces a build, and returns when it began by the file system's clock.
 pub(super) fn announce(folder: &Path, tmp: &Path) -> Result<(RunningBuild, SystemTime), CacheError> {
     let failed = || CacheError::io("announce the build in", folder);
-    // It gets its name when it is locked: one that is not belongs to nobody.
+    // It is renamed once it is locked: an unlocked announcement is a leftover.
     let file = tempfile::Builder::new()
         .prefix(PREFIX)
         .permissions(Permissions::from_mode(0o666))
@@ -100,7 +100,7 @@ mod tests {
         let path = two.path.clone();
         drop(two);
         fs::write(&path, "").unwrap();
-        // Somebody else's, locked or not.
+        // A foreign file, locked or not.
         let foreign = ["notes.txt", "lock"].map(|name| folder.join(name));
         foreign.iter().for_each(|path| fs::write(path, "").unwrap());
         let lock = File::open(&foreign[1]).unwrap();

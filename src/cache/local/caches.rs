@@ -1,33 +1,33 @@
-//! A user's cache and those that lie apart beside it, kept house of as one: together they take the disk,
-//! and together they are cleaned, verified and cleared. Nothing is moved from one to another.
+//! A user's cache and its isolated namespaces, managed as one: they share the disk, and are cleaned, verified
+//! and cleared together. Nothing is moved from one to another.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::{Collected, GcRules, LocalCache, Pin, Tally, Verified};
-use crate::cache::{CacheError, all_apart};
+use crate::cache::{CacheError, isolated_namespaces};
 
 pub struct Caches(Vec<Arc<LocalCache>>);
 
 impl From<Arc<LocalCache>> for Caches {
-    /// One alone.
+    /// A single cache.
     fn from(cache: Arc<LocalCache>) -> Caches {
         Caches(vec![cache])
     }
 }
 
 impl Caches {
-    /// The cache in `folder`, and all that lie apart there; `open` opens each.
+    /// The cache in `folder` and its isolated namespaces; `open` opens each.
     pub fn in_folder(
         folder: &Path,
         open: impl Fn(&Path) -> Result<LocalCache, CacheError>,
     ) -> Result<Caches, CacheError> {
-        let folders = [folder.to_owned()].into_iter().chain(all_apart(folder));
+        let folders = [folder.to_owned()].into_iter().chain(isolated_namespaces(folder));
         Ok(Caches(folders.map(|folder| open(&folder).map(Arc::new)).collect::<Result<_, _>>()?))
     }
 
-    /// Where they lie, the one that others lie apart from first.
+    /// Their folders, the main one first.
     pub fn folders(&self) -> impl Iterator<Item = &Path> {
         self.0.iter().map(|cache| cache.folder())
     }
@@ -49,39 +49,39 @@ impl Caches {
         Ok(was_there)
     }
 
-    /// Cleans them, and returns the sums. What may stay is for all together: where it is not enough each
-    /// gets its part of it, by what it holds. See [`LocalCache::collect`].
+    /// Cleans them, and returns the sums. A size limit is for all together: if it is exceeded each gets its
+    /// share by what it holds. See [`LocalCache::collect`].
     pub fn collect(
         &self,
-        asked: &GcRules,
+        requested: &GcRules,
         cancelled: &AtomicBool,
         progress: &dyn Fn(Tally),
     ) -> Result<Collected, CacheError> {
         let mut all =
-            Collected { dry_run: asked.dry_run, max_bytes: asked.max_bytes, ..Collected::default() };
-        for (cache, max_bytes) in self.0.iter().zip(self.parts(asked, cancelled)?) {
+            Collected { dry_run: requested.dry_run, max_bytes: requested.max_bytes, ..Collected::default() };
+        for (cache, max_bytes) in self.0.iter().zip(self.parts(requested, cancelled)?) {
             let before = all.removed.total();
             let tell = |gone: Tally| {
                 let mut so_far = before;
                 so_far += gone;
                 progress(so_far);
             };
-            all += cache.collect(&GcRules { max_bytes, ..*asked }, cancelled, &tell)?;
+            all += cache.collect(&GcRules { max_bytes, ..*requested }, cancelled, &tell)?;
         }
         Ok(all)
     }
 
-    /// How much may stay in each.
-    fn parts(&self, asked: &GcRules, cancelled: &AtomicBool) -> Result<Vec<Option<u64>>, CacheError> {
-        let Some(most) = asked.max_bytes.filter(|_| self.0.len() > 1) else {
-            return Ok(vec![asked.max_bytes; self.0.len()]);
+    /// The size limit of each.
+    fn parts(&self, requested: &GcRules, cancelled: &AtomicBool) -> Result<Vec<Option<u64>>, CacheError> {
+        let Some(limit) = requested.max_bytes.filter(|_| self.0.len() > 1) else {
+            return Ok(vec![requested.max_bytes; self.0.len()]);
         };
-        let look = GcRules { max_bytes: None, dry_run: true, ..*asked };
+        let look = GcRules { max_bytes: None, dry_run: true, ..*requested };
         let held = |cache: &Arc<LocalCache>| {
             cache.collect(&look, cancelled, &|_| {}).map(|report| report.kept.total().bytes)
         };
         let held = self.0.iter().map(held).collect::<Result<Vec<u64>, CacheError>>()?;
-        Ok(share(most, &held).into_iter().map(Some).collect())
+        Ok(share(limit, &held).into_iter().map(Some).collect())
     }
 
     /// Verifies them, and returns the sums. See [`LocalCache::verify`].
@@ -121,21 +121,20 @@ impl Caches {
     }
 }
 
-/// Shares `most` bytes out to who holds so many: to each all of it, if there is not too much, else its
-/// part.
-fn share(most: u64, held: &[u64]) -> Vec<u64> {
+/// Shares a limit of `most` bytes out by what each holds. Each gets all of it while they fit together.
+fn share(limit: u64, held: &[u64]) -> Vec<u64> {
     let all: u128 = held.iter().copied().map(u128::from).sum();
     let part = |held: u64| {
-        let part = u128::from(most) * u128::from(held) / all.max(1);
+        let part = u128::from(limit) * u128::from(held) / all.max(1);
         u64::try_from(part).unwrap_or(u64::MAX)
     };
-    held.iter().map(|&held| if all <= u128::from(most) { most } else { part(held) }).collect()
+    held.iter().map(|&held| if all <= u128::from(limit) { limit } else { part(held) }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest, apart};
+    use crate::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest, isolated_namespace};
 
     #[test]
     fn what_may_stay_is_shared_by_what_is_held() {
@@ -149,7 +148,7 @@ mod tests {
     /// A folder with a cache and one apart, each with an entry and a blob of `size` bytes.
     fn two(size: usize) -> (tempfile::TempDir, [LocalCache; 2]) {
         let dir = tempfile::tempdir().unwrap();
-        let folders = [dir.path().to_owned(), apart(dir.path(), &Digest::of(b"keys"))];
+        let folders = [dir.path().to_owned(), isolated_namespace(dir.path(), &Digest::of(b"keys"))];
         let caches = folders.map(|folder| LocalCache::open(&folder).unwrap());
         for (number, cache) in caches.iter().enumerate() {
             let blob = cache.put_blob(&vec![number as u8; size]).unwrap();

@@ -80,7 +80,7 @@ mod tests {
         };
         cache.put_action(&ActionKey(Digest::of(b"key")), &entry).unwrap();
         cache.append_log(std::time::SystemTime::now(), b"{}").unwrap();
-        let foreign = ["notes.txt", "v2/notes.txt", "v2/blobs/notes.txt", "v2/log/notes.json"];
+        let foreign = ["notes.txt", "v3/notes.txt", "v3/blobs/notes.txt", "v3/log/notes.json"];
         for name in foreign {
             fs::write(dir.path().join(name), "mine").unwrap();
         }

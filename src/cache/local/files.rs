@@ -1,6 +1,5 @@
-//! Files of the cache folder: written whole or not at all, read up to a length that is known
-//! beforehand, and dropped. What somebody else has put in their places, a pipe, a folder, a
-//! symbolic link, is never waited for, followed or written through.
+//! Files of the cache folder: written completely or not at all, read up to a known length, and removed. A
+//! pipe, folder or symbolic link in a file's place is never waited for, followed or written through.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Read, Write};
@@ -55,21 +54,27 @@ pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
-/// Why a file cannot be read, if that is the one file's fault and not the machine's or the folder's.
+/// Why a file cannot be read, if that is the one file's fault.
 fn unusable(error: io::Error, path: &Path, operation: &'static str) -> Result<String, CacheError> {
-    match Errno::from_io_error(&error) {
+    if is_files_fault(&error) { Ok(error.to_string()) } else { Err(CacheError::io(operation, path)(error)) }
+}
+
+/// Whether it is one file that cannot be read, rather than the machine or the folder that fails.
+pub(super) fn is_files_fault(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(
+        errno,
         Some(
             Errno::ACCESS
-            | Errno::PERM
-            | Errno::LOOP
-            | Errno::NOTDIR
-            | Errno::NXIO
-            | Errno::NODEV
-            | Errno::IO
-            | Errno::STALE,
-        ) => Ok(error.to_string()),
-        _ => Err(CacheError::io(operation, path)(error)),
-    }
+                | Errno::PERM
+                | Errno::LOOP
+                | Errno::NOTDIR
+                | Errno::NXIO
+                | Errno::NODEV
+                | Errno::IO
+                | Errno::STALE
+        )
+    )
 }
 
 /// The whole file, if it has no more than `most` bytes.
@@ -99,16 +104,21 @@ pub(super) fn check_writable(folder: &Path) -> io::Result<()> {
 }
 
 /// Writes `bytes` under a temporary name in `tmp`, syncs, and renames to `path`.
+pub(super) fn write(tmp: &Path, path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+    let mut file = temporary(tmp).map_err(CacheError::io("create a file in", tmp))?;
+    file.write_all(bytes).map_err(CacheError::io("write", path))?;
+    commit(file, path)
+}
+
+/// Syncs a temporary file and renames it to `path`.
 ///
 /// The folder's own names are not synced. Power loss may take back what was renamed last, in any
 /// order: an entry may lose its blobs, and is then a miss.
-pub(super) fn write(tmp: &Path, path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+pub(super) fn commit(file: tempfile::NamedTempFile, path: &Path) -> Result<(), CacheError> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(CacheError::io("write", path)(io::ErrorKind::InvalidInput.into()));
     };
     let into = make_folder(folder).map_err(CacheError::io("create the folder", folder))?;
-    let mut file = temporary(tmp).map_err(CacheError::io("create a file in", tmp))?;
-    file.write_all(bytes).map_err(CacheError::io("write", path))?;
     file.as_file().sync_data().map_err(CacheError::io("sync", path))?;
     let mut renamed = rustix::fs::renameat(CWD, file.path(), &into, name);
     if matches!(renamed, Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY)) {
@@ -122,12 +132,12 @@ pub(super) fn write(tmp: &Path, path: &Path, bytes: &[u8]) -> Result<(), CacheEr
 }
 
 /// A file that others who share the folder may read, as far as the user's mask allows.
-fn temporary(tmp: &Path) -> io::Result<tempfile::NamedTempFile> {
+pub(super) fn temporary(tmp: &Path) -> io::Result<tempfile::NamedTempFile> {
     let create = || {
         tempfile::Builder::new().prefix("rivet-").permissions(Permissions::from_mode(0o666)).tempfile_in(tmp)
     };
     match create() {
-        // Somebody has cleared the folder beneath a running build.
+        // The folder was removed beneath a running build.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(tmp)?;
             create()

@@ -1,7 +1,7 @@
-//! Leases: who is at an action, so that no two processes that share the folder run it at the same
-//! time. A lease is a lock on one byte of one file that nothing is ever written to: it needs no
-//! file of its own, leaves nothing to clean up, and ends with its holder, however that came about.
-//! Leases only spare work. Where the file system has no locks a build goes on without.
+//! Leases: exclusive work on a key, so that no two processes that share the folder run the same action at
+//! once. A lease is a lock on one byte of one file that nothing is ever written to: it needs no file of its
+//! own, leaves nothing to clean up, and ends with its holder's process. Leases only spare work. Where the
+//! file system has no locks a build runs without.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -51,9 +51,9 @@ impl Leases {
         self.file().is_some()
     }
 
-    /// The lease on a byte; `None` while somebody else has it.
+    /// The lease on a byte; `None` while another process holds it.
     pub(super) fn take(self: &Arc<Leases>, place: i64) -> Option<Lease> {
-        // Entered first, and locked while others may enter theirs: over a network that takes a while.
+        // Reserved within the process first: locking over a network takes a while.
         if !self.held().insert(place) {
             return None;
         }
@@ -141,7 +141,7 @@ mod tests {
         assert!(here.take(7).is_none() && there.take(7).is_none());
         assert!(here.take(8).is_some());
         drop(lease);
-        // What was refused is not held by who was refused.
+        // A refused lease is not held.
         let lease = there.take(7).unwrap();
         assert!(here.take(7).is_none());
         drop(lease);

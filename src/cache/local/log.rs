@@ -11,13 +11,13 @@ use super::list;
 use crate::cache::CacheError;
 
 /// Records that are kept; the oldest go first.
-const MOST_RECORDS: usize = 1000;
-/// Names tell time by this.
+const MAX_RECORDS: usize = 1000;
+/// The resolution of times in names.
 const TICK: Duration = Duration::from_millis(1);
 /// The last second of the year 9999.
-const LATEST: Duration = Duration::from_secs(253_402_300_799);
+const MAX_TIME: Duration = Duration::from_secs(253_402_300_799);
 /// A record is some kilobytes; anything beyond this was not written here.
-pub(super) const LARGEST: u64 = 64 << 20;
+pub(super) const MAX_BYTES: u64 = 64 << 20;
 
 /// Eight digits of the BLAKE3 of a record, with which its name ends.
 fn checksum(bytes: &[u8]) -> String {
@@ -55,7 +55,7 @@ impl Log {
         let at = last.filter(|last| *last >= at).and_then(|last| last.checked_add(TICK)).unwrap_or(at);
         let name = format!("{}-{}", stamp(at), checksum(bytes));
         write(&self.tmp, &self.path_of(&name), bytes)?;
-        for old in names.iter().rev().skip(MOST_RECORDS - 1) {
+        for old in names.iter().rev().skip(MAX_RECORDS - 1) {
             drop_file(&self.path_of(old));
         }
         Ok(name)
@@ -80,21 +80,21 @@ impl Log {
         if name.contains(['/', '\\']) || name.contains("..") {
             return None;
         }
-        match read(&self.path_of(name), LARGEST, "read the build log") {
+        match read(&self.path_of(name), MAX_BYTES, "read the build log") {
             Ok(Found::Bytes(bytes, _)) => Some(bytes),
             _ => None,
         }
     }
 }
 
-/// A time as names tell it: `20250131T235959.123Z`. A clock outside the years that it can tell is
-/// broken, and told as the nearest.
+/// A time as spelled in names: `20250131T235959.123Z`. A clock beyond the representable years is broken, and
+/// spelled as the nearest time.
 fn stamp(at: SystemTime) -> String {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default().min(LATEST);
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default().min(MAX_TIME);
     humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string().replace(['-', ':'], "")
 }
 
-/// The time that a record's name tells.
+/// The time in a record's name.
 fn time_of(name: &str) -> Option<SystemTime> {
     let (date, rest) = name.split_once('T')?;
     let (clock, _) = rest.split_once('-')?;

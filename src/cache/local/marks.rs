@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::LARGEST_ENTRY;
+use super::MAX_ENTRY;
 use super::files::{self, read};
 use super::shards::{self, Stored, disk_bytes};
 use crate::cache::{ActionEntry, ActionKey, CacheError, Digest};
@@ -17,7 +17,7 @@ use crate::cache::{ActionEntry, ActionKey, CacheError, Digest};
 /// Nanoseconds since 1970.
 pub(super) type Nanos = i128;
 
-/// A time as a file system says it.
+/// A file system's time.
 pub(super) fn nanos(time: SystemTime) -> Nanos {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => since.as_nanos() as Nanos,
@@ -84,8 +84,8 @@ impl Marks {
         cancelled: &AtomicBool,
         see: &(dyn Fn(&ActionKey, &ActionEntry) + Sync),
     ) -> Result<Option<Marks>, CacheError> {
-        // Entries first: what is written meanwhile are young blobs that nobody names yet.
-        let actions = root.join("actions");
+        // Entries first: blobs written meanwhile are young and not named yet.
+        let actions = root.join("entries");
         let shards = shards::each(|shard| {
             let (mut entries, mut damaged) = (Vec::new(), Vec::new());
             for file in shards::files(&actions, shard, &mut |_| {})? {
@@ -171,7 +171,7 @@ impl Marks {
     fn kind(&mut self, name: &str) -> u16 {
         let known = self.kinds.iter().position(|kind| kind == name);
         let at = known.unwrap_or_else(|| {
-            // There are a dozen kinds; an entry of somebody else's may call itself anything.
+            // There are a dozen kinds; a foreign entry may name any kind.
             if self.kinds.len() < usize::from(u16::MAX) {
                 self.kinds.push(name.to_owned());
             }
@@ -235,7 +235,7 @@ impl Marks {
 
 /// `None` where it has gone, `Some(None)` where it is damaged.
 fn read_entry(file: &Stored) -> Result<Option<Option<ActionEntry>>, CacheError> {
-    Ok(match read(&file.path, LARGEST_ENTRY, "read the action entry")? {
+    Ok(match read(&file.path, MAX_ENTRY, "read the action entry")? {
         files::Found::Nothing => None,
         files::Found::Bytes(bytes, _) => Some(ActionEntry::from_bytes(&bytes)),
         files::Found::TooLong | files::Found::Unusable(_) => Some(None),

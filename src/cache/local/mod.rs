@@ -1,6 +1,9 @@
 //! The cache in a local folder. It writes to a temporary name, syncs and renames, so that no
 //! process ever sees half a file, and it never trusts what it reads.
 
+mod blob_reader;
+mod blob_writer;
+mod blobs;
 mod builds;
 mod caches;
 mod clear;
@@ -8,6 +11,7 @@ mod files;
 mod gc;
 mod leases;
 mod log;
+mod losses;
 mod marks;
 mod pins;
 mod shards;
@@ -19,20 +23,22 @@ mod verify;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest, LAYOUT};
+pub use blob_reader::{BlobReader, DamagedBlob};
+pub use blob_writer::BlobWriter;
+use blobs::Blobs;
 pub use builds::RunningBuild;
 pub use caches::Caches;
 use files::{Found, drop_file, read, write};
-pub use gc::{Collected, GcRules, Parts, Tally};
+pub use gc::{Collected, GcRules, OldLayout, Parts, Tally};
 pub use leases::Lease;
 use leases::Leases;
 use log::Log;
+use losses::Losses;
 pub use pins::{Pin, PinnedTitle};
 pub use stat_cache::FileStamp;
 use stat_cache::StatCache;
@@ -41,33 +47,31 @@ use tmp::Tmp;
 use used::Used;
 pub use verify::{Damage, FileKind, Verified};
 
-/// The folders of the layout whose files are named by digests. Entries come first: one without its blobs
-/// is a miss that somebody has to find out.
-const SHARDED: [&str; 3] = ["actions", "blobs", "stats"];
+/// The folders whose files are named by digests. Entries come first, so that none outlives its blobs while
+/// they are removed.
+const SHARDED: [&str; 3] = ["entries", "blobs", "stats"];
 /// Its other folders.
 const FLAT: [&str; 4] = ["log", "builds", "pins", "tmp"];
 /// Its files, which are locked and hold nothing: see [`leases`], and [`LocalCache::only_one`].
 const LEASES: &str = "leases";
 const GC_LOCK: &str = "gc.lock";
-/// An entry of a whole title, the largest that there are, names some thousand others.
-const LARGEST_ENTRY: u64 = 16 << 20;
-/// No step makes anything near this. What claims to be longer is not read.
-const LARGEST_BLOB: u64 = 4 << 30;
+/// Bytes of an entry at most. The entry of a whole title names some thousand others.
+const MAX_ENTRY: u64 = 16 << 20;
 
 pub struct LocalCache {
     /// The folder as the user names it.
     folder: PathBuf,
     root: PathBuf,
-    /// The folder that this process writes in; `None` where it only looks.
+    /// The temporary folder of this process; `None` if the cache was opened read-only.
     tmp: Option<Tmp>,
-    /// Where files are while they are being written: there, or where others have such folders.
+    /// Where files are written before they are renamed.
     writes_in: PathBuf,
     leases: Arc<Leases>,
     used: Arc<Used>,
     stats: StatCache,
     log: Log,
-    /// Whether it was told that something in it is of no use.
-    told: AtomicBool,
+    blobs: Arc<Blobs>,
+    losses: Arc<Losses>,
 }
 
 impl LocalCache {
@@ -86,9 +90,8 @@ impl LocalCache {
         Ok(LocalCache::new(folder, Some(tmp), leases))
     }
 
-    /// Opens `folder` to look at what is there, if there is anything: it makes no folders, and one
-    /// that cannot be written to will do.
-    pub fn open_to_look(folder: &Path) -> Result<LocalCache, CacheError> {
+    /// Opens `folder` read-only. It creates no folders, and one that cannot be written to will do.
+    pub fn open_read_only(folder: &Path) -> Result<LocalCache, CacheError> {
         let root = folder.join(LAYOUT);
         check_parts(&root)?;
         Ok(LocalCache::new(folder, None, Leases::new(root.join(LEASES))))
@@ -100,8 +103,16 @@ impl LocalCache {
         let used = Arc::new(Used::default());
         let stats = StatCache::new(root.join("stats"), writes_in.clone(), Arc::clone(&used));
         let log = Log::new(root.join("log"), writes_in.clone());
-        let (folder, told) = (folder.to_owned(), AtomicBool::new(false));
-        LocalCache { folder, root, tmp, writes_in, leases, used, stats, log, told }
+        let losses = Arc::new(Losses::default());
+        let blobs = Blobs::new(
+            root.join("blobs"),
+            writes_in.clone(),
+            tmp.is_some(),
+            Arc::clone(&used),
+            Arc::clone(&losses),
+        );
+        let folder = folder.to_owned();
+        LocalCache { folder, root, tmp, writes_in, leases, used, stats, log, blobs, losses }
     }
 
     pub fn folder(&self) -> &Path {
@@ -113,8 +124,8 @@ impl LocalCache {
         self.stats.get(path, stamp)
     }
 
-    /// Remembers the digest of a source file whose stamp was `stamp` before and after hashing, and
-    /// had settled before. Where the cache is only looked at, it does so if it can.
+    /// Remembers the digest of a source file whose stamp was `stamp` before and after hashing, and had
+    /// settled before. In a read-only cache it does so where permissions allow.
     pub fn remember_file(&self, path: &Path, stamp: &FileStamp, digest: Digest) -> Result<(), CacheError> {
         if self.tmp.is_some() {
             return self.stats.put(path, stamp, digest);
@@ -127,8 +138,8 @@ impl LocalCache {
         Ok(())
     }
 
-    /// The right to run the action with this key, until it is dropped; `None` while another process
-    /// has it. It spares work and protects nothing: what is filed is right whoever files it.
+    /// The exclusive right to run the action with this key, until it is dropped; `None` while another process
+    /// holds it. It spares work and protects nothing: results are right whoever writes them.
     pub fn lease(&self, key: &ActionKey) -> Option<Lease> {
         self.leases.take(leases::place_of(key))
     }
@@ -148,8 +159,8 @@ impl LocalCache {
         self.log.read(name)
     }
 
-    /// An empty cache in a folder of its own beside this one's files, gone when it is dropped.
-    pub fn beside(&self) -> Result<(tempfile::TempDir, LocalCache), CacheError> {
+    /// An empty scratch cache in a temporary folder of this one, removed when it is dropped.
+    pub fn scratch_dir(&self) -> Result<(tempfile::TempDir, LocalCache), CacheError> {
         let tmp = self.tmp();
         let folder = tempfile::Builder::new()
             .prefix("rivet-check-")
@@ -159,15 +170,15 @@ impl LocalCache {
         Ok((folder, cache))
     }
 
-    /// Whether what is put is kept, rather than only looked at.
-    pub fn keeps(&self) -> bool {
+    /// Whether the cache was opened for writing.
+    pub fn is_writable(&self) -> bool {
         self.tmp.is_some()
     }
 
     /// The entry filed under `key`, whether its blobs are here or not.
     pub fn entry(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
-        let path = self.path_of("actions", &key.0);
-        let why = match read(&path, LARGEST_ENTRY, "read the action entry")? {
+        let path = self.path_of("entries", &key.0);
+        let why = match read(&path, MAX_ENTRY, "read the action entry")? {
             Found::Nothing => return Ok(None),
             Found::Bytes(bytes, meta) => match ActionEntry::from_bytes(&bytes) {
                 Some(entry) => {
@@ -179,41 +190,24 @@ impl LocalCache {
             Found::TooLong => "it is too long".to_owned(),
             Found::Unusable(why) => why,
         };
-        self.is_of_no_use("action entry", &path, &why);
+        self.losses.tell("action entry", &path, &why);
         self.drop_file(&path);
         Ok(None)
     }
 
     /// Whether there is a blob of that name and length. Its bytes are verified when they are read.
     pub fn has_blob(&self, blob: &BlobRef) -> Result<bool, CacheError> {
-        let path = self.path_of("blobs", &blob.digest);
-        match fs::symlink_metadata(&path) {
-            Ok(meta) => Ok(meta.is_file() && meta.len() == blob.size),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(CacheError::io("look at the blob", &path)(error)),
-        }
+        self.blobs.has(blob)
     }
 
-    /// Stores bytes that the caller has seen to be what `blob` names, as those are that came verified
-    /// from elsewhere: they are not hashed again. Storing what is there already costs no write.
-    pub fn put_known(&self, blob: &BlobRef, bytes: &[u8]) -> Result<(), CacheError> {
-        let path = self.path_of("blobs", &blob.digest);
-        if blob.size > LARGEST_BLOB {
-            return Err(CacheError::io("write", &path)(io::ErrorKind::FileTooLarge.into()));
-        }
-        // Only a blob with the right bytes is as good as a write: a damaged one is replaced.
-        match read(&path, blob.size, "read the blob") {
-            Ok(Found::Bytes(there, meta)) if there == bytes && !self.used.wants_note(&meta) => {}
-            // That it is wanted again must show, or it might be cleaned away before its new entry is
-            // there; but a published file's time is not to change.
-            Ok(Found::Bytes(there, meta)) if there == bytes && meta.nlink() == 1 => used::touch(&path),
-            _ => write(self.tmp(), &path, bytes)?,
-        }
-        Ok(())
+    /// A writer for a downloaded blob. In a read-only cache it belongs to no folder, and only this process
+    /// can read what is written.
+    pub(super) fn download_writer(&self) -> BlobWriter {
+        if self.is_writable() { self.blobs.writer() } else { BlobWriter::scratch() }
     }
 
-    /// Tells others, as long as what this returns is there, that a build goes on, so that nothing
-    /// that it uses or writes is cleaned away. To be told before it looks anything up.
+    /// Announces a running build to other processes until it is dropped, so that nothing that it uses or
+    /// writes is cleaned away. Call it before the first look-up.
     pub fn announce(&self) -> Result<RunningBuild, CacheError> {
         let (build, began) = builds::announce(&self.root.join("builds"), self.tmp())?;
         self.used.build_begins(began);
@@ -224,20 +218,9 @@ impl LocalCache {
         &self.writes_in
     }
 
-    /// Tells of something that counts as missing. One is seldom alone: the others are notes.
-    fn is_of_no_use(&self, what: &str, path: &Path, why: &str) {
-        let told =
-            format!("the {what} {} in the cache is of no use, and counts as missing: {why}", path.display());
-        if self.told.swap(true, Ordering::Relaxed) {
-            tracing::info!("{told}");
-        } else {
-            tracing::warn!("{told}");
-        }
-    }
-
-    /// Removes what is of no use. Who only looks leaves it.
+    /// Removes a damaged file, unless the cache is read-only.
     fn drop_file(&self, path: &Path) {
-        if self.keeps() {
+        if self.is_writable() {
             drop_file(path);
         }
     }
@@ -251,8 +234,7 @@ impl LocalCache {
 impl Cache for LocalCache {
     fn action(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
         let Some(entry) = self.entry(key)? else { return Ok(None) };
-        // A look at the length costs little and notices a lost or cut blob now; its bytes are
-        // verified when somebody needs them.
+        // Checking lengths is cheap and notices lost or truncated blobs now; digests are verified on reading.
         for blob in &entry.result.blobs {
             let blob_path = self.path_of("blobs", &blob.digest);
             match fs::symlink_metadata(&blob_path) {
@@ -260,13 +242,13 @@ impl Cache for LocalCache {
                 Ok(_) => {
                     // Either may be at fault. The entry goes: a blob that is not what its name says is
                     // replaced when it is put again.
-                    self.is_of_no_use("blob", &blob_path, "it has another length than it should");
-                    self.drop_file(&self.path_of("actions", &key.0));
+                    self.losses.tell("blob", &blob_path, "it has another length than it should");
+                    self.drop_file(&self.path_of("entries", &key.0));
                     return Ok(None);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => {
-                    self.is_of_no_use("blob", &blob_path, &error.to_string());
+                    self.losses.tell("blob", &blob_path, &error.to_string());
                     return Ok(None);
                 }
             }
@@ -275,32 +257,19 @@ impl Cache for LocalCache {
     }
 
     fn put_action(&self, key: &ActionKey, entry: &ActionEntry) -> Result<(), CacheError> {
-        write(self.tmp(), &self.path_of("actions", &key.0), &entry.to_bytes()?)
+        write(self.tmp(), &self.path_of("entries", &key.0), &entry.to_bytes()?)
     }
 
-    fn blob(&self, blob: &BlobRef) -> Result<Option<Vec<u8>>, CacheError> {
-        let path = self.path_of("blobs", &blob.digest);
-        let why = match read(&path, blob.size.min(LARGEST_BLOB), "read the blob")? {
-            Found::Nothing => return Ok(None),
-            Found::Bytes(bytes, _) if blob.names(&bytes) => return Ok(Some(bytes)),
-            Found::Bytes(bytes, _) if bytes.len() as u64 == blob.size => "it is damaged".to_owned(),
-            // Of another length, it may be what its name says, and what is wrong is who asks.
-            Found::Bytes(..) | Found::TooLong => return Ok(None),
-            Found::Unusable(why) => why,
-        };
-        self.is_of_no_use("blob", &path, &why);
-        self.drop_file(&path);
-        Ok(None)
+    fn open_blob(&self, blob: &BlobRef) -> Result<Option<BlobReader>, CacheError> {
+        self.blobs.open(blob)
     }
 
-    fn put_blob(&self, bytes: &[u8]) -> Result<BlobRef, CacheError> {
-        let blob = BlobRef { digest: Digest::of(bytes), size: bytes.len() as u64 };
-        self.put_known(&blob, bytes)?;
-        Ok(blob)
+    fn blob_writer(&self) -> Result<BlobWriter, CacheError> {
+        Ok(self.blobs.writer())
     }
 
     fn blob_file(&self, blob: &BlobRef) -> Option<PathBuf> {
-        Some(self.path_of("blobs", &blob.digest))
+        Some(self.blobs.path_of(&blob.digest))
     }
 }
 
@@ -411,7 +380,7 @@ mod tests {
     fn a_damaged_entry_is_a_miss() {
         let (_dir, cache) = cache();
         let (key, _) = file(&cache, b"bytes");
-        let path = cache.path_of("actions", &key.0);
+        let path = cache.path_of("entries", &key.0);
         for bytes in [&b""[..], b"short", &[0; 200]] {
             fs::write(&path, bytes).unwrap();
             assert_eq!(cache.action(&key).unwrap(), None);
@@ -420,16 +389,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_stored_as_what_is_put() {
-        let (_dir, cache) = cache();
-        let blob = BlobRef { digest: Digest::of(b"bytes"), size: 5 };
-        cache.put_known(&blob, b"bytes").unwrap();
-        assert_eq!(cache.blob(&blob).unwrap().unwrap(), b"bytes");
+    fn a_damaged_blob_that_cannot_be_removed_is_missing_from_then_on() {
+        let (dir, cache) = cache();
+        let (_, blob) = file(&cache, b"bytes");
         fs::write(cache.path_of("blobs", &blob.digest), b"bytez").unwrap();
-        cache.put_known(&blob, b"bytes").unwrap();
-        assert_eq!(cache.blob(&blob).unwrap().unwrap(), b"bytes", "it replaces wrong bytes, too");
-        let endless = BlobRef { size: u64::MAX, ..blob };
-        assert!(cache.put_known(&endless, b"bytes").is_err());
+        let looks = LocalCache::open_read_only(dir.path()).unwrap();
+        assert!(looks.has_blob(&blob).unwrap());
+        assert_eq!(looks.blob(&blob).unwrap(), None);
+        assert!(!looks.has_blob(&blob).unwrap() && looks.open_blob(&blob).unwrap().is_none());
+        assert_eq!(fs::read(cache.path_of("blobs", &blob.digest)).unwrap(), b"bytez");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{Found, LocalCache, list, read, shards, write};
 use crate::cache::{ActionKey, CacheError, Digest, checksummed};
 
 /// Bytes of a pin at most: 32 for each entry that it keeps.
-pub(super) const LARGEST: u64 = 256 << 20;
+pub(super) const MAX_BYTES: u64 = 256 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
@@ -66,7 +66,7 @@ impl LocalCache {
         let path = self.pin_path(&pin.name);
         let kept = Kept { pin: pin.clone(), keys: keys.into_iter().collect() };
         let whole = checksummed::wrap(&postcard::to_stdvec(&kept)?);
-        if whole.len() as u64 > LARGEST {
+        if whole.len() as u64 > MAX_BYTES {
             return Err(CacheError::io("write the pin", &path)(io::ErrorKind::FileTooLarge.into()));
         }
         write(self.tmp(), &path, &whole)?;
@@ -98,7 +98,7 @@ impl LocalCache {
         let files = list(&self.root.join("pins"))?.into_iter();
         for path in files.filter(|file| Digest::of_name(&file.file_name()).is_some()).map(|file| file.path())
         {
-            let kept = match read(&path, LARGEST, "read the pin")? {
+            let kept = match read(&path, MAX_BYTES, "read the pin")? {
                 Found::Bytes(bytes, _) => Kept::from_bytes(&bytes),
                 // One may go while we look.
                 Found::Nothing => continue,
@@ -139,8 +139,8 @@ mod tests {
         assert!(cache.unpin("a").unwrap());
         assert!(!cache.unpin("a").unwrap());
         assert_eq!(cache.pinned_keys().unwrap(), [title("one").key]);
-        // Somebody else's file is none.
-        fs::write(dir.path().join("v2/pins/notes.txt"), "mine").unwrap();
+        // A foreign file is no pin.
+        fs::write(dir.path().join("v3/pins/notes.txt"), "mine").unwrap();
         assert_eq!(cache.pins().unwrap(), [pin("b/../x", "one")]);
         let path = cache.pin_path("b/../x");
         let mut bytes = fs::read(&path).unwrap();

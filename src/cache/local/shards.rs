@@ -20,7 +20,7 @@ pub(super) struct Stored {
 
 /// Something else in a part.
 pub(super) enum Stray {
-    /// Named by a digest, but in another one's shard, where nobody will look for it.
+    /// Named by a digest, but in another one's shard, where no look-up finds it.
     Misplaced(PathBuf),
     Foreign(PathBuf),
 }
@@ -34,7 +34,7 @@ fn shard_name(shard: u8) -> String {
 pub(super) fn files(part: &Path, shard: u8, stray: &mut dyn FnMut(Stray)) -> Result<Vec<Stored>, CacheError> {
     let folder = part.join(shard_name(shard));
     let mut files = Vec::new();
-    // `strays` tells of what stands in the place of a shard.
+    // `strays` reports what is in the place of a shard.
     for entry in list(&folder)? {
         // It may go while we look.
         let Ok(meta) = entry.metadata() else { continue };

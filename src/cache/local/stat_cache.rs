@@ -32,7 +32,7 @@ const RACY_NS: i128 = 100_000_000;
 const RACY_COARSE_NS: i128 = 2_000_000_000;
 
 /// A stamp and a digest; anything longer was not written here.
-pub(super) const LARGEST: u64 = 4 << 10;
+pub(super) const MAX_BYTES: u64 = 4 << 10;
 
 impl FileStamp {
     pub fn of(meta: &Metadata) -> FileStamp {
@@ -82,7 +82,7 @@ impl StatCache {
 
     pub(super) fn get(&self, path: &Path, stamp: &FileStamp) -> Option<Digest> {
         let at = self.path_of(path);
-        let Ok(Found::Bytes(bytes, meta)) = read(&at, LARGEST, "read a stamp") else { return None };
+        let Ok(Found::Bytes(bytes, meta)) = read(&at, MAX_BYTES, "read a stamp") else { return None };
         let known: Known = postcard::from_bytes(checksummed::content(&bytes)?).ok()?;
         let same = known.stamp == *stamp;
         if same {

@@ -14,7 +14,7 @@ use super::marks::{Marks, nanos};
 use super::shards::{self, disk_bytes};
 use crate::cache::{ActionEntry, ActionKey, CacheError};
 
-/// The ages that are told apart, in days, each from the one before it.
+/// The age limits of the groups, in days.
 const AGES: [u32; 4] = [1, 7, 30, 90];
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -59,8 +59,8 @@ pub struct AgeStats {
 }
 
 impl LocalCache {
-    /// Adds up what there is. `title_of` tells the name of the title that an entry stands for, if it
-    /// stands for one; several with one name are counted as one.
+    /// Adds up what there is. `title_of` returns the name of the title that an entry stands for, if it stands
+    /// for one; several with one name are counted as one.
     pub fn stats(
         &self,
         title_of: &(dyn Fn(&ActionKey, &ActionEntry) -> Option<String> + Sync),

@@ -11,10 +11,10 @@ use std::time::{Duration, SystemTime};
 use super::leases::{Lease, Leases, place};
 use crate::cache::CacheError;
 
-/// What nobody has touched for so long, and whose process is gone, is removed. Locks may not reach
-/// from one machine to another.
+/// Leftovers of ended processes are removed after this time without a change. Locks may not reach from one
+/// machine to another.
 const ABANDONED_AFTER: Duration = Duration::from_secs(60 * 60);
-/// And what does not tell whose it is after this time.
+/// Leftovers of unknown origin are removed after this time.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) struct Tmp {

@@ -17,11 +17,11 @@ use super::files::{self, Opened};
 use super::gc::Tally;
 use super::pins::{self, Kept};
 use super::shards::{self, Stray};
-use super::{FLAT, GC_LOCK, LARGEST_ENTRY, LEASES, LocalCache, SHARDED, list, log, stat_cache};
+use super::{FLAT, GC_LOCK, LEASES, LocalCache, MAX_ENTRY, SHARDED, list, log, stat_cache};
 use crate::cache::{ActionEntry, CacheError, Digest, checksummed};
 
 /// Bytes of a file that are read at a time: much at once for a disk, little for a processor's cache.
-const PIECE: usize = 1 << 20;
+const BUFFER: usize = 1 << 20;
 /// A blob that is larger is hashed by all cores.
 const LARGE: u64 = 32 << 20;
 
@@ -36,7 +36,7 @@ pub enum FileKind {
     /// The record of a build.
     Record,
     Pin,
-    /// Whatever it is, it lies where nobody looks for it.
+    /// In a shard where no look-up finds it.
     Misplaced,
 }
 
@@ -103,8 +103,8 @@ impl LocalCache {
                     }
                     match part {
                         "blobs" => verifying.blob(&file.path, file.name, buffer),
-                        "actions" => verifying.entry(&file.path),
-                        _ => verifying.small(&file.path, FileKind::Stat, stat_cache::LARGEST, &|bytes| {
+                        "entries" => verifying.entry(&file.path),
+                        _ => verifying.small(&file.path, FileKind::Stat, stat_cache::MAX_BYTES, &|bytes| {
                             checksummed::content(bytes).is_some()
                         }),
                     }
@@ -117,13 +117,13 @@ impl LocalCache {
         }
         verifying.log()?;
         verifying.pins()?;
-        verifying.beside()?;
-        let taken = |mutex: Mutex<Vec<_>>| mutex.into_inner().unwrap_or_else(PoisonError::into_inner);
+        verifying.root_files()?;
+        let into_vec = |mutex: Mutex<Vec<_>>| mutex.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut verified = Verified {
             read: verifying.read(),
             incomplete: verifying.incomplete.into_inner(),
             interrupted: cancelled.load(Ordering::Relaxed),
-            damaged: taken(verifying.damaged),
+            damaged: into_vec(verifying.damaged),
             foreign: verifying.foreign.into_inner().unwrap_or_else(PoisonError::into_inner),
         };
         verified.damaged.sort();
@@ -174,7 +174,7 @@ impl Verifying<'_> {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner).push(damage);
     }
 
-    /// Reads a file with `look`, which tells whether it is whole. What a disk cannot read is damaged.
+    /// Reads a file with `look`, which returns whether it is intact. An unreadable file is damaged.
     fn look(
         &self,
         path: &Path,
@@ -202,7 +202,7 @@ impl Verifying<'_> {
     }
 
     fn blob(&self, path: &Path, name: Digest, buffer: &mut Vec<u8>) -> Result<(), CacheError> {
-        buffer.resize(PIECE, 0);
+        buffer.resize(BUFFER, 0);
         self.look(path, FileKind::Blob, &mut |file| {
             let is_large = file.metadata()?.len() > LARGE;
             let mut hasher = blake3::Hasher::new();
@@ -215,11 +215,11 @@ impl Verifying<'_> {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     read => read?,
                 };
-                let piece = buffer.get(..read).unwrap_or_default();
+                let read_bytes = buffer.get(..read).unwrap_or_default();
                 if is_large {
-                    hasher.update_rayon(piece)
+                    hasher.update_rayon(read_bytes)
                 } else {
-                    hasher.update(piece)
+                    hasher.update(read_bytes)
                 };
             }
             Ok(Digest::from(hasher.finalize()) == name)
@@ -245,7 +245,7 @@ impl Verifying<'_> {
     }
 
     fn entry(&self, path: &Path) -> Result<(), CacheError> {
-        self.small(path, FileKind::Entry, LARGEST_ENTRY, &|bytes| {
+        self.small(path, FileKind::Entry, MAX_ENTRY, &|bytes| {
             let entry = ActionEntry::from_bytes(bytes);
             let there = |entry: &ActionEntry| {
                 entry.result.blobs.iter().all(|blob| {
@@ -264,7 +264,7 @@ impl Verifying<'_> {
         let folder = self.cache.root.join("log");
         self.flat(&folder, &|path, name| match log::record_of(name.as_ref()) {
             Some(name) => {
-                self.small(path, FileKind::Record, log::LARGEST, &|bytes| log::is_whole(name, bytes))
+                self.small(path, FileKind::Record, log::MAX_BYTES, &|bytes| log::is_whole(name, bytes))
             }
             None => {
                 self.foreign(path.to_owned());
@@ -277,7 +277,7 @@ impl Verifying<'_> {
         let folder = self.cache.root.join("pins");
         self.flat(&folder, &|path, name| {
             if Digest::of_name(name.as_ref()).is_some() {
-                self.small(path, FileKind::Pin, pins::LARGEST, &|bytes| Kept::from_bytes(bytes).is_some())
+                self.small(path, FileKind::Pin, pins::MAX_BYTES, &|bytes| Kept::from_bytes(bytes).is_some())
             } else {
                 self.foreign(path.to_owned());
                 Ok(())
@@ -286,7 +286,7 @@ impl Verifying<'_> {
     }
 
     /// What lies beside the parts.
-    fn beside(&self) -> Result<(), CacheError> {
+    fn root_files(&self) -> Result<(), CacheError> {
         self.flat(&self.cache.root, &|path, name| {
             if ![&SHARDED[..], &FLAT, &[LEASES, GC_LOCK]].concat().contains(&name) {
                 self.foreign(path.to_owned());
@@ -330,9 +330,9 @@ mod tests {
         let (record, elsewhere) = (cache.log.path_of(&record), dir.path().join("elsewhere"));
         fs::rename(&record, &elsewhere).unwrap();
         symlink(&elsewhere, &record).unwrap();
-        let pin = dir.path().join("v2/pins").join(Digest::of(b"pin").to_string());
+        let pin = dir.path().join("v3/pins").join(Digest::of(b"pin").to_string());
         rustix::fs::mknodat(CWD, &pin, FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
-        let wrong = dir.path().join("v2/pins").join(Digest::of(b"wrong").to_string());
+        let wrong = dir.path().join("v3/pins").join(Digest::of(b"wrong").to_string());
         fs::write(&wrong, checksummed::wrap(b"whole, and no pin")).unwrap();
         let go = AtomicBool::new(false);
         let found = cache.verify(true, &go, &|_, _| {}).unwrap();

@@ -1,20 +1,22 @@
-//! What goes wrong with a remote, told apart by what helps.
+//! Failures of a remote, classified by what helps.
 
-/// What kind of failure it is.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RemoteFault {
-    /// Nobody answered, or not in time, or with an error that may pass: asking again may help.
-    Passing,
+    /// No answer, a timeout, or a temporary error: retrying may help.
+    Transient,
     /// Credentials are missing, wrong, or do not allow this.
     Denied,
-    /// There is no room for more.
+    /// The remote is full.
     Full,
-    /// The remote understood and will not, or cannot: asking again does not help.
+    /// The remote rejected the request: retrying does not help.
     Refused,
-    /// It does not take, or give, this one thing: too large, not readable. Others it may.
-    Unfit,
-    /// What came is not what was asked for: too long, too short, not of the protocol.
-    Nonsense,
+    /// The remote cannot store, or return, this one item: too large, or not readable.
+    Unsupported,
+    /// The answer violates the protocol, or has another length than requested.
+    InvalidResponse,
+    /// A blob cannot be read, or written, locally. The remote did nothing wrong.
+    Local,
 }
 
 /// A failure of a remote. A missing entry or blob is none.
@@ -22,7 +24,7 @@ pub enum RemoteFault {
 #[error("{message}")]
 pub struct RemoteError {
     pub fault: RemoteFault,
-    /// What happened, without any credential. It does not say at which remote: whoever shows it does.
+    /// What happened, without any credential. It does not name the remote: whoever shows it does.
     pub message: String,
 }
 

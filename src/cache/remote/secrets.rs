@@ -1,13 +1,13 @@
-//! To whom the user's secrets may go. A spec comes with a checkout, perhaps somebody else's: what it names
-//! must not be sent what the user has in the environment for another server; and nothing that lets its
-//! holder in goes over a line that others can read.
+//! Which servers the user's secrets are sent to. A spec may come from someone else's repository: a server
+//! that only the spec names is not sent the user's environment for another server, and secrets are never sent
+//! unencrypted.
 
 use std::env::{self, VarError};
 use std::net::IpAddr;
 
 use super::{NamedBy, RemoteError, RemoteFault, RemoteUrl};
 
-/// Where the user says to whom the `RIVET_REMOTE_…` credentials belong.
+/// The variable that names the servers which the `RIVET_REMOTE_…` credentials belong to.
 const HOSTS: &str = "RIVET_REMOTE_HOST";
 
 /// An error where one of these `variables` is set, and would go to a host that only the spec names and
@@ -48,7 +48,7 @@ fn names(hosts: &str, url: &RemoteUrl) -> bool {
     })
 }
 
-/// What a variable of the environment says; an empty one says nothing.
+/// The value of an environment variable; an empty one counts as unset.
 pub(super) fn variable(name: &str) -> Result<Option<String>, RemoteError> {
     match env::var(name) {
         Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),

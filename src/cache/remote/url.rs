@@ -28,12 +28,12 @@ const SECRET_WORDS: [&str; 8] = ["secret", "pass", "token", "sas", "credential",
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteUrl(Url);
 
-/// Who said where something is.
+/// Who named a location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamedBy {
     /// By a flag or a variable.
     User,
-    /// A spec, and nobody else. It may have come with somebody else's checkout.
+    /// Only the spec, which may come from someone else's repository.
     Spec,
 }
 

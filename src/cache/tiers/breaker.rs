@@ -1,5 +1,4 @@
-//! Decides when to go on without a remote: after a few failures in a row, and for good. A remote that
-//! comes back is asked again by the next build.
+//! The circuit breaker: after a few failures in a row the remote is not called again during this build.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,10 +6,10 @@ use std::time::Instant;
 
 use crate::cache::remote::{RemoteError, RemoteFault};
 
-/// Failed attempts in a row, of whatever calls, after which a remote is not asked again.
-const MOST_FAILURES: u32 = 5;
-/// Those in a row that got no answer at all. Each costs all the patience there is.
-const MOST_SILENCES: u32 = 2;
+/// Consecutive failed attempts that open it.
+const MAX_FAILURES: u32 = 5;
+/// Consecutive attempts without an answer that open it. Each costs a whole timeout.
+const MAX_TIMEOUTS: u32 = 2;
 
 #[derive(Default)]
 pub(super) struct Breaker {
@@ -22,16 +21,16 @@ pub(super) struct Breaker {
 #[derive(Default)]
 struct Row {
     failures: u32,
-    /// Of the last ones, those without an answer.
-    silences: u32,
-    /// When the last success was known.
+    /// Timeouts at the end of the row.
+    timeouts: u32,
+    /// The time of the last success.
     answered: Option<Instant>,
-    /// When the last one that counted was known.
+    /// The time of the last counted failure.
     last: Option<Instant>,
 }
 
 impl Breaker {
-    /// Whether the remote is not to be asked any more.
+    /// Whether the remote is not called any more.
     pub(super) fn is_open(&self) -> bool {
         self.open.load(Ordering::Relaxed)
     }
@@ -41,26 +40,26 @@ impl Breaker {
         *row = Row { answered: Some(Instant::now()), last: row.last, ..Row::default() };
     }
 
-    /// Counts a failed attempt; `is_silent`: it got no answer at all. True for the one after which the remote
-    /// is not asked any more, which is to be told once.
-    pub(super) fn failed(&self, error: &RemoteError, began: Instant, is_silent: bool) -> bool {
-        // Who has no credentials, or asks where nothing is, need not ask again.
+    /// Counts a failed attempt; `timed_out` if it got no answer at all. True for the attempt that opens the
+    /// breaker, which is to be reported once.
+    pub(super) fn failed(&self, error: &RemoteError, began: Instant, timed_out: bool) -> bool {
+        // Retrying does not help without credentials or with a wrong address.
         let is_final = matches!(error.fault, RemoteFault::Denied | RemoteFault::Refused | RemoteFault::Full);
-        (is_final || self.is_enough(began, is_silent)) && !self.open.swap(true, Ordering::Relaxed)
+        (is_final || self.is_enough(began, timed_out)) && !self.open.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether there are enough with this one. Attempts side by side fail of one and the same thing, and tell
-    /// no more together than the first of them.
-    fn is_enough(&self, began: Instant, is_silent: bool) -> bool {
+    /// Whether there are enough failures with this one. Concurrent attempts fail for one and the same reason
+    /// and count once.
+    fn is_enough(&self, began: Instant, timed_out: bool) -> bool {
         let mut row = self.row.lock().unwrap_or_else(PoisonError::into_inner);
         if row.last.is_none_or(|last| began >= last) {
-            // Somebody is there who answered others meanwhile.
-            let is_silent = is_silent && row.answered.is_none_or(|answered| answered < began);
+            // The remote answered other calls meanwhile.
+            let timed_out = timed_out && row.answered.is_none_or(|answered| answered < began);
             row.failures += 1;
-            row.silences = if is_silent { row.silences + 1 } else { 0 };
+            row.timeouts = if timed_out { row.timeouts + 1 } else { 0 };
             row.last = Some(Instant::now());
         }
-        row.failures >= MOST_FAILURES || row.silences >= MOST_SILENCES
+        row.failures >= MAX_FAILURES || row.timeouts >= MAX_TIMEOUTS
     }
 }
 
@@ -76,36 +75,36 @@ mod tests {
     fn it_opens_once_after_failures_in_a_row() {
         let breaker = Breaker::default();
         let failed = |fault| breaker.failed(&error(fault), Instant::now(), false);
-        for _ in 1..MOST_FAILURES {
-            assert!(!failed(RemoteFault::Passing));
+        for _ in 1..MAX_FAILURES {
+            assert!(!failed(RemoteFault::Transient));
         }
         breaker.succeeded();
-        for _ in 1..MOST_FAILURES {
-            assert!(!failed(RemoteFault::Nonsense));
+        for _ in 1..MAX_FAILURES {
+            assert!(!failed(RemoteFault::InvalidResponse));
         }
         assert!(!breaker.is_open());
-        assert!(failed(RemoteFault::Passing));
+        assert!(failed(RemoteFault::Transient));
         assert!(breaker.is_open());
-        assert!(!failed(RemoteFault::Passing), "it is told once");
+        assert!(!failed(RemoteFault::Transient), "it is told once");
     }
 
     #[test]
     fn attempts_side_by_side_fail_once() {
         let breaker = Breaker::default();
         let began = Instant::now();
-        for _ in 0..10 * MOST_FAILURES {
-            assert!(!breaker.failed(&error(RemoteFault::Passing), began, false));
+        for _ in 0..10 * MAX_FAILURES {
+            assert!(!breaker.failed(&error(RemoteFault::Transient), began, false));
         }
-        for _ in 2..MOST_FAILURES {
-            assert!(!breaker.failed(&error(RemoteFault::Passing), Instant::now(), false));
+        for _ in 2..MAX_FAILURES {
+            assert!(!breaker.failed(&error(RemoteFault::Transient), Instant::now(), false));
         }
-        assert!(breaker.failed(&error(RemoteFault::Passing), Instant::now(), false));
+        assert!(breaker.failed(&error(RemoteFault::Transient), Instant::now(), false));
     }
 
     #[test]
     fn two_without_any_answer_open_it() {
         let breaker = Breaker::default();
-        let failed = |is_silent| breaker.failed(&error(RemoteFault::Passing), Instant::now(), is_silent);
+        let failed = |timed_out| breaker.failed(&error(RemoteFault::Transient), Instant::now(), timed_out);
         assert!(!failed(true));
         assert!(!failed(false), "an answer, if a bad one");
         assert!(!failed(true));
@@ -117,7 +116,7 @@ mod tests {
         for _ in 0..2 {
             let began = Instant::now();
             breaker.succeeded();
-            assert!(!breaker.failed(&error(RemoteFault::Passing), began, true), "others were answered");
+            assert!(!breaker.failed(&error(RemoteFault::Transient), began, true), "others were answered");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a build had of its remote: for its summary.
+//! Counters of a remote cache, for a build's summary.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -6,23 +6,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-/// What came of a remote cache. Entries that were not found, that could not be asked for, and that were not
-/// believed are told apart.
+/// The use of a remote cache. Misses, errors and rejected entries are counted apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteReport {
-    /// Where it is.
+    /// Its URL.
     pub remote: String,
-    /// Entries that were found there and believed, and that were not there.
+    /// Entries found and accepted, and entries that were not there.
     pub hits: u64,
     pub misses: u64,
     /// Calls that failed for good, retries included.
     pub errors: u64,
-    /// What the last of them said.
+    /// The message of the last of them.
     pub last_error: Option<String>,
-    /// Things that it has or was given and that cannot be read or written: too large, or not allowed.
+    /// Items that the remote cannot read or store: too large, or not allowed.
     pub unfit: u64,
-    /// Entries that were not believed, by why.
-    pub distrusted: BTreeMap<Cow<'static, str>, u64>,
+    /// Rejected entries, by reason.
+    pub rejected: BTreeMap<Cow<'static, str>, u64>,
     /// Entries whose blobs were not there.
     pub incomplete: u64,
     /// Blobs whose bytes were not what their name promised.
@@ -32,23 +31,24 @@ pub struct RemoteReport {
     pub stored_entries: u64,
     pub stored_blobs: u64,
     pub stored_bytes: u64,
-    /// Entries that were to be stored and were there already: signed by somebody who is believed.
+    /// Entries to upload that were there already, signed by a trusted key.
     pub already_there: u64,
-    /// Entries that were to be stored and are not.
+    /// Entries to upload that are not in the remote.
     pub not_stored: u64,
-    /// Those of them in whose place somebody signed one who is not believed here. It was left.
+    /// Those of them that were left in place because an untrusted key signed them.
     pub others: u64,
     /// The first public key that signed an entry and is not trusted here.
     pub unknown_key: Option<String>,
-    /// Why it was not asked any more, if so.
+    /// Why reading it was given up, if it was.
     pub went_on_without: Option<String>,
-    /// Why nothing was stored there any more, or at all.
+    /// Why nothing, or nothing more, was uploaded.
     pub read_only: Option<String>,
-    /// Whether that is for want of a key, with somebody else who is trusted: as it is to be with readers.
+    /// Whether that is because there is no signing key while others' keys are trusted: the intended setup of
+    /// readers.
     pub is_reader: bool,
 }
 
-/// A report that many threads add to, and what is to be told meanwhile.
+/// A report shared by threads, and notices for the user.
 #[derive(Default)]
 pub(super) struct Counts {
     report: Mutex<RemoteReport>,

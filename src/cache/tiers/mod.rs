@@ -1,18 +1,20 @@
-//! The tiers of the cache: the local folder, and, where there is one, a remote behind it. What is found in
-//! the remote fills the folder; what is made here goes up in the background. Nothing that goes wrong with
-//! a remote is an error here: it is a miss, counted and told.
+//! The tiers of the cache: the local folder, and optionally a remote behind it. What is found in the remote
+//! is written to the folder; new results are uploaded in the background. A failure of the remote is never an
+//! error here: it is a miss that is counted and reported.
 //!
-//! An entry of a remote counts once it is signed by somebody trusted and its blobs are there; those are
-//! fetched only when somebody needs them, and count once their digest is right.
+//! A remote's entry is accepted if a trusted key signed it and its blobs are in the remote. Blobs are
+//! downloaded when they are needed, and accepted if their digest is right.
 
 mod breaker;
-mod carry;
+mod client;
 mod counts;
-mod far;
-mod filed;
+mod download;
+mod existing;
 mod groups;
-mod guard;
+mod local_source;
+mod remote_tier;
 mod threads;
+mod transfer;
 mod upload;
 
 use std::collections::HashSet;
@@ -21,54 +23,53 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 
-pub use carry::{Carried, Missing};
+use client::{Fetched, RemoteClient};
 use counts::Counts;
 pub use counts::RemoteReport;
-use far::{Far, TOLD_AFTER};
-use guard::{Fetched, Guard};
 use rayon::prelude::*;
+use remote_tier::{NOTICE_AFTER, RemoteTier};
 use threads::Threads;
-use upload::{Made, Uploader};
+pub use transfer::{Missing, TransferStats};
+use upload::{PendingEntry, Uploader};
 
 use super::remote::{self, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
 use super::trust::Trust;
-use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest, LocalCache};
+use super::{ActionEntry, ActionKey, BlobReader, BlobRef, BlobWriter, Cache, CacheError, LocalCache};
 
-/// Groups of blobs that are fetched at a time.
-const SIDE_BY_SIDE: usize = 4;
+/// Groups of blobs downloaded at a time.
+const MAX_CONCURRENT: usize = 4;
 
 /// How a remote is used.
 pub struct RemoteOptions {
     pub url: RemoteUrl,
     pub named_by: NamedBy,
-    /// Who chose the local folder. What lies in one that came with a spec may be anybody's, and is not
+    /// Who named the local folder. Results in a folder that came with a spec may be anybody's, and are not
     /// signed.
     pub folder_named_by: NamedBy,
     pub trust: Trust,
-    /// Whether nothing shall be stored there. Without a key to sign with nothing is, either, but for
-    /// those who trust everybody: others would not believe it.
+    /// Whether nothing is uploaded. Without a signing key nothing is uploaded either, unless every signature
+    /// is accepted: other machines would reject it.
     pub read_only: bool,
-    /// How long a call may take, besides what its bytes take.
-    pub patience: Duration,
-    /// Ends calls that are on their way, and all that would follow.
+    /// The timeout of a call, besides the time for its bytes.
+    pub timeout: Duration,
+    /// Cancels calls that are under way, and all later ones.
     pub cancelled: Arc<AtomicBool>,
 }
 
-/// A local cache with whatever lies behind it.
+/// A local cache with an optional remote behind it.
 pub struct Tiers {
     local: Arc<LocalCache>,
-    far: Option<Far>,
-    /// Whether a remote is named but not to be asked: its entries then count without their blobs.
+    tier: Option<RemoteTier>,
+    /// Whether the configured remote is not contacted: its entries then count without their blobs.
     offline: bool,
 }
 
 impl From<Arc<LocalCache>> for Tiers {
-    /// The folder alone.
+    /// The local folder alone.
     fn from(local: Arc<LocalCache>) -> Tiers {
-        Tiers { local, far: None, offline: false }
+        Tiers { local, tier: None, offline: false }
     }
 }
 
@@ -79,20 +80,20 @@ impl From<LocalCache> for Tiers {
 }
 
 impl Tiers {
-    /// `local` for a build that is not to ask the remote that it has otherwise. What came from there
-    /// counts as found, also where only its entry did: a step whose bytes turn out to be wanted runs.
+    /// `local` for a build that does not contact its remote. An entry that came from the remote counts as
+    /// found even where its blobs are not here: a step whose bytes turn out to be needed runs.
     pub fn offline(local: Arc<LocalCache>) -> Tiers {
         Tiers { offline: true, ..Tiers::from(local) }
     }
 
-    /// `local` with a remote behind it. Whether anybody answers there shows when it is first asked.
+    /// `local` with a remote behind it. Whether the remote answers shows at the first call.
     pub fn with_remote(local: Arc<LocalCache>, options: RemoteOptions) -> Result<Tiers, RemoteError> {
         let threads = Threads::start().map_err(|error| {
-            RemoteError::new(RemoteFault::Passing, format!("cannot start its threads: {error}"))
+            RemoteError::new(RemoteFault::Transient, format!("cannot start its threads: {error}"))
         })?;
         let remote = {
             let _within = threads.enter();
-            remote::open(&options.url, options.named_by, options.patience)?
+            remote::open(&options.url, options.named_by, options.timeout)?
         };
         Ok(Tiers::over(local, remote, options, threads))
     }
@@ -106,7 +107,7 @@ impl Tiers {
         let trust = Arc::new(options.trust);
         let counts = Arc::new(Counts::default());
         let read_only = match () {
-            () if options.read_only => Some("it was asked for"),
+            () if options.read_only => Some("--remote-read-only"),
             () if options.folder_named_by == NamedBy::Spec => {
                 Some("the spec chose the cache folder; --cache-dir makes it your choice")
             }
@@ -114,13 +115,13 @@ impl Tiers {
             () if trust.signer().is_none() => {
                 Some("there is no key to sign with; `rivet cache keygen` makes one")
             }
-            () if trust.beyond_user().is_some() => {
+            () if trust.extra_trust().is_some() => {
                 Some("keys count that only the spec names; `rivet cache trust` makes them yours")
             }
             () => None,
         };
         if let Some(why) = read_only {
-            tracing::info!("nothing is stored in the remote cache: {why}");
+            tracing::info!("nothing is uploaded to the remote cache: {why}");
         }
         {
             let mut report = counts.report();
@@ -129,20 +130,20 @@ impl Tiers {
             report.is_reader =
                 !options.read_only && trust.signer().is_none() && trust.trusted().next().is_some();
         }
-        let told_after = TOLD_AFTER.min(options.patience / 5);
-        let guard = Arc::new(Guard::new(remote, options.patience, options.cancelled, counts));
+        let notice_after = NOTICE_AFTER.min(options.timeout / 5);
+        let client = Arc::new(RemoteClient::new(remote, options.timeout, options.cancelled, counts));
         let uploader = read_only.is_none().then(|| {
-            Uploader::start(threads.handle(), Arc::clone(&guard), Arc::clone(&trust), Arc::clone(&local))
+            Uploader::start(threads.handle(), Arc::clone(&client), Arc::clone(&trust), Arc::clone(&local))
         });
-        let (said, corrupt, on_wait) = Default::default();
-        let far = Far { guard, trust, uploader, said, corrupt, on_wait, told_after, threads };
-        Tiers { local, far: Some(far), offline: false }
+        let (answers, corrupt, on_wait) = Default::default();
+        let tier = RemoteTier { client, trust, uploader, answers, corrupt, on_wait, notice_after, threads };
+        Tiers { local, tier: Some(tier), offline: false }
     }
 
-    /// Has it said, once, on the thread that waits, when the remote lets somebody wait.
+    /// Calls `tell` once, on the waiting thread, when a caller has to wait for the remote.
     pub fn on_wait(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
-        if let Some(far) = &self.far {
-            *far.on_wait.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(tell));
+        if let Some(tier) = &self.tier {
+            *tier.on_wait.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(tell));
         }
     }
 
@@ -151,138 +152,141 @@ impl Tiers {
         &self.local
     }
 
-    /// Whether there is a remote that is asked.
+    /// Whether there is a remote that is still read.
     pub fn has_remote(&self) -> bool {
-        self.far.as_ref().is_some_and(|far| far.guard.can_read())
+        self.tier.as_ref().is_some_and(|tier| tier.client.can_read())
     }
 
-    /// Asks the remote for all of `keys` at once that are not found here, so that looking them up one by
-    /// one costs no round trip each.
+    /// Looks up all of `keys` in the remote at once that are not found here, so that later look-ups cost no
+    /// round trip each.
     pub fn look_ahead(&self, keys: &[ActionKey]) -> Result<(), CacheError> {
-        let Some(far) = &self.far else { return Ok(()) };
-        let unsaid: Vec<ActionKey> = {
-            let said = far.said();
-            keys.iter().filter(|key| !said.contains_key(key)).copied().collect()
+        let Some(tier) = &self.tier else { return Ok(()) };
+        let unanswered: Vec<ActionKey> = {
+            let answers = tier.answers();
+            keys.iter().filter(|key| !answers.contains_key(key)).copied().collect()
         };
         let is_unknown = |key: &ActionKey| Ok(self.local.action(key)?.is_none().then_some(*key));
         let unknown: Vec<Option<ActionKey>> =
-            unsaid.par_iter().map(is_unknown).collect::<Result<_, CacheError>>()?;
+            unanswered.par_iter().map(is_unknown).collect::<Result<_, CacheError>>()?;
         let unknown: Vec<ActionKey> = unknown.into_iter().flatten().collect();
-        self.ask(far, &unknown)
+        self.look_up(tier, &unknown)
     }
 
-    /// Brings those of `blobs` here that are not, a few calls at a time. What cannot be had is passed over.
+    /// Downloads those of `blobs` that are not here, a few calls at a time. Unavailable ones are skipped.
     pub fn fetch(&self, blobs: &[BlobRef]) -> Result<(), CacheError> {
-        let Some(far) = self.far.as_ref().filter(|far| far.guard.can_read()) else { return Ok(()) };
+        // Nothing could be stored in a read-only cache.
+        let can_fetch = |tier: &&RemoteTier| tier.client.can_read() && self.local.is_writable();
+        let Some(tier) = self.tier.as_ref().filter(can_fetch) else { return Ok(()) };
         let mut seen = HashSet::new();
         let each_once: Vec<BlobRef> = blobs.iter().copied().filter(|blob| seen.insert(*blob)).collect();
         let is_wanted = |blob: &BlobRef| Ok((!self.local.has_blob(blob)?).then_some(*blob));
         let wanted: Vec<Option<BlobRef>> =
             each_once.par_iter().map(is_wanted).collect::<Result<_, CacheError>>()?;
         let wanted: Vec<BlobRef> = wanted.into_iter().flatten().collect();
-        far.wait(async {
-            // On the remote's own threads, so that bytes come in while others are written.
+        tier.wait(async {
+            // On the remote's own threads, so that downloads overlap with writes.
             let groups = stream::iter(groups::of(&wanted)).map(|group| {
-                let (guard, group) = (Arc::clone(&far.guard), group.to_vec());
+                let (client, local, group) =
+                    (Arc::clone(&tier.client), Arc::clone(&self.local), group.to_vec());
                 tokio::spawn(async move {
-                    let fetched = guard.blobs(&group).await;
-                    let verify = move || group.into_iter().zip(fetched).map(verified).collect::<Vec<_>>();
-                    tokio::task::spawn_blocking(verify).await.unwrap_or_default()
+                    let fetched = client.blobs(&group, &local).await?;
+                    Ok::<_, CacheError>(group.into_iter().zip(fetched).collect::<Vec<_>>())
                 })
             });
-            let mut groups = groups.buffer_unordered(SIDE_BY_SIDE);
+            let mut groups = groups.buffer_unordered(MAX_CONCURRENT);
             while let Some(group) = groups.next().await {
-                // It does not panic, and nobody aborts it.
+                // The task neither panics nor is aborted.
                 let Ok(group) = group else { continue };
-                let mut right: Vec<(BlobRef, Bytes)> = Vec::with_capacity(group.len());
-                for (blob, fetched) in group {
-                    right.extend(far.believe(&blob, fetched).await.map(|bytes| (blob, bytes)));
+                let mut right = Vec::new();
+                for (blob, fetched) in group? {
+                    right.extend(tier.accept_blob(&blob, fetched).await);
                 }
-                right.par_iter().try_for_each(|(blob, bytes)| self.local.put_known(blob, bytes))?;
+                right.into_par_iter().try_for_each(|writer| writer.finish().map(drop))?;
             }
             Ok(())
         })
     }
 
-    /// Has an entry stored in the remote that is here already. `replaces` also puts it in the place of what
-    /// somebody signed who is not believed here.
+    /// Uploads an entry of the local cache. `replaces` also replaces an entry whose signature is not trusted
+    /// here.
     fn push(&self, key: ActionKey, entry: ActionEntry, replaces: bool) {
-        if let Some(uploader) = self.far.as_ref().and_then(|far| far.uploader.as_ref()) {
-            uploader.add(Made { key, entry, replaces });
+        if let Some(uploader) = self.tier.as_ref().and_then(|tier| tier.uploader.as_ref()) {
+            uploader.add(PendingEntry { key, entry, replaces });
         }
     }
 
-    /// Waits until all that was made is stored in the remote, or given up, or `cancelled` says so. Tells
-    /// `observe` how many entries are left.
+    /// Waits until all results are uploaded or given up, or until `cancelled` returns true. Calls `observe`
+    /// with the number of entries left.
     pub fn finish(&self, cancelled: &dyn Fn() -> bool, observe: &dyn Fn(usize)) {
-        let Some((far, uploader)) = self.far.as_ref().and_then(|far| Some((far, far.uploader.as_ref()?)))
+        let Some((tier, uploader)) =
+            self.tier.as_ref().and_then(|tier| Some((tier, tier.uploader.as_ref()?)))
         else {
             return;
         };
-        far.threads.block_on(async {
+        tier.threads.block_on(async {
             while uploader.left() > 0 && !cancelled() {
                 observe(uploader.left());
-                // Also now and then, to notice that it is cancelled.
+                // With a timeout, to notice the cancellation.
                 let _ = tokio::time::timeout(Duration::from_millis(200), uploader.progress()).await;
             }
         });
-        far.tell_of_others(&uploader.take_theirs());
+        tier.report_foreign(&uploader.take_foreign());
     }
 
-    /// What there is to tell a person since the last call.
+    /// Notices for the user since the last call.
     pub fn take_notices(&self) -> Vec<String> {
-        self.far.as_ref().map(|far| far.guard.counts.take_notices()).unwrap_or_default()
+        self.tier.as_ref().map(|tier| tier.client.counts.take_notices()).unwrap_or_default()
     }
 
-    /// What came of the remote, if there is one. Entries that are still to be stored count as not stored.
+    /// The counters of the remote, if there is one. Entries that are still queued count as not stored.
     pub fn report(&self) -> Option<RemoteReport> {
-        self.far.as_ref().map(|far| {
-            let counts = far.guard.counts.report();
-            let left = far.uploader.as_ref().map_or(0, Uploader::left) as u64;
+        self.tier.as_ref().map(|tier| {
+            let counts = tier.client.counts.report();
+            let left = tier.uploader.as_ref().map_or(0, Uploader::left) as u64;
             RemoteReport { not_stored: counts.not_stored + left, ..counts.clone() }
         })
     }
 
-    /// Counts an entry that was to be stored, and need not be.
+    /// Counts an entry that need not be uploaded.
     fn count_as_there(&self) {
-        if let Some(far) = &self.far {
-            far.guard.counts.report().already_there += 1;
+        if let Some(tier) = &self.tier {
+            tier.client.counts.report().already_there += 1;
         }
     }
 
-    /// Whether the remote says that it has each of `blobs`.
+    /// Whether each of `blobs` is in the remote.
     fn has_there(&self, blobs: &[BlobRef]) -> Vec<bool> {
-        let Some(far) = self.far.as_ref().filter(|far| !blobs.is_empty() && far.guard.can_read()) else {
+        let Some(tier) = self.tier.as_ref().filter(|tier| !blobs.is_empty() && tier.client.can_read()) else {
             return vec![false; blobs.len()];
         };
-        let answers = far.wait(far.guard.has(blobs));
+        let answers = tier.wait(tier.client.has(blobs));
         answers.into_iter().map(|answer| answer.unwrap_or(false)).collect()
     }
 
-    /// Asks the remote for entries of which nothing is known yet, and files what it has here.
-    fn ask(&self, far: &Far, keys: &[ActionKey]) -> Result<(), CacheError> {
-        if keys.is_empty() || !far.guard.can_read() {
+    /// Looks up entries in the remote that are not known yet, and writes what it has to the local folder.
+    fn look_up(&self, tier: &RemoteTier, keys: &[ActionKey]) -> Result<(), CacheError> {
+        if keys.is_empty() || !tier.client.can_read() {
             return Ok(());
         }
-        let answers = far.wait(far.entries(keys));
-        // What it left unsaid is not known to be missing.
-        let said: Vec<(ActionKey, Option<ActionEntry>)> = keys
+        let answers = tier.wait(tier.entries(keys));
+        // A missing answer is no miss.
+        let answers: Vec<(ActionKey, Option<ActionEntry>)> = keys
             .iter()
             .zip(answers)
             .filter_map(|(key, answer)| match answer {
                 Ok(answer) => Some((*key, answer)),
-                // What is wrong there stays so, and is nothing to ask for again.
+                // A corrupt entry stays corrupt: a miss that is not looked up again.
                 Err(error) if is_of_one(&error) => Some((*key, None)),
                 Err(_) => None,
             })
             .collect();
-        if self.local.keeps() {
-            said.par_iter().try_for_each(|(key, answer)| match answer {
+        if self.local.is_writable() {
+            answers.par_iter().try_for_each(|(key, answer)| match answer {
                 Some(entry) => self.local.put_action(key, entry),
                 None => Ok(()),
             })?;
         }
-        far.said().extend(said);
+        tier.answers().extend(answers);
         Ok(())
     }
 }
@@ -292,49 +296,52 @@ impl Cache for Tiers {
         if let Some(entry) = self.local.action(key)? {
             return Ok(Some(entry));
         }
-        let Some(far) = &self.far else {
+        let Some(tier) = &self.tier else {
             return if self.offline { self.local.entry(key) } else { Ok(None) };
         };
-        if !far.said().contains_key(key) {
-            self.ask(far, &[*key])?;
+        if !tier.answers().contains_key(key) {
+            self.look_up(tier, &[*key])?;
         }
-        let said = far.said().get(key).cloned();
-        match said {
-            Some(said) => Ok(said),
-            // Nobody can tell whether the remote still has the blobs of what came from there before.
-            None if !far.guard.can_read() => self.local.entry(key),
+        let known = tier.answers().get(key).cloned();
+        match known {
+            Some(answer) => Ok(answer),
+            // Whether the remote still has the blobs of an earlier look-up is unknown; the entry counts.
+            None if !tier.client.can_read() => self.local.entry(key),
             None => Ok(None),
         }
     }
 
     fn put_action(&self, key: &ActionKey, entry: &ActionEntry) -> Result<(), CacheError> {
         self.local.put_action(key, entry)?;
-        if let Some(far) = &self.far {
-            far.said().remove(key);
+        if let Some(tier) = &self.tier {
+            tier.answers().remove(key);
         }
         self.push(*key, entry.clone(), false);
         Ok(())
     }
 
-    fn blob(&self, blob: &BlobRef) -> Result<Option<Vec<u8>>, CacheError> {
-        if let Some(bytes) = self.local.blob(blob)? {
-            return Ok(Some(bytes));
+    fn open_blob(&self, blob: &BlobRef) -> Result<Option<BlobReader>, CacheError> {
+        if let Some(reader) = self.local.open_blob(blob)? {
+            return Ok(Some(reader));
         }
-        let is_of_use = |far: &&Far| far.guard.can_read() && !far.corrupt().contains(&blob.digest);
-        let Some(far) = self.far.as_ref().filter(is_of_use) else { return Ok(None) };
-        let bytes = far.wait(async {
-            let fetched = far.guard.blobs(&[*blob]).await.pop().unwrap_or(Fetched::Nothing);
-            let (_, fetched) = verified((*blob, fetched));
-            far.believe(blob, fetched).await
+        let is_of_use = |tier: &&RemoteTier| tier.client.can_read() && !tier.corrupt().contains(&blob.digest);
+        let Some(tier) = self.tier.as_ref().filter(is_of_use) else { return Ok(None) };
+        let right = tier.wait(async {
+            let fetched = tier.client.blobs(&[*blob], &self.local).await?.pop().unwrap_or(Fetched::Nothing);
+            Ok::<_, CacheError>(tier.accept_blob(blob, fetched).await)
         });
-        if let Some(bytes) = bytes.as_ref().filter(|_| self.local.keeps()) {
-            self.local.put_known(blob, bytes)?;
+        match right? {
+            None => Ok(None),
+            Some(writer) if self.local.is_writable() => {
+                writer.finish()?;
+                self.local.open_blob(blob)
+            }
+            Some(writer) => writer.into_reader().map(Some),
         }
-        Ok(bytes.map(Vec::from))
     }
 
-    fn put_blob(&self, bytes: &[u8]) -> Result<BlobRef, CacheError> {
-        self.local.put_blob(bytes)
+    fn blob_writer(&self) -> Result<BlobWriter, CacheError> {
+        self.local.blob_writer()
     }
 
     fn blob_file(&self, blob: &BlobRef) -> Option<PathBuf> {
@@ -342,20 +349,12 @@ impl Cache for Tiers {
     }
 }
 
-/// Whether an error tells of the one thing that was asked for, rather than of the remote.
+/// Whether an error is about one item, rather than about the remote.
 fn is_of_one(error: &RemoteError) -> bool {
-    matches!(error.fault, RemoteFault::Nonsense | RemoteFault::Unfit)
+    matches!(error.fault, RemoteFault::InvalidResponse | RemoteFault::Unsupported)
 }
 
-/// What was fetched, with bytes only where they are the blob's own.
-fn verified((blob, fetched): (BlobRef, Fetched)) -> (BlobRef, Fetched) {
-    match fetched {
-        Fetched::Bytes(bytes) if Digest::of(&bytes) != blob.digest => (blob, Fetched::Wrong),
-        fetched => (blob, fetched),
-    }
-}
-
-/// Blobs of entries, each once.
+/// The blobs of entries, without duplicates.
 fn blobs_of<'e>(entries: impl Iterator<Item = &'e ActionEntry>) -> Vec<BlobRef> {
     let mut blobs: Vec<BlobRef> = entries.flat_map(|entry| entry.result.blobs.iter().copied()).collect();
     blobs.sort_unstable_by_key(|blob| (blob.digest, blob.size));

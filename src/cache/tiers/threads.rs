@@ -1,5 +1,5 @@
-//! The threads on which a remote's calls run. Ending never waits for them: one may be stuck for good in a
-//! share that hangs.
+//! The threads on which a remote's calls run. Shutting down does not wait for them: one may hang in a network
+//! share.
 
 use std::io;
 

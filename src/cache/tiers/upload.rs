@@ -1,6 +1,6 @@
-//! Stores results in the remote behind the build's back: blobs first, then the entry that names them,
-//! unless one is filed there that somebody believes. Whoever adds results never waits for the network; the
-//! build does, at its end.
+//! Uploads results in the background: blobs first, then the entry that names them, unless the remote has an
+//! entry there that a trusted key signed. Adding a result never waits for the network; the end of the build
+//! does.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,61 +11,62 @@ use futures_util::future::{join, join_all};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use super::filed::{self, Filed};
-use super::guard::{Each, Guard};
+use super::client::{Outcomes, RemoteClient};
+use super::existing::{self, ExistingEntry};
+use super::local_source::LocalSource;
 use super::{blobs_of, groups};
 use crate::cache::trust::{PublicKey, Trust};
-use crate::cache::{ActionEntry, ActionKey, BlobRef, Cache, LocalCache};
+use crate::cache::{ActionEntry, ActionKey, BlobRef, LocalCache};
 
-/// Entries that are stored together.
+/// Entries of a batch.
 const BATCH: usize = 64;
-/// Batches on their way at a time.
-const SIDE_BY_SIDE: usize = 4;
+/// Batches uploaded at a time.
+const MAX_CONCURRENT: usize = 4;
 
-/// What is to be stored.
-pub(super) struct Made {
+/// An entry to upload.
+pub(super) struct PendingEntry {
     pub key: ActionKey,
     pub entry: ActionEntry,
-    /// Whether it takes the place of what somebody signed who is not believed here.
+    /// Whether it replaces an entry whose signature is not trusted here.
     pub replaces: bool,
 }
 
 pub(super) struct Uploader {
-    queue: mpsc::UnboundedSender<Made>,
+    queue: mpsc::UnboundedSender<PendingEntry>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    guard: Arc<Guard>,
+    client: Arc<RemoteClient>,
     trust: Arc<Trust>,
-    local: Arc<LocalCache>,
+    source: LocalSource,
     /// Entries that were added and are neither stored nor given up.
     left: AtomicUsize,
-    /// Told whenever there are fewer.
+    /// Notified whenever `left` falls.
     fewer: Notify,
-    /// How many entries were left as they are of each who is not believed here.
-    theirs: Mutex<BTreeMap<PublicKey, u64>>,
+    /// The number of entries left in place, by the untrusted key that signed them.
+    foreign: Mutex<BTreeMap<PublicKey, u64>>,
 }
 
 impl Uploader {
-    /// Stores what is in `local`, signed by `trust`'s signer.
+    /// Uploads what is in `local`, signed by `trust`'s signer.
     pub(super) fn start(
         runtime: &Handle,
-        guard: Arc<Guard>,
+        client: Arc<RemoteClient>,
         trust: Arc<Trust>,
         local: Arc<LocalCache>,
     ) -> Uploader {
         let (queue, waiting) = mpsc::unbounded_channel();
-        let (left, fewer, theirs) = Default::default();
-        let shared = Arc::new(Shared { guard, trust, local, left, fewer, theirs });
+        let (left, fewer, foreign) = Default::default();
+        let shared = Arc::new(Shared { client, trust, source: LocalSource(local), left, fewer, foreign });
         runtime.spawn(run(Arc::clone(&shared), waiting));
         Uploader { queue, shared }
     }
 
-    /// Has a result stored, of which everything is in the local cache or there.
-    pub(super) fn add(&self, made: Made) {
+    /// Queues an entry whose blobs are in the local cache or in the remote.
+    pub(super) fn add(&self, pending: PendingEntry) {
         self.shared.left.fetch_add(1, Ordering::SeqCst);
-        if self.queue.send(made).is_err() {
+        if self.queue.send(pending).is_err() {
             self.shared.done(1);
         }
     }
@@ -75,28 +76,28 @@ impl Uploader {
         self.shared.left.load(Ordering::SeqCst)
     }
 
-    /// Waits until there are fewer entries left than there were.
+    /// Waits until `left` falls.
     pub(super) async fn progress(&self) {
         self.shared.fewer.notified().await;
     }
 
-    /// How many entries were left as they are of each who is not believed here, since the last call.
-    pub(super) fn take_theirs(&self) -> BTreeMap<PublicKey, u64> {
-        std::mem::take(&mut self.shared.theirs.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The number of entries left in place, by the untrusted key that signed them, since the last call.
+    pub(super) fn take_foreign(&self) -> BTreeMap<PublicKey, u64> {
+        std::mem::take(&mut self.shared.foreign.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-async fn run(shared: Arc<Shared>, mut waiting: mpsc::UnboundedReceiver<Made>) {
-    let slots = Arc::new(Semaphore::new(SIDE_BY_SIDE));
+async fn run(shared: Arc<Shared>, mut waiting: mpsc::UnboundedReceiver<PendingEntry>) {
+    let slots = Arc::new(Semaphore::new(MAX_CONCURRENT));
     let mut batch = Vec::with_capacity(BATCH);
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
         // The semaphore is never closed.
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let (shared, batch) = (Arc::clone(&shared), std::mem::take(&mut batch));
         tokio::spawn(async move {
-            let mut tally = Batch { shared: &shared, entries: batch.len(), came: Came::default() };
-            if shared.guard.can_write() {
-                shared.store(batch, &mut tally.came).await;
+            let mut tally = Batch { shared: &shared, entries: batch.len(), outcome: BatchOutcome::default() };
+            if shared.client.can_write() {
+                shared.store(batch, &mut tally.outcome).await;
             }
             drop(tally);
             drop(slot);
@@ -104,30 +105,30 @@ async fn run(shared: Arc<Shared>, mut waiting: mpsc::UnboundedReceiver<Made>) {
     }
 }
 
-/// Entries that are on their way together. However that ends, they are left no longer, and counted once.
+/// Entries that are being uploaded together. Dropping it counts them, however the upload ended.
 struct Batch<'s> {
     shared: &'s Shared,
     entries: usize,
-    came: Came,
+    outcome: BatchOutcome,
 }
 
-/// What came of entries.
+/// How many entries of a batch ended how.
 #[derive(Default)]
-struct Came {
+struct BatchOutcome {
     stored: usize,
     already_there: usize,
-    /// Left as somebody signed them who is not believed here.
-    others: usize,
+    /// Left in place, as signed by an untrusted key.
+    foreign: usize,
 }
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        let mut report = self.shared.guard.counts.report();
-        report.stored_entries += self.came.stored as u64;
-        report.already_there += self.came.already_there as u64;
-        report.others += self.came.others as u64;
-        report.not_stored += (self.entries - self.came.stored - self.came.already_there) as u64;
-        // While nobody can look at the report, in which those that are left count, too.
+        let mut report = self.shared.client.counts.report();
+        report.stored_entries += self.outcome.stored as u64;
+        report.already_there += self.outcome.already_there as u64;
+        report.others += self.outcome.foreign as u64;
+        report.not_stored += (self.entries - self.outcome.stored - self.outcome.already_there) as u64;
+        // While the report is locked: what is left counts as not stored there.
         self.shared.done(self.entries);
     }
 }
@@ -135,90 +136,93 @@ impl Drop for Batch<'_> {
 impl Shared {
     fn done(&self, entries: usize) {
         self.left.fetch_sub(entries, Ordering::SeqCst);
-        // One waits, or none.
+        // At most one task waits.
         self.fewer.notify_one();
     }
 
-    /// Stores entries with their blobs, where nothing better is filed.
-    async fn store(&self, batch: Vec<Made>, came: &mut Came) {
-        let keys: Vec<ActionKey> = batch.iter().map(|made| made.key).collect();
-        let blobs = blobs_of(batch.iter().map(|made| &made.entry));
-        let (answers, found) = join(self.guard.has(&blobs), self.guard.entries(&keys)).await;
-        let filed = self.judge(&batch, found).await;
+    /// Uploads entries with their blobs, except where the remote's own entry stays.
+    async fn store(&self, batch: Vec<PendingEntry>, outcome: &mut BatchOutcome) {
+        let keys: Vec<ActionKey> = batch.iter().map(|pending| pending.key).collect();
+        let blobs = blobs_of(batch.iter().map(|pending| &pending.entry));
+        let (answers, found) = join(self.client.has(&blobs), self.client.entries(&keys)).await;
+        let existing = self.existing_entries(&batch, found).await;
         let mut wanted = Vec::with_capacity(batch.len());
-        for (made, filed) in batch.iter().zip(filed) {
-            match filed {
-                Filed::Nothing | Filed::Same => wanted.push((made, filed)),
-                Filed::Another(_) => came.already_there += 1,
-                Filed::Theirs(signer, _) => {
-                    came.others += 1;
-                    *self.theirs.lock().unwrap_or_else(PoisonError::into_inner).entry(signer).or_default() +=
-                        1;
+        for (pending, existing) in batch.iter().zip(existing) {
+            match existing {
+                ExistingEntry::Nothing | ExistingEntry::Same => wanted.push((pending, existing)),
+                ExistingEntry::Another(_) => outcome.already_there += 1,
+                ExistingEntry::Foreign(signer, _) => {
+                    outcome.foreign += 1;
+                    *self
+                        .foreign
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .entry(signer)
+                        .or_default() += 1;
                 }
-                Filed::Unsaid => {}
+                ExistingEntry::Unknown => {}
             }
         }
-        // Of what nobody says whether it is there, nothing is known that an entry could name.
+        // An entry may only name blobs that are known to be in the remote.
         let mut there: HashMap<BlobRef, bool> = HashMap::new();
         for (blob, answer) in blobs.into_iter().zip(answers) {
             if let Ok(answer) = answer {
                 there.insert(blob, answer);
             }
         }
-        let mut missing = blobs_of(wanted.iter().map(|(made, _)| &made.entry));
+        let mut missing = blobs_of(wanted.iter().map(|(pending, _)| &pending.entry));
         missing.retain(|blob| there.get(blob) == Some(&false));
         for group in groups::of(&missing) {
             there.extend(self.store_blobs(group).await);
         }
         let is_there = |blob: &BlobRef| there.get(blob) == Some(&true);
-        wanted.retain(|(made, _)| made.entry.result.blobs.iter().all(is_there));
-        let (same, new): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, filed)| *filed == Filed::Same);
-        came.already_there += same.len();
-        let stored = join_all(new.iter().map(|(made, _)| self.store_entry(&made.key, &made.entry))).await;
-        came.stored += stored.into_iter().filter(|stored| *stored).count();
+        wanted.retain(|(pending, _)| pending.entry.result.blobs.iter().all(is_there));
+        let (same, new): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|(_, existing)| *existing == ExistingEntry::Same);
+        outcome.already_there += same.len();
+        let stored =
+            join_all(new.iter().map(|(pending, _)| self.store_entry(&pending.key, &pending.entry))).await;
+        outcome.stored += stored.into_iter().filter(|stored| *stored).count();
     }
 
-    /// What is filed under the keys of a batch.
-    async fn judge(&self, batch: &[Made], found: Each<Option<Bytes>>) -> Vec<Filed> {
-        let judge =
-            |(made, answer): (&Made, _)| match filed::judge(&self.trust, &made.key, &made.entry, answer) {
-                Filed::Theirs(..) if made.replaces => Filed::Nothing,
-                filed => filed,
-            };
-        let mut filed: Vec<Filed> = batch.iter().zip(found).map(judge).collect();
-        let blobs = filed::blobs_of_others(&filed);
+    /// The remote's existing entries under the keys of a batch.
+    async fn existing_entries(
+        &self,
+        batch: &[PendingEntry],
+        found: Outcomes<Option<Bytes>>,
+    ) -> Vec<ExistingEntry> {
+        let classify = |(pending, answer): (&PendingEntry, _)| match existing::classify(
+            &self.trust,
+            &pending.key,
+            &pending.entry,
+            answer,
+        ) {
+            ExistingEntry::Foreign(..) if pending.replaces => ExistingEntry::Nothing,
+            existing => existing,
+        };
+        let mut existing: Vec<ExistingEntry> = batch.iter().zip(found).map(classify).collect();
+        let blobs = existing::blobs_of_kept(&existing);
         if !blobs.is_empty() {
-            let answers = self.guard.has(&blobs).await;
-            filed::drop_incomplete(&mut filed, blobs, answers);
+            let answers = self.client.has(&blobs).await;
+            existing::drop_incomplete(&mut existing, blobs, answers);
         }
-        filed
+        existing
     }
 
     async fn store_blobs(&self, group: &[BlobRef]) -> Vec<(BlobRef, bool)> {
-        let local = Arc::clone(&self.local);
-        let wanted = group.to_vec();
-        let read = tokio::task::spawn_blocking(move || {
-            let read = wanted.into_iter().map(|blob| (blob, local.blob(&blob).ok().flatten()));
-            read.collect::<Vec<_>>()
+        let put = self.client.put_blobs(group, &self.source).await;
+        let mut report = self.client.counts.report();
+        let there = group.iter().copied().zip(put);
+        let there = there.inspect(|(blob, put)| {
+            report.stored_blobs += u64::from(*put);
+            report.stored_bytes += if *put { blob.size } else { 0 };
         });
-        let read = read.await.unwrap_or_default();
-        let mut there: Vec<(BlobRef, bool)> =
-            read.iter().filter(|(_, bytes)| bytes.is_none()).map(|(blob, _)| (*blob, false)).collect();
-        let ours: Vec<(BlobRef, Bytes)> =
-            read.into_iter().filter_map(|(blob, bytes)| Some((blob, Bytes::from(bytes?)))).collect();
-        let put = self.guard.put_blobs(&ours).await;
-        let mut report = self.guard.counts.report();
-        for ((blob, _), put) in ours.iter().zip(put) {
-            there.push((*blob, put));
-            report.stored_blobs += u64::from(put);
-            report.stored_bytes += if put { blob.size } else { 0 };
-        }
-        there
+        there.collect()
     }
 
     async fn store_entry(&self, key: &ActionKey, entry: &ActionEntry) -> bool {
         match self.trust.seal(key, entry) {
-            Ok(bytes) => self.guard.put_entry(key, bytes.into(), &entry.result.blobs).await,
+            Ok(bytes) => self.client.put_entry(key, bytes.into(), &entry.result.blobs).await,
             Err(error) => {
                 tracing::warn!("{key} is not stored in the remote cache: {error}");
                 false

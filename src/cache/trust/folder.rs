@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::{KeyError, PublicKey, SIGNING_KEY_VARIABLE, SigningKey};
-use crate::cache::place;
+use crate::cache::base_dir;
 
 /// A private key is shorter by far; what is longer is some other file.
-const MOST_SECRET: u64 = 4096;
+const MAX_SECRET: u64 = 4096;
 
 /// The folder with the user's keys. Nothing need be there.
 #[derive(Clone, Debug)]
@@ -77,7 +77,7 @@ impl KeyFolder {
 
     /// `$XDG_CONFIG_HOME/rivet`, or `~/.config/rivet`; `None` without a home folder.
     pub fn of_user() -> Option<KeyFolder> {
-        place::config_folder().map(KeyFolder)
+        base_dir::config_folder().map(KeyFolder)
     }
 
     /// The file with the private key.
@@ -226,7 +226,7 @@ impl KeyFolder {
         }
     }
 
-    /// Makes the folder, which nobody else may then enter; one that is there stays as it is.
+    /// Creates the folder with access for the user only; an existing one stays as it is.
     fn create(&self) -> Result<(), TrustError> {
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -258,7 +258,7 @@ fn mode(file: &File, path: &Path) -> Result<u32, TrustError> {
 /// The start of a file that should hold a private key.
 fn secret(file: &File, path: &Path) -> Result<Zeroizing<Vec<u8>>, TrustError> {
     // As long as it can get, so that no copy stays where a shorter one was.
-    let mut text = Zeroizing::new(Vec::with_capacity(MOST_SECRET as usize + 1));
-    file.take(MOST_SECRET).read_to_end(&mut text).map_err(TrustError::io("read", path))?;
+    let mut text = Zeroizing::new(Vec::with_capacity(MAX_SECRET as usize + 1));
+    file.take(MAX_SECRET).read_to_end(&mut text).map_err(TrustError::io("read", path))?;
     Ok(text)
 }

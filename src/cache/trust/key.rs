@@ -12,7 +12,7 @@ const PUBLIC: &str = "rivet-ed25519:";
 pub(crate) const SECRET: &str = "rivet-ed25519-secret:";
 const DIGITS: usize = 64;
 
-/// Whose signature is believed. Its text is `rivet-ed25519:` and 64 hexadecimal digits.
+/// A public key. Its text is `rivet-ed25519:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey([u8; 32]);
 
@@ -81,7 +81,7 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// A private key. It is not shown by accident: only [`SigningKey::secret_text`] tells it.
+/// A private key. It is not printed by accident: only [`SigningKey::secret_text`] returns its text.
 pub struct SigningKey(ed25519_dalek::SigningKey);
 
 impl SigningKey {

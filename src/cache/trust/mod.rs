@@ -1,5 +1,5 @@
-//! Whom to believe: action entries from a remote are signed by who made them, and count only if that
-//! is somebody trusted. It knows neither remotes nor files of the cache, and decides about bytes alone.
+//! Trust: entries of a remote are signed, and count only if a trusted key signed them. Knows neither remotes
+//! nor the cache's files, and decides about bytes alone.
 //!
 //! ```text
 //! <configuration folder>/rivet/
@@ -10,19 +10,19 @@
 //!
 //! Blobs need no signature: a signed entry names their digests.
 
-mod distrust;
 mod folder;
 mod key;
+mod rejection;
 mod sealed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 
-pub use distrust::Distrust;
 pub use folder::{KeyFolder, TrustError};
 pub(crate) use key::SECRET;
 pub use key::{KeyError, PublicKey, SigningKey};
-pub use sealed::{MOST_BLOBS, MOST_INPUTS, SealError, seal};
+pub use rejection::Rejection;
+pub use sealed::{MAX_BLOBS, MAX_INPUTS, SealError, seal};
 
 use super::{ActionEntry, ActionKey, Cost, Digest};
 
@@ -35,7 +35,7 @@ pub fn variable() -> Option<OsString> {
     std::env::var_os(SIGNING_KEY_VARIABLE).filter(|text| !text.is_empty())
 }
 
-/// Who signs here, and whose signatures count.
+/// The signing key, and the keys whose signatures count.
 #[derive(Debug, Default)]
 pub struct Trust {
     signing: Option<SigningKey>,
@@ -47,16 +47,16 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Signs with `signing`, and believes what it signed itself.
+    /// Signs with `signing`, and trusts its own signatures.
     pub fn new(signing: Option<SigningKey>) -> Trust {
         let mut trust = Trust { signing, ..Trust::default() };
         if let Some(own) = trust.signer() {
-            trust.believe(own, "own");
+            trust.add_key(own, "own");
         }
         trust
     }
 
-    /// What the user's configuration folder and environment say, and the keys that a spec names.
+    /// Loads the keys of the user's configuration folder and environment, and those that a spec names.
     pub fn of_user(spec: &[PublicKey]) -> Result<Trust, TrustError> {
         Trust::load(KeyFolder::of_user().as_ref(), variable().as_deref(), spec)
     }
@@ -73,37 +73,37 @@ impl Trust {
         };
         let mut trust = Trust::new(signing);
         for (key, name) in folder.map(KeyFolder::trusted_keys).transpose()?.unwrap_or_default() {
-            trust.believe(key, &name);
+            trust.add_key(key, &name);
         }
         for key in spec {
             if !trust.trusted.contains_key(key) {
                 trust.of_spec.insert(*key);
-                trust.believe(*key, "named by the spec");
+                trust.add_key(*key, "named by the spec");
             }
         }
         Ok(trust)
     }
 
     /// Counts the signatures of `key`. The first name given to a key stays.
-    pub fn believe(&mut self, key: PublicKey, name: &str) {
+    pub fn add_key(&mut self, key: PublicKey, name: &str) {
         self.trusted.entry(key).or_insert_with(|| name.to_owned());
     }
 
-    /// Takes entries that nobody signed, or somebody unknown: whoever can write to the remote is then
-    /// believed. What is damaged, or not what a known key signed, is refused all the same.
+    /// Accepts entries that are unsigned or signed by an unknown key: anyone who can write to the remote is
+    /// then trusted. Damaged entries, and wrong signatures of known keys, are rejected all the same.
     pub fn set_insecure_unsigned(&mut self, insecure: bool) {
         self.insecure_unsigned = insecure;
     }
 
-    /// Whether entries count that nobody signed.
+    /// Whether unsigned entries count.
     pub fn is_insecure(&self) -> bool {
         self.insecure_unsigned
     }
 
-    /// `None` where only those are believed whom the user trusts. Otherwise a name for who else is: what
-    /// is taken on their word must be kept apart, under this name, from what other builds of the user
-    /// believe, and must not be signed with the user's key.
-    pub fn beyond_user(&self) -> Option<Digest> {
+    /// `None` where only keys count that the user trusts. Otherwise a name for the extra trust: results
+    /// accepted by it are kept in an isolated namespace of this name, away from the user's other builds, and
+    /// must not be signed with the user's key.
+    pub fn extra_trust(&self) -> Option<Digest> {
         if self.of_spec.is_empty() && !self.insecure_unsigned {
             return None;
         }
@@ -115,41 +115,41 @@ impl Trust {
         Some(hasher.finalize().into())
     }
 
-    /// The public key of who signs here.
+    /// The public key of the signing key.
     pub fn signer(&self) -> Option<PublicKey> {
         self.signing.as_ref().map(SigningKey::public)
     }
 
-    /// The keys whose signatures count, and whose they are.
+    /// The trusted keys, with their names.
     pub fn trusted(&self) -> impl Iterator<Item = (&PublicKey, &str)> {
         self.trusted.iter().map(|(key, name)| (key, name.as_str()))
     }
 
-    /// The bytes of an entry for a remote, signed if there is a key to sign with, and nobody is believed
-    /// but whom the user trusts. Who made it is left out: the names of one's machines are nobody else's.
+    /// The bytes of an entry for a remote, signed if there is a signing key and no extra trust. The name of
+    /// the machine that made it is left out.
     pub fn seal(&self, key: &ActionKey, entry: &ActionEntry) -> Result<Vec<u8>, SealError> {
-        let signer = self.signing.as_ref().filter(|_| self.beyond_user().is_none());
+        let signer = self.signing.as_ref().filter(|_| self.extra_trust().is_none());
         let cost = Cost { by: String::new(), ..entry.cost.clone() };
         seal(key, &ActionEntry { cost, ..entry.clone() }, signer)
     }
 
-    /// The entry that a remote has under `key`, if it is to be believed.
-    pub fn open(&self, key: &ActionKey, bytes: &[u8]) -> Result<ActionEntry, Distrust> {
+    /// The entry that a remote has under `key`, if it is accepted.
+    pub fn open(&self, key: &ActionKey, bytes: &[u8]) -> Result<ActionEntry, Rejection> {
         sealed::open(key, bytes, |signer| match signer {
             _ if self.insecure_unsigned => Ok(()),
-            None => Err(Distrust::Unsigned),
+            None => Err(Rejection::Unsigned),
             Some(signer) if self.trusted.contains_key(signer) => Ok(()),
-            Some(signer) => Err(Distrust::UnknownKey(*signer)),
+            Some(signer) => Err(Rejection::UnknownKey(*signer)),
         })
     }
 
-    /// The entry that a remote has under `key` and who signed it, whether that is somebody trusted or not;
-    /// `None` where the signature is none, or wrong. Nothing in it is to be believed for that.
+    /// The entry that a remote has under `key` and its signer, trusted or not; `None` without a valid
+    /// signature. Its content is not to be trusted for that.
     pub fn signed_by_anybody(&self, key: &ActionKey, bytes: &[u8]) -> Option<(PublicKey, ActionEntry)> {
         let mut by = None;
         let entry = sealed::open(key, bytes, |signer| {
             by = signer.copied();
-            by.map(drop).ok_or(Distrust::Unsigned)
+            by.map(drop).ok_or(Rejection::Unsigned)
         });
         Some((by?, entry.ok()?))
     }
@@ -166,13 +166,13 @@ mod tests {
         let text = key.secret_text();
         let own = OsStr::new(text.as_str());
         let load = |spec: &[PublicKey]| Trust::load(None, Some(own), spec).unwrap();
-        assert_eq!(load(&[]).beyond_user(), None);
-        assert_eq!(load(&[key.public()]).beyond_user(), None, "the user's own key adds nobody");
-        let names = [&[ann][..], &[bob], &[ann, bob]].map(|spec| load(spec).beyond_user().unwrap());
+        assert_eq!(load(&[]).extra_trust(), None);
+        assert_eq!(load(&[key.public()]).extra_trust(), None, "the user's own key adds nobody");
+        let names = [&[ann][..], &[bob], &[ann, bob]].map(|spec| load(spec).extra_trust().unwrap());
         assert_eq!(BTreeSet::from(names).len(), 3);
-        assert_eq!(load(&[bob, ann]).beyond_user(), Some(names[2]));
+        assert_eq!(load(&[bob, ann]).extra_trust(), Some(names[2]));
         let mut insecure = load(&[]);
         insecure.set_insecure_unsigned(true);
-        assert!(insecure.beyond_user().is_some_and(|name| !names.contains(&name)));
+        assert!(insecure.extra_trust().is_some_and(|name| !names.contains(&name)));
     }
 }

@@ -9,8 +9,8 @@
 //! body                 the entry, in postcard's encoding
 //! ```
 
-use super::{Distrust, PublicKey, SigningKey};
-use crate::cache::remote::{MOST_BLOB, MOST_ENTRY};
+use super::{PublicKey, Rejection, SigningKey};
+use crate::cache::remote::{MAX_BLOB, MAX_ENTRY};
 use crate::cache::{ActionEntry, ActionKey};
 
 const MAGIC: &[u8; 8] = b"rivetAE\x01";
@@ -21,15 +21,15 @@ const SIGNATURE: u8 = 1;
 const NO_KEY: [u8; 32] = [0; 32];
 
 /// Blobs of an entry at most. No step has more than a few.
-pub const MOST_BLOBS: usize = 1024;
+pub const MAX_BLOBS: usize = 1024;
 /// Inputs of an entry at most. A title of ten hours on eight rungs has some thousands.
-pub const MOST_INPUTS: usize = 1 << 15;
-/// Bytes at most of the texts that tell of what kind a step is and who made it.
-const MOST_TEXT: usize = 256;
+pub const MAX_INPUTS: usize = 1 << 15;
+/// Bytes at most of the texts with a step's kind and maker.
+const MAX_TEXT: usize = 256;
 /// The end of the year 9999, in seconds since 1970: later times cannot be written.
 const LAST_SECOND: u64 = 253_402_300_799;
 /// No step takes a hundred years, in milliseconds; sums of such times do not overflow.
-const LONGEST: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
+const MAX_WALL_MS: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
 
 /// Why an entry cannot be sealed. It stays in the local cache then.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ pub enum SealError {
     Encode(#[from] postcard::Error),
     /// Others would refuse it.
     #[error("the entry would be refused elsewhere: {0}")]
-    Refused(Distrust),
+    Refused(Rejection),
 }
 
 /// The bytes of `entry` for a remote, to be filed under `key`; with a checksum in place of a signature
@@ -58,70 +58,70 @@ fn wrap(key: &ActionKey, body: &[u8], signer: Option<&SigningKey>) -> Vec<u8> {
     [&MAGIC[..], &[kind], &public, &seal, body].concat()
 }
 
-/// The entry in `bytes`, which were filed under `key`. `believed` decides about whose signature it is,
-/// or about that there is none, before the signature or checksum is looked at.
+/// The entry in `bytes`, which were stored under `key`. `accept` decides about the signer, or about the lack
+/// of one, before the signature or checksum is verified.
 pub(super) fn open(
     key: &ActionKey,
     bytes: &[u8],
-    believed: impl FnOnce(Option<&PublicKey>) -> Result<(), Distrust>,
-) -> Result<ActionEntry, Distrust> {
+    accept: impl FnOnce(Option<&PublicKey>) -> Result<(), Rejection>,
+) -> Result<ActionEntry, Rejection> {
     fits(bytes)?;
-    let bytes = bytes.strip_prefix(MAGIC).ok_or(Distrust::Malformed("it does not begin as one"))?;
-    let cut = Distrust::Malformed("it is cut short");
+    let bytes = bytes.strip_prefix(MAGIC).ok_or(Rejection::Malformed("it does not begin as one"))?;
+    let cut = Rejection::Malformed("it is cut short");
     let (&[kind], bytes) = bytes.split_first_chunk().ok_or(cut.clone())?;
     let (public, bytes) = bytes.split_first_chunk::<32>().ok_or(cut.clone())?;
     let (seal, body) = bytes.split_first_chunk::<64>().ok_or(cut)?;
     match kind {
         SIGNATURE => {
             let signer = PublicKey::from_bytes(public)
-                .map_err(|_| Distrust::Malformed("what it names as a public key is none"))?;
-            believed(Some(&signer))?;
+                .map_err(|_| Rejection::Malformed("what it names as a public key is none"))?;
+            accept(Some(&signer))?;
             if !signer.signed(&message(key, body), seal) {
-                return Err(Distrust::WrongSignature(signer));
+                return Err(Rejection::WrongSignature(signer));
             }
         }
         CHECKSUM => {
-            believed(None)?;
+            accept(None)?;
             if *public != NO_KEY || *seal != checksum(key, body) {
-                return Err(Distrust::Malformed("its checksum is wrong"));
+                return Err(Rejection::Malformed("its checksum is wrong"));
             }
         }
-        _ => return Err(Distrust::Malformed("its seal is of no known kind")),
+        _ => return Err(Rejection::Malformed("its seal is of no known kind")),
     }
     let decoded = postcard::take_from_bytes::<ActionEntry>(body);
-    let (entry, rest) = decoded.map_err(|_| Distrust::Malformed("its body cannot be decoded"))?;
+    let (entry, rest) = decoded.map_err(|_| Rejection::Malformed("its body cannot be decoded"))?;
     if !rest.is_empty() {
-        return Err(Distrust::Malformed("something follows its body"));
+        return Err(Rejection::Malformed("something follows its body"));
     }
     check(&entry)?;
     Ok(entry)
 }
 
-fn fits(bytes: &[u8]) -> Result<(), Distrust> {
-    at_most("bytes of an entry", bytes.len() as u64, MOST_ENTRY)
+fn fits(bytes: &[u8]) -> Result<(), Rejection> {
+    at_most("bytes of an entry", bytes.len() as u64, MAX_ENTRY)
 }
 
-/// What holds of every entry, whoever signed it.
-fn check(entry: &ActionEntry) -> Result<(), Distrust> {
-    at_most("blobs of an entry", entry.result.blobs.len() as u64, MOST_BLOBS as u64)?;
-    at_most("inputs of an entry", entry.inputs.len() as u64, MOST_INPUTS as u64)?;
+/// The limits of every entry, whoever signed it.
+fn check(entry: &ActionEntry) -> Result<(), Rejection> {
+    at_most("blobs of an entry", entry.result.blobs.len() as u64, MAX_BLOBS as u64)?;
+    at_most("inputs of an entry", entry.inputs.len() as u64, MAX_INPUTS as u64)?;
     for blob in &entry.result.blobs {
-        at_most("bytes of a blob", blob.size, MOST_BLOB)?;
+        at_most("bytes of a blob", blob.size, MAX_BLOB)?;
     }
-    at_most("milliseconds of a step", entry.cost.wall_ms, LONGEST)?;
+    at_most("milliseconds of a step", entry.cost.wall_ms, MAX_WALL_MS)?;
     at_most("seconds since 1970", entry.cost.made_at, LAST_SECOND)?;
     for text in [&entry.cost.kind, &entry.cost.by] {
-        at_most("bytes of a name", text.len() as u64, MOST_TEXT as u64)?;
+        at_most("bytes of a name", text.len() as u64, MAX_TEXT as u64)?;
         // They are shown on terminals, which take orders in control characters.
         if text.chars().any(char::is_control) {
-            return Err(Distrust::Malformed("a name in it has control characters"));
+            return Err(Rejection::Malformed("a name in it has control characters"));
         }
     }
     Ok(())
 }
 
-fn at_most(what: &'static str, size: u64, most: u64) -> Result<(), Distrust> {
-    if size > most { Err(Distrust::TooLarge { what, size, most }) } else { Ok(()) }
+fn at_most(what: &'static str, size: u64, most: u64) -> Result<(), Rejection> {
+    if size > most { Err(Rejection::TooLarge { what, size, most }) } else { Ok(()) }
 }
 
 /// What is signed. The parts before the body always have the same length, so that no two entries have
@@ -130,7 +130,7 @@ fn message(key: &ActionKey, body: &[u8]) -> Vec<u8> {
     [DOMAIN.as_bytes(), &key.0.0, body].concat()
 }
 
-/// Notices accidents alone: anybody can compute it.
+/// Detects accidents only: anybody can compute it.
 fn checksum(key: &ActionKey, body: &[u8]) -> [u8; 64] {
     let mut sum = [0; 64];
     blake3::Hasher::new_derive_key(DOMAIN).update(&key.0.0).update(body).finalize_xof().fill(&mut sum);
@@ -172,7 +172,7 @@ mod tests {
         [(true, false), (false, false), (true, true), (false, true)].map(|(knows, insecure)| {
             let mut trust = Trust::new(None);
             if knows {
-                trust.believe(signer().public(), "ann");
+                trust.add_key(signer().public(), "ann");
             }
             trust.set_insecure_unsigned(insecure);
             trust
@@ -185,9 +185,9 @@ mod tests {
         let unsigned = seal(&key(), &entry(), None).unwrap();
         let [friend, stranger, insecure_friend, insecure_stranger] = everybody();
         assert_eq!(friend.open(&key(), &signed), Ok(entry()));
-        assert_eq!(stranger.open(&key(), &signed), Err(Distrust::UnknownKey(signer().public())));
+        assert_eq!(stranger.open(&key(), &signed), Err(Rejection::UnknownKey(signer().public())));
         for trust in [friend, stranger] {
-            assert_eq!(trust.open(&key(), &unsigned), Err(Distrust::Unsigned));
+            assert_eq!(trust.open(&key(), &unsigned), Err(Rejection::Unsigned));
         }
         for trust in [insecure_friend, insecure_stranger] {
             assert_eq!(trust.open(&key(), &signed), Ok(entry()));
@@ -223,7 +223,7 @@ mod tests {
         let signed = seal(&other, &entry(), Some(&signer())).unwrap();
         let unsigned = seal(&other, &entry(), None).unwrap();
         for trust in [&everybody()[0], &everybody()[2], &everybody()[3]] {
-            assert_eq!(trust.open(&key(), &signed), Err(Distrust::WrongSignature(signer().public())));
+            assert_eq!(trust.open(&key(), &signed), Err(Rejection::WrongSignature(signer().public())));
             assert!(trust.open(&key(), &unsigned).is_err());
         }
     }
@@ -252,16 +252,16 @@ mod tests {
     fn a_signature_taken_off_is_no_way_round_it() {
         let signed = seal(&key(), &entry(), Some(&signer())).unwrap();
         let stripped = wrap(&key(), &signed[105..], None);
-        assert_eq!(everybody()[0].open(&key(), &stripped), Err(Distrust::Unsigned));
+        assert_eq!(everybody()[0].open(&key(), &stripped), Err(Rejection::Unsigned));
         let mallory = SigningKey::generate().unwrap();
         let mut renamed = wrap(&key(), &signed[105..], Some(&mallory));
         renamed[9..41].copy_from_slice(signer().public().as_bytes());
         let refused = everybody()[0].open(&key(), &renamed);
-        assert_eq!(refused, Err(Distrust::WrongSignature(signer().public())));
+        assert_eq!(refused, Err(Rejection::WrongSignature(signer().public())));
     }
 
     /// What comes of an entry that a trusted key signed though nobody should.
-    fn signed_anyway(change: impl FnOnce(&mut ActionEntry)) -> Distrust {
+    fn signed_anyway(change: impl FnOnce(&mut ActionEntry)) -> Rejection {
         let mut entry = entry();
         change(&mut entry);
         let refused = seal(&key(), &entry, Some(&signer()));
@@ -276,16 +276,16 @@ mod tests {
         let input = entry().inputs[0];
         let too_large = [
             signed_anyway(|entry| entry.result.blobs[0].size = 1 << 50),
-            signed_anyway(|entry| entry.result.blobs[0].size = MOST_BLOB + 1),
-            signed_anyway(|entry| entry.result.blobs = vec![blob; MOST_BLOBS + 1]),
-            signed_anyway(|entry| entry.inputs = vec![input; MOST_INPUTS + 1]),
-            signed_anyway(|entry| entry.result.facts = vec![0; MOST_ENTRY as usize]),
+            signed_anyway(|entry| entry.result.blobs[0].size = MAX_BLOB + 1),
+            signed_anyway(|entry| entry.result.blobs = vec![blob; MAX_BLOBS + 1]),
+            signed_anyway(|entry| entry.inputs = vec![input; MAX_INPUTS + 1]),
+            signed_anyway(|entry| entry.result.facts = vec![0; MAX_ENTRY as usize]),
             signed_anyway(|entry| entry.cost.wall_ms = u64::MAX),
             signed_anyway(|entry| entry.cost.made_at = LAST_SECOND + 1),
-            signed_anyway(|entry| entry.cost.by = "x".repeat(MOST_TEXT + 1)),
+            signed_anyway(|entry| entry.cost.by = "x".repeat(MAX_TEXT + 1)),
         ];
-        for distrust in too_large {
-            assert_eq!(distrust.reason(), "too large", "{distrust}");
+        for rejection in too_large {
+            assert_eq!(rejection.reason(), "too large", "{rejection}");
         }
         assert_eq!(signed_anyway(|entry| entry.cost.by.push('\x1b')).reason(), "malformed");
     }
@@ -293,8 +293,8 @@ mod tests {
     #[test]
     fn what_is_just_small_enough_is_taken() {
         let mut entry = entry();
-        entry.result.blobs = vec![BlobRef { size: MOST_BLOB, ..entry.result.blobs[0] }; MOST_BLOBS];
-        entry.inputs = vec![entry.inputs[0]; MOST_INPUTS];
+        entry.result.blobs = vec![BlobRef { size: MAX_BLOB, ..entry.result.blobs[0] }; MAX_BLOBS];
+        entry.inputs = vec![entry.inputs[0]; MAX_INPUTS];
         entry.cost.made_at = LAST_SECOND;
         let bytes = seal(&key(), &entry, Some(&signer())).unwrap();
         assert_eq!(everybody()[0].open(&key(), &bytes), Ok(entry));

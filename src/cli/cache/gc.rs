@@ -70,6 +70,15 @@ fn text(collected: &Collected) -> String {
     if collected.damaged > 0 {
         text += &format!("{} entries could not be read\n", collected.damaged);
     }
+    for old in &collected.old_layouts {
+        let what = match (old.in_use, collected.dry_run) {
+            (true, _) => "stays while an older rivet builds",
+            (false, true) => "would go",
+            (false, false) => "removed",
+        };
+        let (files, bytes) = (count(old.content.files, "file"), report::bytes(old.content.bytes));
+        text += &format!("older layout {}: {files}, {bytes}, {what}\n", old.folder.display());
+    }
     if let Some(most) = collected.max_bytes.filter(|_| collected.is_over()) {
         let builds = count(collected.running_builds, "running build");
         let held = [

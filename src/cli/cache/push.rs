@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use rivet::{Carried, Ladder, RemoteReport, Session, SessionError, Transfer};
+use rivet::{Ladder, RemoteReport, Session, SessionError, Transfer, TransferStats};
 
 use crate::cli::remote::RemoteArgs;
 use crate::cli::{
@@ -153,7 +153,7 @@ impl CarryArgs {
         for notice in session.take_notices() {
             complain(notice, None);
         }
-        let carried: &Carried = &transfer.carried;
+        let carried: &TransferStats = &transfer.carried;
         let report = session.remote_report().unwrap_or_default();
         if self.json {
             print_json(&as_json(transfer, &report));

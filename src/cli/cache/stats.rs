@@ -31,7 +31,7 @@ pub fn run(args: &StatsArgs) -> Result<Exit, Exit> {
     } else {
         print(house.folder().display());
         print(text(&stats).trim_end());
-        for folder in house.folders_apart() {
+        for folder in house.isolated_folders() {
             print(format_args!("isolated, for specs that trust further keys: {}", folder.display()));
         }
     }

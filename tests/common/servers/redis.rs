@@ -55,7 +55,7 @@ impl Redis {
 
     /// Sets the value of a name under the remote's root, behind the remote's back.
     pub fn plant(&self, name: &str, bytes: &[u8]) {
-        redis::cmd("SET").arg(format!("team/cache/v2/{name}")).arg(bytes).exec(&mut self.connect()).unwrap();
+        redis::cmd("SET").arg(format!("team/cache/v3/{name}")).arg(bytes).exec(&mut self.connect()).unwrap();
     }
 
     /// Breaks all connections to it.

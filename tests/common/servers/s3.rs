@@ -59,7 +59,7 @@ impl S3 {
     pub fn plant(&self, name: &str, bytes: &[u8]) {
         let file = self.folder.path().join("planted");
         fs::write(&file, bytes).unwrap();
-        let object = format!("{}/team/cache/v2/{name}", self.rclone_remote());
+        let object = format!("{}/team/cache/v3/{name}", self.rclone_remote());
         let mut copy = Command::new(tool("rclone"));
         copy.args(["copyto", "--config", "", "--no-check-dest"]).arg(&file).arg(object);
         expect_success(copy.output().unwrap());

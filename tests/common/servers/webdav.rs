@@ -53,7 +53,7 @@ impl WebDav {
     }
 
     pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join("files/team/cache/v2").join(name)
+        self.folder.path().join("files/team/cache/v3").join(name)
     }
 }
 

@@ -5,6 +5,7 @@
 //! Should a build come to something in the instant in which it goes, it finds a result missing, as it
 //! would after a disk lost it, and makes it again.
 
+mod old_layouts;
 mod plan;
 
 use std::fs::{self, File, TryLockError};
@@ -20,9 +21,10 @@ use super::marks::{self, Marks, Nanos, nanos};
 use super::shards::{self, disk_bytes};
 use super::{GC_LOCK, LocalCache, builds, used};
 use crate::cache::CacheError;
+pub use old_layouts::OldLayout;
 use plan::{Plan, Rules, names, plan};
 
-/// Digests of sources and records of builds that are older go even where no age was asked for.
+/// Digests of sources and records of builds that are older are removed even without a maximum age.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// How often a cleaning that waits for another looks whether that has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -102,18 +104,20 @@ pub struct Collected {
     /// Entries that were damaged, among those removed.
     pub damaged: u64,
     pub max_bytes: Option<u64>,
+    /// Folders of older layouts, which went besides, or would.
+    pub old_layouts: Vec<OldLayout>,
     pub interrupted: bool,
 }
 
 impl Collected {
-    /// Whether more is left than was asked for.
+    /// Whether more is left than the limit.
     pub fn is_over(&self) -> bool {
-        self.max_bytes.is_some_and(|most| self.kept.total().bytes > most)
+        self.max_bytes.is_some_and(|limit| self.kept.total().bytes > limit)
     }
 }
 
 impl AddAssign for Collected {
-    /// The sums; what was asked for stays.
+    /// Adds the sums; the limits stay.
     fn add_assign(&mut self, other: Collected) {
         self.removed += other.removed;
         self.kept += other.kept;
@@ -122,24 +126,26 @@ impl AddAssign for Collected {
         self.young += other.young;
         self.running_builds += other.running_builds;
         self.damaged += other.damaged;
+        self.old_layouts.extend(other.old_layouts);
         self.interrupted |= other.interrupted;
     }
 }
 
 impl LocalCache {
-    /// Cleans. `progress` is told how many files have gone, now and then.
+    /// Cleans the cache. `progress` is called with the number of removed files from time to time.
     pub fn collect(
         &self,
-        asked: &GcRules,
+        requested: &GcRules,
         cancelled: &AtomicBool,
         progress: &dyn Fn(Tally),
     ) -> Result<Collected, CacheError> {
         let mut report =
-            Collected { dry_run: asked.dry_run, max_bytes: asked.max_bytes, ..Collected::default() };
+            Collected { dry_run: requested.dry_run, max_bytes: requested.max_bytes, ..Collected::default() };
         let Some((_lock, now)) = self.only_one(cancelled)? else {
             report.interrupted = true;
             return Ok(report);
         };
+        report.old_layouts = self.remove_old_layouts(requested.dry_run, cancelled)?;
         let running = builds::running(&self.root.join("builds"))?;
         report.running_builds = running.builds;
         let pins = self.pinned_keys()?;
@@ -151,13 +157,13 @@ impl LocalCache {
         marks.mark(pins.iter().filter_map(|key| marks.find(key)), &mut pinned);
 
         let mut cleaning =
-            Cleaning { cache: self, dry_run: asked.dry_run, cancelled, progress, gone: Tally::default() };
-        let forgotten = now - asked.max_age.unwrap_or(FORGOTTEN_AFTER).as_nanos() as Nanos;
+            Cleaning { cache: self, dry_run: requested.dry_run, cancelled, progress, gone: Tally::default() };
+        let forgotten = now - requested.max_age.unwrap_or(FORGOTTEN_AFTER).as_nanos() as Nanos;
         let mut rules = Rules {
             now,
             builds_since: running.since.map(nanos),
-            max_age: asked.max_age.map(|age| age.as_nanos() as Nanos),
-            max_bytes: asked.max_bytes,
+            max_age: requested.max_age.map(|age| age.as_nanos() as Nanos),
+            max_bytes: requested.max_bytes,
             other_bytes: 0,
         };
         cleaning.stats(forgotten, &rules, &mut report)?;
@@ -224,7 +230,7 @@ impl Cleaning<'_> {
         modified.is_ok_and(|modified| nanos(modified) == seen)
     }
 
-    /// Digests of sources that nobody asked for since `forgotten`.
+    /// Digests of sources that were not used since `forgotten`.
     fn stats(&mut self, forgotten: Nanos, rules: &Rules, report: &mut Collected) -> Result<(), CacheError> {
         let part = self.cache.root.join("stats");
         for file in shards::each(|shard| shards::files(&part, shard, &mut |_| {}))?.into_iter().flatten() {
@@ -258,7 +264,7 @@ impl Cleaning<'_> {
         Ok(())
     }
 
-    /// Entries that nobody can read go: looking them up would do the same.
+    /// Removes damaged entries, as a look-up would.
     fn damaged(&mut self, marks: &Marks, report: &mut Collected) -> Result<(), CacheError> {
         for file in &marks.damaged {
             let bytes = disk_bytes(&file.meta);
@@ -274,8 +280,8 @@ impl Cleaning<'_> {
         Ok(())
     }
 
-    /// Removes entries, but for those that somebody has used meanwhile, and what went into them.
-    /// Returns which are gone.
+    /// Removes entries, except those that were used meanwhile and what they were made from. Returns which are
+    /// gone.
     fn entries(
         &mut self,
         marks: &Marks,
@@ -287,7 +293,7 @@ impl Cleaning<'_> {
         for &entry in &plan.entries {
             let at = entry as usize;
             let mark = &marks.entries[at];
-            let path = self.cache.path_of("actions", &mark.key.0);
+            let path = self.cache.path_of("entries", &mark.key.0);
             if self.is_cancelled() {
                 break;
             }
@@ -304,7 +310,7 @@ impl Cleaning<'_> {
             report.kept.entries.add(mark.bytes);
             // A clock went back. Left as it is, it would never be old.
             if mark.modified > mark.used && !self.dry_run {
-                used::touch(&self.cache.path_of("actions", &mark.key.0));
+                used::touch(&self.cache.path_of("entries", &mark.key.0));
             }
         }
         Ok(gone)

@@ -32,7 +32,7 @@ impl Rules {
         self.max_age.is_some_and(|age| used < self.now - age)
     }
 
-    /// Whether a blob that nobody names may go. `was_named`: its entries have just gone.
+    /// Whether an unreferenced blob may go. `was_named`: its entries have just gone.
     pub(super) fn may_go(&self, modified: Nanos, was_named: bool) -> bool {
         !self.in_use(modified) && (was_named || modified < self.now - ORPHANED_AFTER)
     }
@@ -42,7 +42,7 @@ impl Rules {
 pub(super) struct Plan {
     /// Entries that go, in order.
     pub entries: Vec<u32>,
-    /// Blobs that nobody names any more when those have gone, and may go then.
+    /// Blobs that are unreferenced once those have gone, and may go then.
     pub blobs: Vec<u32>,
 }
 

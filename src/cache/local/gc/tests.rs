@@ -31,13 +31,13 @@ impl Folder {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.cache.path_of("actions", &key(name).0)
+        self.cache.path_of("entries", &key(name).0)
     }
 
     /// Lets all look as if it had last been used ten days ago.
     fn age(&self) {
         let then = SystemTime::now() - Duration::from_secs(10 * 24 * 60 * 60);
-        for part in ["actions", "blobs"].map(|part| self.dir.path().join("v2").join(part)) {
+        for part in ["entries", "blobs"].map(|part| self.dir.path().join("v3").join(part)) {
             let files = shards::each(|shard| shards::files(&part, shard, &mut |_| {})).unwrap();
             for file in files.into_iter().flatten() {
                 File::open(file.path).unwrap().set_modified(then).unwrap();
@@ -163,13 +163,13 @@ fn what_others_have_put_there_stays_and_is_in_nobodys_way() {
     let folder = Folder::new();
     folder.file("entry", &[]);
     let foreign = ["log/notes.json", "log/a-b.json", "builds/notes.txt", "pins/notes.txt", "blobs/notes.txt"];
-    let foreign = foreign.map(|name| folder.dir.path().join("v2").join(name));
+    let foreign = foreign.map(|name| folder.dir.path().join("v3").join(name));
     let then = SystemTime::now() - Duration::from_secs(1000 * 24 * 60 * 60);
     for path in &foreign {
         fs::write(path, "mine").unwrap();
         File::open(path).unwrap().set_modified(then).unwrap();
     }
-    symlink(&foreign[0], folder.dir.path().join("v2/pins/link")).unwrap();
+    symlink(&foreign[0], folder.dir.path().join("v3/pins/link")).unwrap();
     let report = folder.collect();
     assert_eq!((report.running_builds, report.removed.total().files), (0, 2), "{report:?}");
     assert!(foreign.iter().all(|path| path.exists()));
@@ -179,7 +179,7 @@ fn what_others_have_put_there_stays_and_is_in_nobodys_way() {
 #[test]
 fn what_is_no_file_is_not_taken_for_the_lock() {
     let Folder { dir, cache } = Folder::new();
-    let lock = dir.path().join("v2").join(GC_LOCK);
+    let lock = dir.path().join("v3").join(GC_LOCK);
     let theirs = dir.path().join("theirs");
     let collect = || cache.collect(&GcRules::default(), &AtomicBool::new(false), &|_| {});
     symlink(&theirs, &lock).unwrap();

@@ -13,13 +13,13 @@ use crate::cache::{ActionKey, BlobRef};
 pub(super) struct Filing {
     /// The digest under which results are filed.
     pub name: Name,
-    /// The messages that a server may want to have in its storage.
+    /// The messages that a server may require in its storage.
     pub messages: [(Name, Bytes); 2],
 }
 
 /// What the entry of `key` is filed under.
 pub(super) fn entry(function: Function, key: &ActionKey) -> Filing {
-    filing(function, [b"rivet entry v1:".as_slice(), &key.0.0].concat())
+    filing(function, [b"rivet entry v3:".as_slice(), &key.0.0].concat())
 }
 
 /// What the server's name for `blob` is filed under, where that is not its BLAKE3.
@@ -58,8 +58,8 @@ mod tests {
         let blake = told(entry(Function::Blake3, &key));
         let sha = told(entry(Function::Sha256, &key));
         let alias = told(alias(Function::Sha256, &blob));
-        assert_eq!(blake.hash, "035050971793b2c0f4ab1a9a72644e59cd3d396f5563277d5833d7224f99fc46");
-        assert_eq!(sha.hash, "f8f5cec59192e18f4276170fe189807624b8ecedcdfdfa9dc651e05a37a0543e");
+        assert_eq!(blake.hash, "c2abdbf2cd99d596e539603aeddb277a9a7e04d36757f51b5f2a3a659e6f5bbd");
+        assert_eq!(sha.hash, "49d78888e8fe8ca19654637d55807a44f5d737622498b4222c14443a09fa6472");
         assert_eq!(alias.hash, "5bbe9cd8b88ab4040545aa5052ed2c069b3b8b38132b74a9de8be31b24ebdedb");
     }
 

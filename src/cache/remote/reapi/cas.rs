@@ -1,40 +1,44 @@
-//! ContentAddressableStorage: which blobs are missing, and small blobs by the batch. Larger ones go by
-//! ByteStream. What a server answers is matched by digest, in whatever order it comes.
+//! ContentAddressableStorage: finding missing blobs, and small blobs in batches. Larger ones go by
+//! ByteStream. Answers are matched by digest, in whatever order they come.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use tonic::Code;
 
+use super::content::Content;
 use super::digest::Name;
 use super::fault::Doing;
 use super::server::Server;
-use crate::cache::remote::RemoteError;
+use crate::cache::remote::delivery::Delivery;
+use crate::cache::remote::{BlobSink, RemoteError};
 
-/// Digests in one question about what is missing: well below a message's limit.
-const MOST_ASKED: usize = 8192;
+/// Digests in one FindMissingBlobs request: well below a message's limit.
+const MAX_DIGESTS: usize = 8192;
 
 /// Messages and streams under way at once.
-const SIDE_BY_SIDE: usize = 8;
+const MAX_CONCURRENT: usize = 8;
 
-/// What came of each blob that was asked for.
+/// The outcome for each blob.
 pub(super) type Outcomes<T> = HashMap<Name, Result<T, RemoteError>>;
 
 impl Server {
-    /// Those of `names` that are not there. The empty blob always is: the protocol says so.
+    /// Those of `names` that are missing. The empty blob is always present by the protocol.
     pub(super) async fn missing(&self, names: &[Name]) -> Result<HashSet<Name>, RemoteError> {
-        let asked: Vec<Name> = self.without_empty(names).collect();
+        let wanted: Vec<Name> = self.without_empty(names).collect();
         let mut missing = HashSet::new();
-        for names in asked.chunks(MOST_ASKED) {
+        for names in wanted.chunks(MAX_DIGESTS) {
             let request = api::FindMissingBlobsRequest {
                 instance_name: self.instance.clone(),
                 blob_digests: names.iter().map(|name| name.to_wire()).collect(),
-                digest_function: self.abilities.function.value(),
+                digest_function: self.capabilities.function.value(),
             };
             let answer = self.storage().find_missing_blobs(request).await;
-            let answer = answer.map_err(|status| Doing::AskingMissing.failed(&status))?.into_inner();
+            let answer = answer.map_err(|status| Doing::FindingMissing.failed(&status))?.into_inner();
             missing.extend(answer.missing_blob_digests.iter().filter_map(Name::from_wire));
         }
         Ok(missing)
@@ -46,72 +50,127 @@ impl Server {
         Ok(names.iter().copied().filter(|name| !missing.contains(name)).collect())
     }
 
-    /// The bytes of each of `names`, of its length; `None` of one that is not there.
-    pub(super) async fn read(&self, names: &[Name]) -> Outcomes<Option<Bytes>> {
-        let asked: HashSet<Name> = self.without_empty(names).collect();
-        let asked: Vec<Name> = asked.into_iter().collect();
-        let plan = self.plan(&asked);
-        let batches = plan.batches.into_iter().map(|names| self.read_batch(names).boxed());
-        let streams = plan
-            .streams
-            .into_iter()
-            .map(|name| async move { HashMap::from([(name, self.read_stream(&name).await)]) }.boxed());
+    /// Hands the bytes of each of `names` to `sink`, by its place, and returns whether it was there. Where
+    /// that is true its whole length was handed over.
+    pub(super) async fn read(
+        &self,
+        names: &[(usize, Name)],
+        sink: &dyn BlobSink,
+    ) -> HashMap<usize, Result<bool, RemoteError>> {
+        let empty = self.empty();
+        let wanted: Vec<(usize, Name)> = names.iter().copied().filter(|(_, name)| *name != empty).collect();
+        let plan = self.plan(&wanted);
+        let batches = plan.batches.into_iter().map(|names| self.read_batch(names, sink).boxed());
+        let streams = plan.streams.into_iter().map(|(index, name)| {
+            async move {
+                let read = self.read_stream(&name, delivery(index, &name, sink)).await;
+                HashMap::from([(index, read)])
+            }
+            .boxed()
+        });
         let mut outcomes = together(batches.chain(streams)).await;
-        outcomes.insert(self.empty(), Ok(Some(Bytes::new())));
+        outcomes.extend(names.iter().filter(|(_, name)| *name == empty).map(|(index, _)| (*index, Ok(true))));
         outcomes
     }
 
-    /// Stores blobs that are missing, or too small to ask.
-    pub(super) async fn write(&self, blobs: HashMap<Name, Bytes>) -> Outcomes<()> {
-        let names: Vec<Name> = blobs.keys().copied().collect();
-        let asked: Vec<Name> = self.without_empty(&names).collect();
-        let plan = self.plan(&asked);
-        let blobs = &blobs;
-        let batches = plan.batches.into_iter().map(|names| self.write_batch(names, blobs).boxed());
-        let streams = plan.streams.into_iter().map(|name| {
-            let bytes = blobs.get(&name).cloned().unwrap_or_default();
-            async move { HashMap::from([(name, self.write_stream(&name, bytes).await)]) }.boxed()
+    /// Stores blobs that are missing, or too small to check.
+    pub(super) async fn write(&self, contents: HashMap<Name, Content<'_>>) -> Outcomes<()> {
+        let names: Vec<Name> = contents.keys().copied().collect();
+        let wanted: Vec<(usize, Name)> = self.without_empty(&names).enumerate().collect();
+        let plan = self.plan(&wanted);
+        let contents = &contents;
+        let batches = plan.batches.into_iter().map(|names| self.write_batch(names, contents).boxed());
+        let streams = plan.streams.into_iter().filter_map(|(_, name)| {
+            let content = contents.get(&name)?;
+            Some(async move { HashMap::from([(name, self.write_stream(&name, content).await)]) }.boxed())
         });
         let mut outcomes = together(batches.chain(streams)).await;
         outcomes.insert(self.empty(), Ok(()));
         outcomes
     }
 
-    async fn read_batch(&self, names: Vec<Name>) -> Outcomes<Option<Bytes>> {
+    async fn read_batch(
+        &self,
+        names: Vec<(usize, Name)>,
+        sink: &dyn BlobSink,
+    ) -> HashMap<usize, Result<bool, RemoteError>> {
+        // Forged aliases may lead to one and the same blob.
+        let distinct: HashSet<Name> = names.iter().map(|(_, name)| *name).collect();
         let request = api::BatchReadBlobsRequest {
             instance_name: self.instance.clone(),
-            digests: names.iter().map(|name| name.to_wire()).collect(),
+            digests: distinct.iter().map(|name| name.to_wire()).collect(),
             acceptable_compressors: Vec::new(),
-            digest_function: self.abilities.function.value(),
+            digest_function: self.capabilities.function.value(),
         };
         let answer = match self.storage().batch_read_blobs(request).await {
             Ok(answer) => answer.into_inner(),
-            Err(status) => return all(&names, &Doing::ReadingBlobs.failed(&status)),
+            Err(status) => {
+                let error = Doing::ReadingBlobs.failed(&status);
+                return names.into_iter().map(|(index, _)| (index, Err(error.clone()))).collect();
+            }
         };
-        let mut told = HashMap::new();
+        let mut told: HashMap<Name, Result<Option<Bytes>, RemoteError>> = HashMap::new();
         for response in answer.responses {
             if let Some(name) = response.digest.as_ref().and_then(Name::from_wire) {
-                told.entry(name).or_insert(response);
+                told.entry(name).or_insert_with(|| content_of(response));
             }
         }
-        let outcome = |name: Name| (name, read_outcome(&name, told.remove(&name)));
-        names.into_iter().map(outcome).collect()
+        let mut outcomes = HashMap::new();
+        for (index, name) in names {
+            let outcome = match told.get(&name) {
+                None => Err(Doing::ReadingBlobs.invalid("the answer leaves out a blob")),
+                Some(Err(error)) => Err(error.clone()),
+                Some(Ok(None)) => Ok(false),
+                Some(Ok(Some(bytes))) => {
+                    let mut delivery = delivery(index, &name, sink);
+                    match delivery.write(bytes.clone()).await {
+                        Ok(()) => delivery.complete().map(|()| true),
+                        Err(error) => Err(error),
+                    }
+                }
+            };
+            outcomes.insert(index, outcome);
+        }
+        outcomes
     }
 
-    async fn write_batch(&self, names: Vec<Name>, blobs: &HashMap<Name, Bytes>) -> Outcomes<()> {
-        let requests = names.iter().map(|name| api::batch_update_blobs_request::Request {
+    async fn write_batch(
+        &self,
+        names: Vec<(usize, Name)>,
+        contents: &HashMap<Name, Content<'_>>,
+    ) -> Outcomes<()> {
+        let mut outcomes = HashMap::new();
+        let mut requests = Vec::with_capacity(names.len());
+        for (_, name) in names {
+            let Some(content) = contents.get(&name) else { continue };
+            match content.whole().await {
+                Ok(bytes) => requests.push((name, bytes)),
+                Err(error) => {
+                    outcomes.insert(name, Err(error));
+                }
+            }
+        }
+        if requests.is_empty() {
+            return outcomes;
+        }
+        let names: Vec<Name> = requests.iter().map(|(name, _)| *name).collect();
+        let requests = requests.into_iter().map(|(name, bytes)| api::batch_update_blobs_request::Request {
             digest: Some(name.to_wire()),
-            data: blobs.get(name).map(|bytes| bytes.to_vec()).unwrap_or_default(),
+            data: bytes.into(),
             compressor: api::compressor::Value::Identity.into(),
         });
         let request = api::BatchUpdateBlobsRequest {
             instance_name: self.instance.clone(),
             requests: requests.collect(),
-            digest_function: self.abilities.function.value(),
+            digest_function: self.capabilities.function.value(),
         };
         let answer = match self.storage().batch_update_blobs(request).await {
             Ok(answer) => answer.into_inner(),
-            Err(status) => return all(&names, &Doing::StoringBlobs.failed(&status)),
+            Err(status) => {
+                let error = Doing::StoringBlobs.failed(&status);
+                outcomes.extend(names.into_iter().map(|name| (name, Err(error.clone()))));
+                return outcomes;
+            }
         };
         let mut told = HashMap::new();
         for response in answer.responses {
@@ -119,32 +178,32 @@ impl Server {
                 told.entry(name).or_insert(response.status.unwrap_or_default());
             }
         }
-        let outcome = |name: Name| {
+        outcomes.extend(names.into_iter().map(|name| {
             let outcome = match told.get(&name) {
-                None => Err(Doing::StoringBlobs.nonsense("the server did not say what came of a blob")),
+                None => Err(Doing::StoringBlobs.invalid("the answer leaves out a blob")),
                 Some(status) => match Code::from(status.code) {
                     Code::Ok | Code::AlreadyExists => Ok(()),
                     _ => Err(Doing::StoringBlobs.failed_for_one(status)),
                 },
             };
             (name, outcome)
-        };
-        names.into_iter().map(outcome).collect()
+        }));
+        outcomes
     }
 
-    fn plan(&self, names: &[Name]) -> Plan {
+    fn plan(&self, names: &[(usize, Name)]) -> Plan {
         let mut plan = Plan::default();
         let (mut batch, mut total) = (Vec::new(), 0);
-        for name in names {
-            if !self.abilities.fits_batch(name.size, 1) {
-                plan.streams.push(*name);
+        for (index, name) in names {
+            if !self.capabilities.fits_batch(name.size, 1) {
+                plan.streams.push((*index, *name));
                 continue;
             }
-            if !self.abilities.fits_batch(total + name.size, batch.len() + 1) {
+            if !self.capabilities.fits_batch(total + name.size, batch.len() + 1) {
                 plan.batches.push(std::mem::take(&mut batch));
                 total = 0;
             }
-            batch.push(*name);
+            batch.push((*index, *name));
             total += name.size;
         }
         if !batch.is_empty() {
@@ -154,7 +213,7 @@ impl Server {
     }
 
     pub(super) fn empty(&self) -> Name {
-        self.abilities.function.name(b"")
+        self.capabilities.function.name(b"")
     }
 
     fn without_empty(&self, names: &[Name]) -> impl Iterator<Item = Name> {
@@ -163,20 +222,19 @@ impl Server {
     }
 }
 
-/// Which blobs go together, and which by themselves.
+/// Which blobs go in batches, and which by themselves, each with its place in the request.
 #[derive(Default)]
 struct Plan {
-    batches: Vec<Vec<Name>>,
-    streams: Vec<Name>,
+    batches: Vec<Vec<(usize, Name)>>,
+    streams: Vec<(usize, Name)>,
 }
 
-fn read_outcome(
-    name: &Name,
-    told: Option<api::batch_read_blobs_response::Response>,
-) -> Result<Option<Bytes>, RemoteError> {
-    let Some(response) = told else {
-        return Err(Doing::ReadingBlobs.nonsense("the server did not say what is with a blob"));
-    };
+fn delivery<'s>(index: usize, name: &Name, sink: &'s dyn BlobSink) -> Delivery<'s> {
+    Delivery::new(sink, index, format!("reading blobs: a blob of {} bytes", name.size), name.size)
+}
+
+/// What a batch brought of a blob; `None` of one that is not there.
+fn content_of(response: api::batch_read_blobs_response::Response) -> Result<Option<Bytes>, RemoteError> {
     let status = response.status.unwrap_or_default();
     match Code::from(status.code) {
         Code::Ok => {}
@@ -184,25 +242,17 @@ fn read_outcome(
         _ => return Err(Doing::ReadingBlobs.failed_for_one(&status)),
     }
     if response.compressor != i32::from(api::compressor::Value::Identity) {
-        return Err(Doing::ReadingBlobs.nonsense("a blob came compressed, and nobody asked for that"));
-    }
-    if response.data.len() as u64 != name.size {
-        let told = format!("a blob of {} bytes has {}", name.size, response.data.len());
-        return Err(Doing::ReadingBlobs.nonsense(&told));
+        return Err(Doing::ReadingBlobs.invalid("a blob came compressed, which was not requested"));
     }
     Ok(Some(response.data.into()))
 }
 
-fn all<T>(names: &[Name], error: &RemoteError) -> Outcomes<T> {
-    names.iter().map(|name| (*name, Err(error.clone()))).collect()
-}
-
 /// Runs calls side by side and brings together what came of them.
-async fn together<'a, T: Send + 'a>(
-    calls: impl Iterator<Item = futures_util::future::BoxFuture<'a, Outcomes<T>>>,
-) -> Outcomes<T> {
+async fn together<'a, K: Eq + Hash + Send + 'a, T: Send + 'a>(
+    calls: impl Iterator<Item = BoxFuture<'a, HashMap<K, T>>>,
+) -> HashMap<K, T> {
     let mut outcomes = HashMap::new();
-    let mut answers = stream::iter(calls.collect::<Vec<_>>()).buffer_unordered(SIDE_BY_SIDE);
+    let mut answers = stream::iter(calls.collect::<Vec<_>>()).buffer_unordered(MAX_CONCURRENT);
     while let Some(answer) = answers.next().await {
         outcomes.extend(answer);
     }

@@ -1,5 +1,5 @@
-//! From a URL to a channel: TLS, credentials, time-outs of connecting, and the headers of every call.
-//! Connects when first used. Sends no token where anybody on the way could read it.
+//! From a URL to a channel: TLS, credentials, timeouts of connecting, and the headers of every call. Connects
+//! when first used. Never sends a token unencrypted to another machine.
 
 use std::error::Error;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use super::{credentials, uuid};
 use crate::cache::remote::secrets::{is_loopback, may_go_to};
 use crate::cache::remote::{NamedBy, RemoteError, RemoteFault, RemoteUrl};
 
-/// How often a connection on which calls wait is asked whether it still is one, so that a peer that
-/// vanished is noticed before TCP does. Servers of gRPC close connections that ask a few times in
-/// five minutes while nothing is sent, so this is no less than waiting for an answer ever takes.
+/// The interval of keep-alive pings on a connection with calls under way, so that a vanished peer is noticed
+/// before TCP does. gRPC servers close connections that ping a few times in five minutes while nothing is
+/// sent, so this is no less than the longest wait for an answer.
 const PING_EVERY: Duration = Duration::from_secs(60);
-const PING_PATIENCE: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long an idle connection stays silent: less than firewalls remember one.
 const IDLE_PROBE: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ const IDLE_PROBE: Duration = Duration::from_secs(60);
 /// The header by which the protocol lets tools say who they are.
 const METADATA: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
 
-pub(super) type Line = InterceptedService<Channel, Headers>;
+pub(super) type GrpcChannel = InterceptedService<Channel, Headers>;
 
 /// What goes with every call.
 #[derive(Clone)]
@@ -48,13 +48,13 @@ impl Interceptor for Headers {
     }
 }
 
-/// The channel to the server at `url`, and the instance that its path names. `patience` is how long
-/// connecting may take, and TLS after it.
+/// The channel to the server at `url`, and the instance that its path names. `connect_timeout` is the timeout
+/// of connecting, and of TLS after it.
 pub(super) fn connect(
     url: &RemoteUrl,
     named_by: NamedBy,
-    patience: Duration,
-) -> Result<(Line, String), RemoteError> {
+    connect_timeout: Duration,
+) -> Result<(GrpcChannel, String), RemoteError> {
     let refused = |message: &str| RemoteError::new(RemoteFault::Refused, message);
     if !url.parameters().is_empty() {
         return Err(refused("no parameters are known for this kind of remote"));
@@ -73,12 +73,12 @@ pub(super) fn connect(
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let mut endpoint = Endpoint::from_shared(format!("{scheme}://{host}{port}"))
         .map_err(|error| refused(&chain(&error)))?
-        .connect_timeout(patience)
+        .connect_timeout(connect_timeout)
         .tcp_keepalive(Some(IDLE_PROBE))
         .http2_keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_PATIENCE);
+        .keep_alive_timeout(PING_TIMEOUT);
     if encrypted {
-        let tls = credentials::tls()?.timeout(patience);
+        let tls = credentials::tls()?.timeout(connect_timeout);
         endpoint = endpoint.tls_config(tls).map_err(|error| refused(&chain(&error)))?;
     }
     let headers = Headers { authorization, metadata: metadata()? };

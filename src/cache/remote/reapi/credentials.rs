@@ -1,5 +1,5 @@
-//! Who we are to a server, and whom we take for one: a bearer token and PEM files, read from where
-//! the environment says. Nothing of them may reach a message.
+//! Credentials of the client and roots of trust for the server: a bearer token and PEM files, named by
+//! environment variables. They never appear in a message.
 
 use std::env;
 use std::ffi::OsString;
@@ -16,7 +16,8 @@ const CA: &str = "RIVET_REMOTE_CA";
 const CERT: &str = "RIVET_REMOTE_CERT";
 const KEY: &str = "RIVET_REMOTE_KEY";
 
-/// What shows who we are: the token, which goes over any line, and those that TLS needs.
+/// The variables with client credentials: the token, which is sent over any channel, and those that TLS
+/// needs.
 pub(super) const SECRETS: [&str; 3] = [TOKEN, CERT, KEY];
 
 /// The value of an environment variable; one that is set to nothing counts as not set.
@@ -42,8 +43,8 @@ pub(super) fn authorization() -> Result<Option<MetadataValue<Ascii>>, RemoteErro
     Ok(Some(value))
 }
 
-/// The roots of the system, or those of `RIVET_REMOTE_CA` alone; and who we are, where the server
-/// wants to know (`RIVET_REMOTE_CERT`, `RIVET_REMOTE_KEY`).
+/// The system's roots, or those of `RIVET_REMOTE_CA` alone; and the client certificate, for servers that
+/// require one (`RIVET_REMOTE_CERT`, `RIVET_REMOTE_KEY`).
 pub(super) fn tls() -> Result<ClientTlsConfig, RemoteError> {
     let config = match variable(CA) {
         Some(path) => {

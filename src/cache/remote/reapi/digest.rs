@@ -30,11 +30,18 @@ impl Function {
 
     /// The name of `bytes`.
     pub(super) fn name(self, bytes: &[u8]) -> Name {
-        let hash = match self {
-            Function::Blake3 => *blake3::hash(bytes).as_bytes(),
-            Function::Sha256 => Sha256::digest(bytes).into(),
+        let mut hasher = self.hasher();
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
+    /// Names what comes piece by piece.
+    pub(super) fn hasher(self) -> Hasher {
+        let state = match self {
+            Function::Blake3 => State::Blake3(Box::default()),
+            Function::Sha256 => State::Sha256(Sha256::new()),
         };
-        Name { hash, size: bytes.len() as u64 }
+        Hasher { state, size: 0 }
     }
 
     /// What stands for `name` behind `blobs/` in a resource name. The function's own is left out where
@@ -48,6 +55,36 @@ impl Function {
     }
 }
 
+pub(super) struct Hasher {
+    state: State,
+    size: u64,
+}
+
+enum State {
+    Blake3(Box<blake3::Hasher>),
+    Sha256(Sha256),
+}
+
+impl Hasher {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.size += bytes.len() as u64;
+        match &mut self.state {
+            State::Blake3(hasher) => {
+                hasher.update(bytes);
+            }
+            State::Sha256(hasher) => hasher.update(bytes),
+        }
+    }
+
+    pub(super) fn finish(self) -> Name {
+        let hash = match self.state {
+            State::Blake3(hasher) => *hasher.finalize().as_bytes(),
+            State::Sha256(hasher) => hasher.finalize().into(),
+        };
+        Name { hash, size: self.size }
+    }
+}
+
 /// What a server calls a blob. Both functions have 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Name {
@@ -58,7 +95,7 @@ pub(super) struct Name {
 
 impl Name {
     pub(super) fn to_wire(self) -> api::Digest {
-        // Nothing that is longer than an `i64` tells is ever named: `MOST_BLOB` is far below.
+        // Nothing that is longer than an `i64` tells is ever named: `MAX_BLOB` is far below.
         api::Digest { hash: self.hex(), size_bytes: i64::try_from(self.size).unwrap_or(i64::MAX) }
     }
 

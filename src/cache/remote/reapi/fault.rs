@@ -1,4 +1,4 @@
-//! What a status of gRPC means to a cache. Decides nothing about asking again.
+//! Classifies gRPC statuses for a cache. Retrying is decided elsewhere.
 
 use bazel_remote_apis::google::rpc;
 use tonic::{Code, Status};
@@ -6,16 +6,16 @@ use tonic::{Code, Status};
 use super::connect::chain;
 use crate::cache::remote::{RemoteError, RemoteFault};
 
-/// Characters of a server's text that are repeated.
-const MOST_TOLD: usize = 300;
+/// Characters of a server's text that are repeated at most.
+const MAX_TOLD: usize = 300;
 
-/// What was going on when it failed.
+/// The operation that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doing {
-    AskingAbilities,
+    ReadingCapabilities,
     ReadingEntry,
     FilingEntry,
-    AskingMissing,
+    FindingMissing,
     ReadingBlobs,
     StoringBlobs,
 }
@@ -23,10 +23,10 @@ pub(super) enum Doing {
 impl Doing {
     fn told(self) -> &'static str {
         match self {
-            Doing::AskingAbilities => "asking what the server can",
+            Doing::ReadingCapabilities => "asking what the server can",
             Doing::ReadingEntry => "reading an entry",
             Doing::FilingEntry => "filing an entry",
-            Doing::AskingMissing => "asking which blobs are missing",
+            Doing::FindingMissing => "asking which blobs are missing",
             Doing::ReadingBlobs => "reading blobs",
             Doing::StoringBlobs => "storing blobs",
         }
@@ -36,14 +36,14 @@ impl Doing {
         matches!(self, Doing::FilingEntry | Doing::StoringBlobs)
     }
 
-    /// What was answered is not of the protocol, or not what was asked for.
-    pub(super) fn nonsense(self, told: &str) -> RemoteError {
-        RemoteError::new(RemoteFault::Nonsense, format!("{}: {told}", self.told()))
+    /// The answer violates the protocol, or is not what was requested.
+    pub(super) fn invalid(self, told: &str) -> RemoteError {
+        RemoteError::new(RemoteFault::InvalidResponse, format!("{}: {told}", self.told()))
     }
 
-    /// This one thing will not be taken.
-    pub(super) fn unfit(self, told: &str) -> RemoteError {
-        RemoteError::new(RemoteFault::Unfit, format!("{}: {told}", self.told()))
+    /// The server does not accept this item.
+    pub(super) fn unsupported(self, told: &str) -> RemoteError {
+        RemoteError::new(RemoteFault::Unsupported, format!("{}: {told}", self.told()))
     }
 
     pub(super) fn denied(self, told: &str) -> RemoteError {
@@ -58,7 +58,7 @@ impl Doing {
             Some(behind) if !message.contains(&behind) => format!("{message}: {behind}"),
             _ => message.to_owned(),
         };
-        // What our TLS says of an answer that is none of TLS's.
+        // Our TLS library's error for an answer that is not TLS.
         if told.contains("InvalidContentType") {
             let told = "the server does not speak TLS there: grpcs:// is with TLS, grpc:// without";
             return RemoteError::new(RemoteFault::Refused, format!("{}: {told}", self.told()));
@@ -83,16 +83,16 @@ impl Doing {
             | Code::Aborted
             | Code::Internal
             | Code::Unknown
-            | Code::Cancelled => RemoteFault::Passing,
+            | Code::Cancelled => RemoteFault::Transient,
             Code::ResourceExhausted if self.stores() => RemoteFault::Full,
-            Code::ResourceExhausted => RemoteFault::Passing,
+            Code::ResourceExhausted => RemoteFault::Transient,
             Code::Unauthenticated | Code::PermissionDenied => RemoteFault::Denied,
-            // The first is what our own side says of a message above the limit that it was given; a
-            // server says it of an offset behind a blob's end, and none but 0 is read from.
-            Code::OutOfRange | Code::DataLoss => RemoteFault::Nonsense,
-            // What a server has against one result or blob, and not against all.
+            // Our own client reports OutOfRange for a message above its limit; a server reports it for an
+            // offset behind a blob's end, and none but 0 is read from.
+            Code::OutOfRange | Code::DataLoss => RemoteFault::InvalidResponse,
+            // An objection to one result or blob.
             Code::InvalidArgument | Code::FailedPrecondition | Code::NotFound if self.stores() => {
-                RemoteFault::Unfit
+                RemoteFault::Unsupported
             }
             Code::Ok
             | Code::AlreadyExists
@@ -105,7 +105,7 @@ impl Doing {
 }
 
 fn printable(told: &str) -> String {
-    told.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST_TOLD).collect()
+    told.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TOLD).collect()
 }
 
 #[cfg(test)]
@@ -116,16 +116,16 @@ mod tests {
     fn each_status_is_told_by_what_helps() {
         let fault = |doing: Doing, code| doing.failed(&Status::new(code, "x")).fault;
         for doing in [Doing::ReadingBlobs, Doing::StoringBlobs, Doing::FilingEntry] {
-            assert_eq!(fault(doing, Code::Unavailable), RemoteFault::Passing);
-            assert_eq!(fault(doing, Code::Internal), RemoteFault::Passing);
+            assert_eq!(fault(doing, Code::Unavailable), RemoteFault::Transient);
+            assert_eq!(fault(doing, Code::Internal), RemoteFault::Transient);
             assert_eq!(fault(doing, Code::PermissionDenied), RemoteFault::Denied);
             assert_eq!(fault(doing, Code::Unimplemented), RemoteFault::Refused);
-            assert_eq!(fault(doing, Code::OutOfRange), RemoteFault::Nonsense);
+            assert_eq!(fault(doing, Code::OutOfRange), RemoteFault::InvalidResponse);
         }
-        assert_eq!(fault(Doing::FilingEntry, Code::FailedPrecondition), RemoteFault::Unfit);
-        assert_eq!(fault(Doing::AskingAbilities, Code::InvalidArgument), RemoteFault::Refused);
+        assert_eq!(fault(Doing::FilingEntry, Code::FailedPrecondition), RemoteFault::Unsupported);
+        assert_eq!(fault(Doing::ReadingCapabilities, Code::InvalidArgument), RemoteFault::Refused);
         assert_eq!(fault(Doing::StoringBlobs, Code::ResourceExhausted), RemoteFault::Full);
-        assert_eq!(fault(Doing::ReadingBlobs, Code::ResourceExhausted), RemoteFault::Passing);
+        assert_eq!(fault(Doing::ReadingBlobs, Code::ResourceExhausted), RemoteFault::Transient);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! blobs     ContentAddressableStorage, by the server's digests
-//! entries   ActionCache: the digest of an Action whose salt is `rivet entry v1:` + the action key →
+//! entries   ActionCache: the digest of an Action whose salt is `rivet entry v3:` + the action key →
 //!           ActionResult { stdout: the entry's bytes, output_files: its blobs, by their BLAKE3 }
 //! aliases   only where the server's digests are not BLAKE3.
 //!           ActionCache: the digest of an Action whose salt is `rivet blob v1:` + BLAKE3 + length →
@@ -15,15 +15,16 @@
 //! name the blobs that they need as outputs, so that a server that keeps results complete drops them
 //! together.
 //!
-//! Blobs of one message's size go by batches, larger ones by ByteStream. What a server sends is bounded
-//! before it is kept, and compared with what was asked for but for its digest, which callers compare.
+//! Small blobs go in batches, larger ones by ByteStream. What a server sends is bounded before it is kept,
+//! and checked except for digests, which callers verify.
 
-mod abilities;
 mod action;
 mod alias;
 mod byte_stream;
+mod capabilities;
 mod cas;
 mod connect;
+mod content;
 mod credentials;
 mod digest;
 mod fault;
@@ -41,20 +42,24 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 
 use alias::Aliases;
+use content::Content;
 use digest::{Function, Name};
 use fault::Doing;
 use redact::Redaction;
 use results::EntryBytes;
-use server::{Introduction, Server};
+use server::{CapabilitiesQuery, Server};
 
-use super::{MOST_BLOB, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
+use super::delivery::Collector;
+use super::{BlobSink, BlobSource, MAX_BLOB, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
 use crate::cache::{ActionKey, BlobRef, Digest};
 
-/// Questions under way at once. ActionCache has no batches.
-const SIDE_BY_SIDE: usize = 64;
+/// Concurrent calls to ActionCache, which has no batches.
+const MAX_CONCURRENT: usize = 64;
+/// Blobs hashed at a time for their name on the server.
+const HASHED_AT_ONCE: usize = 8;
 
 struct Reapi {
-    introduction: Introduction,
+    capabilities: CapabilitiesQuery,
     aliases: Aliases,
     redaction: Redaction,
 }
@@ -63,12 +68,12 @@ struct Reapi {
 pub(super) fn open(
     url: &RemoteUrl,
     named_by: NamedBy,
-    patience: Duration,
+    connect_timeout: Duration,
 ) -> Result<Arc<dyn Remote>, RemoteError> {
-    let (line, instance) = connect::connect(url, named_by, patience)?;
-    let introduction = Introduction::new(line, instance);
+    let (channel, instance) = connect::connect(url, named_by, connect_timeout)?;
+    let capabilities = CapabilitiesQuery::new(channel, instance);
     let redaction = Redaction::of(credentials::token());
-    Ok(Arc::new(Reapi { introduction, aliases: Aliases::default(), redaction }))
+    Ok(Arc::new(Reapi { capabilities, aliases: Aliases::default(), redaction }))
 }
 
 impl Remote for Reapi {
@@ -86,8 +91,8 @@ impl Remote for Reapi {
         blobs: &'a [BlobRef],
     ) -> BoxFuture<'a, Result<(), RemoteError>> {
         Box::pin(async move {
-            let filed = self.file_entry(key, bytes, blobs).await;
-            filed.map_err(|error| self.redaction.error(error))
+            let stored = self.store_entry(key, bytes, blobs).await;
+            stored.map_err(|error| self.redaction.error(error))
         })
     }
 
@@ -95,24 +100,32 @@ impl Remote for Reapi {
         Box::pin(async move { self.each(blobs.len(), self.look_for(blobs).await) })
     }
 
-    fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
-        Box::pin(async move { self.each(blobs.len(), self.read_blobs(blobs).await) })
+    fn read_blobs<'a>(
+        &'a self,
+        blobs: &'a [BlobRef],
+        sink: &'a dyn BlobSink,
+    ) -> BoxFuture<'a, Vec<Result<bool, RemoteError>>> {
+        Box::pin(async move { self.each(blobs.len(), self.deliver_blobs(blobs, sink).await) })
     }
 
-    /// A server looks after the bytes that its own digest names; an alias that leads to others is replaced
-    /// when the blob is put.
+    /// A server verifies its own digests; an alias that leads to other bytes is replaced when the blob is
+    /// stored.
     fn forget<'a>(&'a self, blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
-        self.aliases.disbelieve(*blob);
+        self.aliases.mark_wrong(*blob);
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
-        Box::pin(async move { self.each(blobs.len(), self.store_blobs(blobs).await) })
+    fn put_blobs<'a>(
+        &'a self,
+        blobs: &'a [BlobRef],
+        source: &'a dyn BlobSource,
+    ) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
+        Box::pin(async move { self.each(blobs.len(), self.store_blobs(blobs, source).await) })
     }
 }
 
 impl Reapi {
-    /// What came of each of `count` things, where it may be that one failure is everybody's.
+    /// The outcomes of `count` items, where one failure may concern all.
     fn each<T>(
         &self,
         count: usize,
@@ -126,31 +139,42 @@ impl Reapi {
         &self,
         keys: &[ActionKey],
     ) -> Result<Vec<Result<Option<Bytes>, RemoteError>>, RemoteError> {
-        let server = self.introduction.server().await?;
-        let function = server.abilities.function;
+        let server = self.capabilities.server().await?;
+        let function = server.capabilities.function;
         let names: Vec<Name> = keys.iter().map(|key| action::entry(function, key).name).collect();
-        let found = side_by_side(names.iter().map(|name| server.entry(name)).collect()).await;
-        let stored: Vec<Name> = found.iter().filter_map(stored_name).collect();
-        let read = server.read(&stored).await;
-        let bytes = |found: Result<Option<EntryBytes>, RemoteError>| match found? {
-            None => Ok(None),
-            Some(EntryBytes::Here(bytes)) => Ok(Some(bytes)),
-            Some(EntryBytes::Stored(name)) => read.get(&name).cloned().unwrap_or(Ok(None)),
-        };
-        Ok(found.into_iter().map(bytes).collect())
+        let found = concurrently(names.iter().map(|name| server.entry(name)).collect()).await;
+        let stored: Vec<(usize, Name)> = found
+            .iter()
+            .enumerate()
+            .filter_map(|(index, found)| Some((index, stored_name(found)?)))
+            .collect();
+        let collector = Collector::new(keys.len());
+        let mut read = server.read(&stored, &collector).await;
+        let bytes =
+            |((index, found), bytes): ((usize, Result<Option<EntryBytes>, RemoteError>), Bytes)| match found?
+            {
+                None => Ok(None),
+                Some(EntryBytes::Here(bytes)) => Ok(Some(bytes)),
+                Some(EntryBytes::Stored(_)) => {
+                    let is_there = read.remove(&index).unwrap_or(Ok(false))?;
+                    Ok(is_there.then_some(bytes))
+                }
+            };
+        Ok(found.into_iter().enumerate().zip(collector.into_bytes()).map(bytes).collect())
     }
 
-    async fn file_entry(&self, key: &ActionKey, bytes: Bytes, blobs: &[BlobRef]) -> Result<(), RemoteError> {
-        let server = self.introduction.server().await?;
-        server.may_file(Doing::FilingEntry)?;
+    async fn store_entry(&self, key: &ActionKey, bytes: Bytes, blobs: &[BlobRef]) -> Result<(), RemoteError> {
+        let server = self.capabilities.server().await?;
+        server.check_may_store(Doing::FilingEntry)?;
         let mut outputs = Vec::new();
         for (blob, name) in blobs.iter().zip(self.locate_all(&server, blobs).await) {
-            let gone = || RemoteError::new(RemoteFault::Passing, "filing an entry: its blob is gone again");
+            let gone = || RemoteError::new(RemoteFault::Transient, "filing an entry: its blob is gone again");
             outputs.push((*blob, name?.ok_or_else(gone)?));
         }
         let (result, stored) = server.result_of_entry(bytes, &outputs)?;
-        let filing = action::entry(server.abilities.function, key);
-        let messages = filing.messages.iter().cloned().chain(stored).collect();
+        let filing = action::entry(server.capabilities.function, key);
+        let messages = filing.messages.iter().cloned().chain(stored);
+        let messages = messages.map(|(name, bytes)| (name, Content::Bytes(bytes))).collect();
         for outcome in server.write(messages).await.into_values() {
             outcome?;
         }
@@ -158,76 +182,88 @@ impl Reapi {
     }
 
     async fn look_for(&self, blobs: &[BlobRef]) -> Result<Vec<Result<bool, RemoteError>>, RemoteError> {
-        let server = self.introduction.server().await?;
+        let server = self.capabilities.server().await?;
         let located = blobs.iter().zip(self.locate_all(&server, blobs).await);
         let names: Vec<Result<Option<Name>, RemoteError>> = located
             .map(|(blob, located)| match located {
-                Ok(_) if self.aliases.is_disbelieved(blob) => Ok(None),
-                // An alias that says what cannot be is as good as none: a new one takes its place.
-                Err(error) if error.fault == RemoteFault::Nonsense => Ok(None),
+                Ok(_) if self.aliases.is_marked_wrong(blob) => Ok(None),
+                // An invalid alias counts as missing and is replaced.
+                Err(error) if error.fault == RemoteFault::InvalidResponse => Ok(None),
                 located => located,
             })
             .collect();
-        let asked: Vec<Name> = names.iter().flatten().flatten().copied().collect();
-        let missing = server.missing(&asked).await?;
+        let wanted: Vec<Name> = names.iter().flatten().flatten().copied().collect();
+        let missing = server.missing(&wanted).await?;
         let is_there = |name: Option<Name>| name.is_some_and(|name| !missing.contains(&name));
         Ok(names.into_iter().map(|name| name.map(is_there)).collect())
     }
 
-    async fn read_blobs(
+    async fn deliver_blobs(
         &self,
         blobs: &[BlobRef],
-    ) -> Result<Vec<Result<Option<Bytes>, RemoteError>>, RemoteError> {
-        let server = self.introduction.server().await?;
+        sink: &dyn BlobSink,
+    ) -> Result<Vec<Result<bool, RemoteError>>, RemoteError> {
+        let server = self.capabilities.server().await?;
         let names = self.locate_all(&server, blobs).await;
-        let asked: Vec<Name> = names.iter().flatten().flatten().copied().collect();
-        let read = server.read(&asked).await;
-        let outcome = |(blob, name): (&BlobRef, Result<Option<Name>, RemoteError>)| {
-            let Some(name) = name? else {
-                return Ok(None);
-            };
-            let bytes = read.get(&name).cloned().unwrap_or(Ok(None));
-            if matches!(bytes, Ok(None)) {
+        let name = |(index, name): (usize, &Result<Option<Name>, RemoteError>)| match name {
+            Ok(Some(name)) => Some((index, *name)),
+            _ => None,
+        };
+        let wanted: Vec<(usize, Name)> = names.iter().enumerate().filter_map(name).collect();
+        let mut read = server.read(&wanted, sink).await;
+        let outcome = |(index, (blob, name)): (usize, (&BlobRef, Result<Option<Name>, RemoteError>))| {
+            if name?.is_none() {
+                return Ok(false);
+            }
+            let is_there = read.remove(&index).unwrap_or(Ok(false));
+            if matches!(is_there, Ok(false)) {
                 self.aliases.forget(blob);
             }
-            bytes
+            is_there
         };
-        Ok(blobs.iter().zip(names).map(outcome).collect())
+        Ok(blobs.iter().zip(names).enumerate().map(outcome).collect())
     }
 
     async fn store_blobs(
         &self,
-        blobs: &[(BlobRef, Bytes)],
+        blobs: &[BlobRef],
+        source: &dyn BlobSource,
     ) -> Result<Vec<Result<(), RemoteError>>, RemoteError> {
-        let server = self.introduction.server().await?;
-        let function = server.abilities.function;
-        let names = names(function, blobs).await?;
-        // Whoever calls has asked for what is called the same; what has another name here may be there.
+        let server = self.capabilities.server().await?;
+        let function = server.capabilities.function;
+        let names = names(function, blobs, source).await;
+        let named: Vec<Name> = names.iter().flatten().copied().collect();
+        // The caller has found missing what has the same name here; a blob with another name may be there.
         let is_asked = function == Function::Blake3;
-        let there = if is_asked { HashSet::new() } else { server.there(&names).await? };
+        let there = if is_asked { HashSet::new() } else { server.there(&named).await? };
         let mut uploads = HashMap::new();
         let mut filings = Vec::new();
-        for ((blob, bytes), name) in blobs.iter().zip(&names) {
-            if !there.contains(name) && name.size <= server.abilities.most_blob {
-                uploads.insert(*name, bytes.clone());
+        for (blob, name) in blobs.iter().zip(&names) {
+            if let Ok(name) = name
+                && !there.contains(name)
+                && name.size <= server.capabilities.max_blob
+            {
+                uploads.insert(*name, Content::Blob(*blob, source));
             }
             let filing = match name_without_alias(function, blob) {
-                Some(_) => None,
-                None => Some(action::alias(function, blob)),
+                None if name.is_ok() => Some(action::alias(function, blob)),
+                _ => None,
             };
-            uploads.extend(filing.iter().flat_map(|filing| filing.messages.iter().cloned()));
+            let messages = filing.iter().flat_map(|filing| filing.messages.iter().cloned());
+            uploads.extend(messages.map(|(name, bytes)| (name, Content::Bytes(bytes))));
             filings.push(filing);
         }
         if filings.iter().any(Option::is_some) {
-            server.may_file(Doing::StoringBlobs)?;
+            server.check_may_store(Doing::StoringBlobs)?;
         }
         let stored = server.write(uploads).await;
         let (server, stored) = (&server, &stored);
         let pairs = blobs.iter().zip(names).zip(filings);
-        let outcomes = pairs.map(|(((blob, _), name), filing)| async move {
-            if name.size > server.abilities.most_blob {
+        let outcomes = pairs.map(|((blob, name), filing)| async move {
+            let name = name?;
+            if name.size > server.capabilities.max_blob {
                 let told = format!("the server takes no blob of {} bytes", name.size);
-                return Err(Doing::StoringBlobs.unfit(&told));
+                return Err(Doing::StoringBlobs.unsupported(&told));
             }
             stored.get(&name).cloned().unwrap_or(Ok(()))?;
             let Some(filing) = filing else {
@@ -238,23 +274,23 @@ impl Reapi {
                 stored.get(message).cloned().unwrap_or(Ok(()))?;
             }
             server.file(&filing, results::result_of_alias(blob, &name), Doing::StoringBlobs).await?;
-            self.aliases.filed(*blob, name);
+            self.aliases.stored(*blob, name);
             Ok(())
         });
-        Ok(side_by_side(outcomes.collect()).await)
+        Ok(concurrently(outcomes.collect()).await)
     }
 
-    /// What the server calls each blob; `None` of one that is not there for sure.
+    /// The server's name of each blob; `None` for one that is certainly missing.
     async fn locate_all(&self, server: &Server, blobs: &[BlobRef]) -> Vec<Result<Option<Name>, RemoteError>> {
-        side_by_side(blobs.iter().map(|blob| self.locate(server, blob)).collect()).await
+        concurrently(blobs.iter().map(|blob| self.locate(server, blob)).collect()).await
     }
 
     async fn locate(&self, server: &Server, blob: &BlobRef) -> Result<Option<Name>, RemoteError> {
-        if blob.size > MOST_BLOB {
+        if blob.size > MAX_BLOB {
             let told = format!("a blob of {} bytes is none", blob.size);
-            return Err(Doing::ReadingBlobs.nonsense(&told));
+            return Err(Doing::ReadingBlobs.invalid(&told));
         }
-        let function = server.abilities.function;
+        let function = server.capabilities.function;
         if let Some(name) = name_without_alias(function, blob).or_else(|| self.aliases.get(blob)) {
             return Ok(Some(name));
         }
@@ -266,7 +302,7 @@ impl Reapi {
     }
 }
 
-/// What a server calls a blob, where that follows from its BLAKE3.
+/// The server's name of a blob, where that follows from its BLAKE3.
 fn name_without_alias(function: Function, blob: &BlobRef) -> Option<Name> {
     match function {
         Function::Blake3 => Some(Name { hash: blob.digest.0, size: blob.size }),
@@ -275,17 +311,21 @@ fn name_without_alias(function: Function, blob: &BlobRef) -> Option<Name> {
     }
 }
 
-/// What a server calls blobs that are here.
-async fn names(function: Function, blobs: &[(BlobRef, Bytes)]) -> Result<Vec<Name>, RemoteError> {
-    if function == Function::Blake3 {
-        return Ok(blobs.iter().filter_map(|(blob, _)| name_without_alias(function, blob)).collect());
+/// The server's names of local blobs. Where its digests are not BLAKE3 the blobs are read for that.
+async fn names(
+    function: Function,
+    blobs: &[BlobRef],
+    source: &dyn BlobSource,
+) -> Vec<Result<Name, RemoteError>> {
+    let named: Vec<_> = blobs.iter().map(|blob| name_of(function, blob, source)).collect();
+    stream::iter(named).buffered(HASHED_AT_ONCE).collect().await
+}
+
+async fn name_of(function: Function, blob: &BlobRef, source: &dyn BlobSource) -> Result<Name, RemoteError> {
+    match name_without_alias(function, blob) {
+        Some(name) => Ok(name),
+        None => Content::Blob(*blob, source).name(function).await,
     }
-    let bytes: Vec<Bytes> = blobs.iter().map(|(_, bytes)| bytes.clone()).collect();
-    // Large ones take a second or so, in which calls must go on.
-    let hashing = move || bytes.iter().map(|bytes| function.name(bytes)).collect();
-    tokio::task::spawn_blocking(hashing).await.map_err(|error| {
-        RemoteError::new(RemoteFault::Passing, format!("storing blobs: cannot hash them: {error}"))
-    })
 }
 
 fn stored_name(found: &Result<Option<EntryBytes>, RemoteError>) -> Option<Name> {
@@ -295,7 +335,7 @@ fn stored_name(found: &Result<Option<EntryBytes>, RemoteError>) -> Option<Name> 
     }
 }
 
-/// What comes of each call, in order.
-async fn side_by_side<F: Future>(calls: Vec<F>) -> Vec<F::Output> {
-    stream::iter(calls).buffered(SIDE_BY_SIDE).collect().await
+/// The outcomes of concurrent calls, in order.
+async fn concurrently<F: Future>(calls: Vec<F>) -> Vec<F::Output> {
+    stream::iter(calls).buffered(MAX_CONCURRENT).collect().await
 }

@@ -5,7 +5,7 @@ use crate::cache::remote::RemoteError;
 /// Characters of a token's beginning that at a message's end are taken for it.
 const FEWEST: usize = 4;
 
-/// What must not be told.
+/// The secret that must not appear.
 pub(super) struct Redaction(Option<String>);
 
 impl Redaction {

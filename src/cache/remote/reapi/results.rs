@@ -9,14 +9,14 @@ use super::action::Filing;
 use super::digest::Name;
 use super::fault::Doing;
 use super::server::Server;
-use crate::cache::remote::{MOST_ENTRY, RemoteError};
+use crate::cache::remote::{MAX_ENTRY, RemoteError};
 use crate::cache::{BlobRef, Digest};
 
 /// Bytes of an entry that go within its result; larger ones are blobs.
-const MOST_INLINE: usize = 512 << 10;
+const MAX_INLINE: usize = 512 << 10;
 
 /// Blobs that a result may name: with so many, its message is within what gRPC's servers take.
-const MOST_OUTPUTS: usize = 20_000;
+const MAX_OUTPUTS: usize = 20_000;
 
 /// Where the bytes of an entry are.
 pub(super) enum EntryBytes {
@@ -25,28 +25,28 @@ pub(super) enum EntryBytes {
 }
 
 impl Server {
-    /// The entry filed under an action. The name is of [`MOST_ENTRY`] bytes at most, like the bytes.
+    /// The entry filed under an action. The name is of [`MAX_ENTRY`] bytes at most, like the bytes.
     pub(super) async fn entry(&self, action: &Name) -> Result<Option<EntryBytes>, RemoteError> {
         let Some(result) = self.result(action, Doing::ReadingEntry).await? else {
             return Ok(None);
         };
         let bounded = |size: u64| match size {
-            ..=MOST_ENTRY => Ok(()),
-            _ => Err(Doing::ReadingEntry.nonsense(&format!("an entry of {size} bytes is none"))),
+            ..=MAX_ENTRY => Ok(()),
+            _ => Err(Doing::ReadingEntry.invalid(&format!("an entry of {size} bytes is none"))),
         };
         if !result.stdout_raw.is_empty() {
             bounded(result.stdout_raw.len() as u64)?;
             return Ok(Some(EntryBytes::Here(result.stdout_raw.into())));
         }
         let stored = result.stdout_digest.as_ref().and_then(Name::from_wire);
-        let name = stored.ok_or_else(|| Doing::ReadingEntry.nonsense("an entry has no bytes"))?;
+        let name = stored.ok_or_else(|| Doing::ReadingEntry.invalid("an entry has no bytes"))?;
         bounded(name.size)?;
         Ok(Some(EntryBytes::Stored(name)))
     }
 
-    /// What a blob's alias says that the server calls it.
+    /// The server's name of a blob by its alias.
     pub(super) async fn alias(&self, action: &Name, blob: &BlobRef) -> Result<Option<Name>, RemoteError> {
-        let Some(result) = self.result(action, Doing::AskingMissing).await? else {
+        let Some(result) = self.result(action, Doing::FindingMissing).await? else {
             return Ok(None);
         };
         let told = result.output_files.first().and_then(|file| file.digest.as_ref());
@@ -54,9 +54,9 @@ impl Server {
             Some(name) if name.size == blob.size => Ok(Some(name)),
             Some(name) => {
                 let told = format!("a blob of {} bytes is said to have {}", blob.size, name.size);
-                Err(Doing::AskingMissing.nonsense(&told))
+                Err(Doing::FindingMissing.invalid(&told))
             }
-            None => Err(Doing::AskingMissing.nonsense("what a blob is called is no digest")),
+            None => Err(Doing::FindingMissing.invalid("what a blob is called is no digest")),
         }
     }
 
@@ -65,7 +65,7 @@ impl Server {
             instance_name: self.instance.clone(),
             action_digest: Some(action.to_wire()),
             inline_stdout: true,
-            digest_function: self.abilities.function.value(),
+            digest_function: self.capabilities.function.value(),
             ..api::GetActionResultRequest::default()
         };
         match self.actions().get_action_result(request).await {
@@ -75,9 +75,13 @@ impl Server {
         }
     }
 
-    /// An error where the server says that it takes no results from us.
-    pub(super) fn may_file(&self, doing: Doing) -> Result<(), RemoteError> {
-        if self.abilities.takes_entries { Ok(()) } else { Err(doing.denied("the server lets us only read")) }
+    /// An error where the server accepts no results from this client.
+    pub(super) fn check_may_store(&self, doing: Doing) -> Result<(), RemoteError> {
+        if self.capabilities.accepts_entries {
+            Ok(())
+        } else {
+            Err(doing.denied("the server is read-only for this client"))
+        }
     }
 
     /// Files a result. The messages of its action, and what it names, are stored.
@@ -91,7 +95,7 @@ impl Server {
             instance_name: self.instance.clone(),
             action_digest: Some(filing.name.to_wire()),
             action_result: Some(result),
-            digest_function: self.abilities.function.value(),
+            digest_function: self.capabilities.function.value(),
             ..api::UpdateActionResultRequest::default()
         };
         match self.actions().update_action_result(request).await {
@@ -107,23 +111,23 @@ impl Server {
         bytes: Bytes,
         blobs: &[(BlobRef, Name)],
     ) -> Result<(api::ActionResult, Option<(Name, Bytes)>), RemoteError> {
-        if bytes.is_empty() || bytes.len() as u64 > MOST_ENTRY {
+        if bytes.is_empty() || bytes.len() as u64 > MAX_ENTRY {
             let told = format!("an entry of {} bytes is none", bytes.len());
-            return Err(Doing::FilingEntry.unfit(&told));
+            return Err(Doing::FilingEntry.unsupported(&told));
         }
-        if blobs.len() > MOST_OUTPUTS {
-            let told = format!("an entry names {} blobs, more than {MOST_OUTPUTS}", blobs.len());
-            return Err(Doing::FilingEntry.unfit(&told));
+        if blobs.len() > MAX_OUTPUTS {
+            let told = format!("an entry names {} blobs, more than {MAX_OUTPUTS}", blobs.len());
+            return Err(Doing::FilingEntry.unsupported(&told));
         }
         let mut result = api::ActionResult {
             output_files: blobs.iter().map(|(blob, name)| output(&blob.digest, name)).collect(),
             ..api::ActionResult::default()
         };
-        if bytes.len() <= MOST_INLINE {
+        if bytes.len() <= MAX_INLINE {
             result.stdout_raw = bytes.to_vec();
             return Ok((result, None));
         }
-        let name = self.abilities.function.name(&bytes);
+        let name = self.capabilities.function.name(&bytes);
         result.stdout_digest = Some(name.to_wire());
         Ok((result, Some((name, bytes))))
     }

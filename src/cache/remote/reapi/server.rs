@@ -11,77 +11,78 @@ use api::action_cache_client::ActionCacheClient;
 use api::capabilities_client::CapabilitiesClient;
 use api::content_addressable_storage_client::ContentAddressableStorageClient;
 
-use super::abilities::Abilities;
-use super::connect::Line;
+use super::capabilities::Capabilities;
+use super::connect::GrpcChannel;
 use super::fault::Doing;
 use crate::cache::remote::RemoteError;
 
 pub(super) struct Server {
     pub instance: String,
-    pub abilities: Abilities,
-    line: Line,
+    pub capabilities: Capabilities,
+    channel: GrpcChannel,
 }
 
 impl Server {
-    pub(super) fn storage(&self) -> ContentAddressableStorageClient<Line> {
-        ContentAddressableStorageClient::new(self.line.clone())
-            .max_decoding_message_size(self.abilities.most_message())
+    pub(super) fn storage(&self) -> ContentAddressableStorageClient<GrpcChannel> {
+        ContentAddressableStorageClient::new(self.channel.clone())
+            .max_decoding_message_size(self.capabilities.max_message())
     }
 
-    pub(super) fn streams(&self) -> ByteStreamClient<Line> {
-        ByteStreamClient::new(self.line.clone()).max_decoding_message_size(self.abilities.most_message())
+    pub(super) fn streams(&self) -> ByteStreamClient<GrpcChannel> {
+        ByteStreamClient::new(self.channel.clone()).max_decoding_message_size(self.capabilities.max_message())
     }
 
-    pub(super) fn actions(&self) -> ActionCacheClient<Line> {
-        ActionCacheClient::new(self.line.clone()).max_decoding_message_size(self.abilities.most_message())
+    pub(super) fn actions(&self) -> ActionCacheClient<GrpcChannel> {
+        ActionCacheClient::new(self.channel.clone())
+            .max_decoding_message_size(self.capabilities.max_message())
     }
 }
 
 type Answer = Result<Arc<Server>, RemoteError>;
 
-/// A server that is asked what it can when it is first needed. Whoever needs it at the same time shares
-/// the question; a failure is everybody's who waited, and the next one asks again. A question that all
-/// have left is dropped, so that none inherits one that hangs.
-pub(super) struct Introduction {
-    line: Line,
+/// The capabilities of a server, queried when they are first needed. Concurrent callers share one query; if
+/// it fails, all of them fail and the next caller queries again. A query that all callers have dropped is
+/// cancelled, so that no later caller waits for one that hangs.
+pub(super) struct CapabilitiesQuery {
+    channel: GrpcChannel,
     instance: String,
     known: OnceLock<Arc<Server>>,
-    asking: Mutex<Option<WeakShared<BoxFuture<'static, Answer>>>>,
+    pending: Mutex<Option<WeakShared<BoxFuture<'static, Answer>>>>,
 }
 
-impl Introduction {
-    pub(super) fn new(line: Line, instance: String) -> Introduction {
-        Introduction { line, instance, known: OnceLock::new(), asking: Mutex::new(None) }
+impl CapabilitiesQuery {
+    pub(super) fn new(channel: GrpcChannel, instance: String) -> CapabilitiesQuery {
+        CapabilitiesQuery { channel, instance, known: OnceLock::new(), pending: Mutex::new(None) }
     }
 
     pub(super) async fn server(&self) -> Answer {
         if let Some(server) = self.known.get() {
             return Ok(server.clone());
         }
-        let server = self.question().await?;
+        let server = self.pending_query().await?;
         Ok(self.known.get_or_init(|| server).clone())
     }
 
-    fn question(&self) -> Shared<BoxFuture<'static, Answer>> {
-        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that has its answer is not asked anew by those who still look at it.
-        let shared = asking.as_ref().and_then(WeakShared::upgrade);
+    fn pending_query(&self) -> Shared<BoxFuture<'static, Answer>> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        // A finished query is not shared any more.
+        let shared = pending.as_ref().and_then(WeakShared::upgrade);
         if let Some(shared) = shared.filter(|shared| shared.peek().is_none()) {
             return shared;
         }
-        let shared = ask(self.line.clone(), self.instance.clone()).boxed().shared();
-        *asking = shared.downgrade();
+        let shared = query(self.channel.clone(), self.instance.clone()).boxed().shared();
+        *pending = shared.downgrade();
         shared
     }
 }
 
-async fn ask(line: Line, instance: String) -> Answer {
+async fn query(channel: GrpcChannel, instance: String) -> Answer {
     let request = api::GetCapabilitiesRequest { instance_name: instance.clone() };
-    let answer = CapabilitiesClient::new(line.clone())
+    let answer = CapabilitiesClient::new(channel.clone())
         .get_capabilities(request)
         .await
-        .map_err(|status| Doing::AskingAbilities.failed(&status))?;
-    let abilities = Abilities::of(answer.get_ref())?;
-    tracing::debug!(?abilities, "the remote told what it can");
-    Ok(Arc::new(Server { instance, abilities, line }))
+        .map_err(|status| Doing::ReadingCapabilities.failed(&status))?;
+    let capabilities = Capabilities::of(answer.get_ref())?;
+    tracing::debug!(?capabilities, "capabilities of the remote");
+    Ok(Arc::new(Server { instance, capabilities, channel }))
 }

@@ -1,4 +1,4 @@
-//! Random UUIDs, by which a server tells uploads and builds apart. Nothing is decided by them.
+//! Random UUIDs, which distinguish uploads and builds. Nothing depends on them.
 
 use crate::cache::remote::{RemoteError, RemoteFault};
 
@@ -6,7 +6,7 @@ use crate::cache::remote::{RemoteError, RemoteFault};
 pub(super) fn random() -> Result<String, RemoteError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| {
-        RemoteError::new(RemoteFault::Passing, format!("the system has no random numbers: {error}"))
+        RemoteError::new(RemoteFault::Transient, format!("the system has no random numbers: {error}"))
     })?;
     Ok(spell(bytes))
 }

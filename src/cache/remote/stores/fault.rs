@@ -1,6 +1,5 @@
-//! What an error of OpenDAL means to us, and how it is told: by its status or its cause, in our own
-//! words. Its own text is never repeated, for it holds URLs, headers and what the server wrote, and so
-//! perhaps a credential.
+//! Classifies OpenDAL's errors by status or cause, and words them. OpenDAL's own text is never repeated: it
+//! holds URLs, headers and answers, and so perhaps a credential.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -12,7 +11,7 @@ use opendal::ErrorKind;
 use super::transport::Refusal;
 use super::{RemoteError, RemoteFault};
 
-/// Where credentials are told of.
+/// Where credentials are documented.
 pub(super) const SEE: &str = "docs/cache.md tells where they are looked for";
 
 /// The error where `doing` failed: "reading the entry ab12".
@@ -21,7 +20,7 @@ pub(super) fn remote_error(doing: impl Display, error: &opendal::Error) -> Remot
     RemoteError::new(fault, format!("{doing}: {why}"))
 }
 
-/// Whether the service does not know what it was asked to do.
+/// Whether the service does not implement the request.
 pub(super) fn is_unimplemented(error: &opendal::Error) -> bool {
     refusal(error).is_some_and(|refusal| refusal.status == StatusCode::NOT_IMPLEMENTED)
 }
@@ -43,7 +42,7 @@ fn judge(error: &opendal::Error) -> (RemoteFault, String) {
         let cause = causes().find_map(|cause| cause.downcast_ref::<opendal::Error>());
         return match cause {
             Some(cause) if cause.is_temporary() => {
-                (RemoteFault::Passing, "whoever gives out the credentials does not answer".to_owned())
+                (RemoteFault::Transient, "the credentials provider does not answer".to_owned())
             }
             _ => (RemoteFault::Denied, format!("there are no credentials that fit; {SEE}")),
         };
@@ -55,13 +54,13 @@ fn judge(error: &opendal::Error) -> (RemoteFault, String) {
     let kind = error.kind();
     let fault = match kind {
         ErrorKind::PermissionDenied => RemoteFault::Denied,
-        ErrorKind::RateLimited | ErrorKind::Conflict => RemoteFault::Passing,
+        ErrorKind::RateLimited | ErrorKind::Conflict => RemoteFault::Transient,
         ErrorKind::RangeNotSatisfied | ErrorKind::IsADirectory | ErrorKind::NotADirectory => {
-            RemoteFault::Nonsense
+            RemoteFault::InvalidResponse
         }
-        ErrorKind::Unexpected if error.is_temporary() => RemoteFault::Passing,
-        // What could be read of the answer, and made no sense.
-        ErrorKind::Unexpected => RemoteFault::Nonsense,
+        ErrorKind::Unexpected if error.is_temporary() => RemoteFault::Transient,
+        // An answer that could be read, and is invalid.
+        ErrorKind::Unexpected => RemoteFault::InvalidResponse,
         _ => RemoteFault::Refused,
     };
     // The last cause is the system's or the protocol's: "Connection refused (os error 111)".
@@ -87,17 +86,17 @@ fn of_status(refusal: &Refusal) -> RemoteFault {
         {
             RemoteFault::Denied
         }
-        StatusCode::BAD_REQUEST if code == "RequestTimeout" => RemoteFault::Passing,
+        StatusCode::BAD_REQUEST if code == "RequestTimeout" => RemoteFault::Transient,
         StatusCode::INSUFFICIENT_STORAGE => RemoteFault::Full,
         StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => RemoteFault::Refused,
         StatusCode::REQUEST_TIMEOUT
         | StatusCode::CONFLICT
         | StatusCode::LOCKED
         | StatusCode::TOO_EARLY
-        | StatusCode::TOO_MANY_REQUESTS => RemoteFault::Passing,
+        | StatusCode::TOO_MANY_REQUESTS => RemoteFault::Transient,
         // Cloudflare R2 says 499 where a connection broke.
-        status if status.is_server_error() || status.as_u16() == 499 => RemoteFault::Passing,
-        StatusCode::PAYLOAD_TOO_LARGE => RemoteFault::Unfit,
+        status if status.is_server_error() || status.as_u16() == 499 => RemoteFault::Transient,
+        StatusCode::PAYLOAD_TOO_LARGE => RemoteFault::Unsupported,
         _ => RemoteFault::Refused,
     }
 }
@@ -116,11 +115,11 @@ pub(super) fn of_io(error: &io::Error) -> RemoteFault {
         io::ErrorKind::NotADirectory
         | io::ErrorKind::IsADirectory
         | io::ErrorKind::InvalidFilename
-        // A certificate that nobody here trusts.
+        // An untrusted certificate.
         | io::ErrorKind::InvalidData
             => RemoteFault::Refused,
-        io::ErrorKind::FileTooLarge => RemoteFault::Unfit,
-        _ => RemoteFault::Passing,
+        io::ErrorKind::FileTooLarge => RemoteFault::Unsupported,
+        _ => RemoteFault::Transient,
     }
 }
 
@@ -129,7 +128,7 @@ fn told(kind: ErrorKind) -> &'static str {
         ErrorKind::NotFound => "there is no such place",
         ErrorKind::PermissionDenied => "this is not allowed",
         ErrorKind::RateLimited => "too many requests",
-        ErrorKind::Conflict => "somebody else is writing it",
+        ErrorKind::Conflict => "another client is writing it",
         ErrorKind::RangeNotSatisfied => "the answer has not the length that it should have",
         ErrorKind::IsADirectory | ErrorKind::NotADirectory => "it is not a file",
         ErrorKind::ConfigInvalid => "the service does not take these settings",
@@ -162,11 +161,11 @@ mod tests {
             (400, "ExpiredToken", RemoteFault::Denied),
             (400, "", RemoteFault::Refused),
             (404, "NoSuchBucket", RemoteFault::Refused),
-            (413, "", RemoteFault::Unfit),
-            (429, "", RemoteFault::Passing),
-            (500, "", RemoteFault::Passing),
+            (413, "", RemoteFault::Unsupported),
+            (429, "", RemoteFault::Transient),
+            (500, "", RemoteFault::Transient),
             (501, "", RemoteFault::Refused),
-            (503, "SlowDown", RemoteFault::Passing),
+            (503, "SlowDown", RemoteFault::Transient),
             (507, "", RemoteFault::Full),
         ] {
             assert_eq!(fault_of(status, code), fault, "{status} {code}");
@@ -178,7 +177,7 @@ mod tests {
         for (kind, fault) in [
             (io::ErrorKind::StorageFull, RemoteFault::Full),
             (io::ErrorKind::ReadOnlyFilesystem, RemoteFault::Denied),
-            (io::ErrorKind::StaleNetworkFileHandle, RemoteFault::Passing),
+            (io::ErrorKind::StaleNetworkFileHandle, RemoteFault::Transient),
         ] {
             let error = opendal::Error::new(ErrorKind::Unexpected, "").set_source(io::Error::from(kind));
             assert_eq!(told_of(error).0, fault);

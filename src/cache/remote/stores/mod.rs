@@ -1,21 +1,21 @@
-//! Remotes that keep bytes by name: object stores, WebDAV and shared folders through OpenDAL, and Redis
-//! by its own client. The layout is the same in each, and that of the local cache but for its folder's
-//! names; whoever can write to one can file anything in it, so nothing here is believed.
+//! Remotes that store bytes by name: object stores, WebDAV and shared folders through OpenDAL, and Redis by
+//! its own client. The layout is the same in each, and that of the local cache. Anyone who can write to one
+//! can store anything in it, so nothing read from it is trusted.
 //!
 //! ```text
-//! <prefix>/v2/
+//! <prefix>/v3/
 //!     entries/ab/abcd…    an action entry, named by the action key
 //!     blobs/ab/abcd…      a blob, named by the BLAKE3 of its bytes
 //!     tmp/                in a shared folder: files being written
 //! ```
 
 mod credentials;
-mod each;
 mod fault;
 mod folder;
 mod parameters;
 mod redis;
 mod services;
+mod single_object;
 mod store;
 mod transport;
 
@@ -27,16 +27,16 @@ use super::secrets::is_loopback;
 use super::{ActionKey, BlobRef, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
 use crate::cache::{Digest, LAYOUT};
 use credentials::Credentials;
-use each::Each;
 use folder::Folder;
 use redis::Redis;
-use store::{Place, Store};
+use single_object::SingleObjectAdapter;
+use store::{Backend, OpendalStore};
 
 /// Opens the store at `url`, whose scheme is one of those that are dispatched here.
 pub(super) fn open(
     url: &RemoteUrl,
     named_by: NamedBy,
-    patience: Duration,
+    connect_timeout: Duration,
 ) -> Result<Arc<dyn Remote>, RemoteError> {
     match url.scheme() {
         "redis" | "rediss" => {
@@ -48,34 +48,36 @@ pub(super) fn open(
                      only the spec names it: use rediss://, or name it by --remote-cache or RIVET_REMOTE_CACHE",
                 ));
             }
-            Ok(Arc::new(Each(Redis::open(url, patience, &credentials)?)))
+            Ok(Arc::new(SingleObjectAdapter(Redis::open(url, connect_timeout, &credentials)?)))
         }
-        "fs" => Ok(Arc::new(Each(Store::new(Place::Folder(Box::new(Folder::at(url)?)))))),
+        "fs" => {
+            Ok(Arc::new(SingleObjectAdapter(OpendalStore::new(Backend::Folder(Box::new(Folder::at(url)?))))))
+        }
         _ => {
-            let operator = services::operator(url, named_by, patience)?;
-            Ok(Arc::new(Each(Store::new(Place::Service(operator)))))
+            let operator = services::operator(url, named_by, connect_timeout)?;
+            Ok(Arc::new(SingleObjectAdapter(OpendalStore::new(Backend::Service(operator)))))
         }
     }
 }
 
-/// The folder of a remote that all of its names begin with, without slashes at its ends.
+/// The prefix of all names in a remote, without slashes at its ends.
 fn root(url: &RemoteUrl) -> Result<String, RemoteError> {
     let prefix = url.path();
     let is_odd = |part: &str| matches!(part, "." | "..") || part.contains(char::is_control);
-    // What is no UTF-8 was replaced by U+FFFD, and would name another folder.
+    // Invalid UTF-8 was replaced by U+FFFD, and would name another folder.
     if prefix.contains('\u{fffd}') || prefix.split('/').any(is_odd) {
         return Err(refused("its path must be UTF-8, without `.`, `..` and control characters"));
     }
     Ok(if prefix.is_empty() { LAYOUT.to_owned() } else { format!("{prefix}/{LAYOUT}") })
 }
 
-/// An entry or a blob. Shown as in messages: "the entry 17762fddd969".
-struct Thing {
+/// The key of an entry or a blob. Shown as in messages: "the entry 17762fddd969".
+struct ObjectKey {
     kind: Kind,
-    /// The folder that its kind lies in.
+    /// The folder of its kind.
     part: &'static str,
     digest: Digest,
-    /// Where it is, under the root.
+    /// Its name under the root.
     name: String,
 }
 
@@ -85,27 +87,27 @@ enum Kind {
     Blob,
 }
 
-impl Thing {
-    fn entry(key: &ActionKey) -> Thing {
-        Thing::new(Kind::Entry, "entries", key.0)
+impl ObjectKey {
+    fn entry(key: &ActionKey) -> ObjectKey {
+        ObjectKey::new(Kind::Entry, "entries", key.0)
     }
 
-    fn blob(blob: &BlobRef) -> Thing {
-        Thing::new(Kind::Blob, "blobs", blob.digest)
+    fn blob(blob: &BlobRef) -> ObjectKey {
+        ObjectKey::new(Kind::Blob, "blobs", blob.digest)
     }
 
-    fn new(kind: Kind, part: &'static str, digest: Digest) -> Thing {
+    fn new(kind: Kind, part: &'static str, digest: Digest) -> ObjectKey {
         let hex = digest.to_string();
-        Thing { kind, part, digest, name: format!("{part}/{}/{hex}", &hex[..2]) }
+        ObjectKey { kind, part, digest, name: format!("{part}/{}/{hex}", &hex[..2]) }
     }
 
-    /// The folder that it lies in, within that of its kind.
+    /// Its shard within the folder of its kind.
     fn shard(&self) -> String {
         self.digest.to_string()[..2].to_owned()
     }
 }
 
-impl fmt::Display for Thing {
+impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
             Kind::Entry => "entry",
@@ -119,10 +121,6 @@ fn refused(why: impl fmt::Display) -> RemoteError {
     RemoteError::new(RemoteFault::Refused, why.to_string())
 }
 
-fn nonsense(what: impl fmt::Display) -> RemoteError {
-    RemoteError::new(RemoteFault::Nonsense, what.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,7 +129,8 @@ mod tests {
     fn names_are_those_of_the_local_cache() {
         let digest = Digest::of(b"x");
         let hex = digest.to_string();
-        let (entry, blob) = (Thing::entry(&ActionKey(digest)), Thing::blob(&BlobRef { digest, size: 1 }));
+        let (entry, blob) =
+            (ObjectKey::entry(&ActionKey(digest)), ObjectKey::blob(&BlobRef { digest, size: 1 }));
         assert_eq!(entry.name, format!("entries/{}/{hex}", &hex[..2]));
         assert_eq!(blob.name, format!("blobs/{}/{hex}", &hex[..2]));
         assert_eq!(blob.to_string(), format!("the blob {}", &hex[..12]));
@@ -140,9 +139,9 @@ mod tests {
     #[test]
     fn a_path_leads_nowhere_else() {
         let root = |text: &str| root(&text.parse().unwrap());
-        assert_eq!(root("s3://bucket").unwrap(), "v2");
-        assert_eq!(root("s3://bucket/a/b/").unwrap(), "a/b/v2");
-        assert_eq!(root("fs:///mnt/../team").unwrap(), "team/v2");
+        assert_eq!(root("s3://bucket").unwrap(), "v3");
+        assert_eq!(root("s3://bucket/a/b/").unwrap(), "a/b/v3");
+        assert_eq!(root("fs:///mnt/../team").unwrap(), "team/v3");
         for text in ["s3://bucket/a%2F..%2Fb", "fs:///mnt/%FF", "redis://host/a%0Db"] {
             assert_eq!(root(text).unwrap_err().fault, RemoteFault::Refused, "{text}");
         }

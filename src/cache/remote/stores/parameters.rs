@@ -1,5 +1,5 @@
-//! The parameters of a remote's URL. Each scheme has a list of those that it knows; any other one is an
-//! error, so that a typing mistake is not taken for a wish that was heard.
+//! The parameters of a remote's URL. Each scheme has a list of known ones; any other is an error, so that a
+//! typing mistake is noticed.
 
 use std::collections::BTreeMap;
 

@@ -1,14 +1,17 @@
-//! Redis by its own client. What is asked side by side goes out together over one connection, and its
-//! answers come in order; what is stored has another, and so have blobs, so that nobody waits behind them.
-//! OpenDAL would wait 500 ms for an answer and no longer, whatever its size.
+//! Redis by its own client. Concurrent requests are pipelined over one connection and answered in order, so
+//! writes and blobs have connections of their own: small reads do not wait behind them. OpenDAL has a fixed
+//! timeout of 500 ms, whatever an answer's size.
 //!
-//! An answer's length is asked for, and a server that keeps to the protocol keeps to that. The client has
-//! no limit of its own: one that sends more is only ended by the caller's patience.
+//! Requests bound the length of their answers. The client itself has no limit: a server that breaks the
+//! protocol and sends more runs into the caller's timeout.
+//!
+//! Large values are read and written in parts. An unfinished value has a name of its own and expires. Redis
+//! takes no value above 512 MiB: such a blob is not stored.
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::future;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, future};
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo,
@@ -18,46 +21,52 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Mutex;
 
 use super::credentials::Credentials;
-use super::each::Keeper;
 use super::parameters::Parameters;
-use super::{BlobRef, Kind, RemoteError, RemoteFault, RemoteUrl, Thing, nonsense, refused, root};
+use super::single_object::ObjectStore;
+use super::{BlobRef, Kind, ObjectKey, RemoteError, RemoteFault, RemoteUrl, refused, root};
+use crate::cache::remote::BlobSource;
+use crate::cache::remote::delivery::Delivery;
 
 const PORT: u16 = 6379;
 /// Bytes of a value at most, as servers are set up.
-const MOST_VALUE: u64 = 512 << 20;
+const MAX_VALUE: u64 = 512 << 20;
+/// Bytes of a command or an answer, which are held in memory.
+const PART: u64 = 4 << 20;
+/// Seconds until an unfinished value expires.
+const UNFINISHED_FOR: u64 = 24 * 60 * 60;
 
 pub(super) struct Redis {
     root: String,
     client: Client,
-    patience: Duration,
-    /// For entries that are read, and for asking whether a blob is there.
-    looks: Line,
-    /// For blobs that are read.
-    reads: Line,
-    /// For entries that are stored, and for blobs.
-    entry_writes: Line,
-    blob_writes: Line,
+    connect_timeout: Duration,
+    /// For reading entries, and for asking whether a blob is there.
+    lookups: Channel,
+    /// For reading blobs.
+    reads: Channel,
+    /// For storing entries, and for storing blobs.
+    entry_writes: Channel,
+    blob_writes: Channel,
 }
 
-/// A connection that all requests of a kind share.
+/// A connection shared by all requests of one sort.
 #[derive(Default)]
-struct Line {
-    /// `None` before the first request, and after one that broke.
+struct Channel {
+    /// `None` before the first request, and after a broken connection.
     connection: Mutex<Option<MultiplexedConnection>>,
-    /// Whether somebody has given up waiting for an answer: those behind it may not come either.
-    is_silent: AtomicBool,
+    /// Whether a request has timed out: the answers behind it may not come either.
+    timed_out: AtomicBool,
 }
 
-/// A request under way. One that is dropped without an answer leaves its line to nobody else.
-struct Waiting<'l> {
-    line: &'l Line,
+/// A request under way. If it is dropped before its answer, the connection is replaced.
+struct PendingRequest<'l> {
+    channel: &'l Channel,
     is_answered: bool,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
         if !self.is_answered {
-            self.line.is_silent.store(true, Ordering::Relaxed);
+            self.channel.timed_out.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -65,7 +74,7 @@ impl Drop for Waiting<'_> {
 impl Redis {
     pub fn open(
         url: &RemoteUrl,
-        patience: Duration,
+        connect_timeout: Duration,
         credentials: &Credentials,
     ) -> Result<Redis, RemoteError> {
         let parameters = Parameters::of(url, &["db"])?;
@@ -77,7 +86,7 @@ impl Redis {
         let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = url.port().unwrap_or(PORT);
         let address = if url.scheme() == "rediss" {
-            // The client asks for what the process has chosen. That somebody chose before is as good.
+            // The client uses the process's default provider. One that is installed already will do.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
         } else {
@@ -95,35 +104,35 @@ impl Redis {
             .map(|info| info.set_redis_settings(settings))
             .and_then(Client::open)
             .map_err(|error| refused(error.category()))?;
-        let (looks, reads, entry_writes, blob_writes) = Default::default();
-        Ok(Redis { root: root(url)?, client, patience, looks, reads, entry_writes, blob_writes })
+        let (lookups, reads, entry_writes, blob_writes) = Default::default();
+        Ok(Redis { root: root(url)?, client, connect_timeout, lookups, reads, entry_writes, blob_writes })
     }
 
-    fn line_to_read(&self, thing: &Thing) -> &Line {
-        match thing.kind {
-            Kind::Entry => &self.looks,
+    fn channel_to_read(&self, object: &ObjectKey) -> &Channel {
+        match object.kind {
+            Kind::Entry => &self.lookups,
             Kind::Blob => &self.reads,
         }
     }
 
-    fn line_to_write(&self, thing: &Thing) -> &Line {
-        match thing.kind {
+    fn channel_to_write(&self, object: &ObjectKey) -> &Channel {
+        match object.kind {
             Kind::Entry => &self.entry_writes,
             Kind::Blob => &self.blob_writes,
         }
     }
 
-    async fn connection(&self, line: &Line) -> Result<MultiplexedConnection, RedisError> {
-        let mut connection = line.connection.lock().await;
-        if line.is_silent.swap(false, Ordering::Relaxed) {
+    async fn connection(&self, channel: &Channel) -> Result<MultiplexedConnection, RedisError> {
+        let mut connection = channel.connection.lock().await;
+        if channel.timed_out.swap(false, Ordering::Relaxed) {
             *connection = None;
         }
         if let Some(connection) = connection.as_ref() {
             return Ok(connection.clone());
         }
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.patience))
-            // How long an answer may take follows its size, and is the caller's to say.
+            .set_connection_timeout(Some(self.connect_timeout))
+            // The caller sets a timeout that follows the size.
             .set_response_timeout(None);
         let made = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         Ok(connection.insert(made).clone())
@@ -132,16 +141,16 @@ impl Redis {
     /// Runs a command. `doing` is for a message: "reading".
     async fn run<T: FromRedisValue>(
         &self,
-        line: &Line,
+        channel: &Channel,
         doing: &str,
-        thing: &Thing,
+        object: &ObjectKey,
         command: Cmd,
     ) -> Result<T, RemoteError> {
         let answer = async {
-            let mut connection = self.connection(line).await?;
-            let mut waiting = Waiting { line, is_answered: false };
+            let mut connection = self.connection(channel).await?;
+            let mut pending = PendingRequest { channel, is_answered: false };
             let answer = command.query_async(&mut connection).await;
-            waiting.is_answered = true;
+            pending.is_answered = true;
             answer
         };
         let error: RedisError = match answer.await {
@@ -149,18 +158,26 @@ impl Redis {
             Err(error) => error,
         };
         if error.is_io_error() || error.is_unrecoverable_error() {
-            *line.connection.lock().await = None;
+            *channel.connection.lock().await = None;
         }
         let (fault, why) = judge(&error);
-        Err(RemoteError::new(fault, format!("{doing} {thing}: {why}")))
+        Err(RemoteError::new(fault, format!("{doing} {object}: {why}")))
     }
 
-    fn key(&self, thing: &Thing) -> String {
-        format!("{}/{}", self.root, thing.name)
+    /// The name of an unfinished value. No two uploads share one.
+    fn unfinished_key(&self, object: &ObjectKey) -> Result<String, RemoteError> {
+        let number = getrandom::u64().map_err(|error| {
+            RemoteError::new(RemoteFault::Local, format!("storing {object}: no random numbers: {error}"))
+        })?;
+        Ok(format!("{}/tmp/{number:016x}", self.root))
+    }
+
+    fn key(&self, object: &ObjectKey) -> String {
+        format!("{}/{}", self.root, object.name)
     }
 }
 
-/// What an error means. A server's own words are not repeated but for their first, which is a code.
+/// Classifies an error. A server's text is not repeated, except for its first word, which is a code.
 fn judge(error: &RedisError) -> (RemoteFault, String) {
     let fault = match (error.kind(), error.code()) {
         (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
@@ -168,10 +185,10 @@ fn judge(error: &RedisError) -> (RemoteFault, String) {
         }
         (_, Some("OOM")) => RemoteFault::Full,
         (ErrorKind::Io, _) | (_, Some("LOADING" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN" | "BUSY")) => {
-            RemoteFault::Passing
+            RemoteFault::Transient
         }
         (ErrorKind::Parse | ErrorKind::UnexpectedReturnType, _) | (_, Some("WRONGTYPE")) => {
-            RemoteFault::Nonsense
+            RemoteFault::InvalidResponse
         }
         _ => RemoteFault::Refused,
     };
@@ -184,7 +201,7 @@ fn judge(error: &RedisError) -> (RemoteFault, String) {
         (_, Some("NOPERM")) => "this is not allowed",
         (_, Some("OOM")) => "its memory is full",
         (_, Some("WRONGTYPE")) => "it is no string",
-        // What the client says when SELECT fails, whatever the reason.
+        // The client's message when SELECT fails, whatever the reason.
         _ if error.to_string().contains("refused to switch database") => {
             "it has no database of the number `db`, or this user may not use it"
         }
@@ -198,50 +215,90 @@ fn is_word(code: &str) -> bool {
     (1..=20).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
-impl Keeper for Redis {
-    async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
-        let key = self.key(thing);
-        // The last byte that is asked for is one too many, and its coming tells that there are more.
-        let line = self.line_to_read(thing);
-        let exists = self.run::<bool>(line, "reading", thing, Cmd::exists(&key));
-        let last = isize::try_from(most).unwrap_or(isize::MAX);
-        let bytes = self.run::<Bytes>(line, "reading", thing, Cmd::getrange(&key, 0, last));
-        let (exists, bytes) = future::join(exists, bytes).await;
-        let (exists, bytes) = (exists?, bytes?);
-        if bytes.len() as u64 > most {
-            return Err(nonsense(format_args!("{thing} has more than {most} bytes")));
+impl ObjectStore for Redis {
+    async fn read(&self, object: &ObjectKey, to: &mut Delivery<'_>) -> Result<bool, RemoteError> {
+        let key = self.key(object);
+        let channel = self.channel_to_read(object);
+        let mut is_there = None;
+        loop {
+            // One byte more than allowed is requested, to notice values that are too long.
+            let wanted = PART.min(to.left().saturating_add(1));
+            let index = |at: u64| isize::try_from(at).unwrap_or(isize::MAX);
+            let (start, end) = (index(to.received()), index(to.received() + wanted - 1));
+            let part = self.run::<Bytes>(channel, "reading", object, Cmd::getrange(&key, start, end));
+            let part = match is_there {
+                Some(_) => part.await?,
+                None => {
+                    let exists = self.run::<bool>(channel, "reading", object, Cmd::exists(&key));
+                    let (exists, part) = future::join(exists, part).await;
+                    is_there = Some(exists?);
+                    part?
+                }
+            };
+            let is_last = (part.len() as u64) < wanted;
+            to.write(part).await?;
+            if is_last {
+                return Ok(is_there == Some(true));
+            }
         }
-        Ok(exists.then_some(bytes))
     }
 
     async fn has(&self, blob: &BlobRef) -> Result<bool, RemoteError> {
-        let thing = Thing::blob(blob);
-        let key = self.key(&thing);
-        let exists = self.run::<bool>(&self.looks, "looking for", &thing, Cmd::exists(&key));
-        let length = self.run::<u64>(&self.looks, "looking for", &thing, Cmd::strlen(&key));
+        let object = ObjectKey::blob(blob);
+        let key = self.key(&object);
+        let exists = self.run::<bool>(&self.lookups, "looking for", &object, Cmd::exists(&key));
+        let length = self.run::<u64>(&self.lookups, "looking for", &object, Cmd::strlen(&key));
         let (exists, length) = future::join(exists, length).await;
         match length {
             Ok(length) => Ok(exists? && length == blob.size),
-            // Something else has its name, and is replaced when the blob is put.
-            Err(error) if error.fault == RemoteFault::Nonsense => Ok(false),
+            // A value of another type, which is replaced when the blob is stored.
+            Err(error) if error.fault == RemoteFault::InvalidResponse => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    async fn put(&self, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
-        if bytes.len() as u64 > MOST_VALUE {
-            let told = format!("storing {thing}: Redis takes no more than {MOST_VALUE} bytes at once");
-            return Err(RemoteError::new(RemoteFault::Unfit, told));
+    async fn put(&self, object: &ObjectKey, bytes: Bytes) -> Result<(), RemoteError> {
+        self.run(self.channel_to_write(object), "storing", object, Cmd::set(self.key(object), &bytes[..]))
+            .await
+    }
+
+    async fn put_blob(&self, blob: &BlobRef, source: &dyn BlobSource) -> Result<(), RemoteError> {
+        let object = ObjectKey::blob(blob);
+        if blob.size > MAX_VALUE {
+            let told = format!("storing {object}: Redis takes no more than {MAX_VALUE} bytes at once");
+            return Err(RemoteError::new(RemoteFault::Unsupported, told));
         }
-        self.run(self.line_to_write(thing), "storing", thing, Cmd::set(self.key(thing), &bytes[..])).await
+        let (channel, key) = (self.channel_to_write(&object), self.key(&object));
+        let mut pieces = source.open(blob);
+        let mut part = BytesMut::new();
+        let mut unfinished: Option<String> = None;
+        while let Some(piece) = pieces.next().await {
+            part.extend_from_slice(&piece?);
+            if (part.len() as u64) < PART {
+                continue;
+            }
+            let command = match &unfinished {
+                Some(name) => Cmd::append(name, &part[..]),
+                None => {
+                    let name = unfinished.insert(self.unfinished_key(&object)?);
+                    Cmd::set_ex(name, &part[..], UNFINISHED_FOR)
+                }
+            };
+            self.run::<()>(channel, "storing", &object, command).await?;
+            part.clear();
+        }
+        let Some(unfinished) = unfinished else {
+            return self.run(channel, "storing", &object, Cmd::set(key, &part[..])).await;
+        };
+        if !part.is_empty() {
+            self.run::<()>(channel, "storing", &object, Cmd::append(&unfinished, &part[..])).await?;
+        }
+        self.run::<()>(channel, "storing", &object, Cmd::rename(&unfinished, &key)).await?;
+        self.run(channel, "storing", &object, Cmd::persist(&key)).await
     }
 
-    async fn put_blob(&self, blob: &BlobRef, bytes: Bytes) -> Result<(), RemoteError> {
-        self.put(&Thing::blob(blob), bytes).await
-    }
-
-    async fn remove(&self, thing: &Thing) -> Result<(), RemoteError> {
-        self.run(self.line_to_write(thing), "removing", thing, Cmd::del(self.key(thing))).await
+    async fn remove(&self, object: &ObjectKey) -> Result<(), RemoteError> {
+        self.run(self.channel_to_write(object), "removing", object, Cmd::del(self.key(object))).await
     }
 }
 
@@ -254,9 +311,9 @@ mod tests {
     fn what_is_small_does_not_wait_behind_blobs() {
         let url = "redis://localhost/".parse().unwrap();
         let redis = Redis::open(&url, Duration::from_secs(1), &Credentials::default()).unwrap();
-        let entry = Thing::entry(&ActionKey(Digest::of(b"key")));
-        let blob = Thing::blob(&BlobRef { digest: Digest::of(b"x"), size: 1 });
-        assert!(!std::ptr::eq(redis.line_to_read(&entry), redis.line_to_read(&blob)));
-        assert!(!std::ptr::eq(redis.line_to_write(&entry), redis.line_to_write(&blob)));
+        let entry = ObjectKey::entry(&ActionKey(Digest::of(b"key")));
+        let blob = ObjectKey::blob(&BlobRef { digest: Digest::of(b"x"), size: 1 });
+        assert!(!std::ptr::eq(redis.channel_to_read(&entry), redis.channel_to_read(&blob)));
+        assert!(!std::ptr::eq(redis.channel_to_write(&entry), redis.channel_to_write(&blob)));
     }
 }

@@ -13,11 +13,11 @@ use super::transport::Transport;
 use super::{NamedBy, RemoteError, RemoteUrl, refused, root};
 use crate::cache::remote::secrets::{is_loopback, variable};
 
-/// The operator on the service at `url`, not yet asked for anything.
+/// The operator for the service at `url`. Nothing is requested yet.
 pub(super) fn operator(
     url: &RemoteUrl,
     named_by: NamedBy,
-    patience: Duration,
+    connect_timeout: Duration,
 ) -> Result<Operator, RemoteError> {
     let operator = match url.scheme() {
         "s3" => s3(url),
@@ -29,7 +29,7 @@ pub(super) fn operator(
         "webdav" | "webdavs" => "see RIVET_REMOTE_USER and RIVET_REMOTE_PASSWORD, or RIVET_REMOTE_TOKEN",
         _ => SEE,
     };
-    let transport = Transport::new(patience, credentials)
+    let transport = Transport::new(connect_timeout, credentials)
         .map_err(|error| refused(format_args!("HTTP cannot be set up: {error}")))?;
     let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
     Ok(operator.with_context(context))
@@ -95,7 +95,8 @@ fn gcs(url: &RemoteUrl, named_by: NamedBy) -> Result<Operator, RemoteError> {
 fn azblob(url: &RemoteUrl, named_by: NamedBy) -> Result<Operator, RemoteError> {
     let parameters = Parameters::of(url, &["account", "endpoint"])?;
     let endpoint = users_endpoint(named_by, &parameters)?;
-    // Of the account's key only signatures are sent; anything else lets in whoever reads it.
+    // Only signatures made with an account's key are sent; any other credential is itself sent, and must be
+    // encrypted.
     let mut only_signs = false;
     let mut users_own = None;
     let mut service = match variable("AZURE_STORAGE_CONNECTION_STRING")? {
@@ -143,7 +144,7 @@ fn azblob(url: &RemoteUrl, named_by: NamedBy) -> Result<Operator, RemoteError> {
     made(Operator::new(service.container(container(url)?).root(&root(url)?)))
 }
 
-/// Where a connection string leads, as far as it says so.
+/// The endpoint in a connection string, if it names one.
 fn endpoint_in(text: &str) -> Option<String> {
     let value = |name: &str| text.split(';').find_map(|part| part.trim().strip_prefix(name));
     let protocol = || value("DefaultEndpointsProtocol=");
@@ -213,7 +214,7 @@ fn users_endpoint(named_by: NamedBy, parameters: &Parameters) -> Result<Option<&
     }
 }
 
-/// An error where `secret` would go to another machine for everybody on the way to read.
+/// An error where `secret` would go to another machine unencrypted.
 fn not_in_clear(endpoint: &str, secret: &str) -> Result<(), RemoteError> {
     let parsed = url::Url::parse(endpoint);
     let is_safe =

@@ -1,209 +1,316 @@
-//! Entries and blobs by OpenDAL. Requests of all groups run side by side up to a limit; what is read is
-//! taken as it comes and given up as soon as it is too long.
+//! Entries and blobs by OpenDAL. Concurrent requests are limited for each sort; reads are streamed and end as
+//! soon as they are too long.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
-use opendal::{ErrorKind, Operator};
+use opendal::{ErrorKind, Operator, Writer};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::each::Keeper;
 use super::fault::{is_unimplemented, remote_error};
 use super::folder::Folder;
-use super::{BlobRef, Kind, RemoteError, RemoteFault, Thing, nonsense};
+use super::single_object::ObjectStore;
+use super::{BlobRef, Kind, ObjectKey, RemoteError, RemoteFault};
+use crate::cache::remote::BlobSource;
+use crate::cache::remote::delivery::Delivery;
 
-/// Requests at once, of each sort: what goes up behind a build's back keeps nobody waiting who looks
-/// something up, and what is small does not wait behind blobs for longer than its caller has patience.
-const AT_ONCE: usize = 32;
-/// Bytes that are set aside for an answer before any has come.
-const FIRST_BYTES: u64 = 64 << 10;
+/// Concurrent requests of each sort. Background uploads do not delay look-ups, and small objects do not wait
+/// behind blobs until their caller times out.
+const MAX_CONCURRENT: usize = 32;
+/// Bytes of a request that stores a blob, or a part of one. They are held in memory.
+const PART: u64 = 8 << 20;
+/// Parts of a blob at most. S3 and Google take 10,000: blobs above 70 GiB have larger ones.
+const MAX_PARTS: u64 = 9_000;
+/// Bytes of a blob at most where it must be stored by a single request, as by WebDAV: it is held in memory.
+const MAX_SINGLE_REQUEST: u64 = 256 << 20;
 
-/// What lies behind an operator.
-pub(super) enum Place {
+/// Where the objects are stored.
+pub(super) enum Backend {
     Service(Operator),
     Folder(Box<Folder>),
 }
 
-pub(super) struct Store {
-    place: Place,
-    /// For entries that are read, and for asking whether a blob is there.
-    looks: Semaphore,
-    /// For blobs that are read.
+pub(super) struct OpendalStore {
+    backend: Backend,
+    /// For reading entries, and for asking whether a blob is there.
+    lookups: Semaphore,
+    /// For reading blobs.
     reads: Semaphore,
-    /// For entries that are stored, and for blobs.
+    /// For storing entries, and for storing blobs.
     entry_writes: Semaphore,
     blob_writes: Semaphore,
-    /// Whether "write it if it is not there" has been understood so far.
+    /// Whether the service has supported conditional writes so far.
     writes_conditionally: AtomicBool,
 }
 
-impl Store {
-    pub fn new(place: Place) -> Store {
-        let writes_conditionally = match &place {
-            Place::Service(operator) => operator.info().capability().write_with_if_not_exists,
-            Place::Folder(_) => true,
+impl OpendalStore {
+    pub fn new(backend: Backend) -> OpendalStore {
+        let writes_conditionally = match &backend {
+            Backend::Service(operator) => operator.info().capability().write_with_if_not_exists,
+            Backend::Folder(_) => true,
         };
-        Store {
-            place,
-            looks: Semaphore::new(AT_ONCE),
-            reads: Semaphore::new(AT_ONCE),
-            entry_writes: Semaphore::new(AT_ONCE),
-            blob_writes: Semaphore::new(AT_ONCE),
+        OpendalStore {
+            backend,
+            lookups: Semaphore::new(MAX_CONCURRENT),
+            reads: Semaphore::new(MAX_CONCURRENT),
+            entry_writes: Semaphore::new(MAX_CONCURRENT),
+            blob_writes: Semaphore::new(MAX_CONCURRENT),
             writes_conditionally: AtomicBool::new(writes_conditionally),
         }
     }
 
-    /// Waits until one more request may read something. `None` where nothing was stored yet.
-    async fn turn_to_read(
+    /// Waits for a permit to read an object. `None` where nothing was stored yet.
+    async fn read_permit(
         &self,
-        thing: &Thing,
+        object: &ObjectKey,
     ) -> Result<Option<(SemaphorePermit<'_>, &Operator)>, RemoteError> {
-        match thing.kind {
-            Kind::Entry => self.turn_to_look(thing, &self.looks).await,
-            Kind::Blob => self.turn_to_look(thing, &self.reads).await,
+        match object.kind {
+            Kind::Entry => self.lookup_permit(object, &self.lookups).await,
+            Kind::Blob => self.lookup_permit(object, &self.reads).await,
         }
     }
 
-    async fn turn_to_look<'s>(
+    async fn lookup_permit<'s>(
         &'s self,
-        thing: &Thing,
-        turns: &'s Semaphore,
+        object: &ObjectKey,
+        permits: &'s Semaphore,
     ) -> Result<Option<(SemaphorePermit<'s>, &'s Operator)>, RemoteError> {
-        let turn = turn(turns).await?;
-        let operator = match &self.place {
-            Place::Service(operator) => Some(operator),
-            Place::Folder(folder) => folder.reader(thing).await?,
+        let permit = permit(permits).await?;
+        let operator = match &self.backend {
+            Backend::Service(operator) => Some(operator),
+            Backend::Folder(folder) => folder.reader(object).await?,
         };
-        Ok(operator.map(|operator| (turn, operator)))
+        Ok(operator.map(|operator| (permit, operator)))
     }
 
-    /// Waits until one more request may store, or remove, something.
-    async fn turn_to_write(&self, thing: &Thing) -> Result<(SemaphorePermit<'_>, &Operator), RemoteError> {
-        let turns = match thing.kind {
+    /// Waits for a permit to store, or remove, an object.
+    async fn write_permit(
+        &self,
+        object: &ObjectKey,
+    ) -> Result<(SemaphorePermit<'_>, &Operator), RemoteError> {
+        let permits = match object.kind {
             Kind::Entry => &self.entry_writes,
             Kind::Blob => &self.blob_writes,
         };
-        let turn = turn(turns).await?;
-        let operator = match &self.place {
-            Place::Service(operator) => operator,
-            Place::Folder(folder) => folder.writer(thing).await?,
+        let permit = permit(permits).await?;
+        let operator = match &self.backend {
+            Backend::Service(operator) => operator,
+            Backend::Folder(folder) => folder.writer(object).await?,
         };
-        Ok((turn, operator))
+        Ok((permit, operator))
     }
 
-    /// `None` where there are more than `most` bytes.
-    async fn try_read(&self, operator: &Operator, name: &str, most: u64) -> opendal::Result<Option<Bytes>> {
+    async fn try_read(
+        &self,
+        operator: &Operator,
+        name: &str,
+        to: &mut Delivery<'_>,
+    ) -> Result<(), ReadError> {
         let reader = operator.reader(name).await?;
-        let mut pieces = match &self.place {
-            Place::Service(_) => reader.into_stream(..).await?,
+        let mut pieces = match &self.backend {
+            Backend::Service(_) => reader.into_stream(..).await?,
             // A folder can have devices and pipes in it, and a file's end costs one more read.
-            Place::Folder(_) => {
+            Backend::Folder(_) => {
                 let there = operator.stat(name).await?;
                 if !there.is_file() {
-                    return Err(opendal::Error::new(ErrorKind::IsADirectory, "not a file"));
+                    return Err(opendal::Error::new(ErrorKind::IsADirectory, "not a file").into());
                 }
-                if there.content_length() > most {
-                    return Ok(None);
+                if there.content_length() > to.left() {
+                    return Err(ReadError::Delivery(to.overrun()));
                 }
                 reader.into_stream(0..there.content_length()).await?
             }
         };
-        let mut bytes = BytesMut::with_capacity(most.min(FIRST_BYTES) as usize);
         while let Some(piece) = pieces.next().await {
-            let piece = piece?;
-            if (bytes.len() + piece.len()) as u64 > most {
-                return Ok(None);
-            }
-            for part in piece {
-                bytes.extend_from_slice(&part);
+            for part in piece? {
+                to.write(part).await.map_err(ReadError::Delivery)?;
             }
         }
-        Ok(Some(bytes.freeze()))
+        Ok(())
     }
 
     async fn is_there(&self, operator: &Operator, blob: &BlobRef) -> Result<bool, RemoteError> {
-        let thing = Thing::blob(blob);
-        match operator.stat(&thing.name).await {
+        let object = ObjectKey::blob(blob);
+        match operator.stat(&object.name).await {
             Ok(there) => Ok(there.is_file() && there.content_length() == blob.size),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(self.failed_to_look("looking for", &thing, &error)),
+            Err(error) => Err(self.failed_to_look("looking for", &object, &error)),
         }
     }
 
-    async fn write(&self, operator: &Operator, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
-        let written = operator.write(&thing.name, bytes).await;
-        written.map(drop).map_err(|error| self.failed("storing", thing, &error))
+    /// Stores a blob in parts. It is not visible before it is complete.
+    async fn write_blob(
+        &self,
+        operator: &Operator,
+        blob: &BlobRef,
+        source: &dyn BlobSource,
+        if_not_exists: bool,
+    ) -> Result<(), WriteError> {
+        let name = ObjectKey::blob(blob).name;
+        let mut write = operator.writer_with(&name).if_not_exists(if_not_exists);
+        let is_single = !operator.info().capability().write_can_multi;
+        if is_single && blob.size > MAX_SINGLE_REQUEST {
+            let told = format!(
+                "storing {}: it has {} bytes, and this kind of remote takes {MAX_SINGLE_REQUEST} at most",
+                ObjectKey::blob(blob),
+                blob.size
+            );
+            return Err(WriteError::Other(RemoteError::new(RemoteFault::Unsupported, told)));
+        }
+        if !is_single {
+            let part = PART.max(blob.size.div_ceil(MAX_PARTS).next_multiple_of(1 << 20));
+            write = write.chunk(part as usize);
+        }
+        let mut upload = Upload(Some(write.await?));
+        let mut pieces = source.open(blob);
+        let mut whole = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(WriteError::Other)?;
+            if is_single {
+                whole.push(piece);
+            } else {
+                upload.writer()?.write(piece).await?;
+            }
+        }
+        if is_single {
+            upload.writer()?.write(whole).await?;
+        }
+        upload.close().await?;
+        Ok(())
     }
 
     /// `doing` is a word for a message: "reading".
-    fn failed(&self, doing: &str, thing: &Thing, error: &opendal::Error) -> RemoteError {
-        remote_error(format_args!("{doing} {thing}"), error)
+    fn failed(&self, doing: &str, object: &ObjectKey, error: &opendal::Error) -> RemoteError {
+        remote_error(format_args!("{doing} {object}"), error)
     }
 
-    /// A file that may not be read is one file of a folder that was opened.
-    fn failed_to_look(&self, doing: &str, thing: &Thing, error: &opendal::Error) -> RemoteError {
-        let failed = self.failed(doing, thing, error);
-        match (&self.place, failed.fault) {
-            (Place::Folder(_), RemoteFault::Denied) => RemoteError { fault: RemoteFault::Unfit, ..failed },
+    fn failed_to_store(&self, object: &ObjectKey, error: WriteError) -> RemoteError {
+        match error {
+            WriteError::Remote(error) => self.failed("storing", object, &error),
+            WriteError::Other(error) => error,
+        }
+    }
+
+    /// An unreadable file concerns one object, as its folder was opened.
+    fn failed_to_look(&self, doing: &str, object: &ObjectKey, error: &opendal::Error) -> RemoteError {
+        let failed = self.failed(doing, object, error);
+        match (&self.backend, failed.fault) {
+            (Backend::Folder(_), RemoteFault::Denied) => {
+                RemoteError { fault: RemoteFault::Unsupported, ..failed }
+            }
             _ => failed,
         }
     }
 }
 
-async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, RemoteError> {
-    let turn = turns.acquire().await;
-    turn.map_err(|closed| RemoteError::new(RemoteFault::Refused, closed.to_string()))
+/// Why a read failed: in the store, or as what it sent was not accepted.
+enum ReadError {
+    Remote(opendal::Error),
+    Delivery(RemoteError),
 }
 
-impl Keeper for Store {
-    async fn read(&self, thing: &Thing, most: u64) -> Result<Option<Bytes>, RemoteError> {
-        let Some((_turn, operator)) = self.turn_to_read(thing).await? else { return Ok(None) };
-        match self.try_read(operator, &thing.name, most).await {
-            Ok(Some(bytes)) => Ok(Some(bytes)),
-            Ok(None) => Err(nonsense(format_args!("{thing} has more than {most} bytes"))),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed_to_look("reading", thing, &error)),
+impl From<opendal::Error> for ReadError {
+    fn from(error: opendal::Error) -> ReadError {
+        ReadError::Remote(error)
+    }
+}
+
+/// Why a blob was not stored: by the store, or as it cannot be read or is too large.
+enum WriteError {
+    Remote(opendal::Error),
+    Other(RemoteError),
+}
+
+impl From<opendal::Error> for WriteError {
+    fn from(error: opendal::Error) -> WriteError {
+        WriteError::Remote(error)
+    }
+}
+
+/// An upload under way. One that is dropped before it is complete, also by a timeout, is aborted, so that the
+/// service keeps no parts of it.
+struct Upload(Option<Writer>);
+
+impl Upload {
+    fn writer(&mut self) -> opendal::Result<&mut Writer> {
+        self.0.as_mut().ok_or_else(|| opendal::Error::new(ErrorKind::Unexpected, "the upload is closed"))
+    }
+
+    async fn close(&mut self) -> opendal::Result<()> {
+        self.writer()?.close().await?;
+        self.0 = None;
+        Ok(())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let (Some(mut writer), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move {
+                if let Err(error) = writer.abort().await {
+                    tracing::debug!("an upload is not aborted: {:?}", error.kind());
+                }
+            });
+        }
+    }
+}
+
+async fn permit(permits: &Semaphore) -> Result<SemaphorePermit<'_>, RemoteError> {
+    let permit = permits.acquire().await;
+    permit.map_err(|closed| RemoteError::new(RemoteFault::Refused, closed.to_string()))
+}
+
+impl ObjectStore for OpendalStore {
+    async fn read(&self, object: &ObjectKey, to: &mut Delivery<'_>) -> Result<bool, RemoteError> {
+        let Some((_permit, operator)) = self.read_permit(object).await? else { return Ok(false) };
+        match self.try_read(operator, &object.name, to).await {
+            Ok(()) => Ok(true),
+            Err(ReadError::Delivery(error)) => Err(error),
+            Err(ReadError::Remote(error)) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(ReadError::Remote(error)) => Err(self.failed_to_look("reading", object, &error)),
         }
     }
 
     async fn has(&self, blob: &BlobRef) -> Result<bool, RemoteError> {
-        match self.turn_to_look(&Thing::blob(blob), &self.looks).await? {
-            Some((_turn, operator)) => self.is_there(operator, blob).await,
+        match self.lookup_permit(&ObjectKey::blob(blob), &self.lookups).await? {
+            Some((_permit, operator)) => self.is_there(operator, blob).await,
             None => Ok(false),
         }
     }
 
-    async fn put(&self, thing: &Thing, bytes: Bytes) -> Result<(), RemoteError> {
-        let (_turn, operator) = self.turn_to_write(thing).await?;
-        self.write(operator, thing, bytes).await
+    async fn put(&self, object: &ObjectKey, bytes: Bytes) -> Result<(), RemoteError> {
+        let (_permit, operator) = self.write_permit(object).await?;
+        let written = operator.write(&object.name, bytes).await;
+        written.map(drop).map_err(|error| self.failed("storing", object, &error))
     }
 
-    async fn put_blob(&self, blob: &BlobRef, bytes: Bytes) -> Result<(), RemoteError> {
-        let thing = Thing::blob(blob);
-        let (_turn, operator) = self.turn_to_write(&thing).await?;
+    async fn put_blob(&self, blob: &BlobRef, source: &dyn BlobSource) -> Result<(), RemoteError> {
+        let object = ObjectKey::blob(blob);
+        let (_permit, operator) = self.write_permit(&object).await?;
         if self.writes_conditionally.load(Ordering::Relaxed) {
-            match operator.write_with(&thing.name, bytes.clone()).if_not_exists(true).await {
-                Ok(_) => return Ok(()),
-                // What has another length was cut short or put there to annoy: it is replaced.
-                Err(error) if error.kind() == ErrorKind::ConditionNotMatch => {
+            match self.write_blob(operator, blob, source, true).await {
+                Ok(()) => return Ok(()),
+                // One of another length was cut short or tampered with, and is replaced.
+                Err(WriteError::Remote(error)) if error.kind() == ErrorKind::ConditionNotMatch => {
                     if self.is_there(operator, blob).await? {
                         return Ok(());
                     }
                 }
-                // Some that call themselves compatible do not know conditions.
-                Err(error) if is_unimplemented(&error) => {
+                // Some S3-compatible servers do not support conditions.
+                Err(WriteError::Remote(error)) if is_unimplemented(&error) => {
                     self.writes_conditionally.store(false, Ordering::Relaxed);
                 }
-                Err(error) => return Err(self.failed("storing", &thing, &error)),
+                Err(error) => return Err(self.failed_to_store(&object, error)),
             }
         }
-        self.write(operator, &thing, bytes).await
+        let written = self.write_blob(operator, blob, source, false).await;
+        written.map_err(|error| self.failed_to_store(&object, error))
     }
 
-    async fn remove(&self, thing: &Thing) -> Result<(), RemoteError> {
-        let (_turn, operator) = self.turn_to_write(thing).await?;
-        operator.delete(&thing.name).await.map_err(|error| self.failed("removing", thing, &error))
+    async fn remove(&self, object: &ObjectKey) -> Result<(), RemoteError> {
+        let (_permit, operator) = self.write_permit(object).await?;
+        operator.delete(&object.name).await.map_err(|error| self.failed("removing", object, &error))
     }
 }
 
@@ -211,28 +318,41 @@ impl Keeper for Store {
 mod tests {
     use std::time::Duration;
 
+    use futures_util::stream;
+
     use super::*;
-    use crate::cache::remote::RemoteUrl;
+    use crate::cache::remote::delivery::Collector;
+    use crate::cache::remote::{BlobStream, RemoteUrl};
     use crate::cache::{ActionKey, Digest};
+
+    struct One(Bytes);
+
+    impl BlobSource for One {
+        fn open(&self, _blob: &BlobRef) -> BlobStream {
+            stream::iter([Ok(self.0.clone())]).boxed()
+        }
+    }
 
     #[test]
     fn what_is_small_does_not_wait_behind_blobs() {
         let folder = tempfile::tempdir().unwrap();
         let url: RemoteUrl = format!("fs://{}", folder.path().display()).parse().unwrap();
-        let store = Store::new(Place::Folder(Box::new(Folder::at(&url).unwrap())));
-        let entry = Thing::entry(&ActionKey(Digest::of(b"key")));
+        let store = OpendalStore::new(Backend::Folder(Box::new(Folder::at(&url).unwrap())));
+        let entry = ObjectKey::entry(&ActionKey(Digest::of(b"key")));
         let blob = BlobRef { digest: Digest::of(b"x"), size: 1 };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let work = async {
-            store.put_blob(&blob, Bytes::from_static(b"x")).await.unwrap();
-            let all = AT_ONCE as u32;
+            store.put_blob(&blob, &One(Bytes::from_static(b"x"))).await.unwrap();
+            let all = MAX_CONCURRENT as u32;
             let _blobs_come = store.reads.acquire_many(all).await.unwrap();
             let _blobs_go = store.blob_writes.acquire_many(all).await.unwrap();
             store.put(&entry, Bytes::from_static(b"entry")).await.unwrap();
-            assert!(store.read(&entry, 10).await.unwrap().is_some());
+            let collector = Collector::new(1);
+            let mut delivery = Delivery::new(&collector, 0, String::new(), 10);
+            assert!(store.read(&entry, &mut delivery).await.unwrap());
             assert!(store.has(&blob).await.unwrap());
         };
-        // Only who waits for ever is not done by then.
+        // Only a deadlock lasts that long.
         runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), work).await }).unwrap();
     }
 }

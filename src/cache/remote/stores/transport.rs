@@ -1,6 +1,6 @@
-//! How OpenDAL's services talk HTTP here: with a limit on the time that connecting takes, and on what an
-//! answer that nobody asked for in full may bring. An answer that says no becomes an error that carries
-//! its status, which OpenDAL itself would only put into words.
+//! OpenDAL's HTTP transport, with a timeout for connecting and a limit on answers other than an object's
+//! content. A refused request becomes an error that carries its status, which OpenDAL itself would only put
+//! into words.
 
 use std::error::Error;
 use std::fmt;
@@ -15,15 +15,16 @@ use opendal::{Buffer, ErrorKind, HttpBody, HttpTransport};
 use opendal_http_transport_reqwest::ReqwestTransport;
 use tokio::time::timeout;
 
-/// Who tells a machine in a cloud what it may do. Elsewhere nobody answers there, and nobody refuses.
+/// The metadata services of clouds, which give machines their credentials. Elsewhere these hosts do not
+/// answer.
 const METADATA: [&str; 2] = ["169.254.169.254", "metadata.google.internal"];
 /// How long such an answer may take; it comes from the machine's own host.
-const METADATA_PATIENCE: Duration = Duration::from_secs(2);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bytes at most of an answer that is no object's content: properties of a file, tokens, errors.
-const MOST_TALK: u64 = 1 << 20;
+const MAX_TALK: u64 = 1 << 20;
 
-/// An answer that says no.
+/// A refused request.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub status: StatusCode,
@@ -51,16 +52,16 @@ impl Error for Refusal {}
 pub(super) struct Transport {
     inner: ReqwestTransport,
     credentials: &'static str,
-    /// Whether the metadata service answered when it was first asked. Credentials are looked for by one
-    /// request after the other, and not each shall wait for nobody.
+    /// Whether the metadata service answered the first request. Credentials are looked for by one request
+    /// after the other, and not each shall run into the timeout.
     has_metadata: OnceLock<bool>,
 }
 
 impl Transport {
-    /// `patience` is how long connecting may take; `credentials` tells where they are looked for.
-    pub fn new(patience: Duration, credentials: &'static str) -> Result<Transport, reqwest::Error> {
+    /// `connect_timeout` is the timeout of connecting; `credentials` says where credentials are looked for.
+    pub fn new(connect_timeout: Duration, credentials: &'static str) -> Result<Transport, reqwest::Error> {
         let agent = concat!("rivet/", env!("CARGO_PKG_VERSION"));
-        let client = reqwest::Client::builder().connect_timeout(patience).user_agent(agent).build()?;
+        let client = reqwest::Client::builder().connect_timeout(connect_timeout).user_agent(agent).build()?;
         Ok(Transport { inner: ReqwestTransport::new(client), credentials, has_metadata: OnceLock::new() })
     }
 
@@ -70,7 +71,7 @@ impl Transport {
             return Err(nobody());
         }
         let answer =
-            timeout(METADATA_PATIENCE, self.inner.fetch(request)).await.unwrap_or_else(|_| Err(nobody()));
+            timeout(METADATA_TIMEOUT, self.inner.fetch(request)).await.unwrap_or_else(|_| Err(nobody()));
         self.has_metadata.get_or_init(|| answer.is_ok());
         answer
     }
@@ -78,7 +79,7 @@ impl Transport {
 
 impl HttpTransport for Transport {
     async fn fetch(&self, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
-        // Requests for credentials carry no operation; whoever sends them reads the status.
+        // Requests for credentials carry no operation; their sender checks the status.
         let operation = request.extensions().get::<Operation>().copied();
         let method = request.method().clone();
         let is_metadata = request.uri().host().is_some_and(|host| METADATA.contains(&host));
@@ -87,7 +88,7 @@ impl HttpTransport for Transport {
             _ => self.inner.fetch(request).await,
         };
         let (parts, body) = answer?.into_parts();
-        // A redirection that could not be followed says no, too: S3's for a bucket of another region.
+        // A redirection that could not be followed is a refusal, too: S3's for a bucket of another region.
         let failed = !parts.status.is_success();
         if operation == Some(Operation::Read) && !failed {
             // An object's content: its reader counts.
@@ -128,7 +129,7 @@ fn is_expected(status: StatusCode, code: Option<&str>, method: &Method) -> bool 
 }
 
 fn bounded(body: HttpBody) -> HttpBody {
-    let mut left = MOST_TALK;
+    let mut left = MAX_TALK;
     body.map_inner(|inner| {
         Box::new(inner.map(move |piece| {
             let piece = piece?;
@@ -147,7 +148,7 @@ fn error_code(body: &[u8]) -> Option<String> {
     word(rest.split_once("</Code>")?.0)
 }
 
-/// A word that may be shown: a server can say anything, also what it was sent.
+/// A word that is safe to show: a server's answer may repeat what it was sent.
 fn word(text: &str) -> Option<String> {
     let is_word = (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphabetic());
     is_word.then(|| text.to_owned())

@@ -20,7 +20,7 @@ pub(super) fn made(within: impl AsFd, name: impl rustix::path::Arg + Copy) -> Re
         return Ok(folder);
     }
     match rustix::fs::mkdirat(&within, name, Mode::from_raw_mode(0o777)) {
-        // Somebody else was faster.
+        // Another process has just created it.
         Ok(()) | Err(Errno::EXIST) => subfolder(within, name)?.ok_or(Errno::NOENT),
         Err(error) => Err(error),
     }

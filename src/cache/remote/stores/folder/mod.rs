@@ -1,11 +1,10 @@
-//! A folder that several machines see. It is opened when it is first asked. A person makes it: a share that
-//! is not mounted, or goes away in the midst of a build, is a remote that does not answer, and must not be
-//! made on the disk below it. Whoever can write to the share is nobody's friend: no link is followed to
-//! where files are read, written or removed.
+//! A folder shared by several machines. It is opened at the first call. A person creates it: a share that is
+//! not mounted, or that is unmounted during a build, is a remote that does not answer, and must not be
+//! created on the disk below. The share may be written to by attackers: no symbolic link is followed to where
+//! files are read, written or removed.
 //!
-//! OpenDAL goes by whole paths, makes what is missing of them, and follows links. So all of a path's
-//! folders are looked at right before each of its calls; what somebody changes in the instant between the
-//! two is not noticed.
+//! OpenDAL works on whole paths, creates missing folders, and follows links. So all folders of a path are
+//! checked right before each of its calls; a change between the check and the call is not noticed.
 
 mod dir;
 mod sweep;
@@ -25,7 +24,7 @@ use tokio::sync::OnceCell;
 
 use super::fault::{of_io, remote_error};
 use super::parameters::Parameters;
-use super::{RemoteError, RemoteFault, RemoteUrl, Thing, refused};
+use super::{ObjectKey, RemoteError, RemoteFault, RemoteUrl, refused};
 use crate::cache::LAYOUT;
 use dir::{is_at, made, subfolder};
 use sweep::sweep;
@@ -59,9 +58,9 @@ impl Folder {
         Ok(Folder { at: At { path }, reader: OnceCell::new(), writer: OnceCell::new() })
     }
 
-    /// The operator to look for a thing with. `None` where nothing is stored yet that could be it: looking
-    /// makes no folders.
-    pub async fn reader(&self, thing: &Thing) -> Result<Option<&Operator>, RemoteError> {
+    /// The operator to read an object with. `None` where nothing is stored yet in its folder: reading creates
+    /// no folders.
+    pub async fn reader(&self, object: &ObjectKey) -> Result<Option<&Operator>, RemoteError> {
         let opened = match self.reader.get() {
             Some(opened) => opened,
             None => match self.blocking(|at| at.open_to_read()).await? {
@@ -69,20 +68,20 @@ impl Folder {
                 None => return Ok(None),
             },
         };
-        let (layout, part, shard) = (Arc::clone(&opened.layout), thing.part, thing.shard());
+        let (layout, part, shard) = (Arc::clone(&opened.layout), object.part, object.shard());
         let is_there = self.blocking(move |at| at.has_shard(&layout, part, &shard)).await?;
         Ok(is_there.then_some(&opened.operator))
     }
 
-    /// The operator to store or remove a thing with, for which there is a folder then.
-    pub async fn writer(&self, thing: &Thing) -> Result<&Operator, RemoteError> {
+    /// The operator to store or remove an object with, whose folder exists then.
+    pub async fn writer(&self, object: &ObjectKey) -> Result<&Operator, RemoteError> {
         let opened = self.writer.get_or_try_init(|| self.blocking(|at| at.open_to_write())).await?;
-        let (layout, part, shard) = (Arc::clone(&opened.layout), thing.part, thing.shard());
+        let (layout, part, shard) = (Arc::clone(&opened.layout), object.part, object.shard());
         self.blocking(move |at| at.make_shard(&layout, part, &shard)).await?;
         Ok(&opened.operator)
     }
 
-    /// A share that hangs blocks who looks at it.
+    /// A share that hangs blocks the thread.
     async fn blocking<T: Send + 'static>(
         &self,
         look: impl FnOnce(&At) -> Result<T, RemoteError> + Send + 'static,
@@ -90,7 +89,7 @@ impl Folder {
         let at = self.at.clone();
         tokio::task::spawn_blocking(move || look(&at))
             .await
-            .unwrap_or_else(|failed| Err(RemoteError::new(RemoteFault::Passing, failed.to_string())))
+            .unwrap_or_else(|failed| Err(RemoteError::new(RemoteFault::Transient, failed.to_string())))
     }
 }
 
@@ -142,14 +141,14 @@ impl At {
         Ok(())
     }
 
-    /// A share that was taken away leaves an empty folder, or the disk below it, in its place.
+    /// An unmounted share leaves an empty folder, or the disk below it, in its place.
     fn see_that_it_is_there(&self, layout: &OwnedFd) -> Result<(), RemoteError> {
         let path = self.layout();
         if is_at(layout, &path).map_err(|error| self.failed("looking at the folder", error))? {
             return Ok(());
         }
         let told = format!("the folder {} is gone", path.display());
-        Err(RemoteError::new(RemoteFault::Passing, told))
+        Err(RemoteError::new(RemoteFault::Transient, told))
     }
 
     fn layout(&self) -> PathBuf {
@@ -161,7 +160,7 @@ impl At {
             "there is no folder {}: mount the share, and where this is to be a new cache, make the folder",
             self.path.display()
         );
-        RemoteError::new(RemoteFault::Passing, told)
+        RemoteError::new(RemoteFault::Transient, told)
     }
 
     fn failed(&self, doing: &str, error: Errno) -> RemoteError {
@@ -176,12 +175,13 @@ impl At {
         }
     }
 
-    /// Of 256 folders one is not as it should be.
+    /// One of 256 shards is unusable.
     fn shard_failed(&self, shard: &str, error: Errno) -> RemoteError {
         match error {
-            Errno::LOOP | Errno::NOTDIR => {
-                RemoteError::new(RemoteFault::Unfit, format!("`{shard}` in it must be a folder and no link"))
-            }
+            Errno::LOOP | Errno::NOTDIR => RemoteError::new(
+                RemoteFault::Unsupported,
+                format!("`{shard}` in it must be a folder and no link"),
+            ),
             error => self.failed("looking into its folders", error),
         }
     }

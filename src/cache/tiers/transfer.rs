@@ -1,5 +1,5 @@
-//! Carrying all that belongs together to a remote, or from there: from an entry to those that it was
-//! made from, and so on, with all their blobs. What a step is, or a title, is not known here.
+//! Pushing to a remote and pulling from it all that belongs together: an entry, the entries it was made from,
+//! and so on, with their blobs. Steps and titles are not known here.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,49 +8,49 @@ use serde::Serialize;
 use super::{Tiers, blobs_of};
 use crate::cache::{ActionEntry, ActionKey, BlobRef, Cache, CacheError};
 
-/// Entries that are looked at together.
+/// Entries of a batch.
 const BATCH: usize = 256;
-/// Missing entries that are named.
-const MOST_NAMED: usize = 5;
+/// Missing entries that are listed.
+const MAX_NAMED: usize = 5;
 
-/// What was reached from the entries that were named.
+/// Statistics of a transfer: the entries reached from the named ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Carried {
-    /// Entries with all of their blobs.
+pub struct TransferStats {
+    /// Complete entries.
     pub entries: u64,
     /// The bytes of those blobs.
     pub bytes: u64,
-    /// Entries that are not there, or not whole.
+    /// Entries that are missing or incomplete.
     pub missing: u64,
-    /// The first few of those.
+    /// The first few of them.
     #[serde(skip)]
     pub named: Vec<Missing>,
     pub interrupted: bool,
 }
 
-/// An entry that is not there, or not whole.
+/// A missing or incomplete entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
     pub key: ActionKey,
-    /// Of the entries that were named, the one that led to it.
+    /// The named entry that led to it.
     pub of: ActionKey,
-    /// Of what kind the step is, where at least its entry is here.
+    /// The kind of its step, if at least its entry is here.
     pub kind: Option<String>,
 }
 
-/// Tells what is under each key of a batch.
+/// Returns the entry under each key of a batch.
 type Take<'a> = dyn FnMut(&[ActionKey]) -> Result<Vec<Option<ActionEntry>>, CacheError> + 'a;
 
 impl Tiers {
-    /// Has everything stored in the remote that `keys` lead to here. It is on its way when this returns:
-    /// see [`Tiers::finish`]. What is whole there already need not be here. `replaces` also puts it in the
-    /// place of what somebody signed who is not believed here.
+    /// Uploads everything that `keys` lead to here. The upload goes on when this returns: see
+    /// [`Tiers::finish`]. What is complete in the remote need not be here. `replaces` also replaces entries
+    /// whose signatures are not trusted here.
     pub fn push_all(
         &self,
         keys: &[ActionKey],
         replaces: bool,
         cancelled: &dyn Fn() -> bool,
-    ) -> Result<Carried, CacheError> {
+    ) -> Result<TransferStats, CacheError> {
         self.walk(keys, cancelled, &mut |batch| {
             self.look_ahead(batch)?;
             let mut found = Vec::with_capacity(batch.len());
@@ -78,7 +78,7 @@ impl Tiers {
         })
     }
 
-    /// Those of entries that are here whose blobs are each here or in the remote.
+    /// Those entries whose blobs are each here or in the remote.
     fn whole_together(
         &self,
         mut entries: Vec<(usize, ActionKey, ActionEntry)>,
@@ -96,21 +96,21 @@ impl Tiers {
         Ok(entries)
     }
 
-    /// Brings everything here that `keys` lead to in the remote, or here.
+    /// Downloads everything that `keys` lead to in the remote, or here.
     pub fn pull_all(
         &self,
         keys: &[ActionKey],
         cancelled: &dyn Fn() -> bool,
-        observe: &dyn Fn(&Carried),
-    ) -> Result<Carried, CacheError> {
-        let mut so_far = Carried::default();
+        observe: &dyn Fn(&TransferStats),
+    ) -> Result<TransferStats, CacheError> {
+        let mut so_far = TransferStats::default();
         self.walk(keys, cancelled, &mut |batch| {
             self.look_ahead(batch)?;
             let found: Vec<_> = batch.iter().map(|key| self.action(key)).collect::<Result<_, _>>()?;
             let blobs: Vec<BlobRef> =
                 found.iter().flatten().flat_map(|entry| entry.result.blobs.iter().copied()).collect();
             self.fetch(&blobs)?;
-            // Only what is whole by now is here.
+            // Only complete entries count.
             let mut whole = Vec::with_capacity(found.len());
             for (key, found) in batch.iter().zip(found) {
                 whole.push(if found.is_some() { self.local().action(key)? } else { None });
@@ -122,39 +122,39 @@ impl Tiers {
         })
     }
 
-    /// Goes from entries to their inputs, each once. `take` tells what is under each key of a batch.
+    /// Walks from entries to their inputs, each once. `take` returns the entry under each key of a batch.
     fn walk(
         &self,
         keys: &[ActionKey],
         cancelled: &dyn Fn() -> bool,
         take: &mut Take<'_>,
-    ) -> Result<Carried, CacheError> {
-        let mut carried = Carried::default();
+    ) -> Result<TransferStats, CacheError> {
+        let mut stats = TransferStats::default();
         let mut seen: HashSet<ActionKey> = keys.iter().copied().collect();
-        // Each with the one of `keys` that led to it.
+        // Each with the named key that led to it.
         let mut waiting: Vec<(ActionKey, ActionKey)> = seen.iter().map(|key| (*key, *key)).collect();
         while !waiting.is_empty() {
             if cancelled() {
-                carried.interrupted = true;
+                stats.interrupted = true;
                 break;
             }
             let batch = waiting.split_off(waiting.len().saturating_sub(BATCH));
             let keys: Vec<ActionKey> = batch.iter().map(|(key, _)| *key).collect();
             for (entry, (key, of)) in take(&keys)?.into_iter().zip(batch) {
                 let Some(entry) = entry else {
-                    carried.missing += 1;
-                    if carried.named.len() < MOST_NAMED {
+                    stats.missing += 1;
+                    if stats.named.len() < MAX_NAMED {
                         let kind = self.local().entry(&key)?.map(|entry| entry.cost.kind);
-                        carried.named.push(Missing { key, of, kind });
+                        stats.named.push(Missing { key, of, kind });
                     }
                     continue;
                 };
-                carried.entries += 1;
-                carried.bytes += entry.result.blobs.iter().map(|blob| blob.size).sum::<u64>();
+                stats.entries += 1;
+                stats.bytes += entry.result.blobs.iter().map(|blob| blob.size).sum::<u64>();
                 let inputs = entry.inputs.into_iter().filter(|input| seen.insert(*input));
                 waiting.extend(inputs.map(|input| (input, of)));
             }
         }
-        Ok(carried)
+        Ok(stats)
     }
 }

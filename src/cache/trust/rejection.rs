@@ -1,14 +1,14 @@
-//! Why an entry from a remote is not believed. Each counts as a miss, and is told apart in the summary.
+//! Why an entry of a remote is rejected. Each reason counts as a miss, and is counted apart in the summary.
 
 use super::PublicKey;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Distrust {
+pub enum Rejection {
     #[error("it is no entry: {0}")]
     Malformed(&'static str),
-    #[error("nobody signed it")]
+    #[error("it is unsigned")]
     Unsigned,
-    #[error("it is signed by {0}, which is not trusted here")]
+    #[error("it is signed by {0}, an untrusted key")]
     UnknownKey(PublicKey),
     #[error("it is not what {0} signed for this step")]
     WrongSignature(PublicKey),
@@ -16,15 +16,15 @@ pub enum Distrust {
     TooLarge { what: &'static str, size: u64, most: u64 },
 }
 
-impl Distrust {
+impl Rejection {
     /// A word or two by which cases are counted. They stay the same from version to version.
     pub fn reason(&self) -> &'static str {
         match self {
-            Distrust::Malformed(_) => "malformed",
-            Distrust::Unsigned => "unsigned",
-            Distrust::UnknownKey(_) => "unknown key",
-            Distrust::WrongSignature(_) => "wrong signature",
-            Distrust::TooLarge { .. } => "too large",
+            Rejection::Malformed(_) => "malformed",
+            Rejection::Unsigned => "unsigned",
+            Rejection::UnknownKey(_) => "unknown key",
+            Rejection::WrongSignature(_) => "wrong signature",
+            Rejection::TooLarge { .. } => "too large",
         }
     }
 }

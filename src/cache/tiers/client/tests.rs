@@ -3,10 +3,12 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
+use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt, join_all, pending};
 
 use super::*;
 use crate::cache::Digest;
+use crate::cache::remote::{BlobSink, BlobStream};
 
 /// What comes of asking for a thing; `None` is no answer at all.
 type Answer = Option<Result<(), RemoteError>>;
@@ -24,8 +26,8 @@ impl<F: Fn(usize, usize) -> Answer + Send + Sync + 'static> Faulty<F> {
         Arc::new(Faulty { answer, calls: Mutex::default() })
     }
 
-    fn guard(self: &Arc<Self>, patience: Duration) -> Guard {
-        Guard::new(self.clone(), patience, Arc::default(), Arc::default())
+    fn client(self: &Arc<Self>, timeout: Duration) -> RemoteClient {
+        RemoteClient::new(self.clone(), timeout, Arc::default(), Arc::default())
     }
 
     fn calls(&self) -> Vec<usize> {
@@ -77,17 +79,40 @@ impl<F: Fn(usize, usize) -> Answer + Send + Sync + 'static> Remote for Faulty<F>
         self.each(blobs.len(), || true)
     }
 
-    fn blobs<'a>(&'a self, blobs: &'a [BlobRef]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
-        self.each(blobs.len(), || None)
+    fn read_blobs<'a>(
+        &'a self,
+        blobs: &'a [BlobRef],
+        _sink: &'a dyn BlobSink,
+    ) -> BoxFuture<'a, Vec<Result<bool, RemoteError>>> {
+        self.each(blobs.len(), || false)
     }
 
     fn forget<'a>(&'a self, _blob: &'a BlobRef) -> BoxFuture<'a, Result<(), RemoteError>> {
         self.each(1, || ()).map(|mut answers| answers.remove(0)).boxed()
     }
 
-    fn put_blobs<'a>(&'a self, blobs: &'a [(BlobRef, Bytes)]) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
+    fn put_blobs<'a>(
+        &'a self,
+        blobs: &'a [BlobRef],
+        _source: &'a dyn BlobSource,
+    ) -> BoxFuture<'a, Vec<Result<(), RemoteError>>> {
         self.each(blobs.len(), || ())
     }
+}
+
+/// Nobody opens it.
+struct NoSource;
+
+impl BlobSource for NoSource {
+    fn open(&self, _blob: &BlobRef) -> BlobStream {
+        futures_util::stream::empty().boxed()
+    }
+}
+
+/// What comes of asking for blobs.
+async fn fetch(client: &RemoteClient, blobs: &[BlobRef]) -> Vec<Fetched> {
+    let local = LocalCache::open_read_only("/nowhere/at/all".as_ref()).unwrap();
+    client.blobs(blobs, &local).await.unwrap()
 }
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -114,84 +139,85 @@ fn only_what_failed_is_asked_for_again() {
     let remote =
         Faulty::new(
             |before, thing| {
-                if before == 0 && thing == 1 { fails(RemoteFault::Passing) } else { Some(Ok(())) }
+                if before == 0 && thing == 1 { fails(RemoteFault::Transient) } else { Some(Ok(())) }
             },
         );
-    let guard = remote.guard(LONG);
-    let found = run(guard.entries(&[key(0), key(1), key(2)]));
+    let client = remote.client(LONG);
+    let found = run(client.entries(&[key(0), key(1), key(2)]));
     assert!(found.iter().all(|found| matches!(found, Ok(None))));
     assert_eq!(remote.calls(), [3, 1]);
-    assert_eq!(guard.counts.report().errors, 0, "it went well in the end");
+    assert_eq!(client.counts.report().errors, 0, "it went well in the end");
 }
 
 #[test]
 fn what_is_not_allowed_is_not_tried_again() {
     for fault in [RemoteFault::Denied, RemoteFault::Refused, RemoteFault::Full] {
         let remote = Faulty::new(move |_, _| fails(fault));
-        let guard = remote.guard(LONG);
+        let client = remote.client(LONG);
         for _ in 0..3 {
-            assert!(run(guard.entries(&[key(0)])).iter().all(Result::is_err));
+            assert!(run(client.entries(&[key(0)])).iter().all(Result::is_err));
         }
         assert_eq!(remote.calls(), [1]);
-        assert!(!guard.can_read());
-        assert_eq!(guard.counts.report().errors, 1, "calls that were not made did not fail");
-        assert_eq!(guard.counts.take_notices().len(), 1);
+        assert!(!client.can_read());
+        assert_eq!(client.counts.report().errors, 1, "calls that were not made did not fail");
+        assert_eq!(client.counts.take_notices().len(), 1);
     }
 }
 
 /// Eight calls at once.
-async fn side_by_side(guard: &Guard) -> Vec<Each<Option<Bytes>>> {
-    join_all((0..8).map(|number| async move { guard.entries(&[key(number)]).await })).await
+async fn concurrently(client: &RemoteClient) -> Vec<Outcomes<Option<Bytes>>> {
+    join_all((0..8).map(|number| async move { client.entries(&[key(number)]).await })).await
 }
 
 #[test]
 fn a_blip_under_calls_side_by_side_is_no_outage() {
     let remote = Faulty::new(|before, _| if before < 8 { None } else { Some(Ok(())) });
-    let guard = remote.guard(SHORT);
-    assert!(run(side_by_side(&guard)).iter().all(|answer| answer[0].is_ok()));
-    assert!(guard.can_read() && guard.counts.take_notices().is_empty());
-    assert_eq!(guard.counts.report().errors, 0);
+    let client = remote.client(SHORT);
+    assert!(run(concurrently(&client)).iter().all(|answer| answer[0].is_ok()));
+    assert!(client.can_read() && client.counts.take_notices().is_empty());
+    assert_eq!(client.counts.report().errors, 0);
 }
 
 #[test]
 fn calls_side_by_side_that_get_no_answer_end_it_once() {
     let remote = Faulty::new(|_, _| None);
-    let guard = remote.guard(SHORT);
-    assert!(run(side_by_side(&guard)).iter().all(|answer| answer[0].is_err()));
-    assert!(!guard.can_read());
+    let client = remote.client(SHORT);
+    assert!(run(concurrently(&client)).iter().all(|answer| answer[0].is_err()));
+    assert!(!client.can_read());
     assert_eq!(remote.calls().len(), 2 * 8, "each is tried once more, and that is all");
-    assert_eq!(guard.counts.take_notices().len(), 1);
-    assert!(guard.counts.report().went_on_without.as_ref().unwrap().contains("no answer within"));
+    assert_eq!(client.counts.take_notices().len(), 1);
+    assert!(client.counts.report().went_on_without.as_ref().unwrap().contains("no answer within"));
 }
 
 /// One that waits for many bytes is not waited for when others have found out that nobody is there.
 #[test]
 fn a_call_on_its_way_ends_when_others_give_up() {
     let remote = Faulty::new(|before, _| if before == 0 { None } else { fails(RemoteFault::Denied) });
-    let guard = remote.guard(LONG);
+    let client = remote.client(LONG);
     let (waits, denied) =
-        run(async { futures_util::future::join(guard.entries(&[key(0)]), guard.entries(&[key(1)])).await });
+        run(async { futures_util::future::join(client.entries(&[key(0)]), client.entries(&[key(1)])).await });
     assert!(waits[0].is_err() && denied[0].is_err());
-    assert_eq!(guard.counts.report().errors, 1);
+    assert_eq!(client.counts.report().errors, 1);
 }
 
 /// However often, and whether or not there are others besides.
 #[test]
 fn one_thing_that_is_not_taken_ends_nothing() {
-    let remote = Faulty::new(|_, thing| if thing == 0 { fails(RemoteFault::Unfit) } else { Some(Ok(())) });
-    let guard = remote.guard(LONG);
+    let remote =
+        Faulty::new(|_, thing| if thing == 0 { fails(RemoteFault::Unsupported) } else { Some(Ok(())) });
+    let client = remote.client(LONG);
     run(async {
         for number in 0..10 {
-            assert!(!guard.put_entry(&key(number), Bytes::new(), &[]).await);
-            assert_eq!(guard.put_blobs(&[(blob(number), Bytes::new())]).await, [false]);
+            assert!(!client.put_entry(&key(number), Bytes::new(), &[]).await);
+            assert_eq!(client.put_blobs(&[blob(number)], &NoSource).await, [false]);
         }
-        assert_eq!(guard.put_blobs(&[(blob(0), Bytes::new()), (blob(1), Bytes::new())]).await, [false, true]);
-        assert!(guard.entries(&[key(0)]).await[0].is_err());
+        assert_eq!(client.put_blobs(&[blob(0), blob(1)], &NoSource).await, [false, true]);
+        assert!(client.entries(&[key(0)]).await[0].is_err());
     });
     assert_eq!(remote.calls().len(), 22, "none was tried again");
-    assert!(guard.can_write() && guard.can_read());
-    assert_eq!(guard.counts.report().unfit, 22);
-    let notices = guard.counts.take_notices();
+    assert!(client.can_write() && client.can_read());
+    assert_eq!(client.counts.report().unfit, 22);
+    let notices = client.counts.take_notices();
     assert!(notices.len() == 1 && notices[0].contains("only counted"), "{notices:?}");
 }
 
@@ -199,25 +225,25 @@ fn one_thing_that_is_not_taken_ends_nothing() {
 #[test]
 fn one_that_is_slow_is_asked_again() {
     let remote = Faulty::new(|before, _| if before < 2 { None } else { Some(Ok(())) });
-    let guard = remote.guard(SHORT);
-    let large = BlobRef { size: SLOWEST / 10, ..blob(0) };
-    assert!(matches!(run(guard.blobs(&[large]))[..], [Fetched::Nothing]));
+    let client = remote.client(SHORT);
+    let large = BlobRef { size: MIN_BYTES_PER_SECOND / 10, ..blob(0) };
+    assert!(matches!(run(fetch(&client, &[large]))[..], [Fetched::Nothing]));
     assert_eq!(remote.calls(), [1, 1, 1]);
-    assert!(guard.can_read() && guard.counts.report().errors == 0);
+    assert!(client.can_read() && client.counts.report().errors == 0);
 }
 
 #[test]
 fn one_answer_that_is_missing_leaves_the_others() {
     let remote = Faulty::new(|_, thing| if thing == 1 { fails(RemoteFault::Denied) } else { Some(Ok(())) });
-    let guard = remote.guard(LONG);
-    let there = run(guard.has(&[blob(0), blob(1), blob(2)]));
+    let client = remote.client(LONG);
+    let there = run(client.has(&[blob(0), blob(1), blob(2)]));
     assert!(matches!(there[..], [Ok(true), Err(_), Ok(true)]));
 }
 
 #[test]
 fn no_patience_is_too_long() {
-    let guard = Faulty::new(|_, _| Some(Ok(()))).guard(Duration::MAX);
-    assert!(run(guard.entries(&[key(0)]))[0].is_ok());
+    let client = Faulty::new(|_, _| Some(Ok(()))).client(Duration::MAX);
+    assert!(run(client.entries(&[key(0)]))[0].is_ok());
 }
 
 #[test]
@@ -230,57 +256,71 @@ fn one_that_is_full_is_still_read() {
             _ => Some(Ok(())),
         }
     });
-    let guard = remote.guard(LONG);
-    assert_eq!(run(guard.put_blobs(&[(blob(0), Bytes::from_static(&[0]))])), [false]);
-    assert!(!guard.can_write() && guard.can_read());
-    assert!(run(guard.entries(&[key(0)]))[0].is_ok());
-    assert!(!run(guard.put_entry(&key(0), Bytes::new(), &[])));
+    let client = remote.client(LONG);
+    assert_eq!(run(client.put_blobs(&[blob(0)], &NoSource)), [false]);
+    assert!(!client.can_write() && client.can_read());
+    assert!(run(client.entries(&[key(0)]))[0].is_ok());
+    assert!(!run(client.put_entry(&key(0), Bytes::new(), &[])));
     assert_eq!(remote.calls(), [1, 1], "nothing more is put");
-    let report = guard.counts.report().clone();
+    let report = client.counts.report().clone();
     assert!(report.read_only.is_some() && report.went_on_without.is_none());
 }
 
 #[test]
 fn an_outage_that_ends_writes_and_then_reads_is_told_of_both() {
-    let remote = Faulty::new(|_, _| fails(RemoteFault::Passing));
-    let guard = remote.guard(LONG);
+    let remote = Faulty::new(|_, _| fails(RemoteFault::Transient));
+    let client = remote.client(LONG);
     run(async {
-        while guard.can_write() {
-            guard.put_entry(&key(0), Bytes::new(), &[]).await;
+        while client.can_write() {
+            client.put_entry(&key(0), Bytes::new(), &[]).await;
         }
-        while guard.can_read() {
-            guard.entries(&[key(0)]).await;
+        while client.can_read() {
+            client.entries(&[key(0)]).await;
         }
     });
-    let report = guard.counts.report().clone();
+    let report = client.counts.report().clone();
     assert!(report.read_only.is_some() && report.went_on_without.is_some());
-    assert_eq!(guard.counts.take_notices().len(), 2);
+    assert_eq!(client.counts.take_notices().len(), 2);
 }
 
 #[test]
 fn a_few_damaged_blobs_are_no_outage() {
-    let remote = Faulty::new(|_, thing| if thing == 0 { fails(RemoteFault::Nonsense) } else { Some(Ok(())) });
-    let guard = remote.guard(LONG);
+    let remote =
+        Faulty::new(|_, thing| if thing == 0 { fails(RemoteFault::InvalidResponse) } else { Some(Ok(())) });
+    let client = remote.client(LONG);
     for number in 0..3 {
-        assert!(matches!(run(guard.blobs(&[blob(number)]))[..], [Fetched::Wrong]));
+        assert!(matches!(run(fetch(&client, &[blob(number)]))[..], [Fetched::Wrong]));
     }
     for _ in 0..3 {
-        let fetched = run(guard.blobs(&[blob(0), blob(1)]));
+        let fetched = run(fetch(&client, &[blob(0), blob(1)]));
         assert!(matches!(fetched[..], [Fetched::Wrong, Fetched::Nothing]));
     }
-    assert!(guard.can_read());
-    assert!(guard.counts.take_notices().is_empty());
+    assert!(client.can_read());
+    assert!(client.counts.take_notices().is_empty());
 }
 
 #[test]
 fn a_call_that_is_cancelled_ends_and_is_no_error() {
     let remote = Faulty::new(|_, _| None);
-    let guard = remote.guard(LONG);
+    let client = remote.client(LONG);
     run(async {
-        let stop = async { guard.cancelled.store(true, Ordering::Relaxed) };
-        futures_util::future::join(guard.entries(&[key(0)]), stop).await
+        let stop = async { client.cancelled.store(true, Ordering::Relaxed) };
+        futures_util::future::join(client.entries(&[key(0)]), stop).await
     });
     assert_eq!(remote.calls(), [1]);
-    assert_eq!(guard.counts.report().errors, 0);
-    assert!(guard.counts.take_notices().is_empty());
+    assert_eq!(client.counts.report().errors, 0);
+    assert!(client.counts.take_notices().is_empty());
+}
+
+/// It says nothing of the remote, however often.
+#[test]
+fn what_cannot_be_read_here_is_neither_tried_again_nor_an_error_of_the_remote() {
+    let remote = Faulty::new(|_, _| fails(RemoteFault::Local));
+    let client = remote.client(LONG);
+    for _ in 0..10 {
+        assert_eq!(run(client.put_blobs(&[blob(0)], &NoSource)), [false]);
+    }
+    assert_eq!(remote.calls().len(), 10);
+    assert!(client.can_write() && client.counts.report().errors == 0);
+    assert!(client.counts.take_notices().is_empty());
 }
