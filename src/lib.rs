@@ -12,8 +12,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Modules import downward: `graph`, `spec`, `workers`, `executors`, `package`, `media`, `cache`, `nvidia`.
-//! `media` and `package` know nothing of keys, caches or nodes; `cache` and `nvidia` know nothing of films.
+//! Modules import downward: `graph`, `spec`, `workers`, `executors`, `package`, `stream`, `media`, `cache`,
+//! `nvidia`. `media`, `stream` and `package` know nothing of keys, caches or nodes; `cache` and `nvidia` know nothing of films.
 //! `suggest` finds the word that somebody meant, for all of them.
 
 pub mod cache;
@@ -24,6 +24,7 @@ pub mod media;
 pub mod nvidia;
 pub mod package;
 pub mod spec;
+pub mod stream;
 pub mod workers;
 
 mod suggest;

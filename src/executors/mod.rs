@@ -3,7 +3,6 @@
 //! keys or caches. Every encode is held against the rung's [`Contract`] at its first packet.
 
 mod collect;
-mod contract;
 mod ffi;
 mod ffmpeg;
 mod find;
@@ -22,12 +21,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::media::{Frame, HdrMetadata, PictureFormat};
 
-pub use contract::{Contract, ContractError};
 pub use ffmpeg::Ffmpeg;
 pub use find::{Found, Unusable, Wanted, check_options, found_here, is_on_device, open, smallest_side};
 #[cfg(feature = "nvidia")]
 pub use nvenc::{GpuEncoder, Nvenc, find_nvenc};
 pub use rav1e::Rav1e;
+
+pub use crate::stream::{Contract, ContractError};
 
 const RAV1E: &str = "rav1e";
 const SVT_AV1: &str = "svt-av1";

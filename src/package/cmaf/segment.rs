@@ -5,8 +5,7 @@ use mp4_atom::{
     Encode, FourCC, Header, Mfhd, Moof, Sbgp, SbgpEntry, Styp, Tfdt, Tfhd, Traf, Trun, TrunEntry,
 };
 
-use super::audio::ROLL;
-use super::{CmafError, TRACK_ID};
+use super::{CmafError, ROLL, TRACK_ID};
 
 /// A CMAF segment of one track.
 #[derive(Clone, Copy, Debug)]
@@ -16,27 +15,20 @@ pub struct Segment<'a> {
     /// The decode time of the first sample, in ticks since the start of the media: for sound this
     /// counts what the edit list skips.
     pub base_decode_time: u64,
-    pub kind: TrackKind,
+    /// Whether its samples are in the `roll` group of the initialization segment: in tracks that have one.
+    pub rolls: bool,
+    /// In the order of presentation, which is that of decoding: none has a composition offset. Only the last of
+    /// an audio track may last less than it decodes to, which trims the end.
     pub samples: &'a [Sample<'a>],
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TrackKind {
-    /// AV1 temporal units as [`to_sample`](crate::media::av1::to_sample) gives them. They come in
-    /// the order of presentation, so no sample has a composition offset (AV1-in-ISOBMFF 2.4).
-    Video,
-    /// Opus packets. Only the last of the track may last less than it decodes to, which trims the
-    /// end (Opus-in-ISOBMFF 4.3.4).
-    Audio,
-}
-
-/// A temporal unit or an audio packet.
+/// What ISO-BMFF stores as one: a frame, an audio packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
     pub data: &'a [u8],
     /// Ticks.
     pub duration: u32,
-    /// Whether decoding can start here: for video at a random access point, for sound always.
+    /// Whether decoding can start here: see [`SyncRule`](crate::stream::SyncRule).
     pub sync: bool,
 }
 
@@ -123,10 +115,7 @@ fn fragment(segment: &Segment<'_>, data_offset: i32) -> Result<Moof, CmafError> 
             },
             tfdt: Some(Tfdt { base_media_decode_time: segment.base_decode_time }),
             trun: vec![Trun { data_offset: Some(data_offset), samples: entries?.into() }],
-            sbgp: match segment.kind {
-                TrackKind::Audio => vec![roll],
-                TrackKind::Video => Vec::new(),
-            },
+            sbgp: if segment.rolls { vec![roll] } else { Vec::new() },
             ..Traf::default()
         }],
     })
