@@ -6,12 +6,11 @@ use petgraph::graph::NodeIndex;
 use rayon::prelude::*;
 
 use crate::cache::{BlobRef, Digest};
-use crate::media::OPUS_RATE;
-use crate::media::av1::LEVELS;
 use crate::package::{
-    self, Bandwidth, FileList, HlsError, MediaPlaylist, MultivariantPlaylist, PlaylistSegment, PublishFile,
-    RelPath, Role, SegmentSize, Variant, VideoRange,
+    self, Bandwidth, FileList, HlsError, MediaPlaylist, PlaylistSegment, PublishFile, RelPath, Rendition,
+    Role, SegmentSize,
 };
+use crate::stream::{self, Framing};
 
 use super::error::StepError;
 use super::event::{TitleSummary, TrackSummary};
@@ -107,11 +106,35 @@ impl Title {
         self.pieces(track).iter().map(Piece::duration).collect()
     }
 
-    fn timescale(&self, track: usize) -> Result<u32, StepError> {
-        Ok(match self.track(track)?.medium {
-            Medium::Video(_) => self.timing()?.timescale,
-            Medium::Audio(_) => OPUS_RATE,
+    /// What a track is to whoever packages it.
+    pub fn described(&self, track: usize) -> Result<stream::Track, StepError> {
+        let made = self.track(track)?;
+        Ok(match &made.medium {
+            Medium::Video(plan) => {
+                let timing = self.timing()?;
+                plan.contract.track(timing.timescale, timing.frame_rate)
+            }
+            Medium::Audio(rendition) => {
+                let source = &self.rendition(track)?.1.source;
+                let is_first = self.tracks.iter().find(|track| track.rendition().is_some());
+                let is_first = is_first.is_some_and(|first| std::ptr::eq(first, made));
+                let role = if is_first { stream::Role::Main } else { stream::Role::Alternate };
+                let (rate, language) = (source.track.sample_rate, rendition.language.clone());
+                rendition.codec.track(source.channels, rate, language, role)
+            }
         })
+    }
+
+    /// In which portions the renditions of a sound take it.
+    pub fn framing(&self, sound: usize) -> Result<Framing, StepError> {
+        let renditions = self.tracks.iter().filter_map(|track| track.rendition());
+        let rendition = renditions.into_iter().find(|rendition| rendition.sound == sound);
+        let rendition = rendition.ok_or_else(|| StepError::internal("a sound without a rendition"))?;
+        Ok(rendition.codec.framing())
+    }
+
+    fn timescale(&self, track: usize) -> Result<u32, StepError> {
+        Ok(self.described(track)?.timescale)
     }
 
     fn timing(&self) -> Result<&Timing, StepError> {
@@ -126,13 +149,11 @@ impl Title {
 
     /// The one target duration of all the title's playlists, in seconds.
     pub fn find_target_duration(&self) -> u64 {
-        let ticks = self.chunks.iter().map(Piece::duration);
-        let video =
-            self.timing.as_ref().map_or(1, |timing| package::target_duration(timing.timescale, ticks));
-        let heard = self.sounds.iter().filter_map(|sound| sound.heard.as_ref());
-        let audio = heard
-            .map(|(_, windows)| package::target_duration(OPUS_RATE, windows.iter().map(Piece::duration)));
-        audio.fold(video, u64::max)
+        let of_track = |track: usize| {
+            let timescale = self.timescale(track).ok()?;
+            Some(package::target_duration(timescale, self.pieces(track).iter().map(Piece::duration)))
+        };
+        (0..self.tracks.len()).filter_map(of_track).max().unwrap_or(1)
     }
 
     /// The playlist of one track.
@@ -143,37 +164,17 @@ impl Title {
 
     pub fn multivariant(&self) -> Result<String, StepError> {
         let target = self.target_duration;
-        let mut variants = Vec::new();
-        let mut audio = Vec::new();
+        let mut renditions = Vec::with_capacity(self.tracks.len());
         for (number, track) in self.tracks.iter().enumerate() {
             let segments = self.segments(number)?;
-            let playlist = path(format!("{}/{PLAYLIST}", track.name))?;
-            let bandwidth = Bandwidth::measure(&segments.sizes(), segments.timescale, target);
-            match &track.medium {
-                Medium::Video(rung) => {
-                    let header = rung.contract.header();
-                    variants.push(Variant {
-                        playlist,
-                        codecs: header.codecs(),
-                        bandwidth,
-                        width: header.max_frame_width,
-                        height: header.max_frame_height,
-                        frame_rate: self.timing()?.frame_rate,
-                        video_range: VideoRange::of_transfer(header.transfer_characteristics),
-                    });
-                }
-                Medium::Audio(rendition) => audio.push(package::AudioRendition {
-                    playlist,
-                    name: track.name.clone(),
-                    language: rendition.language.clone(),
-                    channels: self.sounds[rendition.sound].source.channels,
-                    codecs: "opus".to_owned(),
-                    bandwidth,
-                }),
-            }
+            renditions.push(Rendition {
+                playlist: path(format!("{}/{PLAYLIST}", track.name))?,
+                name: track.name.clone(),
+                track: self.described(number)?,
+                bandwidth: Bandwidth::measure(&segments.sizes(), segments.timescale, target),
+            });
         }
-        let playlist = MultivariantPlaylist { variants: &variants, audio: &audio };
-        package::multivariant_playlist(&playlist)
+        package::multivariant_playlist(&renditions)
             .map_err(|error: HlsError| StepError::Spec(error.to_string()))
     }
 
@@ -210,15 +211,15 @@ impl Title {
         let mbits = |bits: u64| format!("{:.1} Mbit/s", bits as f64 / 1e6);
         let rungs = self.tracks.iter().filter_map(|track| track.rung()).zip(&summary.rungs);
         let above = rungs.filter_map(|(rung, made)| {
-            let level = LEVELS.iter().find(|level| level.idx == rung.contract.level_idx())?;
-            (made.peak > level.max_bitrate).then(|| {
+            let limit = rung.contract.bit_rate_limit()?;
+            (made.peak > limit.bits).then(|| {
                 format!(
-                    "rung {}: its busiest stretch has {}, more than the {} that AV1 level {} allows, which is \
+                    "rung {}: its busiest stretch has {}, more than the {} that {} allows, which is \
                      that of its size and rate; decoders in hardware may not keep up: raise its `crf`",
                     made.name,
                     mbits(made.peak),
-                    mbits(level.max_bitrate),
-                    level.name
+                    mbits(limit.bits),
+                    limit.level
                 )
             })
         });
@@ -234,12 +235,10 @@ impl Title {
             let segments = self.segments(number)?;
             let bandwidth = Bandwidth::measure(&segments.sizes(), segments.timescale, target);
             let ran = track.pieces.iter().filter_map(|nodes| nodes.encode).filter(|&node| encoded(node));
-            let (size, codecs) = match &track.medium {
-                Medium::Video(rung) => {
-                    let picture = &rung.picture;
-                    (Some((picture.width, picture.height)), rung.contract.header().codecs())
-                }
-                Medium::Audio(_) => (None, "opus".to_owned()),
+            let stream::Track { medium, codecs, .. } = self.described(number)?;
+            let size = match medium {
+                stream::Medium::Video { width, height, .. } => Some((width, height)),
+                stream::Medium::Audio { .. } => None,
             };
             let made = TrackSummary {
                 name: track.name.clone(),

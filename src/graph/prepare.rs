@@ -8,7 +8,7 @@ use petgraph::graph::NodeIndex;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Digest};
-use crate::media::{self, AudioTrack, Libraries, OPUS_PRE_SKIP, SoundDecoder, VideoTrack};
+use crate::media::{self, AudioTrack, Libraries, SoundDecoder, VideoTrack};
 use crate::package::{self, CmafError};
 
 use super::error::StepError;
@@ -108,7 +108,9 @@ pub fn windows_job(
         jobs.push(WindowJob { window: title.piece(track, piece)?.clone(), bitrate: rendition.bitrate });
     }
     let nodes = windows.into_iter().map(|(node, ..)| node).collect();
-    let batch: Batch = Box::new(move |worker, steps| sound::encode_windows(worker, &source, &jobs, steps));
+    let framing = title.framing(sound)?;
+    let batch: Batch =
+        Box::new(move |worker, steps| sound::encode_windows(worker, &source, framing, &jobs, steps));
     Ok((nodes, batch))
 }
 
@@ -216,7 +218,8 @@ impl Preparing<'_> {
             &sound_decoder_of(&source.track, self.tools),
             &self.tools.libraries.resampler,
         );
-        Ok(ready(recipe, move |worker| sound::decode_sound(worker, &source, &policy)))
+        let framing = self.title.framing(sound)?;
+        Ok(ready(recipe, move |worker| sound::decode_sound(worker, &source, &policy, framing)))
     }
 
     fn segment(&self, track: usize, piece: usize) -> Result<Prepared, StepError> {
@@ -228,10 +231,11 @@ impl Preparing<'_> {
         let medium = made.medium_name();
         let recipe = Recipe::mux(medium, encode.digest(), place.number, signed(place.start), durations);
         let encode = blob(&encode)?;
-        Ok(match made.medium {
-            Medium::Video(_) => ready(recipe, move |worker| work::mux_video(worker, &encode, &place)),
-            Medium::Audio(_) => ready(recipe, move |worker| work::mux_audio(worker, &encode, &place)),
-        })
+        let (is_video, track) = (made.rung().is_some(), self.title.described(track)?);
+        Ok(ready(recipe, move |worker| match is_video {
+            true => work::mux_video(worker, &track, &encode, &place),
+            false => work::mux_audio(worker, &track, &encode, &place),
+        }))
     }
 
     fn reel(&self, track: usize, reel: usize) -> Result<Prepared, StepError> {
@@ -273,33 +277,25 @@ impl Preparing<'_> {
     fn video_init(&self, track: usize) -> Result<Prepared, StepError> {
         let contract = self.title.track(track)?.contract.ok_or_else(early)?;
         let header = self.result(contract)?.facts.clone();
-        let timescale = self.title.timing.as_ref().ok_or_else(early)?.timescale;
-        let recipe = Recipe::mux_video_init(Digest::of(&header), timescale);
+        let track = self.title.described(track)?;
+        let recipe = Recipe::mux_video_init(Digest::of(&header), track.timescale);
         Ok(ready(recipe, move |worker| {
-            let track = package::VideoTrack { timescale, sequence_header_obu: &header };
-            work::store_bytes(worker, &package::video_init(&track).map_err(not_muxed)?)
+            work::store_bytes(worker, &package::init_segment(&track, &header, 0).map_err(not_muxed)?)
         }))
     }
 
     fn audio_init(&self, track: usize) -> Result<Prepared, StepError> {
-        let (rendition, sound) = self.title.rendition(track)?;
+        let (_, sound) = self.title.rendition(track)?;
         let (heard, _) = sound.heard.as_ref().ok_or_else(early)?;
         let (offset, channels) = (heard.offset, sound.source.channels);
         let rate = sound.source.track.sample_rate;
-        let rendition = Arc::clone(rendition);
-        let language = rendition.language.as_ref().map_or("", |language| language.as_str());
-        let recipe = Recipe::mux_audio_init(offset, channels, OPUS_PRE_SKIP, rate, language);
+        let track = self.title.described(track)?;
+        let language = track.language.as_ref().map_or("", |language| language.as_str());
+        let recipe = Recipe::mux_audio_init(offset, channels, track.pre_skip, rate, language);
+        // Audio from before the picture is skipped like the pre-skip.
+        let early = (-offset).max(0) as u64;
         Ok(ready(recipe, move |worker| {
-            let track = package::AudioTrack {
-                channels,
-                pre_skip: OPUS_PRE_SKIP,
-                input_sample_rate: rate,
-                // Sound from before the picture is skipped like the pre-skip.
-                media_time: u64::from(OPUS_PRE_SKIP) + (-offset).max(0) as u64,
-                packet_duration: media::OPUS_FRAME as u32,
-                language: rendition.language.as_ref(),
-            };
-            work::store_bytes(worker, &package::audio_init(&track).map_err(not_muxed)?)
+            work::store_bytes(worker, &package::init_segment(&track, &[], early).map_err(not_muxed)?)
         }))
     }
 

@@ -372,7 +372,7 @@ impl Recipe {
     }
 
     /// The initialisation segment of an audio rendition.
-    pub fn mux_audio_init(offset: i64, channels: u8, pre_skip: u16, rate: u32, language: &str) -> Recipe {
+    pub fn mux_audio_init(offset: i64, channels: u8, pre_skip: u32, rate: u32, language: &str) -> Recipe {
         Recipe::new("mux", version::MUX)
             .text("segment", "audio initialisation")
             .number("offset", offset)

@@ -1,20 +1,17 @@
 //! A track's sound: decoded once to find its windows, and again, as far as need be, to encode
-//! those that are missing. A window is cut like a chunk of the film, with 20 ms for a frame.
+//! those that are missing. A window is cut like a chunk of the film, with a packet for a frame.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
 
 use crate::cache::Digest;
-use crate::media::{
-    Blocks, FrameDigest, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, SoundSource, SoundWindow,
-};
+use crate::media::{Blocks, FrameDigest, SoundSource, SoundWindow};
+use crate::stream::Framing;
 
 use super::chunking::{ChunkMode, ChunkPolicy, CutFrame, Cutter};
 use super::error::StepError;
 use super::film::Piece;
 use super::work::{Made, Payload, SoundFacts, Steps, Worker, encoded, plain};
-
-const FRAME: u64 = OPUS_FRAME as u64;
 
 fn digest_of(block: &[i32]) -> FrameDigest {
     let mut hasher = blake3::Hasher::new_derive_key("rivet pcm v1");
@@ -34,8 +31,9 @@ fn identity(blocks: &[FrameDigest], own: usize) -> Digest {
     hasher.finalize().into()
 }
 
-fn lead_of(first: u64) -> u64 {
-    first.saturating_sub(OPUS_LEAD as u64)
+/// Where the audio starts that a window's encoder is fed, in packets of the track.
+fn lead_of(first: u64, framing: Framing) -> u64 {
+    first.saturating_sub(u64::from(framing.lead))
 }
 
 /// How sound is cut: windows are about as long as the target. Each begins with packets that do
@@ -53,36 +51,42 @@ pub fn policy(film: &ChunkPolicy) -> ChunkPolicy {
 }
 
 /// Finds the windows of a track's sound.
-pub fn decode_sound(worker: &Worker, sound: &SoundSource, policy: &ChunkPolicy) -> Result<Made, StepError> {
+pub fn decode_sound(
+    worker: &Worker,
+    sound: &SoundSource,
+    policy: &ChunkPolicy,
+    framing: Framing,
+) -> Result<Made, StepError> {
+    let packet = u64::from(framing.packet);
     let mut blocks = Blocks::new(sound.channels);
     let mut digests: Vec<FrameDigest> = Vec::new();
-    let mut cutter = Cutter::new(OPUS_RATE, *policy);
+    let mut cutter = Cutter::new(framing.rate, *policy);
     let mut take = |block: &[i32]| {
         let digest = digest_of(block);
-        cutter.push(CutFrame { score: 0, digest }, digests.len() as u64 * FRAME);
+        cutter.push(CutFrame { score: 0, digest }, digests.len() as u64 * packet);
         digests.push(digest);
         Ok(())
     };
     let cancelled = || worker.is_cancelled();
     let offset = worker.codecs.sound(sound, &cancelled, &mut |samples| blocks.push(samples, &mut take))?;
     let samples = blocks.finish(&mut take)?;
-    let heard = samples + u64::from(OPUS_PRE_SKIP);
+    let heard = samples + u64::from(framing.pre_skip);
     let count = digests.len() as u64;
-    cutter.finish(count * FRAME);
+    cutter.finish(count * packet);
     let windows = std::iter::from_fn(|| cutter.next_chunk()).map(|range| {
         let frames = (range.end - range.start) as u32;
         // Of the last packet only a part may be sound.
-        let last = heard.saturating_sub((range.end - 1) * FRAME).clamp(1, FRAME) as u32;
-        let durations = if last == OPUS_FRAME as u32 || range.end < count {
-            vec![(frames, OPUS_FRAME as u32)]
+        let last = heard.saturating_sub((range.end - 1) * packet).clamp(1, packet) as u32;
+        let durations = if last == framing.packet || range.end < count {
+            vec![(frames, framing.packet)]
         } else {
-            [(frames - 1, OPUS_FRAME as u32), (1, last)].into_iter().filter(|&(count, _)| count > 0).collect()
+            [(frames - 1, framing.packet), (1, last)].into_iter().filter(|&(count, _)| count > 0).collect()
         };
-        let blocks = &digests[lead_of(range.start) as usize..range.end as usize];
+        let blocks = &digests[lead_of(range.start, framing) as usize..range.end as usize];
         Piece {
             first: range.start,
             frames,
-            start: range.start * FRAME,
+            start: range.start * packet,
             durations,
             identity: identity(blocks, frames as usize),
         }
@@ -105,10 +109,10 @@ pub struct WindowJob {
 pub fn encode_windows(
     worker: &Worker,
     sound: &SoundSource,
+    framing: Framing,
     jobs: &[WindowJob],
     steps: &mut dyn Steps,
 ) -> Result<(), StepError> {
-    let lead = OPUS_LEAD as u64;
     let mut blocks = Blocks::new(sound.channels);
     // The latest blocks, of which the last is number `count - 1`.
     let mut recent: VecDeque<(FrameDigest, Vec<i32>)> = VecDeque::new();
@@ -138,8 +142,8 @@ pub fn encode_windows(
             jobs.get(next).filter(|job| job.window.first + u64::from(job.window.frames) <= count)
         {
             let from = count - recent.len() as u64;
-            let skip = lead_of(job.window.first).saturating_sub(from) as usize;
-            let own = (job.window.first - lead_of(job.window.first)) as usize;
+            let skip = lead_of(job.window.first, framing).saturating_sub(from) as usize;
+            let own = (job.window.first - lead_of(job.window.first, framing)) as usize;
             let all = recent.iter().skip(skip).take(own + job.window.frames as usize);
             let (digests, pcm): (Vec<FrameDigest>, Vec<&[i32]>) =
                 all.map(|(digest, block)| (*digest, block.as_slice())).unzip();
@@ -164,7 +168,7 @@ pub fn encode_windows(
             begin(&mut next, steps);
         }
         // What no window wants any more is dropped.
-        let wanted = jobs.get(next).map_or(count, |job| job.window.first).saturating_sub(lead);
+        let wanted = lead_of(jobs.get(next).map_or(count, |job| job.window.first), framing);
         while count - (recent.len() as u64) < wanted && recent.pop_front().is_some() {}
         complete.set(next == jobs.len() || failure.is_some());
         Ok(())

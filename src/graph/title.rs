@@ -11,8 +11,9 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::cache::Digest;
 use crate::media::{AudioTrack, Codecs, Index, SoundSource};
-use crate::package::{FileList, Language};
+use crate::package::FileList;
 use crate::spec::{self, Ladder};
+use crate::stream::Language;
 
 use super::chunking::{ChunkMode, ChunkPolicy};
 use super::cutting::Cutting;
@@ -256,6 +257,7 @@ impl Title {
             let language = wanted.language.as_deref().or(Some(track.language.as_str()));
             let rendition = Rendition {
                 sound,
+                codec: wanted.codec.into(),
                 bitrate: u32::try_from(wanted.bitrate.0).unwrap_or(u32::MAX),
                 language: language.filter(|language| !language.is_empty()).and_then(Language::new),
             };

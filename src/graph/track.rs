@@ -14,7 +14,7 @@ use petgraph::graph::NodeIndex;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::BlobRef;
-use crate::package::Language;
+use crate::stream::{AudioCodec, Language};
 
 use super::rung::RungPlan;
 
@@ -46,6 +46,7 @@ pub enum Medium {
 pub struct Rendition {
     /// The sound of the title that it is made of.
     pub sound: usize,
+    pub codec: AudioCodec,
     pub bitrate: u32,
     pub language: Option<Language>,
 }

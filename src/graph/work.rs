@@ -20,6 +20,7 @@ use crate::media::{
     cut_score,
 };
 use crate::package::{self, Content, PublishError, PublishFile};
+use crate::stream::Track;
 use crate::workers::WorkerPool;
 
 use super::chunking::ChunkPolicy;
@@ -358,20 +359,20 @@ pub struct Place {
     pub durations: Vec<(u32, u32)>,
 }
 
-pub fn mux_video(worker: &Worker, encode: &BlobRef, place: &Place) -> Result<Made, StepError> {
+pub fn mux_video(worker: &Worker, track: &Track, encode: &BlobRef, place: &Place) -> Result<Made, StepError> {
     let chunk: EncodedChunk = worker.load(encode)?;
-    mux(worker, encode, package::TrackKind::Video, &chunk.units, place)
+    mux(worker, track, encode, &chunk.units, place)
 }
 
-pub fn mux_audio(worker: &Worker, encode: &BlobRef, place: &Place) -> Result<Made, StepError> {
+pub fn mux_audio(worker: &Worker, track: &Track, encode: &BlobRef, place: &Place) -> Result<Made, StepError> {
     let packets: Vec<Vec<u8>> = worker.load(encode)?;
-    mux(worker, encode, package::TrackKind::Audio, &packets, place)
+    mux(worker, track, encode, &packets, place)
 }
 
 fn mux(
     worker: &Worker,
+    track: &Track,
     encode: &BlobRef,
-    kind: package::TrackKind,
     units: &[Vec<u8>],
     place: &Place,
 ) -> Result<Made, StepError> {
@@ -384,8 +385,7 @@ fn mux(
         .map(|(number, (data, duration))| package::Sample {
             data,
             duration,
-            // Every packet of sound can be entered at; of a chunk, its first picture.
-            sync: number == 0 || kind == package::TrackKind::Audio,
+            sync: track.sync.is_sync(number),
         })
         .collect();
     if samples.len() != units.len() {
@@ -394,7 +394,7 @@ fn mux(
     let segment = package::Segment {
         sequence_number: place.number,
         base_decode_time: place.start,
-        kind,
+        rolls: track.roll.is_some(),
         samples: &samples,
     };
     store_bytes(worker, &package::segment(&segment).map_err(StepError::internal)?)
