@@ -1,5 +1,6 @@
 //! Packaging: encoded samples in, files of a stream out, and those files into an output folder.
-//! Nothing here encodes, caches or plans; the same samples give the same bytes.
+//! Nothing here encodes, caches or plans; the same samples give the same bytes. A file is a [`Composition`]: what
+//! was encoded is named in it and copied only when the file is written.
 //!
 //! How the parts fit, for one title:
 //!
@@ -14,20 +15,22 @@
 
 mod bandwidth;
 mod cmaf;
+mod composition;
 mod hls;
 mod path;
 mod publish;
 
 pub use bandwidth::{SegmentSize, average_bandwidth, peak_bandwidth};
 pub use cmaf::{CmafError, Sample, Segment, init_segment, segment};
+pub use composition::{Blobs, ComposeError, Composition, ContentId, Part};
 pub use hls::{
     Bandwidth, HlsError, MediaPlaylist, PlaylistSegment, Rendition, media_playlist, multivariant_playlist,
     target_duration,
 };
 pub use path::{RelPath, RelPathError};
 pub use publish::{
-    Content, FileList, Open, PublishError, PublishFile, PublishReport, Role, check_folder, is_current,
-    publish, published_list,
+    Contents, FileList, PublishError, PublishFile, PublishReport, Role, check_folder, is_current, publish,
+    published_list,
 };
 
 #[cfg(test)]

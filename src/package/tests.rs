@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use super::test_tools::{OggOpus, frame_digests, probe};
+use super::test_tools::{OggOpus, Unit, frame_digests, probe, segment_bytes};
 use super::*;
 use crate::media::Rational;
 use crate::media::av1::{sequence_header_obu, test_stream, to_sample};
@@ -21,16 +21,15 @@ fn package(
     name: &str,
     track: Track,
     config: &[u8],
-    segments: &[Vec<Sample<'_>>],
+    segments: &[Vec<Unit<'_>>],
     files: &mut BTreeMap<String, Vec<u8>>,
 ) -> Rendition {
     files.insert(format!("{name}/init.mp4"), init_segment(&track, config, 0).unwrap());
     let (mut listed, mut sizes) = (Vec::new(), Vec::new());
     let mut base_decode_time = 0;
-    for (n, samples) in (1..).zip(segments) {
-        let segment = Segment { sequence_number: n, base_decode_time, rolls: track.roll.is_some(), samples };
-        let bytes = super::segment(&segment).unwrap();
-        let duration = samples.iter().map(|sample| u64::from(sample.duration)).sum();
+    for (n, units) in (1..).zip(segments) {
+        let bytes = segment_bytes(n, base_decode_time, track.roll.is_some(), units);
+        let duration = units.iter().map(|unit| u64::from(unit.duration)).sum();
         base_decode_time += duration;
         sizes.push(SegmentSize { bytes: bytes.len() as u64, duration });
         let file = format!("{n}-{}.m4s", &blake3::hash(&bytes).to_hex()[..8]);
@@ -63,9 +62,9 @@ fn example(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         let samples: Vec<_> = units
             .iter()
             .zip(&data)
-            .map(|(unit, data)| Sample { data, duration: 1001, sync: unit.key })
+            .map(|(unit, data)| Unit { data, duration: 1001, sync: unit.key })
             .collect();
-        let segments: Vec<_> = samples.chunks(20).map(<[Sample<'_>]>::to_vec).collect();
+        let segments: Vec<_> = samples.chunks(20).map(<[Unit<'_>]>::to_vec).collect();
         let frame_rate = Rational { num: 24_000, den: 1001 };
         let track = Contract::of(header).unwrap().track(24_000, frame_rate);
         renditions.push(package(name, track, header, &segments, &mut files));
@@ -74,12 +73,31 @@ fn example(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut track = AudioCodec::Opus.track(2, 48_000, Language::new("eng"), TrackRole::Main);
     track.pre_skip = opus.pre_skip.into();
     let packets = opus.packets.iter();
-    let samples: Vec<_> = packets.map(|data| Sample { data, duration: 960, sync: true }).collect();
-    let segments: Vec<_> = samples.chunks(42).map(<[Sample<'_>]>::to_vec).collect();
+    let samples: Vec<_> = packets.map(|data| Unit { data, duration: 960, sync: true }).collect();
+    let segments: Vec<_> = samples.chunks(42).map(<[Unit<'_>]>::to_vec).collect();
     renditions.push(package("sound", track, &[], &segments, &mut files));
     let master = multivariant_playlist(&renditions).unwrap();
     files.insert("master.m3u8".to_owned(), master.into_bytes());
     files
+}
+
+/// Files that are in memory.
+struct InMemory<'a>(&'a BTreeMap<String, Vec<u8>>);
+
+impl Contents for InMemory<'_> {
+    fn announce(&mut self, _: &[&PublishFile]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn composition(&mut self, file: &PublishFile) -> io::Result<Composition> {
+        Ok(Composition::inline(self.0[file.path.as_str()].clone()))
+    }
+}
+
+impl Blobs for InMemory<'_> {
+    fn open(&mut self, _: &ContentId) -> io::Result<Option<Box<dyn io::Read + '_>>> {
+        Ok(None)
+    }
 }
 
 fn publish_all(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> PublishReport {
@@ -97,10 +115,7 @@ fn publish_all(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> PublishRepor
         })
         .collect();
     let list = FileList::new(list).unwrap();
-    let open = |file: &PublishFile| -> io::Result<Content<'_>> {
-        Ok(Content::Stream(Box::new(&files[file.path.as_str()][..])))
-    };
-    let report = publish(folder, &list, &open).unwrap();
+    let report = publish(folder, &list, &mut InMemory(files)).unwrap();
     assert!(is_current(folder, list.digest()));
     report
 }

@@ -28,6 +28,8 @@ pub enum CmafError {
     Stream(#[from] StreamError),
     #[error("a segment needs at least one sample")]
     EmptySegment,
+    #[error("the samples of a segment come to {samples} bytes where its payload has {payload}")]
+    Payload { samples: u64, payload: u64 },
     #[error("a segment of {bytes} bytes is too large for one movie fragment")]
     SegmentSize { bytes: u64 },
     #[error("the boxes cannot be written: {0}")]

@@ -8,7 +8,8 @@ use mp4_atom::{Any, AnySampleGroupEntry, Codec, Colr, DecodeMaybe, FourCC, TrunS
 use super::*;
 use crate::media::Rational;
 use crate::media::av1::{sequence_header_obu, test_stream, to_sample};
-use crate::package::test_tools::{OggOpus, decoded_pcm, frame_digests, probe};
+use crate::package::composition::ContentId;
+use crate::package::test_tools::{OggOpus, Unit, decoded_pcm, frame_digests, probe, segment_bytes};
 use crate::stream::{AudioCodec, Contract, Language, Role, StreamError, Track};
 
 /// Sample flags as they are usually written (ISO/IEC 14496-12 8.8.3.1).
@@ -26,21 +27,12 @@ fn package_video(units: &[test_stream::Unit]) -> (Vec<u8>, Vec<Vec<u8>>) {
     let header = sequence_header_obu(&units[0].data).unwrap().unwrap();
     let init = init_segment(&video(header), header, 0).unwrap();
     let data: Vec<_> = units.iter().map(|unit| to_sample(&unit.data).unwrap()).collect();
-    let samples: Vec<_> = units
-        .iter()
-        .zip(&data)
-        .map(|(unit, data)| Sample { data, duration: FRAME, sync: unit.key })
-        .collect();
+    let samples: Vec<_> =
+        units.iter().zip(&data).map(|(unit, data)| Unit { data, duration: FRAME, sync: unit.key }).collect();
     let mut segments = Vec::new();
     let mut start = 0;
     for (n, samples) in samples.chunk_by(|_, next| !next.sync).enumerate() {
-        let bytes = segment(&Segment {
-            sequence_number: n as u32 + 1,
-            base_decode_time: start,
-            rolls: false,
-            samples,
-        });
-        segments.push(bytes.unwrap());
+        segments.push(segment_bytes(n as u32 + 1, start, false, samples));
         start += samples.len() as u64 * u64::from(FRAME);
     }
     (init, segments)
@@ -153,10 +145,8 @@ fn an_av1_track_says_what_its_header_says() {
 
 #[test]
 fn a_segment_says_once_what_its_samples_share() {
-    let trun_of = |samples: &[Sample<'_>]| {
-        let bytes =
-            segment(&Segment { sequence_number: 7, base_decode_time: 1 << 40, rolls: false, samples })
-                .unwrap();
+    let trun_of = |units: &[Unit<'_>]| {
+        let bytes = segment_bytes(7, 1 << 40, false, units);
         let [Any::Styp(_), Any::Moof(moof), Any::Mdat(mdat)] = &atoms(&bytes)[..] else { panic!() };
         assert_eq!(moof.mfhd.sequence_number, 7);
         let traf = &moof.traf[0];
@@ -168,7 +158,7 @@ fn a_segment_says_once_what_its_samples_share() {
         assert_eq!(&bytes[styp + offset..], &mdat.data[..]);
         (traf.tfhd.clone(), traf.trun[0].samples.clone())
     };
-    let sample = |data, duration, sync| Sample { data, duration, sync };
+    let sample = |data, duration, sync| Unit { data, duration, sync };
 
     let (tfhd, run) = trun_of(&[sample(b"abc", 5, true), sample(b"def", 5, false)]);
     assert_eq!((tfhd.default_sample_duration, tfhd.default_sample_size), (Some(5), Some(3)));
@@ -197,7 +187,14 @@ fn what_cannot_be_written_is_an_error() {
     let garbled = init_segment(&video(header), &header[1..], 0);
     assert!(matches!(garbled, Err(CmafError::Stream(StreamError::SequenceHeader(_)))));
     let empty = Segment { sequence_number: 1, base_decode_time: 0, rolls: true, samples: &[] };
-    assert!(matches!(segment(&empty), Err(CmafError::EmptySegment)));
+    assert!(matches!(segment(&empty, ContentId::of(b"")), Err(CmafError::EmptySegment)));
+    let samples = [Sample { size: 3, duration: 1, sync: true }];
+    let short = Segment { samples: &samples, ..empty };
+    assert!(matches!(segment(&short, ContentId::of(b"ab")), Err(CmafError::Payload { .. })));
+    let samples = [Sample { size: i32::MAX as u32 - 10, duration: 1, sync: true }];
+    let (long, payload) = (Segment { samples: &samples, ..empty }, ContentId::of(b""));
+    let long = segment(&long, ContentId { size: i32::MAX as u64 - 10, ..payload });
+    assert!(matches!(long, Err(CmafError::SegmentSize { .. })));
     let surround = AudioCodec::Opus.track(6, 44_100, None, Role::Main);
     let surround = init_segment(&surround, &[], 0);
     assert!(matches!(surround, Err(CmafError::Stream(StreamError::Channels(6)))));
@@ -220,16 +217,10 @@ fn package_audio(opus: &OggOpus, media_time: u64) -> Vec<Vec<u8>> {
             .enumerate()
             .map(|(m, data)| {
                 let left = end - start - m as u64 * 960;
-                Sample { data, duration: left.min(960) as u32, sync: true }
+                Unit { data, duration: left.min(960) as u32, sync: true }
             })
             .collect();
-        let bytes = segment(&Segment {
-            sequence_number: n as u32 + 1,
-            base_decode_time: start,
-            rolls: true,
-            samples: &samples,
-        });
-        segments.push(bytes.unwrap());
+        segments.push(segment_bytes(n as u32 + 1, start, true, &samples));
         start += packets.len() as u64 * 960;
     }
     segments
@@ -292,9 +283,8 @@ fn an_opus_track_has_pre_roll_and_edit_list() {
     assert_eq!((*kind, &bytes[..]), (FourCC::new(b"roll"), &(-4i16).to_be_bytes()[..]));
 
     let packet = [0xfc; 40];
-    let samples = [Sample { data: &packet, duration: 960, sync: true }; 50];
-    let bytes = segment(&Segment { sequence_number: 1, base_decode_time: 0, rolls: true, samples: &samples });
-    let Any::Moof(moof) = &atoms(&bytes.unwrap())[1] else { panic!() };
+    let bytes = segment_bytes(1, 0, true, &[Unit { data: &packet, duration: 960, sync: true }; 50]);
+    let Any::Moof(moof) = &atoms(&bytes)[1] else { panic!() };
     let roll = &moof.traf[0].sbgp[0];
     assert_eq!(roll.grouping_type, FourCC::new(b"roll"));
     assert_eq!((roll.entries[0].sample_count, roll.entries[0].group_description_index), (50, 1));

@@ -70,7 +70,7 @@ fn audio(name: &str, language: Option<&str>, channels: u8) -> Rendition {
 }
 
 /// The same as what a player takes unless told otherwise.
-fn main(mut rendition: Rendition) -> Rendition {
+fn taken_first(mut rendition: Rendition) -> Rendition {
     rendition.track.role = Role::Main;
     rendition
 }
@@ -121,7 +121,7 @@ fn a_multivariant_playlist_names_all_that_players_need() {
     let text = multivariant_playlist(&[
         variant("360p"),
         rung("hdr", &hdr, (60, 1)),
-        main(audio("Main", Some("eng"), 2)),
+        taken_first(audio("Main", Some("eng"), 2)),
         Rendition {
             bandwidth: Bandwidth { peak: 500_000, average: 90_000 },
             ..audio("Surround", Some("en"), 6)
