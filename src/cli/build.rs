@@ -40,10 +40,6 @@ pub struct BuildArgs {
     /// Write a trace to FILE, for ui.perfetto.dev or chrome://tracing: what ran when, on which slot
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Publish segments as further names of the cache's files where the file system cannot share their
-    /// content otherwise: they are then read-only, and whoever overrides that damages the cache's
-    #[arg(long)]
-    hard_links: bool,
     /// Afterwards build it all again beside the cache, and tell the first step whose bytes differ
     #[arg(long)]
     check: bool,
@@ -136,11 +132,7 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
                 .suspend(|| complain(format_args!("{title}: {node}: {message}"), hint.as_deref()));
         }
     };
-    let options = graph::Options {
-        gauges: trace.is_some(),
-        hard_links: args.hard_links,
-        ..args.machine.options(args.keep_going)
-    };
+    let options = graph::Options { gauges: trace.is_some(), ..args.machine.options(args.keep_going) };
     let summary = graph::build(&ladder, Arc::clone(&cache), &options, Arc::clone(&cancelled), &observe);
     progress.borrow_mut().end();
     let summary = summary.map_err(|error| failed(&error))?;

@@ -2,20 +2,23 @@
 //! Segments are named by number and content, so that a new version never overwrites what a
 //! player of the old one may still ask for; playlists keep their names.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use petgraph::graph::NodeIndex;
 use rayon::prelude::*;
 
-use crate::cache::{BlobRef, Digest};
+use crate::cache::{ActionResult, Digest};
 use crate::package::{
-    self, Bandwidth, FileList, HlsError, MediaPlaylist, PlaylistSegment, PublishFile, RelPath, Rendition,
-    Role, SegmentSize,
+    self, Bandwidth, ContentId, FileList, HlsError, MediaPlaylist, PlaylistSegment, PublishFile, RelPath,
+    Rendition, Role, SegmentSize,
 };
 use crate::stream::{self, Framing};
 
+use super::composed::{Composed, ComposedReel, composition};
 use super::error::StepError;
 use super::event::{TitleSummary, TrackSummary};
 use super::film::{Piece, Timing};
-use super::prepare::blob;
 use super::recipe::Recipe;
 use super::title::{Graph, Title};
 use super::track::Medium;
@@ -29,17 +32,17 @@ fn path(path: String) -> Result<RelPath, StepError> {
     RelPath::new(path).map_err(StepError::internal)
 }
 
-fn segment_name(number: usize, blob: &BlobRef) -> String {
-    format!("{number:05}-{}.m4s", blob.digest.short())
+fn segment_name(number: usize, file: &ContentId) -> String {
+    format!("{number:05}-{}.m4s", Digest::from(file.digest).short())
 }
 
-fn init_name(blob: &BlobRef) -> String {
-    format!("init-{}.mp4", blob.digest.short())
+fn init_name(file: &ContentId) -> String {
+    format!("init-{}.mp4", Digest::from(file.digest).short())
 }
 
 /// The segments of one track as they are.
 struct Segments {
-    blobs: Vec<BlobRef>,
+    files: Vec<ContentId>,
     /// Ticks.
     durations: Vec<u64>,
     timescale: u32,
@@ -47,28 +50,27 @@ struct Segments {
 
 /// What a media playlist is made of.
 pub struct Playlist {
-    init: BlobRef,
+    init: ContentId,
     segments: Segments,
     target_duration: u64,
 }
 
 impl Playlist {
     pub fn recipe(&self, medium: &str) -> Recipe {
-        let Segments { blobs, durations, timescale } = &self.segments;
-        let listed = blobs
-            .iter()
-            .zip(durations)
-            .flat_map(|(blob, duration)| blob.digest.0.into_iter().chain(duration.to_le_bytes()));
+        let Segments { files, durations, timescale } = &self.segments;
+        let listed = files.iter().zip(durations).flat_map(|(file, duration)| {
+            file.digest.as_bytes().iter().copied().chain(duration.to_le_bytes())
+        });
         let listed = Digest::of(&listed.collect::<Vec<u8>>());
-        Recipe::media_playlist(medium, self.init.digest, self.target_duration, *timescale, listed)
+        Recipe::media_playlist(medium, self.init.digest.into(), self.target_duration, *timescale, listed)
     }
 
     pub fn text(&self) -> Result<String, StepError> {
         let segments = &self.segments;
-        let listed = segments.blobs.iter().zip(&segments.durations).enumerate();
+        let listed = segments.files.iter().zip(&segments.durations).enumerate();
         let listed: Vec<PlaylistSegment> = listed
-            .map(|(n, (blob, &duration))| {
-                Ok(PlaylistSegment { path: path(segment_name(n + 1, blob))?, duration })
+            .map(|(n, (file, &duration))| {
+                Ok(PlaylistSegment { path: path(segment_name(n + 1, file))?, duration })
             })
             .collect::<Result<_, StepError>>()?;
         Ok(package::media_playlist(&MediaPlaylist {
@@ -82,21 +84,30 @@ impl Playlist {
 
 impl Segments {
     fn sizes(&self) -> Vec<SegmentSize> {
-        let pairs = self.blobs.iter().zip(&self.durations);
-        pairs.map(|(blob, &duration)| SegmentSize { bytes: blob.size, duration }).collect()
+        let pairs = self.files.iter().zip(&self.durations);
+        pairs.map(|(file, &duration)| SegmentSize { bytes: file.size, duration }).collect()
     }
 }
 
 impl Title {
-    fn blob_of(&self, graph: &Graph, node: Option<NodeIndex>) -> Result<BlobRef, StepError> {
+    /// What a step came to that made a file.
+    fn result<'a>(
+        &self,
+        graph: &'a Graph,
+        node: Option<NodeIndex>,
+    ) -> Result<&'a Arc<ActionResult>, StepError> {
         let result = node.and_then(|node| graph[node].result());
-        blob(result.ok_or_else(|| StepError::internal("a file is not made yet"))?)
+        result.ok_or_else(|| StepError::internal("a file is not made yet"))
+    }
+
+    fn file(&self, graph: &Graph, node: Option<NodeIndex>) -> Result<ContentId, StepError> {
+        Ok(composition(self.result(graph, node)?)?.content)
     }
 
     fn segments(&self, track: usize) -> Result<Segments, StepError> {
         let early = || StepError::internal("a segment is not made yet");
         Ok(Segments {
-            blobs: self.track(track)?.segments().ok_or_else(early)?,
+            files: self.track(track)?.segments().ok_or_else(early)?,
             durations: self.durations(track),
             timescale: self.timescale(track)?,
         })
@@ -158,7 +169,7 @@ impl Title {
 
     /// The playlist of one track.
     pub fn media_playlist(&self, graph: &Graph, track: usize) -> Result<Playlist, StepError> {
-        let init = self.blob_of(graph, self.track(track)?.init)?;
+        let init = self.file(graph, self.track(track)?.init)?;
         Ok(Playlist { init, segments: self.segments(track)?, target_duration: self.target_duration })
     }
 
@@ -180,29 +191,52 @@ impl Title {
 
     /// Every file of the output folder.
     pub fn files(&self, graph: &Graph) -> Result<FileList, StepError> {
-        let file = |name: String, blob: BlobRef, role: Role| {
-            Ok(PublishFile { path: path(name)?, size: blob.size, digest: blob.digest.into(), role })
+        let file = |name: String, file: ContentId, role: Role| {
+            Ok(PublishFile { path: path(name)?, size: file.size, digest: file.digest, role })
         };
         let mut tracks = Vec::new();
         for (number, track) in self.tracks.iter().enumerate() {
-            let (init, playlist) = (self.blob_of(graph, track.init)?, self.blob_of(graph, track.playlist)?);
-            tracks.push((&track.name, init, self.segments(number)?.blobs, playlist));
+            let (init, playlist) = (self.file(graph, track.init)?, self.file(graph, track.playlist)?);
+            tracks.push((&track.name, init, self.segments(number)?.files, playlist));
         }
-        let of_track = |(folder, init, segments, playlist): (&String, BlobRef, Vec<BlobRef>, BlobRef)| {
-            let init = [(format!("{folder}/{}", init_name(&init)), init, Role::Media)];
-            let segments = segments.into_iter().enumerate().map(|(number, segment)| {
-                (format!("{folder}/{}", segment_name(number + 1, &segment)), segment, Role::Media)
-            });
-            let playlist = [(format!("{folder}/{PLAYLIST}"), playlist, Role::Playlist)];
-            let all = init.into_iter().chain(segments).chain(playlist);
-            all.map(|(name, blob, role)| file(name, blob, role)).collect()
-        };
+        let of_track =
+            |(folder, init, segments, playlist): (&String, ContentId, Vec<ContentId>, ContentId)| {
+                let init = [(format!("{folder}/{}", init_name(&init)), init, Role::Media)];
+                let segments = segments.into_iter().enumerate().map(|(number, segment)| {
+                    (format!("{folder}/{}", segment_name(number + 1, &segment)), segment, Role::Media)
+                });
+                let playlist = [(format!("{folder}/{PLAYLIST}"), playlist, Role::Playlist)];
+                let all = init.into_iter().chain(segments).chain(playlist);
+                all.map(|(name, content, role)| file(name, content, role)).collect()
+            };
         let by_track: Vec<Vec<PublishFile>> =
             tracks.into_par_iter().map(of_track).collect::<Result<_, StepError>>()?;
         let mut files = Vec::with_capacity(by_track.iter().map(Vec::len).sum::<usize>() + 1);
         by_track.into_iter().for_each(|of_track| files.extend(of_track));
-        files.push(file(ENTRY.to_owned(), self.blob_of(graph, self.multivariant)?, Role::Entry)?);
+        files.push(file(ENTRY.to_owned(), self.file(graph, self.multivariant)?, Role::Entry)?);
         FileList::new(files).map_err(StepError::Publish)
+    }
+
+    /// What the files of the output folder are made of.
+    pub fn composed(&self, graph: &Graph) -> Result<Composed, StepError> {
+        let mut single = BTreeMap::new();
+        let mut reels = Vec::new();
+        for track in &self.tracks {
+            let (init, playlist) = (self.result(graph, track.init)?, self.result(graph, track.playlist)?);
+            let init_path = format!("{}/{}", track.name, init_name(&composition(init)?.content));
+            single.insert(path(init_path)?, Arc::clone(init));
+            single.insert(path(format!("{}/{PLAYLIST}", track.name))?, Arc::clone(playlist));
+            for reel in &track.reels {
+                let result = self.result(graph, Some(reel.node))?;
+                let none = || StepError::internal("a reel without what its segments are made of");
+                reels.push(ComposedReel {
+                    segments: Arc::clone(reel.segments.as_ref().ok_or_else(none)?),
+                    compositions: result.blobs.get(1).copied().ok_or_else(none)?,
+                });
+            }
+        }
+        single.insert(path(ENTRY.to_owned())?, Arc::clone(self.result(graph, self.multivariant)?));
+        Ok(Composed { single, reels })
     }
 
     /// Warnings for rungs whose busiest stretch has more bits than their level allows. At constant
@@ -244,9 +278,9 @@ impl Title {
                 name: track.name.clone(),
                 size,
                 codecs,
-                segments: segments.blobs.len() as u64,
+                segments: segments.files.len() as u64,
                 encoded: ran.count() as u64,
-                bytes: segments.blobs.iter().map(|blob| blob.size).sum(),
+                bytes: segments.files.iter().map(|file| file.size).sum(),
                 average: bandwidth.average,
                 peak: bandwidth.peak,
             };

@@ -11,6 +11,7 @@ use crate::cache::{ActionResult, BlobRef, Digest};
 use crate::media::{self, AudioTrack, Libraries, SoundDecoder, VideoTrack};
 use crate::package::{self, CmafError};
 
+use super::composed::store_text;
 use super::error::StepError;
 use super::film::Piece;
 use super::frames::ChunkFrames;
@@ -59,9 +60,9 @@ pub fn source_job(title: &Title) -> Job {
 }
 
 /// Publishing: what it writes lies outside the cache.
-pub fn publish_job(title: &Title, files: &Arc<package::FileList>) -> Job {
-    let (files, folder) = (Arc::clone(files), title.output.clone());
-    Box::new(move |worker| work::publish(worker, &folder, &files))
+pub fn publish_job(graph: &Graph, title: &Title, files: &Arc<package::FileList>) -> Result<Job, StepError> {
+    let (files, folder, composed) = (Arc::clone(files), title.output.clone(), title.composed(graph)?);
+    Ok(Box::new(move |worker| work::publish(worker, &folder, &files, &composed)))
 }
 
 /// With few spans there are idle cores to lend to each decoder.
@@ -230,12 +231,9 @@ impl Preparing<'_> {
         let durations = Digest::of(&postcard::to_stdvec(&place.durations).map_err(StepError::internal)?);
         let medium = made.medium_name();
         let recipe = Recipe::mux(medium, encode.digest(), place.number, signed(place.start), durations);
-        let encode = blob(&encode)?;
-        let (is_video, track) = (made.rung().is_some(), self.title.described(track)?);
-        Ok(ready(recipe, move |worker| match is_video {
-            true => work::mux_video(worker, &track, &encode, &place),
-            false => work::mux_audio(worker, &track, &encode, &place),
-        }))
+        let (payload, EncodeFacts { sizes, .. }) = (blob(&encode)?, facts(&encode)?);
+        let track = self.title.described(track)?;
+        Ok(ready(recipe, move |worker| work::mux(worker, &track, (&payload, &sizes), &place)))
     }
 
     fn reel(&self, track: usize, reel: usize) -> Result<Prepared, StepError> {
@@ -249,15 +247,15 @@ impl Preparing<'_> {
             let (Some(encode), Some(segment)) = (result(nodes.encode), result(nodes.segment)) else {
                 return Ok(later(recipe));
             };
-            segments.push(blob(segment)?);
+            segments.push(Arc::clone(segment));
             if made.rung().is_some() {
                 let facts: EncodeFacts = facts(encode)?;
-                if !headers.contains(&facts.sequence_header) {
-                    headers.push(facts.sequence_header);
+                if !headers.contains(&facts.header) {
+                    headers.push(facts.header);
                 }
             }
         }
-        Ok(ready(recipe, move |worker| work::wind(worker, segments, headers)))
+        Ok(ready(recipe, move |worker| work::wind(worker, &segments, headers)))
     }
 
     fn contract(&self, track: usize) -> Result<Prepared, StepError> {
@@ -280,7 +278,7 @@ impl Preparing<'_> {
         let track = self.title.described(track)?;
         let recipe = Recipe::mux_video_init(Digest::of(&header), track.timescale);
         Ok(ready(recipe, move |worker| {
-            work::store_bytes(worker, &package::init_segment(&track, &header, 0).map_err(not_muxed)?)
+            store_text(worker, package::init_segment(&track, &header, 0).map_err(not_muxed)?)
         }))
     }
 
@@ -295,21 +293,21 @@ impl Preparing<'_> {
         // Audio from before the picture is skipped like the pre-skip.
         let early = (-offset).max(0) as u64;
         Ok(ready(recipe, move |worker| {
-            work::store_bytes(worker, &package::init_segment(&track, &[], early).map_err(not_muxed)?)
+            store_text(worker, package::init_segment(&track, &[], early).map_err(not_muxed)?)
         }))
     }
 
     fn playlist(&self, track: usize) -> Result<Prepared, StepError> {
         let playlist = self.title.media_playlist(self.graph, track)?;
         let recipe = playlist.recipe(self.title.track(track)?.medium_name());
-        Ok(ready(recipe, move |worker| work::store_bytes(worker, playlist.text()?.as_bytes())))
+        Ok(ready(recipe, move |worker| store_text(worker, playlist.text()?.into_bytes())))
     }
 
     /// Writing it takes less than looking it up, so its text is its own key.
     fn multivariant(&self) -> Result<Prepared, StepError> {
         let text = self.title.multivariant()?;
         let recipe = Recipe::multivariant_playlist(Digest::of(text.as_bytes()));
-        Ok(ready(recipe, move |worker| work::store_bytes(worker, text.as_bytes())))
+        Ok(ready(recipe, move |worker| store_text(worker, text.into_bytes())))
     }
 }
 

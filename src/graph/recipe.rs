@@ -20,12 +20,12 @@ mod version {
     pub const SOUND: u32 = 3;
     pub const SPAN_REEL: u32 = 1;
     pub const CHUNK: u32 = 3;
-    pub const ENCODE: u32 = 1;
-    pub const AUDIO: u32 = 2;
-    pub const REEL: u32 = 1;
+    pub const ENCODE: u32 = 2;
+    pub const AUDIO: u32 = 3;
+    pub const REEL: u32 = 2;
     pub const CONTRACT: u32 = 2;
-    pub const MUX: u32 = 2;
-    pub const MANIFEST: u32 = 1;
+    pub const MUX: u32 = 3;
+    pub const MANIFEST: u32 = 2;
     pub const TITLE: u32 = 4;
 
     /// All of them: a title's whole result depends on every step.

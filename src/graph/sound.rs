@@ -11,7 +11,7 @@ use crate::stream::Framing;
 use super::chunking::{ChunkMode, ChunkPolicy, CutFrame, Cutter};
 use super::error::StepError;
 use super::film::Piece;
-use super::work::{Made, Payload, SoundFacts, Steps, Worker, encoded, plain};
+use super::work::{Made, Payload, SoundFacts, Steps, Worker, encoded, plain, store_samples};
 
 fn digest_of(block: &[i32]) -> FrameDigest {
     let mut hasher = blake3::Hasher::new_derive_key("rivet pcm v1");
@@ -158,7 +158,7 @@ pub fn encode_windows(
                 lead: before.concat(),
                 own: within.concat(),
             })?;
-            match encoded(&packets).and_then(|bytes| worker.store(&bytes, Vec::new())) {
+            match store_samples(worker, Vec::new(), &packets) {
                 Ok(result) => steps.done(next, plain(result)),
                 Err(error) => {
                     failure.get_or_insert(error);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use petgraph::graph::NodeIndex;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::BlobRef;
+use crate::package::ContentId;
 use crate::stream::{AudioCodec, Language};
 
 use super::rung::RungPlan;
@@ -64,7 +64,7 @@ pub struct Reel {
     /// Whether its pieces have nodes.
     pub expanded: bool,
     /// Its segments, once they are known.
-    pub segments: Option<Arc<Vec<BlobRef>>>,
+    pub segments: Option<Arc<Vec<ContentId>>>,
 }
 
 /// A reel of decoded spans.
@@ -75,7 +75,7 @@ pub struct SpanReel {
     pub expanded: bool,
 }
 
-/// What a reel's result says beside its list of segments.
+/// What a reel's result says beside its blobs: the list of its segments, and what each is made of.
 #[derive(Serialize, Deserialize)]
 pub struct ReelFacts {
     /// The distinct sequence headers of its encodes.
@@ -116,7 +116,7 @@ impl Track {
     }
 
     /// All segments, in order; `None` until every reel is done.
-    pub fn segments(&self) -> Option<Vec<BlobRef>> {
+    pub fn segments(&self) -> Option<Vec<ContentId>> {
         let mut all = Vec::with_capacity(self.pieces.len());
         for reel in &self.reels {
             all.extend_from_slice(reel.segments.as_deref()?);

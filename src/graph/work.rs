@@ -3,27 +3,27 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, LocalCache, Tiers};
-use crate::executors::{EncodeJob, EncodedChunk, Executor, Unusable};
+use crate::executors::{EncodeJob, Executor, Unusable};
 use crate::media::{
     Codecs, Counted, DecodeOptions, Decoding, Index, MediaError, OnGpu, PacketReader, Signature, VideoTrack,
     cut_score,
 };
-use crate::package::{self, Content, PublishError, PublishFile};
+use crate::package::{self, Composition, ContentId, PublishError, Sample};
 use crate::stream::Track;
 use crate::workers::WorkerPool;
 
 use super::chunking::ChunkPolicy;
+use super::composed::{CacheBlobs, Composed, composed, composition, content_of, not_composed};
 use super::cutting::Frames;
 use super::error::StepError;
 use super::film::{DecodedSpan, Film, FrameFacts, Piece};
@@ -45,8 +45,6 @@ pub struct Worker {
     pub pool: Option<Arc<WorkerPool>>,
     /// The machine's name, for people to read.
     pub host: String,
-    /// Whether the cache's files may get names in output folders.
-    pub hard_links: bool,
     pub cancelled: Arc<AtomicBool>,
 }
 
@@ -79,7 +77,7 @@ pub enum Payload {
     Span(Box<DecodedSpan>, Frames, Option<OnGpu>),
     Film(Arc<Film>),
     Sound(SoundFacts, Vec<Piece>),
-    Reel(Arc<Vec<BlobRef>>),
+    Reel(Arc<Vec<ContentId>>),
     /// A chunk, by this executor.
     Encoded(String),
     /// The output folder is as it should be.
@@ -93,10 +91,24 @@ pub struct SoundFacts {
     pub offset: i64,
 }
 
+/// What is known of a chunk that was encoded, or of a window: its one blob is all samples, one after another, as
+/// `mdat` holds them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EncodeFacts {
-    pub sequence_header: Vec<u8>,
-    pub frames: u32,
+    /// What the sample entry takes of it: for AV1 the sequence header OBU. Empty for audio.
+    pub header: Vec<u8>,
+    /// Bytes of each sample.
+    pub sizes: Vec<u32>,
+}
+
+impl EncodeFacts {
+    /// Of a result whose blob holds so many samples, and no bytes besides; `None` where it does not.
+    pub fn of(result: &ActionResult, samples: u32) -> Option<EncodeFacts> {
+        let facts: EncodeFacts = facts(result).ok()?;
+        let bytes = facts.sizes.iter().map(|&size| u64::from(size)).sum::<u64>();
+        let is_whole = matches!(&result.blobs[..], [blob] if blob.size == bytes);
+        (is_whole && facts.sizes.len() == samples as usize).then_some(facts)
+    }
 }
 
 /// Reads facts out of a result.
@@ -327,9 +339,7 @@ pub fn encode_chunk(
         let job = EncodeJob { pictures, settings, contract: &rung.contract, threads, cancelled: &cancelled };
         executor.encode(&job).outcome.map_err(StepError::Encode)
     })?;
-    let facts =
-        EncodeFacts { sequence_header: chunk.sequence_header.clone(), frames: chunk.units.len() as u32 };
-    let result = worker.store(&encoded(&chunk)?, encoded(&facts)?)?;
+    let result = store_samples(worker, chunk.sequence_header, &chunk.units)?;
     Ok(Made { result, payload: Payload::Encoded(executor.name().to_owned()) })
 }
 
@@ -345,9 +355,15 @@ pub fn check_contract(rung: &RungPlan, headers: &[Vec<u8>]) -> Result<Made, Step
     Ok(plain(ActionResult { facts: first.clone(), blobs: Vec::new() }))
 }
 
-/// Files bytes that are made without reading anything.
-pub fn store_bytes(worker: &Worker, bytes: &[u8]) -> Result<Made, StepError> {
-    Ok(plain(worker.store(bytes, Vec::new())?))
+/// Files encoded samples.
+pub fn store_samples(
+    worker: &Worker,
+    header: Vec<u8>,
+    samples: &[Vec<u8>],
+) -> Result<ActionResult, StepError> {
+    let sizes = samples.iter().map(|sample| u32::try_from(sample.len()));
+    let sizes = sizes.collect::<Result<_, _>>().map_err(StepError::internal)?;
+    worker.store(&samples.concat(), encoded(&EncodeFacts { header, sizes })?)
 }
 
 /// Where a segment stands among its track's, and how long its samples last.
@@ -359,37 +375,23 @@ pub struct Place {
     pub durations: Vec<(u32, u32)>,
 }
 
-pub fn mux_video(worker: &Worker, track: &Track, encode: &BlobRef, place: &Place) -> Result<Made, StepError> {
-    let chunk: EncodedChunk = worker.load(encode)?;
-    mux(worker, track, encode, &chunk.units, place)
-}
-
-pub fn mux_audio(worker: &Worker, track: &Track, encode: &BlobRef, place: &Place) -> Result<Made, StepError> {
-    let packets: Vec<Vec<u8>> = worker.load(encode)?;
-    mux(worker, track, encode, &packets, place)
-}
-
-fn mux(
+/// Describes a segment of the samples that are in `payload`, which is read for the segment's digest.
+pub fn mux(
     worker: &Worker,
     track: &Track,
-    encode: &BlobRef,
-    units: &[Vec<u8>],
+    (payload, sizes): (&BlobRef, &[u32]),
     place: &Place,
 ) -> Result<Made, StepError> {
     let ticks = place.durations.iter();
     let ticks = ticks.flat_map(|&(count, ticks)| std::iter::repeat_n(ticks, count as usize));
-    let samples: Vec<package::Sample<'_>> = units
-        .iter()
-        .zip(ticks)
-        .enumerate()
-        .map(|(number, (data, duration))| package::Sample {
-            data,
-            duration,
-            sync: track.sync.is_sync(number),
-        })
-        .collect();
-    if samples.len() != units.len() {
-        return Err(StepError::Lost(*encode));
+    let samples = sizes.iter().zip(ticks).enumerate().map(|(number, (&size, duration))| Sample {
+        size,
+        duration,
+        sync: track.sync.is_sync(number),
+    });
+    let samples: Vec<Sample> = samples.collect();
+    if samples.len() != sizes.len() {
+        return Err(StepError::Lost(*payload));
     }
     let segment = package::Segment {
         sequence_number: place.number,
@@ -397,55 +399,48 @@ fn mux(
         rolls: track.roll.is_some(),
         samples: &samples,
     };
-    store_bytes(worker, &package::segment(&segment).map_err(StepError::internal)?)
+    let parts = package::segment(&segment, content_of(payload)).map_err(StepError::internal)?;
+    let segment = Composition::of(parts, &mut CacheBlobs(&worker.cache)).map_err(not_composed)?;
+    Ok(plain(composed(&segment)?))
 }
 
-/// Files the list of a reel's segments.
-pub fn wind(worker: &Worker, segments: Vec<BlobRef>, headers: Vec<Vec<u8>>) -> Result<Made, StepError> {
-    let result = worker.store(&encoded(&segments)?, encoded(&ReelFacts { headers })?)?;
+/// Files the list of a reel's segments, and beside it what they are made of, which only publishing reads.
+pub fn wind(
+    worker: &Worker,
+    segments: &[Arc<ActionResult>],
+    headers: Vec<Vec<u8>>,
+) -> Result<Made, StepError> {
+    let made = segments.iter().map(|segment| composition(segment));
+    let made = made.collect::<Result<Vec<Composition>, _>>()?;
+    let segments: Vec<ContentId> = made.iter().map(|segment| segment.content).collect();
+    let facts = encoded(&ReelFacts { headers })?;
+    let list = worker.cache.put_blob(&encoded(&segments)?)?;
+    let result = ActionResult { facts, blobs: vec![list, worker.cache.put_blob(&encoded(&made)?)?] };
     Ok(Made { result, payload: Payload::Reel(Arc::new(segments)) })
 }
 
-pub fn publish(worker: &Worker, folder: &Path, files: &package::FileList) -> Result<Made, StepError> {
-    let blob_of = |file: &PublishFile| BlobRef { digest: file.digest.into(), size: file.size };
-    let content = |file: &PublishFile| {
-        let blob = blob_of(file);
-        // It is read there, and held against its digest.
-        let is_file = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_file());
-        if let Some(path) = worker.cache.blob_file(&blob).filter(is_file) {
-            return Ok(Content::File { path, may_link: worker.hard_links });
-        }
-        match worker.cache.blob(&blob).map_err(io::Error::other)? {
-            Some(bytes) => Ok(Content::Stream(Box::new(io::Cursor::new(bytes)))),
-            None => Err(io::Error::other("its content is no longer in the cache")),
-        }
-    };
-    if worker.cache.has_remote() {
-        // What is likely to be written, all at once: one by one, each would cost a round trip.
-        let is_there = |file: &PublishFile| {
-            file.path.under(folder).symlink_metadata().is_ok_and(|found| found.len() == file.size)
-        };
-        let absent = files.files().par_iter().filter(|file| !is_there(file)).map(blob_of);
-        worker.cache.fetch(&absent.collect::<Vec<BlobRef>>())?;
-    }
+/// Writes what is missing in an output folder.
+pub fn publish(
+    worker: &Worker,
+    folder: &Path,
+    files: &package::FileList,
+    composed: &Composed,
+) -> Result<Made, StepError> {
     let mut mended = BTreeSet::new();
     loop {
-        let error = match package::publish(folder, files, &content) {
+        let mut contents = composed.contents(&worker.cache);
+        let error = match package::publish(folder, files, &mut contents) {
             Ok(_) => return Ok(Made { result: ActionResult::default(), payload: Payload::Published }),
             Err(error) => error,
         };
-        let file = match &error {
-            PublishError::WrongContent { path, .. } | PublishError::Content { path, .. } => {
-                files.files().iter().find(|file| file.path == *path)
-            }
-            _ => None,
-        };
-        let Some(file) = file else { return Err(StepError::Publish(error)) };
+        let Some(blob) = contents.to_blame(&error) else { return Err(StepError::Publish(error)) };
+        // What is right, and yet not what it should be, is made again, too.
+        let is_nonsense = matches!(error, PublishError::WrongContent { .. });
         // A damaged blob goes when it is looked at, and may be had from elsewhere; but not for ever.
-        if worker.cache.blob(&blob_of(file))?.is_none() {
-            return Err(StepError::Lost(blob_of(file)));
+        if is_nonsense || worker.cache.blob(&blob)?.is_none() {
+            return Err(StepError::Lost(blob));
         }
-        if !mended.insert(file.path.clone()) || worker.is_cancelled() {
+        if !mended.insert(blob.digest) || worker.is_cancelled() {
             return Err(StepError::Publish(error));
         }
     }

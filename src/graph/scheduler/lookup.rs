@@ -6,12 +6,13 @@ use petgraph::graph::NodeIndex;
 use rayon::prelude::*;
 
 use crate::cache::{ActionKey, ActionResult, BlobRef, Cache};
-use crate::package::is_current;
+use crate::package::{ContentId, is_current};
 
 use super::elsewhere::Elsewhere;
 use super::slots::Slots;
 use super::workers::Message;
 use super::{Scheduler, no_run};
+use crate::graph::composed::is_composed;
 use crate::graph::error::StepError;
 use crate::graph::event::Origin;
 use crate::graph::prepare::{self, Prepared, Tools, prepare, publish_job, source_job};
@@ -148,7 +149,7 @@ impl Scheduler<'_> {
         let title = &self.titles[self.graph[id].title];
         let files = Arc::new(title.files(&self.graph)?);
         let current = self.settings.unpublished || is_current(&title.output, files.digest());
-        let job = if current { None } else { Some(publish_job(title, &files)) };
+        let job = if current { None } else { Some(publish_job(&self.graph, title, &files)?) };
         let title = self.graph[id].title;
         self.titles[title].to_publish = Some(files);
         match job {
@@ -403,8 +404,9 @@ impl View<'_> {
             Step::Reel { track, reel } => {
                 let pieces = title.tracks.get(track).and_then(|made| made.reels.get(reel));
                 let pieces = pieces.map_or(0, |reel| reel.pieces.len());
-                let segments: Option<Vec<BlobRef>> =
+                let segments: Option<Vec<ContentId>> =
                     found(prepare::blob(result))?.and_then(|bytes| postcard::from_bytes(&bytes).ok());
+                let segments = segments.filter(|_| result.blobs.len() == 2);
                 let facts: Option<ReelFacts> = facts(result).ok();
                 let agreed = |facts: &ReelFacts| match title.rung(track) {
                     Ok(plan) => facts.headers.iter().all(|header| plan.contract.check(header).is_ok()),
@@ -416,21 +418,21 @@ impl View<'_> {
             }
             Step::Encode { track, piece } => {
                 let plan = title.rung(track)?;
-                let frames = title.chunks.get(piece).map(|chunk| chunk.frames);
-                let checked = facts::<EncodeFacts>(result).and_then(|facts| {
-                    plan.contract
-                        .check(&facts.sequence_header)
-                        .map_err(|error| StepError::Spec(error.to_string()))?;
-                    Ok(Some(facts.frames) == frames)
-                });
-                match checked {
-                    Ok(true) => Some(Payload::None),
-                    Ok(false) => None,
-                    Err(error) => {
+                let facts = EncodeFacts::of(result, title.piece(track, piece)?.frames);
+                match facts.map(|facts| plan.contract.check(&facts.header)) {
+                    Some(Ok(())) => Some(Payload::None),
+                    None => None,
+                    Some(Err(error)) => {
                         tracing::warn!("{}: a cached segment is not used: {error}", title.label(step));
                         None
                     }
                 }
+            }
+            Step::Audio { track, piece } => {
+                EncodeFacts::of(result, title.piece(track, piece)?.frames).map(|_| Payload::None)
+            }
+            Step::Segment { .. } | Step::Init { .. } | Step::Playlist { .. } | Step::Multivariant => {
+                is_composed(result).then_some(Payload::None)
             }
             _ => Some(Payload::None),
         })

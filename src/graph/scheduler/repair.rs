@@ -12,6 +12,7 @@ use crate::media;
 
 use super::Scheduler;
 use super::slots::{Refusal, Slots, Way};
+use crate::graph::composed::{compositions, content_of};
 use crate::graph::error::StepError;
 use crate::graph::event::{Event, Kind, Origin};
 use crate::graph::step::{Node, State, Step};
@@ -153,11 +154,11 @@ impl Scheduler<'_> {
             .filter(|&input| self.graph[input].last.as_ref().is_some_and(|last| last.blobs.contains(&blob)))
             .collect();
         let Node { title, step, .. } = self.graph[id];
-        let on_reels = self.reels_with(title, &blob);
+        let is_publish = step == Step::Publish;
+        let on_reels = if is_publish { self.reels_with(title, &blob) } else { Vec::new() };
         let worn = |maker: &NodeIndex| self.graph[*maker].repairs >= MOST_REPAIRS;
         let reel_nodes: Vec<NodeIndex> =
             on_reels.iter().map(|&(track, reel)| self.titles[title].tracks[track].reels[reel].node).collect();
-        let is_publish = step == Step::Publish;
         if makers.iter().any(worn)
             || (makers.is_empty() && (!is_publish || reel_nodes.is_empty() || reel_nodes.iter().any(worn)))
         {
@@ -189,37 +190,42 @@ impl Scheduler<'_> {
         }
     }
 
-    /// The reels that hold a segment.
+    /// The reels with segments that are made of a blob.
     fn reels_with(&self, title: usize, blob: &BlobRef) -> Vec<(usize, usize)> {
         let tracks = self.titles[title].tracks.iter().enumerate();
         let reels = tracks.flat_map(|(track, made)| {
-            made.reels.iter().enumerate().map(move |(number, reel)| (track, number, reel))
+            made.reels.iter().enumerate().map(move |(number, reel)| (track, number, reel.node))
         });
-        reels
-            .filter(|(.., reel)| reel.segments.as_ref().is_some_and(|segments| segments.contains(blob)))
-            .map(|(track, number, _)| (track, number))
-            .collect()
+        let is_made_of = |node: NodeIndex| {
+            let made_of = self.graph[node].last.as_ref().and_then(|last| last.blobs.get(1));
+            let made_of = made_of.and_then(|made_of| compositions(&*self.worker.cache, made_of).ok());
+            let content = content_of(blob);
+            made_of.is_some_and(|made| made.iter().any(|file| file.blobs().any(|one| one == content)))
+        };
+        reels.filter(|(.., node)| is_made_of(*node)).map(|(track, number, _)| (track, number)).collect()
     }
 
-    /// Has all segments of a reel made again that are lost: one is seldom lost alone.
+    /// Has all segments of a reel made again of which something is lost: one is seldom lost alone.
     fn rewind(&mut self, wanted_by: NodeIndex, title: usize, track: usize, reel: usize) {
         let wound = &mut self.titles[title].tracks[track].reels[reel];
         let (node, expanded, pieces) = (wound.node, wound.expanded, wound.pieces.clone());
-        let segments = wound.segments.take().unwrap_or_default();
-        // Looking at a blob also drops it if it is damaged, so that its step is not found.
-        let lost = |blob: &BlobRef| !matches!(self.worker.cache.blob(blob), Ok(Some(_)));
-        let lost: Vec<usize> =
-            pieces.zip(segments.iter()).filter(|(_, blob)| lost(blob)).map(|(piece, _)| piece).collect();
+        wound.segments = None;
         self.make_again(wanted_by, node);
         if !expanded {
             return;
         }
-        for piece in lost {
-            let nodes = self.titles[title].tracks[track].pieces.get(piece).copied().unwrap_or_default();
-            if let Some(segment) = nodes.segment {
-                self.fresh.retain(|&fresh| fresh != node);
-                self.make_again(node, segment);
-            }
+        // Looking at a blob also drops it if it is damaged, so that its step is not found.
+        let is_lost = |blob: &BlobRef| !matches!(self.worker.cache.blob(blob), Ok(Some(_)));
+        let nodes = self.titles[title].tracks[track].pieces.get(pieces).unwrap_or_default().iter();
+        let lost: Vec<NodeIndex> = nodes
+            .filter_map(|nodes| nodes.segment)
+            .filter(|&segment| {
+                self.graph[segment].last.as_ref().is_some_and(|last| last.blobs.iter().any(is_lost))
+            })
+            .collect();
+        for segment in lost {
+            self.fresh.retain(|&fresh| fresh != node);
+            self.make_again(node, segment);
         }
     }
 
