@@ -13,8 +13,8 @@
 //! ```
 //!
 //! Modules import downward: `graph`, `spec`, `workers`, `executors`, `package`, `stream`, `media`, `cache`,
-//! `nvidia`. `media`, `stream` and `package` know nothing of keys, caches or nodes; `cache` and `nvidia` know nothing
-//! of films. `suggest` finds the word that somebody meant, for all of them.
+//! `nvidia`. `media`, `stream` and `package` know nothing of keys, caches or nodes; `cache` and `nvidia` know
+//! nothing of films. `suggest` finds the word that somebody meant, for all of them.
 
 pub mod cache;
 pub mod executors;

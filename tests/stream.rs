@@ -483,8 +483,8 @@ fn the_cache_holds_the_media_once() {
     assert_eq!(project.output(), published);
 }
 
-/// A row of segments that says of two of them that each is made of the other's encode: nothing wrong is published,
-/// and the row is made again.
+/// A row of segments that says of two of them that each is made of the other's encode: nothing wrong is
+/// published, and the row is made again.
 #[test]
 fn segments_that_are_made_of_something_else_are_not_published() {
     let project = Project::new();

@@ -1,6 +1,6 @@
-//! Files of a stream as they are filed: not their bytes, but what they are put together of. The list stands in the
-//! entry of the step that made it, and the blobs that it takes bytes of are the entry's blobs, so that cleaning,
-//! pushing and pulling reach them.
+//! Files of a stream as they are filed: not their bytes, but what they are put together of. The list stands
+//! in the entry of the step that made it, and the blobs that it takes bytes of are the entry's blobs, so that
+//! cleaning, pushing and pulling reach them.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -128,8 +128,8 @@ impl Reading<'_> {
         }
     }
 
-    /// The reel that a segment is on, and where. Files come in order of path, so it is mostly the last one or the
-    /// next.
+    /// The reel that a segment is on, and where. Files come in order of path, so it is mostly the last one or
+    /// the next.
     fn find(&mut self, file: &ContentId) -> Option<(usize, usize)> {
         let count = self.composed.reels.len();
         for reel in (self.reel..count).chain(0..self.reel) {

@@ -91,8 +91,8 @@ pub struct SoundFacts {
     pub offset: i64,
 }
 
-/// What is known of a chunk that was encoded, or of a window: its one blob is all samples, one after another, as
-/// `mdat` holds them.
+/// What is known of a chunk that was encoded, or of a window: its one blob is all samples, one after another,
+/// as `mdat` holds them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EncodeFacts {
     /// What the sample entry takes of it: for AV1 the sequence header OBU. Empty for audio.

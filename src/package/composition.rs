@@ -1,6 +1,6 @@
-//! A file as what it is put together of: bytes of its own, and ranges of blobs that lie elsewhere. So whatever is
-//! only rearranged is stored once however many files carry it, and no file is ever held in memory whole. Where
-//! blobs lie is not known here: whoever puts a file together says how they are opened.
+//! A file as what it is put together of: bytes of its own, and ranges of blobs that lie elsewhere. So
+//! whatever is only rearranged is stored once however many files carry it, and no file is ever held in memory
+//! whole. Where blobs lie is not known here: whoever puts a file together says how they are opened.
 
 use std::io::{self, Read, Write};
 
@@ -70,7 +70,8 @@ pub struct Composition {
 
 /// Where blobs are read.
 pub trait Blobs {
-    /// A blob from its first byte on; `None` where it is not there. Whoever reads it holds it against its name.
+    /// A blob from its first byte on; `None` where it is not there. Whoever reads it holds it against its
+    /// name.
     fn open(&mut self, blob: &ContentId) -> io::Result<Option<Box<dyn Read + '_>>>;
 }
 
@@ -119,8 +120,8 @@ impl Composition {
         Ok(Composition { content, parts })
     }
 
-    /// Writes the file. Every blob is held against its name as it is read, and the whole against its digest; what
-    /// was written before an error is of no use.
+    /// Writes the file. Every blob is held against its name as it is read, and the whole against its digest;
+    /// what was written before an error is of no use.
     pub fn write_to(&self, blobs: &mut dyn Blobs, out: &mut dyn Write) -> Result<(), ComposeError> {
         let found = write_parts(&self.parts, blobs, out)?;
         if found != self.content {
@@ -137,8 +138,8 @@ impl Composition {
         })
     }
 
-    /// Whether it could be a file at all, as far as that can be told without reading blobs: no part reaches beyond
-    /// its blob, the parts are as long as the whole, and what is inline alone has the whole's digest.
+    /// Whether it could be a file at all, as far as that can be told without reading blobs: no part reaches
+    /// beyond its blob, the parts are as long as the whole, and what is inline alone has the whole's digest.
     pub fn is_sound(&self) -> bool {
         let within = |part: &Part| match part {
             Part::Inline(_) => true,
@@ -181,7 +182,8 @@ fn write_parts(
     Ok(ContentId { digest: whole.hasher.finalize(), size: whole.size })
 }
 
-/// Reads all of a blob, which is the only way to know that it is what its name says, and writes a range of it.
+/// Reads all of a blob, which is the only way to know that it is what its name says, and writes a range of
+/// it.
 fn write_range(
     blob: &ContentId,
     offset: u64,

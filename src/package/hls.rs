@@ -157,8 +157,8 @@ pub enum HlsError {
 /// The text of a multivariant playlist: the entry of the package.
 ///
 /// Rungs are listed in the order in which they come. A client starts with the first before it knows its
-/// bandwidth, so that a middling one belongs there rather than the best (Apple's HLS authoring specification asks
-/// for about 2 Mbit/s).
+/// bandwidth, so that a middling one belongs there rather than the best (Apple's HLS authoring specification
+/// asks for about 2 Mbit/s).
 ///
 /// All audio renditions are in one group, also where they differ in channels or codec: groups
 /// would have to have the same members in different encodings (RFC 8216 4.3.4.1.1), and a

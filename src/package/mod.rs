@@ -1,11 +1,11 @@
 //! Packaging: encoded samples in, files of a stream out, and those files into an output folder.
-//! Nothing here encodes, caches or plans; the same samples give the same bytes. A file is a [`Composition`]: what
-//! was encoded is named in it and copied only when the file is written.
+//! Nothing here encodes, caches or plans; the same samples give the same bytes. A file is a [`Composition`]:
+//! what was encoded is named in it and copied only when the file is written.
 //!
 //! How the parts fit, for one title:
 //!
-//! - For each [`Track`](crate::stream::Track) an [`init_segment`], and for each of its chunks a [`segment`]. Each
-//!   is one file of a CMAF track.
+//! - For each [`Track`](crate::stream::Track) an [`init_segment`], and for each of its chunks a [`segment`].
+//!   Each is one file of a CMAF track.
 //! - [`target_duration`] over all tracks, since their playlists must agree in it, and
 //!   [`Bandwidth::measure`] over the sizes of each track's segments.
 //! - [`media_playlist`] for each track, and one [`multivariant_playlist`] that names them. Paths

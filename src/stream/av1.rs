@@ -1,7 +1,7 @@
-//! AV1 in ISO-BMFF (AV1 Codec ISO Media File Format Binding 1.3.0): what all segments of a rung must agree in,
-//! because they share one `av1C` (2.3.1 and 2.5), the description that follows from it, and the sample entry.
-//! The contract is worked out from the spec and the source before anything is encoded, so that no order of
-//! execution decides it.
+//! AV1 in ISO-BMFF (AV1 Codec ISO Media File Format Binding 1.3.0): what all segments of a rung must agree
+//! in, because they share one `av1C` (2.3.1 and 2.5), the description that follows from it, and the sample
+//! entry. The contract is worked out from the spec and the source before anything is encoded, so that no
+//! order of execution decides it.
 
 use mp4_atom::{Av01, Av1c, Codec, Colr, Pasp, Visual};
 use serde::{Deserialize, Serialize};

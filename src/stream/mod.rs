@@ -29,8 +29,8 @@ pub struct Track {
     pub pre_skip: u32,
     /// Ticks of every sample but the last, where the codec fixes them.
     pub packet_duration: Option<u32>,
-    /// How many samples ahead of a seek decoding has to start: the distance of the `roll` sample group (ISO/IEC
-    /// 14496-12 10.1), which is negative. `None` where a sync sample is all that it takes.
+    /// How many samples ahead of a seek decoding has to start: the distance of the `roll` sample group
+    /// (ISO/IEC 14496-12 10.1), which is negative. `None` where a sync sample is all that it takes.
     pub roll: Option<i16>,
     pub language: Option<Language>,
     pub role: Role,

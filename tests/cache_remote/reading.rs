@@ -16,8 +16,8 @@ fn only_what_is_published_and_needed_is_fetched() {
     let build = bob.build(&[]);
 
     let (all, here) = (ann.results(), bob.blobs());
-    // Of what was decoded, only what says how the sound is cut. Segments are put together of all encodes, and are
-    // themselves nowhere.
+    // Of what was decoded, only what says how the sound is cut. Segments are put together of all encodes, and
+    // are themselves nowhere.
     for (kind, needed) in [("encode", usize::MAX), ("audio", usize::MAX), ("decode", 1)] {
         let came = all[kind].iter().filter(|digest| here.contains_key(*digest)).count();
         assert!(all[kind].len() > 1 && came == needed.min(all[kind].len()), "{kind}: {came}");

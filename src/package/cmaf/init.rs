@@ -18,8 +18,8 @@ use crate::stream::{Language, Medium, StreamError, Track};
 /// [`Track::sample_entry`]. `early` counts the ticks of media, besides the pre-skip, that lie before the
 /// presentation starts.
 ///
-/// Where anything lies before, an edit list starts the presentation behind it; with a duration of 0 it lasts as
-/// long as the samples do (ISO/IEC 14496-12 8.6.6).
+/// Where anything lies before, an edit list starts the presentation behind it; with a duration of 0 it lasts
+/// as long as the samples do (ISO/IEC 14496-12 8.6.6).
 pub fn init_segment(track: &Track, config: &[u8], early: u64) -> Result<Vec<u8>, CmafError> {
     if track.timescale == 0 {
         return Err(CmafError::ZeroTimescale);

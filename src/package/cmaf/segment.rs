@@ -18,8 +18,8 @@ pub struct Segment<'a> {
     pub base_decode_time: u64,
     /// Whether its samples are in the `roll` group of the initialization segment: in tracks that have one.
     pub rolls: bool,
-    /// In the order of presentation, which is that of decoding: none has a composition offset. Only the last of
-    /// an audio track may last less than it decodes to, which trims the end.
+    /// In the order of presentation, which is that of decoding: none has a composition offset. Only the last
+    /// of an audio track may last less than it decodes to, which trims the end.
     pub samples: &'a [Sample],
 }
 
@@ -39,8 +39,8 @@ const SYNC: u32 = 2 << 24;
 /// Depends on others, and is no sync sample.
 const NON_SYNC: u32 = 1 << 24 | 1 << 16;
 
-/// The parts of a segment whose samples are those of `payload`, one after another: `styp`, `moof` and the header
-/// of `mdat` as bytes, and the payload as it is.
+/// The parts of a segment whose samples are those of `payload`, one after another: `styp`, `moof` and the
+/// header of `mdat` as bytes, and the payload as it is.
 pub fn segment(segment: &Segment<'_>, payload: ContentId) -> Result<Vec<Part>, CmafError> {
     let media_len: u64 = segment.samples.iter().map(|sample| u64::from(sample.size)).sum();
     if media_len != payload.size {

@@ -78,8 +78,8 @@ pub struct PublishReport {
 /// Makes `folder` hold exactly `files`, besides files that rivet never wrote, which stay as they
 /// are. Waits while another process publishes there.
 ///
-/// `contents` is asked for files that are missing, in order of path. What it returns is verified against size and
-/// digest.
+/// `contents` is asked for files that are missing, in order of path. What it returns is verified against size
+/// and digest.
 pub fn publish(
     folder: &Path,
     files: &FileList,

@@ -102,8 +102,8 @@ impl Package {
     }
 }
 
-/// Where a package's content lies: of each file the first half in its composition, the rest in a blob that holds
-/// more than that.
+/// Where a package's content lies: of each file the first half in its composition, the rest in a blob that
+/// holds more than that.
 struct Store<'a> {
     package: &'a Package,
     /// How many files have been asked for.
