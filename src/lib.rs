@@ -25,7 +25,7 @@
 //! a [`Budget`] lets builds of one process share the machine.
 //!
 //! Modules import downward: `session`, `insight`, `build`, `steps`, `title`, `executors`, `workers`, `package`,
-//! `media`, `nvidia`, `cache`, `spec`. `media` and `package` know nothing of keys, caches or steps; `cache` and
+//! `stream`, `media`, `nvidia`, `cache`, `spec`. `package`, `stream` and `media` know nothing of keys, caches or steps; `cache` and
 //! `nvidia` know nothing of video. `suggest` finds the word that somebody meant, and `colour` has the code points
 //! of H.273, for all of them.
 
@@ -41,6 +41,7 @@ mod package;
 mod session;
 pub mod spec;
 mod steps;
+mod stream;
 mod suggest;
 mod title;
 mod workers;
@@ -123,6 +124,9 @@ pub mod testing {
     }
     pub mod package {
         pub use crate::package::*;
+    }
+    pub mod stream {
+        pub use crate::stream::*;
     }
     pub mod workers {
         pub use crate::workers::*;

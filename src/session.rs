@@ -156,7 +156,6 @@ impl Session {
             memory: held.memory,
             keep_going: options.keep_going,
             gauges: options.gauges,
-            hard_links: options.hard_links,
             executors: self.options.executors.clone(),
             workers: self.workers().clone().unwrap_or(None),
             gpu_decoding: self.options.gpu_decoding,

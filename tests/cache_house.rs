@@ -5,7 +5,6 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -416,50 +415,4 @@ fn a_change_to_an_output_file_does_nothing_to_the_cache() {
     assert!(cache(&project, &["verify"]).contains("nothing damaged"));
     assert_eq!(project.build().ran("mux"), 0);
     assert_eq!(project.output(), before);
-}
-
-/// With further names for the cache's files: as somebody who is not root, whom modes do not stop.
-#[test]
-fn further_names_of_the_caches_files() {
-    let project = project();
-    fs::set_permissions(project.root(), fs::Permissions::from_mode(0o777)).unwrap();
-    let build = |arguments: &[&str]| {
-        let output = project.rivet_as_anybody().args(["build", "--quiet"]).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{}", text(&output));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    build(&["--hard-links"]);
-    let before = project.output();
-    let inodes = || -> BTreeSet<u64> {
-        part(&project, "blobs").iter().map(|path| fs::metadata(path).unwrap().ino()).collect()
-    };
-    let linked = inodes();
-    let segments =
-        || before.keys().filter(|name| name.ends_with(".m4s")).map(|name| project.path("out").join(name));
-    // A file system that shares content has no need of names.
-    let files =
-        [tempfile::tempfile_in(project.root()), tempfile::tempfile_in(project.root())].map(Result::unwrap);
-    let shares = rustix::fs::ioctl_ficlone(&files[0], &files[1]).is_ok();
-    for path in segments() {
-        let meta = fs::metadata(&path).unwrap();
-        assert_eq!(linked.contains(&meta.ino()), !shares, "{}", path.display());
-        if !shares {
-            assert_eq!(meta.mode() & 0o777, 0o444, "{}", path.display());
-        }
-    }
-    assert!(build(&["--hard-links"]).contains("up to date"));
-    assert!(build(&[]).contains("up to date"));
-    // Whoever insists damages the cache's file, too; that is found, and healed.
-    let victim = segments().next().unwrap();
-    fs::set_permissions(&victim, fs::Permissions::from_mode(0o666)).unwrap();
-    fs::write(&victim, "vandalism").unwrap();
-    build(&["--hard-links"]);
-    assert_eq!(project.output(), before);
-    fs::remove_dir_all(project.path("out")).unwrap();
-    assert!(cache(&project, &["verify"]).contains("nothing damaged"));
-    build(&[]);
-    assert_eq!(project.output(), before);
-    // Those of files that are gone may have been given to others since.
-    let cached = inodes();
-    assert!(segments().all(|path| !cached.contains(&fs::metadata(path).unwrap().ino())), "copies");
 }

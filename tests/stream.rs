@@ -3,10 +3,13 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use common::{BUNNY_5S, FLOWER, FRIDAY, Project, ffmpeg, ffprobe, join_track, ladder, quietly};
+use rivet::testing::cache::{ActionKey, Cache, LocalCache};
+use rivet::testing::package::Composition;
 use serde_json::Value;
 
 /// Luma planes of a video's frames, in presentation order.
@@ -437,4 +440,110 @@ fn sound_lasts_as_long_as_the_source() {
     assert_eq!((&seen["codec_name"], &seen["channels"]), (&"opus".into(), &2.into()));
     // The pre-skip lies before the start; what is heard begins at 0.
     assert_eq!(seen["start_pts"], -312);
+}
+
+/// Bytes of all files under a folder, by name.
+fn sizes(folder: &Path) -> BTreeMap<String, u64> {
+    common::files_under(folder).into_iter().map(|(name, bytes)| (name, bytes.len() as u64)).collect()
+}
+
+/// Two rungs and audio of a clip, of which every encode is some kilobytes.
+fn two_rungs(project: &Project) {
+    project.copy_clip(BUNNY_5S, "clip.mp4");
+    let rungs = "[[rung]]\nname = \"big\"\nheight = 240\n[[rung]]\nname = \"small\"\nheight = 180\n\
+                 [[audio]]\nname = \"sound\"\n";
+    project.write("ladder.toml", ladder("clip.mp4", rungs));
+}
+
+/// What is only rearranged is not stored: the cache holds each encode once, and no segment.
+#[test]
+fn the_cache_holds_the_media_once() {
+    let project = Project::new();
+    two_rungs(&project);
+    project.build();
+    let published = project.output();
+    let media: u64 = sizes(&project.path("out"))
+        .iter()
+        .filter(|(name, _)| name.ends_with(".m4s") || name.ends_with(".mp4"))
+        .map(|(_, size)| size)
+        .sum();
+    let blobs = sizes(&project.path("cache/rivet/v2/blobs"));
+    let cached: u64 = blobs.values().sum();
+    assert!(10 * cached <= 11 * media, "{cached} bytes in the cache for {media} of media");
+    for (name, digest) in published.iter().filter(|(name, _)| name.ends_with(".m4s")) {
+        assert!(blobs.keys().all(|blob| !blob.ends_with(digest)), "{name} is in the cache as a whole");
+    }
+
+    // What is in no cache any more is encoded again, and comes to the same files.
+    let largest = blobs.iter().max_by_key(|(_, size)| **size).unwrap().0;
+    fs::remove_file(project.path("cache/rivet/v2/blobs").join(largest)).unwrap();
+    fs::remove_dir_all(project.path("out")).unwrap();
+    let build = project.build();
+    assert_eq!(build.ran("encode") + build.ran("audio"), 1, "{}", build.summary());
+    assert_eq!(project.output(), published);
+}
+
+/// A row of segments that says of two of them that each is made of the other's encode: nothing wrong is
+/// published, and the row is made again.
+#[test]
+fn segments_that_are_made_of_something_else_are_not_published() {
+    let project = Project::new();
+    two_rungs(&project);
+    project.build();
+    let published = project.output();
+    let explained =
+        project.rivet().args(["explain", "ladder.toml", "small/reel/1", "--json"]).output().unwrap();
+    let explained: Value = serde_json::from_slice(&explained.stdout).unwrap();
+    let key = ActionKey(explained[0]["key"].as_str().unwrap().parse().unwrap());
+    let cache = LocalCache::open(&project.path("cache/rivet")).unwrap();
+    let mut entry = cache.action(&key).unwrap().unwrap();
+    let made_of = cache.blob(&entry.result.blobs[1]).unwrap().unwrap();
+    let mut made_of: Vec<Composition> = postcard::from_bytes(&made_of).unwrap();
+    let parts = made_of[0].parts.clone();
+    made_of[0].parts = std::mem::replace(&mut made_of[1].parts, parts);
+    entry.result.blobs[1] = cache.put_blob(&postcard::to_stdvec(&made_of).unwrap()).unwrap();
+    cache.put_action(&key, &entry).unwrap();
+    fs::remove_dir_all(project.path("out")).unwrap();
+    let build = project.build();
+    assert_eq!((build.ran("encode"), build.ran("reel")), (0, 1), "{}", build.summary());
+    assert_eq!(project.output(), published);
+}
+
+/// An output folder comes back from a remote by what its files are made of, each part of it once.
+#[cfg(feature = "stores")]
+#[test]
+fn an_output_folder_is_restored_from_encodes() {
+    let project = Project::new();
+    two_rungs(&project);
+    let remote = project.path("remote");
+    fs::create_dir(&remote).unwrap();
+    let url = format!("fs://{}", remote.display());
+    let build = |arguments: &[&str]| {
+        project.build_with(&[&["--insecure-unsigned", "--remote-cache", &url], arguments].concat())
+    };
+    let first = build(&[]);
+    let published = project.output();
+    fs::remove_dir_all(project.path("out")).unwrap();
+    fs::remove_dir_all(project.path("cache")).unwrap();
+    let restored = build(&[]);
+    assert_eq!((restored.ran("encode"), restored.ran("audio"), restored.ran("mux")), (0, 0, 0));
+    assert_eq!(project.output(), published);
+
+    let stored = sizes(&remote.join("v2/blobs"));
+    for digest in published.values() {
+        assert!(stored.keys().all(|blob| !blob.ends_with(digest)), "a published file is stored as a whole");
+    }
+    let (encodes, windows) = (first.ran("encode"), first.ran("audio"));
+    let report = &restored.summary()["remote"];
+    let (blobs, bytes) =
+        (report["fetched_blobs"].as_u64().unwrap(), report["fetched_bytes"].as_u64().unwrap());
+    let media: u64 = sizes(&project.path("out"))
+        .iter()
+        .filter(|(name, _)| name.ends_with(".m4s"))
+        .map(|(_, size)| size)
+        .sum();
+    // Besides the encodes: the index, the spans' list, the chunks, the windows, and two blobs for each row of
+    // segments.
+    assert!((encodes + windows..=encodes + windows + 12).contains(&blobs), "{report}");
+    assert!(10 * bytes <= 11 * media, "{bytes} bytes came for {media} of media: {report}");
 }

@@ -68,9 +68,6 @@ pub struct Options {
     pub workers: Option<WorkerOptions>,
     /// Whether GPUs may decode, which they only do in processes of their own. Never changes a byte.
     pub gpu_decoding: bool,
-    /// Publish segments as further names of the cache's files where the file system cannot share their
-    /// content otherwise. Whoever overrides their being read-only damages the cache's.
-    pub hard_links: bool,
     /// How long a device that has no room for a job is left alone: at first, the second time in a row,
     /// and so on. One that has none after the last of these is given up.
     pub cooling: Vec<Duration>,
@@ -87,7 +84,6 @@ impl Default for Options {
             executors: None,
             workers: None,
             gpu_decoding: true,
-            hard_links: false,
             // A minute in all: others' work may end, and what is full for good is not waited for long.
             cooling: [1, 2, 4, 8, 16, 30].map(Duration::from_secs).to_vec(),
         }
@@ -210,17 +206,7 @@ pub(crate) fn open_engine_with<'a>(
     let tools = tools.unwrap_or_else(|| Tools { libraries: Libraries::here(), cpu: media::cpu(), encoders });
     let host = limits::host_name();
     let decoded = Arc::default();
-    let hard_links = settings.options.hard_links;
-    let context = Arc::new(StepContext {
-        cache,
-        executors,
-        unusable,
-        codecs,
-        decoded,
-        pool,
-        host,
-        hard_links,
-        cancelled,
-    });
+    let context =
+        Arc::new(StepContext { cache, executors, unusable, codecs, decoded, pool, host, cancelled });
     Engine::new(ladder, context, tools, settings, observe)
 }

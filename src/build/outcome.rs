@@ -9,9 +9,9 @@ use super::event::{Counts, Event, FailureReport, Run, TitleSummary, TrackSummary
 use super::title_cache::{self, CachedTitle};
 use super::title_plan::{TitlePlan, TrackPlan};
 use crate::cache::ActionKey;
-use crate::media::av1::LEVELS;
 use crate::steps::segments::Segments;
 use crate::steps::{ENTRY, EncodeChunk, EncodeWindow, Kind, Packing, Step, StepError};
+use crate::stream;
 use crate::title::Title;
 use crate::title::ids::{ChunkId, TitleId, TrackId};
 use crate::title::track::Medium;
@@ -107,24 +107,22 @@ impl Engine<'_> {
             let track = title.track(id).ok_or_else(StepError::early)?;
             let segments = Segments::of(title, id)?;
             let bandwidth = segments.bandwidth(target);
-            let ran = (0..segments.blobs.len()).filter(|&chunk| {
+            let ran = (0..segments.files.len()).filter(|&chunk| {
                 let encode = encode_of(title, id, ChunkId::new(chunk));
                 encode.and_then(|step| self.graph.get(title.id, step)).is_some_and(|node| node.has_run())
             });
-            let (size, codecs) = match &track.medium {
-                Medium::Video(rung) => {
-                    let picture = &rung.picture;
-                    (Some((picture.width, picture.height)), rung.contract.header().codecs())
-                }
-                Medium::Audio(_) => (None, "opus".to_owned()),
+            let stream::Track { medium, codecs, .. } = title.described(id).ok_or_else(StepError::early)?;
+            let size = match medium {
+                stream::Medium::Video { width, height, .. } => Some((width, height)),
+                stream::Medium::Audio { .. } => None,
             };
             let made = TrackSummary {
                 name: track.name.clone(),
                 size,
                 codecs,
-                segments: segments.blobs.len() as u64,
+                segments: segments.files.len() as u64,
                 encoded: ran.count() as u64,
-                bytes: segments.blobs.iter().map(|blob| blob.size).sum(),
+                bytes: segments.files.iter().map(|file| file.size).sum(),
                 average: bandwidth.average,
                 peak: bandwidth.peak,
             };
@@ -203,15 +201,15 @@ fn above_their_levels(title: &Title, summary: &TitleSummary) -> Vec<String> {
     let mbits = |bits: u64| format!("{:.1} Mbit/s", bits as f64 / 1e6);
     let rungs = title.tracks.iter().filter_map(|track| track.rung()).zip(&summary.rungs);
     let above = rungs.filter_map(|(rung, made)| {
-        let level = LEVELS.iter().find(|level| level.idx == rung.contract.level_idx())?;
-        (made.peak > level.max_bitrate).then(|| {
+        let limit = rung.contract.bit_rate_limit()?;
+        (made.peak > limit.bits).then(|| {
             format!(
-                "rung {}: its busiest stretch has {}, more than the {} that AV1 level {} allows, which is \
+                "rung {}: its busiest stretch has {}, more than the {} that {} allows, which is \
                  that of its size and rate; decoders in hardware may not keep up: raise its `crf`",
                 made.name,
                 mbits(made.peak),
-                mbits(level.max_bitrate),
-                level.name
+                mbits(limit.bits),
+                limit.level
             )
         })
     });

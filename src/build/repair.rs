@@ -193,12 +193,10 @@ impl Engine<'_> {
             |input: &NodeIndex| self.graph[*input].last().is_some_and(|last| last.blobs.contains(&blob));
         let makers: Vec<NodeIndex> = self.graph.inputs(id).filter(has_it).collect();
         let of = &self.titles[title.index()];
-        // It may also be what a pack stands for.
-        let holds = |input: &NodeIndex| {
-            let step = self.graph[*input].step;
-            step.holds(of).iter().any(|(_, held)| *held == blob)
-        };
-        let packs: Vec<NodeIndex> = self.graph.inputs(id).filter(holds).collect();
+        // It may also be read by a pack that names what is made of it.
+        let holds = |input: &NodeIndex| self.held_by(*input).iter().any(|(_, held)| *held == blob);
+        let packs: Vec<NodeIndex> =
+            if makers.is_empty() { self.graph.inputs(id).filter(holds).collect() } else { Vec::new() };
         let is_worn = |maker: &NodeIndex| self.graph[*maker].repairs >= MAX_REPAIRS;
         if makers.iter().chain(&packs).any(is_worn) || (makers.is_empty() && packs.is_empty()) {
             self.fail(id, StepError::Lost(blob));
@@ -224,11 +222,19 @@ impl Engine<'_> {
         }
     }
 
+    /// Blobs that others read by a pack, with the steps whose results name them.
+    fn held_by(&self, id: NodeIndex) -> Vec<(Step, BlobRef)> {
+        let node = &self.graph[id];
+        let of = &self.titles[node.title.index()];
+        node.last().map_or_else(Vec::new, |last| node.step.holds(of, last, &*self.context.cache))
+    }
+
     /// Has all that is lost of what a pack stands for made again: one is seldom lost alone.
     fn make_pack_again(&mut self, wanted_by: NodeIndex, pack: NodeIndex) {
         let (title, step) = (self.graph[pack].title, self.graph[pack].step);
+        let held = self.held_by(pack);
         let of = &mut self.titles[title.index()];
-        let (held, packing) = (step.holds(of), step.packing(of));
+        let packing = step.packing(of);
         step.forget(of);
         // Looking at a blob also drops it if it is damaged, so that its step is not found.
         let is_lost = |blob: &BlobRef| !matches!(self.context.cache.blob(blob), Ok(Some(_)));

@@ -292,7 +292,6 @@ fn run(folder: &Path, parts: Parts) -> Built {
         decoded: Arc::default(),
         pool: None,
         host: String::new(),
-        hard_links: false,
         cancelled: parts.cancelled,
     };
     let options = Options {

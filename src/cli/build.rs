@@ -38,10 +38,6 @@ pub struct BuildArgs {
     /// Write a trace to FILE for ui.perfetto.dev or chrome://tracing: which step ran when, in which slot
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Publish segments as hard links to the cache's files where the file system has no reflinks. They are
-    /// read-only: to write to one anyway damages the cache
-    #[arg(long)]
-    hard_links: bool,
     /// Then build everything again in an empty cache, and report the first step whose bytes differ
     #[arg(long)]
     check: bool,
@@ -142,7 +138,6 @@ fn try_run(args: &BuildArgs) -> Result<Exit, Exit> {
     };
     let mut options = BuildOptions::default();
     options.keep_going = args.keep_going;
-    options.hard_links = args.hard_links;
     options.gauges = trace.is_some();
     let summary = session.build(&ladder, &options, Arc::clone(&cancelled), &observe);
     progress.borrow_mut().end();

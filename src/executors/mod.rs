@@ -3,7 +3,6 @@
 //! caches. Every encode is checked against the rung's [`Contract`] at its first packet.
 
 mod collect;
-mod contract;
 mod ffi;
 mod ffmpeg;
 mod find;
@@ -23,12 +22,13 @@ use serde::{Deserialize, Serialize};
 use crate::media::{Frame, FrameConverter, FrameFormat, HdrMetadata};
 use crate::spec::catalog;
 
-pub use contract::{Contract, ContractError};
 pub use ffmpeg::Ffmpeg;
 pub use find::{Found, Unusable, Wanted, check_options, found_here, is_on_device, open};
 #[cfg(feature = "nvidia")]
 pub use nvenc::{GpuEncoder, Nvenc, find_nvenc};
 pub use rav1e::Rav1e;
+
+pub use crate::stream::{Contract, ContractError};
 
 const RAV1E: &str = catalog::RAV1E.name;
 const SVT_AV1: &str = catalog::SVT_AV1.name;

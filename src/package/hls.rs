@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::bandwidth::{SegmentSize, average_bandwidth, peak_bandwidth};
-use super::language::Language;
 use super::path::RelPath;
-use crate::media::Rational;
+use crate::media::{Colour, Rational};
+use crate::stream::{Medium, Role, Track};
 
 /// The protocol version that `EXT-X-MAP` outside I-frame playlists and fMP4 segments ask for
 /// (RFC 8216 7).
@@ -90,44 +90,15 @@ fn extinf_microseconds(
     })
 }
 
-/// The multivariant playlist: the entry of the package.
-#[derive(Clone, Debug)]
-pub struct MultivariantPlaylist<'a> {
-    /// In the order to list them. A client starts with the first before it knows its bandwidth,
-    /// so that a middling one belongs there rather than the best (Apple's HLS authoring
-    /// specification asks for about 2 Mbit/s).
-    pub variants: &'a [Variant],
-    /// The first rendition is the default one.
-    pub audio: &'a [AudioRendition],
-}
-
-/// A video rung. Bit rates are those of its own segments; audio is added to them here.
+/// A rendition as the multivariant playlist lists it: a rung, or an alternative for the ear.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Variant {
+pub struct Rendition {
     /// Its media playlist, relative to the multivariant one.
     pub playlist: RelPath,
-    /// As [`SequenceHeader::codecs`](crate::media::av1::SequenceHeader::codecs) gives it.
-    pub codecs: String,
-    pub bandwidth: Bandwidth,
-    /// Pixels of the picture as it is to be shown.
-    pub width: u32,
-    pub height: u32,
-    /// The largest frame rate.
-    pub frame_rate: Rational,
-    pub video_range: VideoRange,
-}
-
-/// An alternative for the ear: a language, a mix or a quality.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AudioRendition {
-    /// Its media playlist, relative to the multivariant one.
-    pub playlist: RelPath,
-    /// For a person to choose by; no two renditions may have the same.
+    /// For a person to choose by; no two audio renditions may have the same.
     pub name: String,
-    pub language: Option<Language>,
-    pub channels: u8,
-    /// `opus` for Opus.
-    pub codecs: String,
+    pub track: Track,
+    /// Of its own segments. A rung's audio is added when it is listed.
     pub bandwidth: Bandwidth,
 }
 
@@ -149,17 +120,16 @@ impl Bandwidth {
 }
 
 /// The `VIDEO-RANGE` of a variant (draft-pantos-hls-rfc8216bis 4.4.6.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VideoRange {
+#[derive(Clone, Copy)]
+enum VideoRange {
     Sdr,
     Hlg,
     Pq,
 }
 
 impl VideoRange {
-    /// From `transfer_characteristics`, an ITU-T H.273 code point.
-    pub fn of_transfer(transfer_characteristics: u8) -> VideoRange {
-        match transfer_characteristics {
+    fn of(colour: &Colour) -> VideoRange {
+        match colour.transfer {
             16 => VideoRange::Pq,
             18 => VideoRange::Hlg,
             _ => VideoRange::Sdr,
@@ -184,72 +154,88 @@ pub enum HlsError {
     Unquotable(String),
 }
 
-/// The text of a multivariant playlist.
+/// The text of a multivariant playlist: the entry of the package.
+///
+/// Rungs are listed in the order in which they come. A client starts with the first before it knows its
+/// bandwidth, so that a middling one belongs there rather than the best (Apple's HLS authoring specification
+/// asks for about 2 Mbit/s).
 ///
 /// All audio renditions are in one group, also where they differ in channels or codec: groups
 /// would have to have the same members in different encodings (RFC 8216 4.3.4.1.1), and a
 /// rendition of its own name is no other encoding. `CODECS` then lists every format of the group,
 /// and `BANDWIDTH` counts its largest rendition, since any may be played.
-pub fn multivariant_playlist(playlist: &MultivariantPlaylist<'_>) -> Result<String, HlsError> {
+pub fn multivariant_playlist(renditions: &[Rendition]) -> Result<String, HlsError> {
     let mut text = format!("#EXTM3U\n#EXT-X-VERSION:{VERSION}\n#EXT-X-INDEPENDENT-SEGMENTS\n");
+    let audio: Vec<(&Rendition, u8)> = renditions
+        .iter()
+        .filter_map(|rendition| match rendition.track.medium {
+            Medium::Audio { channels, .. } => Some((rendition, channels)),
+            Medium::Video { .. } => None,
+        })
+        .collect();
     let mut names = BTreeSet::new();
     let mut languages = BTreeSet::new();
-    for (n, audio) in playlist.audio.iter().enumerate() {
-        if !names.insert(&audio.name) {
-            return Err(HlsError::DuplicateName(audio.name.clone()));
+    for (rendition, channels) in &audio {
+        if !names.insert(&rendition.name) {
+            return Err(HlsError::DuplicateName(rendition.name.clone()));
         }
         // A player picks by itself among renditions that it can tell apart: the first of each
         // language (RFC 8216 4.3.4.1.1).
-        let autoselect = languages.insert(&audio.language);
-        write_audio(&mut text, audio, n == 0, autoselect)?;
+        let autoselect = languages.insert(&rendition.track.language);
+        write_audio(&mut text, rendition, *channels, autoselect)?;
     }
-    let audio_peak = playlist.audio.iter().map(|audio| audio.bandwidth.peak).max();
-    let audio_average = playlist.audio.iter().map(|audio| audio.bandwidth.average).max();
-    for variant in playlist.variants {
-        let mut codecs = vec![variant.codecs.as_str()];
-        for audio in playlist.audio {
-            if !codecs.contains(&audio.codecs.as_str()) {
-                codecs.push(&audio.codecs);
+    let audio_peak = audio.iter().map(|(rendition, _)| rendition.bandwidth.peak).max();
+    let audio_average = audio.iter().map(|(rendition, _)| rendition.bandwidth.average).max();
+    for rendition in renditions {
+        let Medium::Video { width, height, colour, frame_rate: rate } = &rendition.track.medium else {
+            continue;
+        };
+        let mut codecs = vec![rendition.track.codecs.as_str()];
+        for (audio, _) in &audio {
+            if !codecs.contains(&audio.track.codecs.as_str()) {
+                codecs.push(&audio.track.codecs);
             }
         }
         let mut attributes = Attributes::default();
-        let Bandwidth { peak, average } = variant.bandwidth;
+        let Bandwidth { peak, average } = rendition.bandwidth;
         attributes.plain("BANDWIDTH", peak.saturating_add(audio_peak.unwrap_or(0)));
         attributes.plain("AVERAGE-BANDWIDTH", average.saturating_add(audio_average.unwrap_or(0)));
         attributes.quoted("CODECS", &codecs.join(","))?;
-        attributes.plain("RESOLUTION", format_args!("{}x{}", variant.width, variant.height));
-        attributes.plain("FRAME-RATE", frame_rate(variant.frame_rate));
-        attributes.plain("VIDEO-RANGE", variant.video_range.as_str());
-        if !playlist.audio.is_empty() {
+        attributes.plain("RESOLUTION", format_args!("{width}x{height}"));
+        attributes.plain("FRAME-RATE", frame_rate(*rate));
+        attributes.plain("VIDEO-RANGE", VideoRange::of(colour).as_str());
+        if !audio.is_empty() {
             attributes.quoted("AUDIO", AUDIO_GROUP)?;
         }
         // Encoding again drops captions carried in the source's pictures; without this, Apple's
         // players offer captions that are not there.
         attributes.plain("CLOSED-CAPTIONS", "NONE");
         line(&mut text, format_args!("#EXT-X-STREAM-INF:{}", attributes.0));
-        line(&mut text, format_args!("{}", variant.playlist.uri()));
+        line(&mut text, format_args!("{}", rendition.playlist.uri()));
     }
     Ok(text)
 }
 
 fn write_audio(
     text: &mut String,
-    audio: &AudioRendition,
-    default: bool,
+    rendition: &Rendition,
+    channels: u8,
     autoselect: bool,
 ) -> Result<(), HlsError> {
     let yes_no = |yes: bool| if yes { "YES" } else { "NO" };
+    let is_default = rendition.track.role == Role::Main;
     let mut attributes = Attributes::default();
     attributes.plain("TYPE", "AUDIO");
     attributes.quoted("GROUP-ID", AUDIO_GROUP)?;
-    attributes.quoted("NAME", &audio.name)?;
-    if let Some(language) = &audio.language {
+    attributes.quoted("NAME", &rendition.name)?;
+    if let Some(language) = &rendition.track.language {
         attributes.quoted("LANGUAGE", language.as_str())?;
     }
-    attributes.plain("DEFAULT", yes_no(default));
-    attributes.plain("AUTOSELECT", yes_no(autoselect));
-    attributes.quoted("CHANNELS", &audio.channels.to_string())?;
-    attributes.quoted("URI", &audio.playlist.uri())?;
+    attributes.plain("DEFAULT", yes_no(is_default));
+    // What is the default must also be picked by itself (RFC 8216 4.3.4.1).
+    attributes.plain("AUTOSELECT", yes_no(autoselect || is_default));
+    attributes.quoted("CHANNELS", &channels.to_string())?;
+    attributes.quoted("URI", &rendition.playlist.uri())?;
     line(text, format_args!("#EXT-X-MEDIA:{}", attributes.0));
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! Packaging: encoded samples in, files of a stream out, and those files into an output folder.
-//! Nothing here encodes, caches or plans; the same samples give the same bytes.
+//! Nothing here encodes, caches or plans; the same samples give the same bytes. A file is a [`Composition`]:
+//! what was encoded is named in it and copied only when the file is written.
 //!
 //! How the parts fit, for one title:
 //!
-//! - For each rung, [`video_init`] and for each chunk a [`segment`]; for each audio rendition
-//!   [`audio_init`] and its segments. Each is one file of a CMAF track.
+//! - For each [`Track`](crate::stream::Track) an [`init_segment`], and for each of its chunks a [`segment`].
+//!   Each is one file of a CMAF track.
 //! - [`target_duration`] over all tracks, since their playlists must agree in it, and
 //!   [`Bandwidth::measure`] over the sizes of each track's segments.
 //! - [`media_playlist`] for each track, and one [`multivariant_playlist`] that names them. Paths
@@ -14,25 +15,22 @@
 
 mod bandwidth;
 mod cmaf;
+mod composition;
 mod hls;
-mod language;
 mod path;
 mod publish;
 
 pub use bandwidth::{SegmentSize, average_bandwidth, peak_bandwidth};
-pub use cmaf::{
-    AudioTrack, CmafError, OPUS_CODECS, OPUS_TIMESCALE, Sample, Segment, TrackKind, VideoTrack, audio_init,
-    segment, video_init,
-};
+pub use cmaf::{CmafError, Sample, Segment, init_segment, segment};
+pub use composition::{Blobs, ComposeError, Composition, ContentId, Part};
 pub use hls::{
-    AudioRendition, Bandwidth, HlsError, MediaPlaylist, MultivariantPlaylist, PlaylistSegment, Variant,
-    VideoRange, media_playlist, multivariant_playlist, target_duration,
+    Bandwidth, HlsError, MediaPlaylist, PlaylistSegment, Rendition, media_playlist, multivariant_playlist,
+    target_duration,
 };
-pub use language::Language;
 pub use path::{RelPath, RelPathError};
 pub use publish::{
-    Content, FileList, Open, PublishError, PublishFile, PublishReport, Role, check_folder, is_current,
-    publish, published_list,
+    Contents, FileList, PublishError, PublishFile, PublishReport, Role, check_folder, is_current, publish,
+    published_list,
 };
 
 #[cfg(test)]

@@ -1,8 +1,57 @@
 //! What tests ask of FFmpeg's programs: to make sound, and to say what they see in a package. Any
 //! warning of theirs fails the test, and so does their absence.
 
+use std::collections::HashMap;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use super::{Blobs, Composition, ContentId, Sample, Segment, segment};
+
+/// Blobs in memory.
+#[derive(Default)]
+pub(crate) struct Memory(pub HashMap<ContentId, Vec<u8>>);
+
+impl Memory {
+    pub(crate) fn put(&mut self, bytes: Vec<u8>) -> ContentId {
+        let blob = ContentId::of(&bytes);
+        self.0.insert(blob, bytes);
+        blob
+    }
+}
+
+impl Blobs for Memory {
+    fn open(&mut self, blob: &ContentId) -> io::Result<Option<Box<dyn Read + '_>>> {
+        Ok(self.0.get(blob).map(|bytes| Box::new(&bytes[..]) as Box<dyn Read>))
+    }
+}
+
+/// A sample with its bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Unit<'a> {
+    pub data: &'a [u8],
+    pub duration: u32,
+    pub sync: bool,
+}
+
+/// The bytes of a segment of these samples.
+pub(crate) fn segment_bytes(
+    sequence_number: u32,
+    base_decode_time: u64,
+    rolls: bool,
+    units: &[Unit<'_>],
+) -> Vec<u8> {
+    let of =
+        |unit: &Unit<'_>| Sample { size: unit.data.len() as u32, duration: unit.duration, sync: unit.sync };
+    let samples: Vec<Sample> = units.iter().map(of).collect();
+    let mut memory = Memory::default();
+    let payload = memory.put(units.iter().flat_map(|unit| unit.data.iter().copied()).collect());
+    let described = Segment { sequence_number, base_decode_time, rolls, samples: &samples };
+    let file = Composition::of(segment(&described, payload).unwrap(), &mut memory).unwrap();
+    let mut bytes = Vec::new();
+    file.write_to(&mut memory, &mut bytes).unwrap();
+    bytes
+}
 
 /// Runs a tool to its end and returns its standard output.
 pub(crate) fn run(command: &mut Command) -> Vec<u8> {

@@ -4,37 +4,32 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use super::test_tools::{OggOpus, frame_digests, probe};
+use super::test_tools::{OggOpus, Unit, frame_digests, probe, segment_bytes};
 use super::*;
 use crate::media::Rational;
-use crate::media::av1::{SequenceHeader, sequence_header_obu, test_stream, to_sample};
+use crate::media::av1::{sequence_header_obu, test_stream, to_sample};
+use crate::stream::{AudioCodec, Contract, Language, Role as TrackRole, Track};
 
-/// The files of one track, by path from the top, and what the entry must say of it.
-struct Track {
-    playlist: RelPath,
-    files: BTreeMap<String, Vec<u8>>,
-    sizes: Vec<SegmentSize>,
-}
+const TARGET: u64 = 2;
 
 fn path(text: &str) -> RelPath {
     RelPath::new(text).unwrap()
 }
 
-fn track(
+/// Adds the files of one track, by path from the top. Returns what the entry must say of it.
+fn package(
     name: &str,
-    timescale: u32,
-    target_duration: u64,
-    init: Vec<u8>,
-    segments: &[Vec<Sample<'_>>],
-    kind: TrackKind,
-) -> Track {
-    let mut files = BTreeMap::from([(format!("{name}/init.mp4"), init)]);
+    track: Track,
+    config: &[u8],
+    segments: &[Vec<Unit<'_>>],
+    files: &mut BTreeMap<String, Vec<u8>>,
+) -> Rendition {
+    files.insert(format!("{name}/init.mp4"), init_segment(&track, config, 0).unwrap());
     let (mut listed, mut sizes) = (Vec::new(), Vec::new());
     let mut base_decode_time = 0;
-    for (n, samples) in (1..).zip(segments) {
-        let segment = Segment { sequence_number: n, base_decode_time, kind, samples };
-        let bytes = super::segment(&segment).unwrap();
-        let duration = samples.iter().map(|sample| u64::from(sample.duration)).sum();
+    for (n, units) in (1..).zip(segments) {
+        let bytes = segment_bytes(n, base_decode_time, track.roll.is_some(), units);
+        let duration = units.iter().map(|unit| u64::from(unit.duration)).sum();
         base_decode_time += duration;
         sizes.push(SegmentSize { bytes: bytes.len() as u64, duration });
         let file = format!("{n}-{}.m4s", &blake3::hash(&bytes).to_hex()[..8]);
@@ -42,71 +37,67 @@ fn track(
         files.insert(format!("{name}/{file}"), bytes);
     }
     let playlist = media_playlist(&MediaPlaylist {
-        timescale,
-        target_duration,
+        timescale: track.timescale,
+        target_duration: TARGET,
         init: &path("init.mp4"),
         segments: &listed,
     });
     files.insert(format!("{name}/index.m3u8"), playlist.into_bytes());
-    Track { playlist: path(&format!("{name}/index.m3u8")), files, sizes }
+    Rendition {
+        playlist: path(&format!("{name}/index.m3u8")),
+        name: name.to_owned(),
+        bandwidth: Bandwidth::measure(&sizes, track.timescale, TARGET),
+        track,
+    }
 }
 
 /// Two rungs of 60 frames at 24000/1001 frames a second and a stereo sound as long.
 fn example(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    const TARGET: u64 = 2;
     let mut files = BTreeMap::new();
-    let mut variants = Vec::new();
+    let mut renditions = Vec::new();
     for (name, encoder) in [("low", "libsvtav1"), ("high", "libaom-av1")] {
         let units = test_stream::encode(encoder, "-g 20", 60, "yuv420p");
         let header = sequence_header_obu(&units[0].data).unwrap().unwrap();
-        let track_header = VideoTrack { timescale: 24_000, sequence_header_obu: header };
-        let init = video_init(&track_header).unwrap();
         let data: Vec<_> = units.iter().map(|unit| to_sample(&unit.data).unwrap()).collect();
         let samples: Vec<_> = units
             .iter()
             .zip(&data)
-            .map(|(unit, data)| Sample { data, duration: 1001, sync: unit.key })
+            .map(|(unit, data)| Unit { data, duration: 1001, sync: unit.key })
             .collect();
-        let segments: Vec<_> = samples.chunks(20).map(<[Sample<'_>]>::to_vec).collect();
-        let rung = track(name, 24_000, TARGET, init, &segments, TrackKind::Video);
-        variants.push(Variant {
-            playlist: rung.playlist,
-            codecs: SequenceHeader::parse(header).unwrap().codecs(),
-            bandwidth: Bandwidth::measure(&rung.sizes, 24_000, TARGET),
-            width: 320,
-            height: 180,
-            frame_rate: Rational { num: 24_000, den: 1001 },
-            video_range: VideoRange::Sdr,
-        });
-        files.extend(rung.files);
+        let segments: Vec<_> = samples.chunks(20).map(<[Unit<'_>]>::to_vec).collect();
+        let frame_rate = Rational { num: 24_000, den: 1001 };
+        let track = Contract::of(header).unwrap().track(24_000, frame_rate);
+        renditions.push(package(name, track, header, &segments, &mut files));
     }
     let opus = OggOpus::encode(folder, "0.2*sin(2*PI*440*t)", 60 * 2002);
-    let language = Language::new("eng");
-    let init = audio_init(&AudioTrack {
-        channels: 2,
-        pre_skip: opus.pre_skip,
-        input_sample_rate: 48_000,
-        media_time: opus.pre_skip.into(),
-        packet_duration: 960,
-        language: language.as_ref(),
-    });
+    let mut track = AudioCodec::Opus.track(2, 48_000, Language::new("eng"), TrackRole::Main);
+    track.pre_skip = opus.pre_skip.into();
     let packets = opus.packets.iter();
-    let samples: Vec<_> = packets.map(|data| Sample { data, duration: 960, sync: true }).collect();
-    let segments: Vec<_> = samples.chunks(42).map(<[Sample<'_>]>::to_vec).collect();
-    let sound = track("sound", OPUS_TIMESCALE, TARGET, init.unwrap(), &segments, TrackKind::Audio);
-    let audio = AudioRendition {
-        playlist: sound.playlist,
-        name: "Main".to_owned(),
-        language,
-        channels: 2,
-        codecs: OPUS_CODECS.to_owned(),
-        bandwidth: Bandwidth::measure(&sound.sizes, OPUS_TIMESCALE, TARGET),
-    };
-    files.extend(sound.files);
-    let master = MultivariantPlaylist { variants: &variants, audio: &[audio] };
-    let master = multivariant_playlist(&master).unwrap();
+    let samples: Vec<_> = packets.map(|data| Unit { data, duration: 960, sync: true }).collect();
+    let segments: Vec<_> = samples.chunks(42).map(<[Unit<'_>]>::to_vec).collect();
+    renditions.push(package("sound", track, &[], &segments, &mut files));
+    let master = multivariant_playlist(&renditions).unwrap();
     files.insert("master.m3u8".to_owned(), master.into_bytes());
     files
+}
+
+/// Files that are in memory.
+struct InMemory<'a>(&'a BTreeMap<String, Vec<u8>>);
+
+impl Contents for InMemory<'_> {
+    fn announce(&mut self, _: &[&PublishFile]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn composition(&mut self, file: &PublishFile) -> io::Result<Composition> {
+        Ok(Composition::inline(self.0[file.path.as_str()].clone()))
+    }
+}
+
+impl Blobs for InMemory<'_> {
+    fn open(&mut self, _: &ContentId) -> io::Result<Option<Box<dyn io::Read + '_>>> {
+        Ok(None)
+    }
 }
 
 fn publish_all(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> PublishReport {
@@ -124,10 +115,7 @@ fn publish_all(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> PublishRepor
         })
         .collect();
     let list = FileList::new(list).unwrap();
-    let open = |file: &PublishFile| -> io::Result<Content<'_>> {
-        Ok(Content::Stream(Box::new(&files[file.path.as_str()][..])))
-    };
-    let report = publish(folder, &list, &open).unwrap();
+    let report = publish(folder, &list, &mut InMemory(files)).unwrap();
     assert!(is_current(folder, list.digest()));
     report
 }

@@ -110,9 +110,6 @@ pub struct BuildOptions {
     pub keep_going: bool,
     /// Tell how busy the build is, too, as [`Event::Gauges`](crate::Event::Gauges).
     pub gauges: bool,
-    /// Publish segments as further names of the cache's files where the file system cannot share their
-    /// content otherwise. Whoever overrides their being read-only damages the cache's.
-    pub hard_links: bool,
 }
 
 impl SessionOptions {

@@ -7,15 +7,16 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Cache, Digest};
-use crate::media::{Blocks, FrameDigest, OPUS_LEAD, AudioSource, AudioWindow};
+use crate::media::{Blocks, FrameDigest, AudioSource, AudioWindow};
+use crate::stream::Framing;
 use crate::title::chunk::Chunk;
 use crate::title::ids::{ChunkId, TrackId};
 use crate::title::part::Part;
 use crate::title::Title;
 
 use super::audio_analysis::{AnalyzeAudio, digest_of, identity, lead_of};
-use super::context::{Grant, StepContext, encoded};
-use super::encode::{time_range, track_label};
+use super::context::{Grant, StepContext};
+use super::encode::{EncodeFacts, store_samples, time_range, track_label};
 use super::error::{StepError, Stop};
 use super::live::Live;
 use super::recipe::Recipe;
@@ -34,6 +35,7 @@ pub(crate) struct EncodeWindow {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Work {
     source: AudioSource,
+    framing: Framing,
     window: Chunk,
     bitrate: u32,
 }
@@ -67,7 +69,7 @@ pub(crate) fn recipe(title: &Title, track: TrackId, pcm: Digest, tools: &Tools) 
 
 impl StepKind for EncodeWindow {
     const KIND: Kind = Kind::Audio;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     type Fact = ();
     type Work = Work;
@@ -117,7 +119,7 @@ impl StepKind for EncodeWindow {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -128,8 +130,9 @@ impl StepKind for EncodeWindow {
         Ok(LookUp::Keys(vec![recipe(view.title, self.track, pcm, view.tools)?]))
     }
 
-    fn accept(self, _: &View<'_>, _: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
-        Ok(Some(()))
+    fn accept(self, view: &View<'_>, result: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
+        let packets = view.chunk(self.track, self.window)?.frames;
+        Ok(EncodeFacts::of(result, packets).map(|_| ()))
     }
 
     fn needs(self, title: &Title, _: usize) -> Needs {
@@ -142,7 +145,8 @@ impl StepKind for EncodeWindow {
     fn work(self, view: &View<'_>, _: usize) -> Result<Work, StepError> {
         let (rendition, input) = view.rendition(self.track)?;
         let window = view.chunk(self.track, self.window)?.clone();
-        Ok(Work { source: input.source.clone(), window, bitrate: rendition.bitrate })
+        let framing = rendition.codec.framing();
+        Ok(Work { source: input.source.clone(), framing, window, bitrate: rendition.bitrate })
     }
 
     fn run(work: Work, context: &StepContext, _: Grant) -> Result<Output<()>, Stop> {
@@ -196,8 +200,9 @@ pub(crate) fn run_together(
     context: &StepContext,
     batch: &mut dyn Batch,
 ) -> Result<(), Stop> {
-    let Some(source) = works.first().map(|(_, work)| work.source.clone()) else { return Ok(()) };
-    let lead = OPUS_LEAD as u64;
+    let Some((source, framing)) = works.first().map(|(_, work)| (work.source.clone(), work.framing)) else {
+        return Ok(());
+    };
     let mut blocks = Blocks::new(source.channels);
     // The latest frames, of which the last is number `count - 1`.
     let mut recent: VecDeque<(FrameDigest, Vec<i32>)> = VecDeque::new();
@@ -228,8 +233,8 @@ pub(crate) fn run_together(
         {
             let window = &work.window;
             let from = count - recent.len() as u64;
-            let skip = lead_of(window.first).saturating_sub(from) as usize;
-            let own = (window.first - lead_of(window.first)) as usize;
+            let skip = lead_of(window.first, framing).saturating_sub(from) as usize;
+            let own = (window.first - lead_of(window.first, framing)) as usize;
             let all = recent.iter().skip(skip).take(own + window.frames as usize);
             let (digests, pcm): (Vec<FrameDigest>, Vec<&[i32]>) =
                 all.map(|(digest, block)| (*digest, block.as_slice())).unzip();
@@ -244,7 +249,7 @@ pub(crate) fn run_together(
                 lead: before.concat(),
                 own: within.concat(),
             })?;
-            match encoded(&packets).and_then(|bytes| context.store(&bytes, Vec::new())) {
+            match store_samples(context, Vec::new(), &packets) {
                 Ok(result) => batch.done(*number, Output::new(result, Fact::EncodeWindow(()))),
                 Err(error) => {
                     failure.get_or_insert(error);
@@ -254,7 +259,7 @@ pub(crate) fn run_together(
             begin(&mut next, batch);
         }
         // What no window wants any more is dropped.
-        let wanted = works.get(next).map_or(count, |(_, work)| work.window.first).saturating_sub(lead);
+        let wanted = lead_of(works.get(next).map_or(count, |(_, work)| work.window.first), framing);
         while count - (recent.len() as u64) < wanted && recent.pop_front().is_some() {}
         complete.set(next == works.len() || failure.is_some());
         Ok(())

@@ -1,12 +1,11 @@
 //! The analysis of an audio input: decoded once to find its windows. A window is cut like a chunk of the
-//! video, with 20 ms for a frame.
+//! video, with a packet for a frame.
 
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Cache, Digest};
-use crate::media::{
-    Blocks, FrameDigest, OPUS_FRAME, OPUS_LEAD, OPUS_PRE_SKIP, OPUS_RATE, Rational, AudioSource,
-};
+use crate::media::{AudioSource, Blocks, FrameDigest, Rational};
+use crate::stream::Framing;
 use crate::title::Title;
 use crate::title::chunk::{AudioFacts, Chunk};
 use crate::title::chunking::{ChunkMode, ChunkPolicy, CutFrame, Cutter};
@@ -30,6 +29,7 @@ pub(crate) struct AnalyzeAudio {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Work {
     source: AudioSource,
+    framing: Framing,
     policy: ChunkPolicy,
 }
 
@@ -109,7 +109,7 @@ impl StepKind for AnalyzeAudio {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -146,17 +146,19 @@ impl StepKind for AnalyzeAudio {
 
     fn work(self, view: &View<'_>, _: usize) -> Result<Work, StepError> {
         let source = view.title.audio.get(self.audio.index()).ok_or_else(StepError::early)?.source.clone();
-        Ok(Work { source, policy: window_policy(&view.title.policy) })
+        let framing = view.title.framing(self.audio).ok_or_else(StepError::early)?;
+        Ok(Work { source, framing, policy: window_policy(&view.title.policy) })
     }
 
     fn run(work: Work, context: &StepContext, _: Grant) -> Result<Output<Fact>, Stop> {
-        let Work { source, policy } = work;
+        let Work { source, framing, policy } = work;
+        let packet = u64::from(framing.packet);
         let mut blocks = Blocks::new(source.channels);
         let mut digests: Vec<FrameDigest> = Vec::new();
-        let mut cutter = Cutter::new(OPUS_RATE, policy);
+        let mut cutter = Cutter::new(framing.rate, policy);
         let mut take = |block: &[i32]| {
             let digest = digest_of(block);
-            cutter.push(CutFrame { score: 0, digest }, digests.len() as u64 * FRAME);
+            cutter.push(CutFrame { score: 0, digest }, digests.len() as u64 * packet);
             digests.push(digest);
             Ok(())
         };
@@ -164,24 +166,24 @@ impl StepKind for AnalyzeAudio {
         let mut sink = |samples: &[i32]| blocks.push(samples, &mut take);
         let offset = context.codecs.decode_audio(&source, &cancelled, &mut sink).map_err(StepError::from)?;
         let samples = blocks.finish(&mut take).map_err(StepError::from)?;
-        let audible = samples + u64::from(OPUS_PRE_SKIP);
+        let audible = samples + u64::from(framing.pre_skip);
         let count = digests.len() as u64;
-        cutter.finish(count * FRAME);
+        cutter.finish(count * packet);
         let windows = std::iter::from_fn(|| cutter.next_chunk()).map(|range| {
             let frames = (range.end - range.start) as u32;
             // Of the last packet only a part may be audible.
-            let last = audible.saturating_sub((range.end - 1) * FRAME).clamp(1, FRAME) as u32;
-            let durations = if last == OPUS_FRAME as u32 || range.end < count {
-                vec![(frames, OPUS_FRAME as u32)]
+            let last = audible.saturating_sub((range.end - 1) * packet).clamp(1, packet) as u32;
+            let durations = if last == framing.packet || range.end < count {
+                vec![(frames, framing.packet)]
             } else {
-                let runs = [(frames - 1, OPUS_FRAME as u32), (1, last)];
+                let runs = [(frames - 1, framing.packet), (1, last)];
                 runs.into_iter().filter(|&(count, _)| count > 0).collect()
             };
-            let blocks = &digests[lead_of(range.start) as usize..range.end as usize];
+            let blocks = &digests[lead_of(range.start, framing) as usize..range.end as usize];
             Chunk {
                 first: range.start,
                 frames,
-                start: range.start * FRAME,
+                start: range.start * packet,
                 durations,
                 identity: identity(blocks, frames as usize),
             }
@@ -227,8 +229,6 @@ impl StepKind for AnalyzeAudio {
     }
 }
 
-pub(crate) const FRAME: u64 = OPUS_FRAME as u64;
-
 /// The digest of one frame of samples.
 pub(crate) fn digest_of(block: &[i32]) -> FrameDigest {
     let mut hasher = blake3::Hasher::new_derive_key("rivet pcm v1");
@@ -248,9 +248,9 @@ pub(crate) fn identity(frames: &[FrameDigest], own: usize) -> Digest {
     hasher.finalize().into()
 }
 
-/// The first frame of what leads up to a window that starts with this one.
-pub(crate) fn lead_of(first: u64) -> u64 {
-    first.saturating_sub(OPUS_LEAD as u64)
+/// The first frame of the audio that the encoder of a window that starts with this one is fed.
+pub(crate) fn lead_of(first: u64, framing: Framing) -> u64 {
+    first.saturating_sub(u64::from(framing.lead))
 }
 
 /// How audio is cut: windows are about as long as the target. Each begins with packets that do without

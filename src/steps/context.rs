@@ -30,8 +30,6 @@ pub(crate) struct StepContext {
     pub pool: Option<Arc<WorkerPool>>,
     /// The machine's name, for people to read.
     pub host: String,
-    /// Whether the cache's files may get names in output folders.
-    pub hard_links: bool,
     pub cancelled: Arc<AtomicBool>,
 }
 

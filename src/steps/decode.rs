@@ -111,7 +111,7 @@ impl StepKind for DecodeSpan {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 

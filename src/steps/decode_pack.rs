@@ -105,7 +105,7 @@ impl StepKind for PackSpans {
     }
 
     /// The spans' results are in the pack's own.
-    fn holds(self, _: &Title) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 

@@ -39,11 +39,39 @@ pub(crate) struct Work {
     task: EncodeTask,
 }
 
-/// What is known of an encode without its payload.
+/// What is known of a chunk that was encoded, or of a window. Its one blob is all samples, one after another,
+/// as `mdat` holds them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct EncodeFacts {
-    pub sequence_header: Vec<u8>,
-    pub frames: u32,
+    /// What the sample entry takes of it: for AV1 the sequence header OBU. Empty for audio.
+    pub header: Vec<u8>,
+    /// Bytes of each sample.
+    pub sizes: Vec<u32>,
+}
+
+impl EncodeFacts {
+    /// Of a result whose blob holds so many samples, and no bytes besides; `None` where it does not.
+    pub fn of(result: &ActionResult, samples: u32) -> Option<EncodeFacts> {
+        let facts: EncodeFacts = facts(result).ok()?;
+        let bytes = facts.sizes.iter().map(|&size| u64::from(size)).sum::<u64>();
+        let is_whole = matches!(&result.blobs[..], [blob] if blob.size == bytes);
+        (is_whole && facts.sizes.len() == samples as usize).then_some(facts)
+    }
+}
+
+/// Stores encoded samples.
+pub(crate) fn store_samples(
+    context: &StepContext,
+    header: Vec<u8>,
+    samples: &[Vec<u8>],
+) -> Result<ActionResult, StepError> {
+    let sizes = samples.iter().map(|sample| u32::try_from(sample.len()));
+    let sizes = sizes.collect::<Result<_, _>>().map_err(StepError::internal)?;
+    let mut blob = context.cache.blob_writer()?;
+    for sample in samples {
+        blob.append(sample)?;
+    }
+    Ok(ActionResult { facts: encoded(&EncodeFacts { header, sizes })?, blobs: vec![blob.finish()?] })
 }
 
 /// Everything about a rung's encodes but which chunk it is.
@@ -153,7 +181,7 @@ impl EncodeChunk {
 
 impl StepKind for EncodeChunk {
     const KIND: Kind = Kind::Encode;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     type Fact = ();
     type Work = Work;
@@ -203,7 +231,7 @@ impl StepKind for EncodeChunk {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -217,15 +245,11 @@ impl StepKind for EncodeChunk {
     fn accept(self, view: &View<'_>, result: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
         let contract = &view.rung(self.track)?.contract;
         let frames = view.chunk(self.track, self.chunk)?.frames;
-        let checked = facts::<EncodeFacts>(result).and_then(|facts| {
-            let agrees = contract.check(&facts.sequence_header);
-            agrees.map_err(|error| StepError::Spec(error.to_string()))?;
-            Ok(facts.frames == frames)
-        });
-        Ok(match checked {
-            Ok(is_whole) => is_whole.then_some(()),
+        let Some(facts) = EncodeFacts::of(result, frames) else { return Ok(None) };
+        Ok(match contract.check(&facts.header) {
+            Ok(()) => Some(()),
             Err(error) => {
-                tracing::warn!("{}: a cached segment is not used: {error}", self.label(view.title));
+                tracing::warn!("{}: a cached encode is not used: {error}", self.label(view.title));
                 None
             }
         })
@@ -276,9 +300,7 @@ impl StepKind for EncodeChunk {
             let job = EncodeJob { task: &task, decoded, threads, cancelled: &cancelled };
             executor.encode(&job).outcome.map_err(StepError::Encode)
         })?;
-        let facts =
-            EncodeFacts { sequence_header: chunk.sequence_header.clone(), frames: chunk.units.len() as u32 };
-        let result = context.store(&encoded(&chunk)?, encoded(&facts)?)?;
+        let result = store_samples(context, chunk.sequence_header, &chunk.units)?;
         Ok(Output { executor: Some(executor.name().to_owned()), ..Output::new(result, ()) })
     }
 
@@ -314,17 +336,22 @@ pub(crate) fn time_range(title: &Title, track: TrackId, chunk: ChunkId) -> Strin
 }
 
 #[cfg(test)]
+pub(crate) use tests::format as example_format;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::media::{ContentLight, MasteringDisplay, Rational};
 
+    pub fn format() -> FrameFormat {
+        let colour = Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 0 };
+        FrameFormat { width: 640, height: 360, bit_depth: 8, rotation: Rotation::None, colour }
+    }
+
     fn settings() -> EncodeSettings {
-        let colour =
-            Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 0 };
-        let (rotation, hdr) = (Rotation::None, HdrMetadata::default());
         EncodeSettings {
-            hdr,
-            format: FrameFormat { width: 640, height: 360, bit_depth: 8, rotation, colour },
+            hdr: HdrMetadata::default(),
+            format: format(),
             crf: 32,
             encoder: EncoderSettings::Rav1e { speed: 10, tiles: 1 },
         }

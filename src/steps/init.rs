@@ -3,14 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Cache, Digest};
-use crate::media::{OPUS_FRAME, OPUS_PRE_SKIP};
-use crate::package::{self, Language};
+use crate::package;
+use crate::stream;
 use crate::title::Title;
 use crate::title::ids::TrackId;
 use crate::title::part::Part;
 use crate::title::track::Medium;
 
 use super::audio_analysis::AnalyzeAudio;
+use super::composed::{is_composed, store_text};
 use super::context::{Grant, StepContext};
 use super::contract::CheckContract;
 use super::encode::track_label;
@@ -25,47 +26,41 @@ pub(crate) struct MuxInit {
     pub track: TrackId,
 }
 
-/// All that the segment says, which is its key, too.
 #[derive(Clone, Serialize, Deserialize)]
-pub(crate) enum Work {
-    Video {
-        sequence_header: Vec<u8>,
-        timescale: u32,
-    },
-    Audio {
-        /// 48 kHz samples by which the audio starts after the video.
-        offset: i64,
-        channels: u8,
-        pre_skip: u16,
-        /// Of the source.
-        sample_rate: u32,
-        /// A language tag; may be empty.
-        language: String,
-    },
+pub(crate) struct Work {
+    track: stream::Track,
+    /// What the track's encodes have in common of what a decoder needs first; empty where there is nothing.
+    header: Vec<u8>,
+    /// 48 kHz samples by which audio starts after the video.
+    offset: i64,
 }
 
 impl Work {
     fn recipe(&self) -> Recipe {
+        let Work { track, header, offset } = self;
+        let stream::Track { medium, timescale, pre_skip, language, .. } = track;
         let recipe = Recipe::new("init", MuxInit::VERSION);
-        match self {
-            Work::Video { sequence_header, timescale } => recipe
+        match medium {
+            // Everything else that is said of video follows from the header.
+            stream::Medium::Video { .. } => recipe
                 .text("medium", "video")
-                .digest("sequence header", Digest::of(sequence_header))
+                .digest("sequence header", Digest::of(header))
                 .number("timescale", *timescale),
-            Work::Audio { offset, channels, pre_skip, sample_rate, language } => recipe
+            stream::Medium::Audio { channels, sample_rate } => recipe
                 .text("medium", "audio")
+                .text("codec", &track.codecs)
                 .number("offset", *offset)
                 .number("channels", *channels)
                 .number("pre-skip", *pre_skip)
                 .number("input sample rate", *sample_rate)
-                .text("language", language),
+                .text("language", language.as_ref().map_or("", |language| language.as_str())),
         }
     }
 }
 
 impl StepKind for MuxInit {
     const KIND: Kind = Kind::Mux;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     type Fact = ();
     type Work = Work;
@@ -115,7 +110,7 @@ impl StepKind for MuxInit {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -125,8 +120,8 @@ impl StepKind for MuxInit {
         Ok(LookUp::Keys(vec![self.work(view, 0)?.recipe()]))
     }
 
-    fn accept(self, _: &View<'_>, _: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
-        Ok(Some(()))
+    fn accept(self, _: &View<'_>, result: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
+        Ok(is_composed(result).then_some(()))
     }
 
     fn needs(self, _: &Title, _: usize) -> Needs {
@@ -134,42 +129,23 @@ impl StepKind for MuxInit {
     }
 
     fn work(self, view: &View<'_>, _: usize) -> Result<Work, StepError> {
-        let track = self.track;
-        if view.rung(track).is_ok() {
-            let sequence_header = view.result(CheckContract { track })?.facts.clone();
-            return Ok(Work::Video { sequence_header, timescale: view.title.timescale(track) });
+        let id = self.track;
+        let track = view.title.described(id).ok_or_else(StepError::early)?;
+        if view.rung(id).is_ok() {
+            let header = view.result(CheckContract { track: id })?.facts.clone();
+            return Ok(Work { track, header, offset: 0 });
         }
-        let (rendition, input) = view.rendition(track)?;
+        let (_, input) = view.rendition(id)?;
         let (facts, _) = input.analysis.as_ref().ok_or_else(StepError::early)?;
-        let language = rendition.language.as_ref().map_or("", |language| language.as_str());
-        Ok(Work::Audio {
-            offset: facts.offset,
-            channels: input.source.channels,
-            pre_skip: OPUS_PRE_SKIP,
-            sample_rate: input.source.track.sample_rate,
-            language: language.to_owned(),
-        })
+        Ok(Work { track, header: Vec::new(), offset: facts.offset })
     }
 
     fn run(work: Work, context: &StepContext, _: Grant) -> Result<Output<()>, Stop> {
-        let bytes = match work {
-            Work::Video { sequence_header, timescale } => {
-                package::video_init(&package::VideoTrack { timescale, sequence_header_obu: &sequence_header })
-            }
-            Work::Audio { offset, channels, pre_skip, sample_rate, language } => {
-                package::audio_init(&package::AudioTrack {
-                    channels,
-                    pre_skip,
-                    input_sample_rate: sample_rate,
-                    // Audio from before the video is skipped like the pre-skip.
-                    media_time: u64::from(pre_skip) + (-offset).max(0) as u64,
-                    packet_duration: OPUS_FRAME as u32,
-                    language: Language::new(&language).as_ref(),
-                })
-            }
-        };
-        let bytes = bytes.map_err(StepError::internal)?;
-        Ok(Output::new(context.store(&bytes, Vec::new())?, ()))
+        let Work { track, header, offset } = work;
+        // Audio from before the video is skipped like the pre-skip.
+        let early = (-offset).max(0) as u64;
+        let bytes = package::init_segment(&track, &header, early).map_err(StepError::internal)?;
+        Ok(Output::new(store_text(context, bytes)?, ()))
     }
 
     fn learn(self, _: &mut Title, _: &mut Live, (): (), _: &Learning<'_>) -> Learned {
@@ -182,11 +158,22 @@ impl StepKind for MuxInit {
 
     #[cfg(test)]
     fn example_keys() -> Vec<Vec<Recipe>> {
-        let video =
-            |header: &[u8], timescale| Work::Video { sequence_header: header.to_vec(), timescale }.recipe();
+        use crate::stream::{AudioCodec, Contract, Language, Role};
+        let format = super::encode::example_format();
+        let rate = crate::media::Rational { num: 25, den: 1 };
+        let contract = Contract::new(&format, rate).expect("a level");
+        let video = |header: &[u8], timescale| {
+            Work { track: contract.track(timescale, rate), header: header.to_vec(), offset: 0 }.recipe()
+        };
         let audio = |offset, channels, pre_skip, sample_rate, language: &str| {
-            let language = language.to_owned();
-            Work::Audio { offset, channels, pre_skip, sample_rate, language }.recipe()
+            let mut track = AudioCodec::Opus.track(channels, sample_rate, Language::new(language), Role::Main);
+            track.pre_skip = pre_skip;
+            Work { track, header: Vec::new(), offset }.recipe()
+        };
+        let other_codec = {
+            let mut track = AudioCodec::Opus.track(2, 48_000, Language::new("en"), Role::Main);
+            track.codecs = "other".to_owned();
+            Work { track, header: Vec::new(), offset: 0 }.recipe()
         };
         vec![
             vec![video(b"a", 25), video(b"b", 25), video(b"a", 24), audio(0, 2, 312, 48_000, "en")],
@@ -198,6 +185,7 @@ impl StepKind for MuxInit {
                 audio(0, 2, 312, 44_100, "en"),
                 audio(0, 2, 312, 48_000, "de"),
                 video(b"a", 25),
+                other_codec,
             ],
         ]
     }

@@ -10,6 +10,7 @@
 //!
 //! Which steps a title has is a pure function of what is known of it ([`steps_of`]).
 
+pub(crate) mod composed;
 pub(crate) mod context;
 pub(crate) mod error;
 pub(crate) mod frames;
@@ -80,8 +81,8 @@ pub(crate) trait StepKind: Copy + Debug + Eq + Hash + Into<Step> {
     fn packing(self, title: &Title) -> Packing;
     /// Of a pack that was not found: lets the steps that it stands for exist.
     fn unpack(self, title: &mut Title);
-    /// Of a pack: the blobs of steps that it stands for, as far as others use them by it.
-    fn holds(self, title: &Title) -> Vec<(Step, BlobRef)>;
+    /// Of a pack with this result: blobs that others read by it, with the steps whose results name them.
+    fn holds(self, title: &Title, result: &ActionResult, cache: &dyn Cache) -> Vec<(Step, BlobRef)>;
     /// Its result does not hold: the title unlearns it, and what rests on it is withdrawn.
     fn forget(self, title: &mut Title);
 
@@ -340,8 +341,13 @@ macro_rules! steps {
                 match self { $(Step::$step(step) => step.unpack(title),)* }
             }
 
-            pub fn holds(self, title: &Title) -> Vec<(Step, BlobRef)> {
-                match self { $(Step::$step(step) => step.holds(title),)* }
+            pub fn holds(
+                self,
+                title: &Title,
+                result: &ActionResult,
+                cache: &dyn Cache,
+            ) -> Vec<(Step, BlobRef)> {
+                match self { $(Step::$step(step) => step.holds(title, result, cache),)* }
             }
 
             pub fn forget(self, title: &mut Title) {

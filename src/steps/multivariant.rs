@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Cache, Digest};
-use crate::package::{self, HlsError, MultivariantPlaylist, Variant, VideoRange};
+use crate::package::{self, HlsError, Rendition};
 use crate::spec::PackageFormat;
 use crate::title::Title;
 use crate::title::part::Part;
-use crate::title::track::Medium;
 
+use super::composed::{is_composed, store_text};
 use super::context::{Grant, StepContext};
 use super::contract::CheckContract;
 use super::error::{StepError, Stop};
@@ -37,7 +37,7 @@ impl Work {
 
 impl StepKind for WriteMultivariant {
     const KIND: Kind = Kind::Playlist;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     type Fact = ();
     type Work = Work;
@@ -85,7 +85,7 @@ impl StepKind for WriteMultivariant {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -95,8 +95,8 @@ impl StepKind for WriteMultivariant {
         Ok(LookUp::Keys(vec![self.work(view, 0)?.recipe()]))
     }
 
-    fn accept(self, _: &View<'_>, _: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
-        Ok(Some(()))
+    fn accept(self, _: &View<'_>, result: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
+        Ok(is_composed(result).then_some(()))
     }
 
     fn needs(self, _: &Title, _: usize) -> Needs {
@@ -106,43 +106,22 @@ impl StepKind for WriteMultivariant {
     fn work(self, view: &View<'_>, _: usize) -> Result<Work, StepError> {
         let title = view.title;
         let target = title.target_duration();
-        let mut variants = Vec::new();
-        let mut audio = Vec::new();
+        let mut renditions = Vec::with_capacity(title.tracks.len());
         for id in title.track_ids() {
-            let track = view.track(id)?;
-            let bandwidth = Segments::of(title, id)?.bandwidth(target);
-            let playlist = path(format!("{}/{PLAYLIST}", track.name))?;
-            match &track.medium {
-                Medium::Video(rung) => {
-                    let header = rung.contract.header();
-                    let timing = title.timing.as_ref().ok_or_else(StepError::early)?;
-                    variants.push(Variant {
-                        playlist,
-                        codecs: header.codecs(),
-                        bandwidth,
-                        width: header.max_frame_width,
-                        height: header.max_frame_height,
-                        frame_rate: timing.frame_rate,
-                        video_range: VideoRange::of_transfer(header.transfer_characteristics),
-                    });
-                }
-                Medium::Audio(rendition) => audio.push(package::AudioRendition {
-                    playlist,
-                    name: track.name.clone(),
-                    language: rendition.language.clone(),
-                    channels: view.rendition(id)?.1.source.channels,
-                    codecs: "opus".to_owned(),
-                    bandwidth,
-                }),
-            }
+            let name = view.track(id)?.name.clone();
+            renditions.push(Rendition {
+                playlist: path(format!("{name}/{PLAYLIST}"))?,
+                name,
+                track: title.described(id).ok_or_else(StepError::early)?,
+                bandwidth: Segments::of(title, id)?.bandwidth(target),
+            });
         }
-        let playlist = MultivariantPlaylist { variants: &variants, audio: &audio };
-        let text = package::multivariant_playlist(&playlist);
+        let text = package::multivariant_playlist(&renditions);
         Ok(Work { text: text.map_err(|error: HlsError| StepError::Spec(error.to_string()))? })
     }
 
     fn run(work: Work, context: &StepContext, _: Grant) -> Result<Output<()>, Stop> {
-        Ok(Output::new(context.store(work.text.as_bytes(), Vec::new())?, ()))
+        Ok(Output::new(store_text(context, work.text.into_bytes())?, ()))
     }
 
     fn learn(self, _: &mut Title, _: &mut Live, (): (), _: &Learning<'_>) -> Learned {

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Cache, Digest};
-use crate::executors::EncodedChunk;
-use crate::package;
+use crate::package::{self, Composition, Sample};
+use crate::stream::{SyncRule, Track};
 use crate::title::chunk::Chunk;
 use crate::title::ids::{ChunkId, TrackId};
 use crate::title::part::Part;
@@ -12,8 +12,9 @@ use crate::title::track::Medium;
 use crate::title::Title;
 
 use super::audio::EncodeWindow;
-use super::context::{Grant, StepContext};
-use super::encode::{EncodeChunk, time_range, track_label};
+use super::composed::{CacheBlobs, composed, content_of, is_composed, not_composed};
+use super::context::{Grant, StepContext, facts};
+use super::encode::{EncodeChunk, EncodeFacts, time_range, track_label};
 use super::error::{StepError, Stop};
 use super::live::Live;
 use super::recipe::Recipe;
@@ -28,25 +29,35 @@ pub(crate) struct MuxSegment {
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Work {
-    encode: BlobRef,
+    payload: BlobRef,
+    /// Bytes of each sample in the payload.
+    sizes: Vec<u32>,
+    mux: TrackMux,
     position: SegmentPosition,
-    is_video: bool,
 }
 
 /// What the segments of a track have in common, as far as it is in their bytes. The keys of a segment and of
 /// a pack of segments both have it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct TrackMux {
-    pub medium: &'static str,
+    sync: SyncRule,
+    /// Whether the segments have a `roll` sample group, and its distance.
+    roll: Option<i16>,
 }
 
 impl TrackMux {
     pub fn of(title: &Title, track: TrackId) -> Result<TrackMux, StepError> {
-        Ok(TrackMux { medium: title.track(track).ok_or_else(StepError::early)?.medium_name() })
+        let Track { sync, roll, .. } = title.described(track).ok_or_else(StepError::early)?;
+        Ok(TrackMux { sync, roll })
     }
 
     pub fn fields(&self, recipe: Recipe) -> Recipe {
-        let TrackMux { medium } = *self;
-        recipe.text("medium", medium)
+        let TrackMux { sync, roll } = self;
+        let sync = match sync {
+            SyncRule::FirstOfChunk => "first of chunk",
+            SyncRule::Every => "every",
+        };
+        recipe.text("sync samples", sync).number("roll distance", roll.unwrap_or(0))
     }
 }
 
@@ -96,7 +107,7 @@ impl Key<'_> {
 
 impl StepKind for MuxSegment {
     const KIND: Kind = Kind::Mux;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     type Fact = ();
     type Work = Work;
@@ -149,7 +160,7 @@ impl StepKind for MuxSegment {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -162,8 +173,8 @@ impl StepKind for MuxSegment {
         Ok(LookUp::Keys(vec![Key { mux, encode, position }.recipe()]))
     }
 
-    fn accept(self, _: &View<'_>, _: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
-        Ok(Some(()))
+    fn accept(self, _: &View<'_>, result: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
+        Ok(is_composed(result).then_some(()))
     }
 
     fn needs(self, _: &Title, _: usize) -> Needs {
@@ -171,40 +182,39 @@ impl StepKind for MuxSegment {
     }
 
     fn work(self, view: &View<'_>, _: usize) -> Result<Work, StepError> {
+        let encode = view.encode(self.track, self.chunk)?;
         Ok(Work {
-            encode: super::view::blob(view.encode(self.track, self.chunk)?)?,
+            payload: super::view::blob(encode)?,
+            sizes: facts::<EncodeFacts>(encode)?.sizes,
+            mux: TrackMux::of(view.title, self.track)?,
             position: SegmentPosition::of(self.chunk, view.chunk(self.track, self.chunk)?),
-            is_video: view.track(self.track)?.rung().is_some(),
         })
     }
 
+    /// Describes the segment. The payload is only read for the segment's digest.
     fn run(work: Work, context: &StepContext, _: Grant) -> Result<Output<()>, Stop> {
-        let Work { encode, position, is_video } = work;
-        let units = match is_video {
-            true => context.load::<EncodedChunk>(&encode)?.units,
-            false => context.load::<Vec<Vec<u8>>>(&encode)?,
-        };
-        let kind = if is_video { package::TrackKind::Video } else { package::TrackKind::Audio };
+        let Work { payload, sizes, mux, position } = work;
         let runs = position.durations.iter();
         let ticks = runs.flat_map(|&(count, ticks)| std::iter::repeat_n(ticks, count as usize));
-        let samples: Vec<package::Sample<'_>> = units
-            .iter()
-            .zip(ticks)
-            .enumerate()
-            // Every packet of audio can be entered at; of a chunk, its first frame.
-            .map(|(number, (data, duration))| package::Sample { data, duration, sync: number == 0 || !is_video })
-            .collect();
-        if samples.len() != units.len() {
-            return Err(Stop::Lost(encode));
+        let samples = sizes.iter().zip(ticks).enumerate();
+        let samples = samples.map(|(number, (&size, duration))| Sample {
+            size,
+            duration,
+            sync: mux.sync.is_sync(number),
+        });
+        let samples: Vec<Sample> = samples.collect();
+        if samples.len() != sizes.len() {
+            return Err(Stop::Lost(payload));
         }
         let segment = package::Segment {
             sequence_number: position.number,
             base_decode_time: position.start,
-            kind,
+            rolls: mux.roll.is_some(),
             samples: &samples,
         };
-        let bytes = package::segment(&segment).map_err(StepError::internal)?;
-        Ok(Output::new(context.store(&bytes, Vec::new())?, ()))
+        let parts = package::segment(&segment, content_of(&payload)).map_err(StepError::internal)?;
+        let segment = Composition::of(parts, &mut CacheBlobs(&context.cache)).map_err(not_composed)?;
+        Ok(Output::new(composed(&segment)?, ()))
     }
 
     fn learn(self, _: &mut Title, _: &mut Live, (): (), _: &Learning<'_>) -> Learned {
@@ -218,14 +228,25 @@ impl StepKind for MuxSegment {
     #[cfg(test)]
     fn example_keys() -> Vec<Vec<Recipe>> {
         let positions = example_positions();
-        let of = |medium, encode, position| {
-            Key { mux: &TrackMux { medium }, encode: Digest([encode; 32]), position }.recipe()
-        };
-        let mut keys =
-            vec![of("video", 1, &positions[0]), of("audio", 1, &positions[0]), of("video", 2, &positions[0])];
-        keys.extend(positions[1..].iter().map(|position| of("video", 1, position)));
+        let muxes = example_muxes();
+        let of =
+            |mux, encode, position| Key { mux, encode: Digest([encode; 32]), position }.recipe();
+        let mut keys = vec![of(&muxes[0], 1, &positions[0]), of(&muxes[0], 2, &positions[0])];
+        keys.extend(muxes[1..].iter().map(|mux| of(mux, 1, &positions[0])));
+        keys.extend(positions[1..].iter().map(|position| of(&muxes[0], 1, position)));
         vec![keys]
     }
+}
+
+/// Of which each differs from the first in one field.
+#[cfg(test)]
+pub(crate) fn example_muxes() -> Vec<TrackMux> {
+    let base = TrackMux { sync: SyncRule::FirstOfChunk, roll: None };
+    vec![
+        base.clone(),
+        TrackMux { sync: SyncRule::Every, ..base.clone() },
+        TrackMux { roll: Some(-1), ..base },
+    ]
 }
 
 /// Positions of which each differs from the first in one field.

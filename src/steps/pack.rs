@@ -7,11 +7,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionKey, ActionResult, BlobRef, Cache, Digest};
+use crate::package::{Composition, ContentId};
 use crate::title::Title;
 use crate::title::ids::{ChunkId, PackId, TrackId};
 use crate::title::part::Part;
 
 use super::audio;
+use super::composed::{blob_of, composition, compositions};
 use super::context::{Grant, StepContext, encoded, facts, read};
 use super::encode::{self, EncodeFacts, track_label};
 use super::error::{StepError, Stop};
@@ -32,11 +34,14 @@ pub(crate) struct PackSegments {
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Work {
-    segments: Vec<BlobRef>,
+    /// What each segment is made of.
+    segments: Vec<Composition>,
     facts: PackFacts,
 }
 
-/// What a pack's result says beside its list of segments.
+/// What a pack's result says beside its two blobs. One lists digests and sizes of its segments, which
+/// playlists and a build that changes nothing need; the other says what each is made of, and is read only where
+/// one of them is to be written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PackFacts {
     /// The distinct sequence headers of its encodes; none of audio.
@@ -73,9 +78,9 @@ impl PackSegments {
 
 impl StepKind for PackSegments {
     const KIND: Kind = Kind::Pack;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
-    type Fact = Arc<Vec<BlobRef>>;
+    type Fact = Arc<Vec<ContentId>>;
     type Work = Work;
 
     fn label(self, title: &Title) -> String {
@@ -143,11 +148,14 @@ impl StepKind for PackSegments {
         title.unpack(self.track, self.pack);
     }
 
-    fn holds(self, title: &Title) -> Vec<(Step, BlobRef)> {
-        let PackSegments { track, pack } = self;
-        let segments = title.pack(track, pack).and_then(|pack| pack.segments.as_deref());
+    fn holds(self, title: &Title, result: &ActionResult, cache: &dyn Cache) -> Vec<(Step, BlobRef)> {
+        let track = self.track;
+        let made = result.blobs.get(1).and_then(|blob| compositions(cache, blob).ok()).unwrap_or_default();
         let steps = self.chunks(title).map(|chunk| MuxSegment { track, chunk }.into());
-        steps.zip(segments.into_iter().flatten().copied()).collect()
+        let blobs = |(step, file): (Step, Composition)| -> Vec<(Step, BlobRef)> {
+            file.blobs().map(|blob| (step, blob_of(&blob))).collect()
+        };
+        steps.zip(made).flat_map(blobs).collect()
     }
 
     fn forget(self, title: &mut Title) {
@@ -176,14 +184,15 @@ impl StepKind for PackSegments {
         result: &ActionResult,
         cache: &dyn Cache,
     ) -> Result<Option<Self::Fact>, StepError> {
-        let segments: Option<Vec<BlobRef>> = read(result, cache)?;
+        let segments: Option<Vec<ContentId>> = read(result, cache)?;
         let count = view.title.segments_of(self.track, self.pack).len();
         let agrees = |facts: &PackFacts| match view.title.rung(self.track) {
             Some(plan) => facts.headers.iter().all(|header| plan.contract.check(header).is_ok()),
             None => facts.headers.is_empty(),
         };
         let agrees = facts::<PackFacts>(result).is_ok_and(|facts| agrees(&facts));
-        Ok(segments.filter(|segments| segments.len() == count && agrees).map(Arc::new))
+        let is_whole = result.blobs.len() == 2;
+        Ok(segments.filter(|segments| segments.len() == count && agrees && is_whole).map(Arc::new))
     }
 
     fn needs(self, _: &Title, _: usize) -> Needs {
@@ -195,11 +204,11 @@ impl StepKind for PackSegments {
         let mut segments = Vec::new();
         let mut headers: Vec<Vec<u8>> = Vec::new();
         for chunk in self.chunks(view.title) {
-            segments.push(view.blob(MuxSegment { track, chunk })?);
+            segments.push(composition(view.result(MuxSegment { track, chunk })?)?);
             if view.title.rung(track).is_some() {
                 let facts: EncodeFacts = facts(view.encode(track, chunk)?)?;
-                if !headers.contains(&facts.sequence_header) {
-                    headers.push(facts.sequence_header);
+                if !headers.contains(&facts.header) {
+                    headers.push(facts.header);
                 }
             }
         }
@@ -208,7 +217,10 @@ impl StepKind for PackSegments {
 
     fn run(work: Work, context: &StepContext, _: Grant) -> Result<Output<Self::Fact>, Stop> {
         let Work { segments, facts } = work;
-        Ok(Output::new(context.store(&encoded(&segments)?, encoded(&facts)?)?, Arc::new(segments)))
+        let listed: Vec<ContentId> = segments.iter().map(|segment| segment.content).collect();
+        let put = |bytes: Vec<u8>| context.cache.put_blob(&bytes).map_err(StepError::from);
+        let blobs = vec![put(encoded(&listed)?)?, put(encoded(&segments)?)?];
+        Ok(Output::new(ActionResult { facts: encoded(&facts)?, blobs }, Arc::new(listed)))
     }
 
     fn learn(self, title: &mut Title, _: &mut Live, segments: Self::Fact, _: &Learning<'_>) -> Learned {
@@ -223,22 +235,22 @@ impl StepKind for PackSegments {
     #[cfg(test)]
     fn example_keys() -> Vec<Vec<Recipe>> {
         let positions = super::mux::example_positions();
-        let of = |encodes: &[u8], medium, segments: &[(u8, usize)]| {
+        let muxes = super::mux::example_muxes();
+        let of = |encodes: &[u8], mux, segments: &[(u8, usize)]| {
             let encodes = encodes.iter().map(|&key| ActionKey(Digest([key; 32]))).collect();
             let segments: Vec<_> = segments
                 .iter()
                 .map(|&(content, position)| (Digest([content; 32]), positions[position].clone()))
                 .collect();
-            Key { encodes, mux: &TrackMux { medium }, segments: &segments }.recipe()
+            Key { encodes, mux, segments: &segments }.recipe()
         };
-        let mut keys = vec![of(&[1], "video", &[(1, 0), (2, 1)])];
-        keys.push(of(&[2], "video", &[(1, 0), (2, 1)]));
-        keys.push(of(&[1, 2], "video", &[(1, 0), (2, 1)]));
-        keys.push(of(&[1], "audio", &[(1, 0), (2, 1)]));
-        keys.push(of(&[1], "video", &[(3, 0), (2, 1)]));
-        keys.push(of(&[1], "video", &[(1, 0)]));
+        let (mux, two) = (&muxes[0], &[(1, 0), (2, 1)]);
+        let mut keys = vec![of(&[1], mux, two), of(&[2], mux, two), of(&[1, 2], mux, two)];
+        keys.push(of(&[1], mux, &[(3, 0), (2, 1)]));
+        keys.push(of(&[1], mux, &[(1, 0)]));
+        keys.extend(muxes[1..].iter().map(|mux| of(&[1], mux, two)));
         // Every field of a position.
-        keys.extend((2..positions.len()).map(|position| of(&[1], "video", &[(1, position), (2, 1)])));
+        keys.extend((2..positions.len()).map(|position| of(&[1], mux, &[(1, position), (2, 1)])));
         vec![keys]
     }
 }

@@ -3,14 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Cache};
-#[cfg(test)]
-use crate::cache::Digest;
-use crate::package::{self, MediaPlaylist, PlaylistSegment};
+use crate::package::{self, ContentId, MediaPlaylist, PlaylistSegment};
 use crate::spec::PackageFormat;
 use crate::title::Title;
 use crate::title::ids::TrackId;
 use crate::title::part::Part;
 
+use super::composed::{composition, is_composed, store_text};
 use super::context::{Grant, StepContext};
 use super::encode::track_label;
 use super::error::{StepError, Stop};
@@ -29,9 +28,9 @@ pub(crate) struct WritePlaylist {
 /// All that the playlist lists, which is its key, too.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Work {
-    init: BlobRef,
+    init: ContentId,
     /// Each with its duration in ticks.
-    segments: Vec<(BlobRef, u64)>,
+    segments: Vec<(ContentId, u64)>,
     timescale: u32,
     /// Seconds.
     target_duration: u64,
@@ -41,11 +40,11 @@ impl Work {
     fn recipe(&self) -> Recipe {
         let Work { init, segments, timescale, target_duration } = self;
         let mut listed = blake3::Hasher::new();
-        for (BlobRef { digest, size: _ }, duration) in segments {
-            listed.update(&digest.0).update(&duration.to_le_bytes());
+        for (ContentId { digest, size: _ }, duration) in segments {
+            listed.update(digest.as_bytes()).update(&duration.to_le_bytes());
         }
         Recipe::new("playlist", WritePlaylist::VERSION)
-            .digest("initialisation segment", init.digest)
+            .digest("initialisation segment", init.digest.into())
             .number("target duration (s)", i64::try_from(*target_duration).unwrap_or(i64::MAX))
             .number("timescale", *timescale)
             .digest("segments", listed.finalize().into())
@@ -54,7 +53,7 @@ impl Work {
 
 impl StepKind for WritePlaylist {
     const KIND: Kind = Kind::Playlist;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     type Fact = ();
     type Work = Work;
@@ -101,7 +100,7 @@ impl StepKind for WritePlaylist {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -111,8 +110,8 @@ impl StepKind for WritePlaylist {
         Ok(LookUp::Keys(vec![self.work(view, 0)?.recipe()]))
     }
 
-    fn accept(self, _: &View<'_>, _: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
-        Ok(Some(()))
+    fn accept(self, _: &View<'_>, result: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
+        Ok(is_composed(result).then_some(()))
     }
 
     fn needs(self, _: &Title, _: usize) -> Needs {
@@ -120,10 +119,10 @@ impl StepKind for WritePlaylist {
     }
 
     fn work(self, view: &View<'_>, _: usize) -> Result<Work, StepError> {
-        let Segments { blobs, durations, timescale } = Segments::of(view.title, self.track)?;
+        let Segments { files, durations, timescale } = Segments::of(view.title, self.track)?;
         Ok(Work {
-            init: view.blob(MuxInit { track: self.track })?,
-            segments: blobs.into_iter().zip(durations).collect(),
+            init: composition(view.result(MuxInit { track: self.track })?)?.content,
+            segments: files.into_iter().zip(durations).collect(),
             timescale,
             target_duration: view.title.target_duration(),
         })
@@ -141,7 +140,7 @@ impl StepKind for WritePlaylist {
             init: &path(init_name(&init))?,
             segments: &listed,
         });
-        Ok(Output::new(context.store(text.as_bytes(), Vec::new())?, ()))
+        Ok(Output::new(store_text(context, text.into_bytes())?, ()))
     }
 
     fn learn(self, _: &mut Title, _: &mut Live, (): (), _: &Learning<'_>) -> Learned {
@@ -154,7 +153,7 @@ impl StepKind for WritePlaylist {
 
     #[cfg(test)]
     fn example_keys() -> Vec<Vec<Recipe>> {
-        let blob = |digest| BlobRef { digest: Digest([digest; 32]), size: 1 };
+        let blob = |digest: u8| ContentId::of(&[digest]);
         let of = |init, segments: &[(u8, u64)], timescale, target_duration| {
             let segments = segments.iter().map(|&(digest, duration)| (blob(digest), duration)).collect();
             Work { init: blob(init), segments, timescale, target_duration }.recipe()

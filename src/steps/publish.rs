@@ -1,7 +1,6 @@
 //! The output folder: holds exactly the title's files. What it writes lies outside the cache.
 
-use std::collections::BTreeSet;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,11 +8,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{ActionResult, BlobRef, Cache};
-use crate::package::{self, Content, FileList, PublishError, PublishFile, Role, is_current};
+use crate::package::{self, ContentId, FileList, PublishError, PublishFile, Role, is_current};
 use crate::spec::PackageFormat;
 use crate::title::Title;
 use crate::title::part::Part;
 
+use super::composed::{Composed, ComposedPack, composition};
 use super::context::{Grant, StepContext};
 use super::error::{StepError, Stop};
 use super::init::MuxInit;
@@ -35,7 +35,9 @@ pub(crate) struct Publish;
 pub(crate) struct Work {
     folder: PathBuf,
     /// Paths in the folder.
-    files: Vec<(String, BlobRef, Role)>,
+    files: Vec<(String, ContentId, Role)>,
+    /// What they are made of.
+    composed: Composed,
 }
 
 impl StepKind for Publish {
@@ -92,7 +94,7 @@ impl StepKind for Publish {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -115,15 +117,20 @@ impl StepKind for Publish {
 
     fn work(self, view: &View<'_>, _: usize) -> Result<Work, StepError> {
         let files = view.live.files().ok_or_else(StepError::early)?;
-        let listed = files.files().iter().map(|file| (file.path.to_string(), blob_of(file), file.role));
-        Ok(Work { folder: view.title.output.clone(), files: listed.collect() })
+        let listed = files.files().iter();
+        let listed = listed.map(|file| {
+            let content = ContentId { digest: file.digest, size: file.size };
+            (file.path.to_string(), content, file.role)
+        });
+        let folder = view.title.output.clone();
+        Ok(Work { folder, files: listed.collect(), composed: made_of(view)? })
     }
 
     fn run(work: Work, context: &StepContext, _: Grant) -> Result<Output<()>, Stop> {
-        let Work { folder, files } = work;
-        let files = files.into_iter().map(|(name, blob, role)| file(name, blob, role));
+        let Work { folder, files, composed } = work;
+        let files = files.into_iter().map(|(name, content, role)| file(name, content, role));
         let files = FileList::new(files.collect::<Result<_, _>>()?).map_err(StepError::Publish)?;
-        publish(context, &folder, &files)?;
+        publish(context, &folder, &files, &composed)?;
         Ok(Output::new(ActionResult::default(), ()))
     }
 
@@ -143,82 +150,91 @@ impl StepKind for Publish {
     }
 }
 
-fn file(name: String, blob: BlobRef, role: Role) -> Result<PublishFile, StepError> {
-    Ok(PublishFile { path: path(name)?, size: blob.size, digest: blob.digest.into(), role })
-}
-
-fn blob_of(file: &PublishFile) -> BlobRef {
-    BlobRef { digest: file.digest.into(), size: file.size }
+fn file(name: String, content: ContentId, role: Role) -> Result<PublishFile, StepError> {
+    Ok(PublishFile { path: path(name)?, size: content.size, digest: content.digest, role })
 }
 
 /// Every file of the output folder.
 fn files(view: &View<'_>) -> Result<FileList, StepError> {
     let title = view.title;
     let hls = title.has_format(PackageFormat::Hls);
+    let content = |result: &ActionResult| Ok::<_, StepError>(composition(result)?.content);
     let mut tracks = Vec::new();
     for id in title.track_ids() {
-        let init = view.blob(MuxInit { track: id })?;
-        let playlist = hls.then(|| view.blob(WritePlaylist { track: id })).transpose()?;
-        tracks.push((&view.track(id)?.name, init, Segments::of(title, id)?.blobs, playlist));
+        let init = content(view.result(MuxInit { track: id })?)?;
+        let playlist = if hls { Some(content(view.result(WritePlaylist { track: id })?)?) } else { None };
+        tracks.push((&view.track(id)?.name, init, Segments::of(title, id)?.files, playlist));
     }
-    let of_track = |(folder, init, segments, playlist): (&String, BlobRef, Vec<BlobRef>, Option<BlobRef>)| {
+    type OfTrack<'a> = (&'a String, ContentId, Vec<ContentId>, Option<ContentId>);
+    let of_track = |(folder, init, segments, playlist): OfTrack<'_>| {
         let init = [(format!("{folder}/{}", init_name(&init)), init, Role::Media)];
         let segments = segments.into_iter().enumerate().map(|(number, segment)| {
             (format!("{folder}/{}", segment_name(number + 1, &segment)), segment, Role::Media)
         });
         let playlist = playlist.map(|playlist| (format!("{folder}/{PLAYLIST}"), playlist, Role::Playlist));
         let all = init.into_iter().chain(segments).chain(playlist);
-        all.map(|(name, blob, role)| file(name, blob, role)).collect()
+        all.map(|(name, content, role)| file(name, content, role)).collect()
     };
     let by_track: Vec<Vec<PublishFile>> =
         tracks.into_par_iter().map(of_track).collect::<Result<_, StepError>>()?;
     let mut files = Vec::with_capacity(by_track.iter().map(Vec::len).sum::<usize>() + 1);
     by_track.into_iter().for_each(|of_track| files.extend(of_track));
     if hls {
-        files.push(file(ENTRY.to_owned(), view.blob(WriteMultivariant)?, Role::Entry)?);
+        files.push(file(ENTRY.to_owned(), content(view.result(WriteMultivariant)?)?, Role::Entry)?);
     }
     FileList::new(files).map_err(StepError::Publish)
 }
 
-fn publish(context: &StepContext, folder: &Path, files: &FileList) -> Result<(), Stop> {
-    let content = |file: &PublishFile| {
-        let blob = blob_of(file);
-        // It is read there, and held against its digest.
-        let is_file = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_file());
-        if let Some(path) = context.cache.blob_file(&blob).filter(is_file) {
-            return Ok(Content::File { path, may_link: context.hard_links });
+/// What the files of the output folder are made of.
+fn made_of(view: &View<'_>) -> Result<Composed, StepError> {
+    let title = view.title;
+    let hls = title.has_format(PackageFormat::Hls);
+    let mut single = BTreeMap::new();
+    let mut packs = Vec::new();
+    for id in title.track_ids() {
+        let track = view.track(id)?;
+        let init = view.result(MuxInit { track: id })?;
+        let name = format!("{}/{}", track.name, init_name(&composition(init)?.content));
+        single.insert(name, (**init).clone());
+        if hls {
+            let playlist = view.result(WritePlaylist { track: id })?;
+            single.insert(format!("{}/{PLAYLIST}", track.name), (**playlist).clone());
         }
-        match context.cache.blob(&blob).map_err(io::Error::other)? {
-            Some(bytes) => Ok(Content::Stream(Box::new(io::Cursor::new(bytes)))),
-            None => Err(io::Error::other("its content is no longer in the cache")),
+        for (step, pack) in packs_of(title, id).zip(&track.packs) {
+            let segments = pack.segments.as_deref().ok_or_else(StepError::early)?.clone();
+            let blobs = &view.result(step)?.blobs;
+            let none = || StepError::internal("a pack without what its segments are made of");
+            packs.push(ComposedPack { segments, compositions: blobs.get(1).copied().ok_or_else(none)? });
         }
-    };
-    if context.cache.has_remote() {
-        // What is likely to be written, all at once: one by one, each would cost a round trip.
-        let is_there = |file: &PublishFile| {
-            file.path.under(folder).symlink_metadata().is_ok_and(|found| found.len() == file.size)
-        };
-        let absent = files.files().par_iter().filter(|file| !is_there(file)).map(blob_of);
-        context.cache.fetch(&absent.collect::<Vec<BlobRef>>())?;
     }
+    if hls {
+        single.insert(ENTRY.to_owned(), (**view.result(WriteMultivariant)?).clone());
+    }
+    Ok(Composed { single, packs })
+}
+
+/// Writes what is missing in an output folder.
+fn publish(
+    context: &StepContext,
+    folder: &Path,
+    files: &FileList,
+    composed: &Composed,
+) -> Result<(), Stop> {
     let mut mended = BTreeSet::new();
     loop {
-        let error = match package::publish(folder, files, &content) {
+        let mut contents = composed.contents(&context.cache);
+        let error = match package::publish(folder, files, &mut contents) {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
-        let file = match &error {
-            PublishError::WrongContent { path, .. } | PublishError::Content { path, .. } => {
-                files.files().iter().find(|file| file.path == *path)
-            }
-            _ => None,
-        };
-        let Some(file) = file else { return Err(StepError::Publish(error).into()) };
+        let Some(blob) = contents.to_blame(&error) else { return Err(StepError::Publish(error).into()) };
+        // What is right, and yet not what it should be, is made again, too.
+        let is_nonsense = matches!(error, PublishError::WrongContent { .. });
         // A damaged blob goes when it is looked at, and may be had from elsewhere; but not for ever.
-        if context.cache.blob(&blob_of(file))?.is_none() {
-            return Err(Stop::Lost(blob_of(file)));
+        if is_nonsense || !context.cache.verify_blob(&blob)? {
+            return Err(Stop::Lost(blob));
         }
-        if !mended.insert(file.path.clone()) || context.is_cancelled() {
+        if !mended.insert(blob.digest) || context.is_cancelled() {
             return Err(StepError::Publish(error).into());
         }
     }

@@ -2,8 +2,8 @@
 //! named by number and content, so that a new version never overwrites what a player of the old one may
 //! still ask for; playlists keep their names.
 
-use crate::cache::BlobRef;
-use crate::package::{Bandwidth, RelPath, SegmentSize};
+use crate::cache::Digest;
+use crate::package::{Bandwidth, ContentId, RelPath, SegmentSize};
 use crate::title::Title;
 use crate::title::chunk::Chunk;
 use crate::title::ids::{PackId, TrackId};
@@ -17,7 +17,7 @@ pub const ENTRY: &str = "master.m3u8";
 pub(crate) const PLAYLIST: &str = "playlist.m3u8";
 
 pub(crate) struct Segments {
-    pub blobs: Vec<BlobRef>,
+    pub files: Vec<ContentId>,
     /// Ticks.
     pub durations: Vec<u64>,
     pub timescale: u32,
@@ -27,7 +27,7 @@ impl Segments {
     pub fn of(title: &Title, track: TrackId) -> Result<Segments, StepError> {
         let made = title.track(track).and_then(|track| track.segments());
         Ok(Segments {
-            blobs: made.ok_or_else(StepError::early)?,
+            files: made.ok_or_else(StepError::early)?,
             durations: title.chunks_of(track).iter().map(Chunk::duration).collect(),
             timescale: title.timescale(track),
         })
@@ -35,9 +35,9 @@ impl Segments {
 
     /// Measured over stretches of about the target duration, in seconds.
     pub fn bandwidth(&self, target: u64) -> Bandwidth {
-        let sizes = self.blobs.iter().zip(&self.durations);
+        let sizes = self.files.iter().zip(&self.durations);
         let sizes: Vec<SegmentSize> =
-            sizes.map(|(blob, &duration)| SegmentSize { bytes: blob.size, duration }).collect();
+            sizes.map(|(file, &duration)| SegmentSize { bytes: file.size, duration }).collect();
         Bandwidth::measure(&sizes, self.timescale, target)
     }
 }
@@ -53,10 +53,10 @@ pub(crate) fn path(path: String) -> Result<RelPath, StepError> {
 }
 
 /// `number` counts from 1.
-pub(crate) fn segment_name(number: usize, blob: &BlobRef) -> String {
-    format!("{number:05}-{}.m4s", blob.digest.short())
+pub(crate) fn segment_name(number: usize, file: &ContentId) -> String {
+    format!("{number:05}-{}.m4s", Digest::from(file.digest).short())
 }
 
-pub(crate) fn init_name(blob: &BlobRef) -> String {
-    format!("init-{}.mp4", blob.digest.short())
+pub(crate) fn init_name(file: &ContentId) -> String {
+    format!("init-{}.mp4", Digest::from(file.digest).short())
 }

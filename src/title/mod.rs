@@ -17,10 +17,11 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cache::{BlobRef, Digest};
-use crate::media::{AudioSource, AudioTrack, Index, OPUS_RATE, VideoTrack};
-use crate::package::{self, Language};
+use crate::cache::Digest;
+use crate::media::{AudioSource, AudioTrack, Index, VideoTrack};
+use crate::package::{self, ContentId};
 use crate::spec::{self, Ladder, PackageFormat};
+use crate::stream::{self, Framing, Language};
 
 use assemble::{ChunkList, Timing};
 use chunk::{AudioFacts, Chunk};
@@ -175,6 +176,7 @@ impl Title {
             let language = wanted.language.as_deref().or(Some(track.language.as_str()));
             let rendition = Rendition {
                 audio: AudioId::new(audio),
+                codec: wanted.codec.into(),
                 bitrate: u32::try_from(wanted.bitrate.0).unwrap_or(u32::MAX),
                 language: language.filter(|language| !language.is_empty()).and_then(Language::new),
             };
@@ -280,7 +282,7 @@ impl Title {
     }
 
     /// The segments of a pack are known, or lost again.
-    pub fn learn_segments(&mut self, track: TrackId, pack: PackId, segments: Option<Arc<Vec<BlobRef>>>) {
+    pub fn learn_segments(&mut self, track: TrackId, pack: PackId, segments: Option<Arc<Vec<ContentId>>>) {
         let made = self.tracks.get_mut(track.index()).and_then(|track| track.packs.get_mut(pack.index()));
         if let Some(made) = made {
             made.segments = segments;
@@ -423,12 +425,33 @@ impl Title {
         segments.filter(move |&chunk| all || self.is_early(track, chunk))
     }
 
+    /// What a track is to whoever packages it; `None` before it is known when frames are shown.
+    pub fn described(&self, id: TrackId) -> Option<stream::Track> {
+        let track = self.track(id)?;
+        Some(match &track.medium {
+            Medium::Video(plan) => {
+                let timing = self.timing.as_ref()?;
+                plan.contract.track(timing.timescale, timing.frame_rate)
+            }
+            Medium::Audio(rendition) => {
+                let source = &self.rendition(id)?.1.source;
+                let first = self.track_ids().find(|&id| self.rendition(id).is_some());
+                let role = if first == Some(id) { stream::Role::Main } else { stream::Role::Alternate };
+                let (rate, language) = (source.track.sample_rate, rendition.language.clone());
+                rendition.codec.track(source.channels, rate, language, role)
+            }
+        })
+    }
+
+    /// In which portions the renditions of an audio input take it.
+    pub fn framing(&self, audio: AudioId) -> Option<Framing> {
+        let mut renditions = self.tracks.iter().filter_map(|track| track.rendition());
+        Some(renditions.find(|rendition| rendition.audio == audio)?.codec.framing())
+    }
+
     /// Ticks a second of a track's times.
     pub fn timescale(&self, track: TrackId) -> u32 {
-        match self.track(track).map(|track| &track.medium) {
-            Some(Medium::Audio(_)) => OPUS_RATE,
-            Some(Medium::Video(_)) | None => self.timing.as_ref().map_or(1, |timing| timing.timescale),
-        }
+        self.described(track).map_or(1, |track| track.timescale)
     }
 
     /// Seconds that the source lasts, as far as it is cut into chunks.
@@ -439,13 +462,11 @@ impl Title {
 
     /// The one target duration of all the title's playlists, in seconds.
     pub fn target_duration(&self) -> u64 {
-        let ticks = self.chunks.iter().map(Chunk::duration);
-        let video =
-            self.timing.as_ref().map_or(1, |timing| package::target_duration(timing.timescale, ticks));
-        let analyzed = self.audio.iter().filter_map(|audio| audio.analysis.as_ref());
-        let audio = analyzed
-            .map(|(_, windows)| package::target_duration(OPUS_RATE, windows.iter().map(Chunk::duration)));
-        audio.fold(video, u64::max)
+        let of_track = |track: TrackId| {
+            let ticks = self.chunks_of(track).iter().map(Chunk::duration);
+            package::target_duration(self.timescale(track), ticks)
+        };
+        self.track_ids().map(of_track).max().unwrap_or(1)
     }
 
     /// How much there will be to encode by what the container says: rungs, seconds, luma samples of all frames.

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use crate::cache::BlobRef;
-use crate::package::Language;
+use crate::package::ContentId;
+use crate::stream::{AudioCodec, Language};
 
 use super::ids::AudioId;
 use super::rung::RungPlan;
@@ -30,6 +30,7 @@ pub enum Medium {
 #[derive(Clone, Debug)]
 pub struct Rendition {
     pub audio: AudioId,
+    pub codec: AudioCodec,
     /// Bits a second.
     pub bitrate: u32,
     pub language: Option<Language>,
@@ -40,7 +41,7 @@ pub struct Pack {
     /// Whether its steps exist one by one, as it was not found.
     pub unpacked: bool,
     /// Its segments, once they are known.
-    pub segments: Option<Arc<Vec<BlobRef>>>,
+    pub segments: Option<Arc<Vec<ContentId>>>,
 }
 
 impl Track {
@@ -63,7 +64,7 @@ impl Track {
     }
 
     /// All segments, in order; `None` until every pack is known.
-    pub fn segments(&self) -> Option<Vec<BlobRef>> {
+    pub fn segments(&self) -> Option<Vec<ContentId>> {
         let mut all = Vec::new();
         for pack in &self.packs {
             all.extend_from_slice(pack.segments.as_deref()?);
@@ -76,14 +77,6 @@ impl Track {
         match self.medium {
             Medium::Video(_) => self.name.clone(),
             Medium::Audio(_) => format!("audio/{}", self.name),
-        }
-    }
-
-    /// What its segments hold, in keys.
-    pub fn medium_name(&self) -> &'static str {
-        match self.medium {
-            Medium::Video(_) => "video",
-            Medium::Audio(_) => "audio",
         }
     }
 }

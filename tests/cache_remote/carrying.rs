@@ -171,10 +171,11 @@ fn what_is_neither_here_nor_there_is_named() {
     fs::remove_file(ann.project.path(&format!("cache/rivet/v3/blobs/{}/{encode}", &encode[..2]))).unwrap();
     let told = ann.tell(&["cache", "push"]);
     assert_eq!(told.status, 1, "{}{}", told.out, told.err);
-    for part in ["1 result neither here nor there", ": encode ", "rivet cache pull"] {
+    // The segment is nothing but that encode and what is around it.
+    for part in ["1 result neither here nor there", ": mux ", "rivet cache pull"] {
         assert!(told.out.contains(part), "{part}: {}", told.out);
     }
     let told = ann.tell(&["cache", "push", "--json"]).json();
-    assert_eq!((&told["missing"][0]["kind"], &told["carried"]["missing"]), (&"encode".into(), &1.into()));
+    assert_eq!((&told["missing"][0]["kind"], &told["carried"]["missing"]), (&"mux".into(), &1.into()));
     assert!(told["missing"][0]["title"].is_string(), "{told}");
 }

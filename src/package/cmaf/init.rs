@@ -7,32 +7,20 @@
 //! writes a container as a whole, so containers are put together here, of its boxes.
 
 use mp4_atom::{
-    Any, Codec, Dref, Edts, Elst, Encode, FourCC, Ftyp, Hdlr, Header, Mdhd, Mvhd, Sbgp, Sgpd, Stco, Stsc,
-    Stsd, Stsz, Stts, Tkhd, Trex, Url,
+    Any, AnySampleGroupEntry, Dref, Edts, Elst, ElstEntry, Encode, FourCC, Ftyp, Hdlr, Header, Mdhd, Mvhd,
+    Sbgp, Sgpd, SgpdEntry, Smhd, Stco, Stsc, Stsd, Stsz, Stts, Tkhd, Trex, Url, Vmhd,
 };
 
-use super::{CmafError, TRACK_ID};
-use crate::package::language::Language;
+use super::{CmafError, ROLL, TRACK_ID};
+use crate::stream::{Language, Medium, StreamError, Track};
 
-/// What tracks differ in.
-pub(super) struct Track<'a, H> {
-    /// The brand of the codec's binding to ISO-BMFF.
-    pub brand: &'static [u8; 4],
-    pub timescale: u32,
-    pub language: Option<&'a Language>,
-    /// Volume and size are set in it; the rest is the same for all.
-    pub tkhd: Tkhd,
-    pub edits: Option<Elst>,
-    pub handler: &'static [u8; 4],
-    pub handler_name: &'static str,
-    /// `vmhd` or `smhd`.
-    pub media_header: H,
-    pub sample_entry: Codec,
-    /// A sample group that fragments refer to. Its empty `sbgp` is written beside it.
-    pub sample_group: Option<Sgpd>,
-}
-
-pub(super) fn init_segment<H: Encode>(track: Track<'_, H>) -> Result<Vec<u8>, CmafError> {
+/// `ftyp` and `moov` of a track. `config` is what its sample entry takes of the encodes, see
+/// [`Track::sample_entry`]. `early` counts the ticks of media, besides the pre-skip, that lie before the
+/// presentation starts.
+///
+/// Where anything lies before, an edit list starts the presentation behind it; with a duration of 0 it lasts
+/// as long as the samples do (ISO/IEC 14496-12 8.6.6).
+pub fn init_segment(track: &Track, config: &[u8], early: u64) -> Result<Vec<u8>, CmafError> {
     if track.timescale == 0 {
         return Err(CmafError::ZeroTimescale);
     }
@@ -42,7 +30,7 @@ pub(super) fn init_segment<H: Encode>(track: Track<'_, H>) -> Result<Vec<u8>, Cm
     file.add(&Ftyp {
         major_brand: FourCC::new(b"iso6"),
         minor_version: 0,
-        compatible_brands: [b"iso6", b"cmfc", track.brand].map(FourCC::new).to_vec(),
+        compatible_brands: [b"iso6", b"cmfc", &track.brand].map(FourCC::new).to_vec(),
     })?;
     file.nest(b"moov", |moov| {
         moov.add(&Mvhd {
@@ -52,7 +40,7 @@ pub(super) fn init_segment<H: Encode>(track: Track<'_, H>) -> Result<Vec<u8>, Cm
             next_track_id: TRACK_ID + 1,
             ..Mvhd::default()
         })?;
-        moov.nest(b"trak", |trak| write_track(trak, track))?;
+        moov.nest(b"trak", |trak| write_track(trak, track, config, early))?;
         moov.nest(b"mvex", |mvex| {
             mvex.add(&Trex { track_id: TRACK_ID, default_sample_description_index: 1, ..Trex::default() })
         })
@@ -60,40 +48,79 @@ pub(super) fn init_segment<H: Encode>(track: Track<'_, H>) -> Result<Vec<u8>, Cm
     Ok(file.0)
 }
 
-fn write_track<H: Encode>(trak: &mut Boxes, track: Track<'_, H>) -> Result<(), CmafError> {
-    trak.add(&Tkhd { track_id: TRACK_ID, enabled: true, in_movie: true, ..track.tkhd })?;
-    if let Some(edits) = track.edits {
-        trak.add(&Edts { elst: Some(edits) })?;
+fn write_track(trak: &mut Boxes, track: &Track, config: &[u8], early: u64) -> Result<(), CmafError> {
+    let own = match track.medium {
+        Medium::Video { width, height, .. } => {
+            let too_large = |_| StreamError::FrameSize { width, height };
+            let (width, height) =
+                (u16::try_from(width).map_err(too_large)?, u16::try_from(height).map_err(too_large)?);
+            Tkhd { width: width.into(), height: height.into(), ..Tkhd::default() }
+        }
+        Medium::Audio { .. } => Tkhd { volume: 1.into(), ..Tkhd::default() },
+    };
+    trak.add(&Tkhd { track_id: TRACK_ID, enabled: true, in_movie: true, ..own })?;
+    let media_time = u64::from(track.pre_skip) + early;
+    if media_time > 0 {
+        let edit = ElstEntry { segment_duration: 0, media_time: Some(media_time), media_rate: 1.into() };
+        trak.add(&Edts { elst: Some(Elst { entries: vec![edit] }) })?;
     }
+    let sample_entry = track.sample_entry(config)?;
     trak.nest(b"mdia", |mdia| {
-        let code = track.language.map_or("und", Language::iso_639_2);
+        let code = track.language.as_ref().map_or("und", Language::iso_639_2);
         mdia.add(&Mdhd { timescale: track.timescale, language: code.to_owned(), ..Mdhd::default() })?;
-        if let Some(tag) = track.language.map(Language::as_str)
+        if let Some(tag) = track.language.as_ref().map(Language::as_str)
             && (tag.contains('-') || code == "und")
         {
             // The whole tag, where three letters say less (ISO/IEC 14496-12 8.4.6).
             let body = [&[0; 4], tag.as_bytes(), &[0]].concat();
             mdia.add(&Any::Unknown(FourCC::new(b"elng"), body))?;
         }
-        mdia.add(&Hdlr { handler: FourCC::new(track.handler), name: track.handler_name.to_owned() })?;
+        let (handler, name) = match track.medium {
+            Medium::Video { .. } => (b"vide", "Video"),
+            Medium::Audio { .. } => (b"soun", "Audio"),
+        };
+        mdia.add(&Hdlr { handler: FourCC::new(handler), name: name.to_owned() })?;
         mdia.nest(b"minf", |minf| {
-            minf.add(&track.media_header)?;
+            match track.medium {
+                Medium::Video { .. } => minf.add(&Vmhd::default())?,
+                Medium::Audio { .. } => minf.add(&Smhd::default())?,
+            }
             minf.nest(b"dinf", |dinf| dinf.add(&Dref { entries: vec![Url::default().into()] }))?;
             minf.nest(b"stbl", |stbl| {
-                stbl.add(&Stsd { codecs: vec![track.sample_entry] })?;
+                stbl.add(&Stsd { codecs: vec![sample_entry] })?;
                 stbl.add(&Stts::default())?;
                 stbl.add(&Stsc::default())?;
                 stbl.add(&Stsz::default())?;
                 stbl.add(&Stco::default())?;
-                if let Some(group) = track.sample_group {
-                    let grouping_type = group.grouping_type;
-                    stbl.add(&group)?;
-                    stbl.add(&Sbgp { grouping_type, grouping_type_parameter: None, entries: Vec::new() })?;
+                if let Some(distance) = track.roll {
+                    // Fragments refer to it; its empty `sbgp` is written beside it.
+                    stbl.add(&roll_group(distance))?;
+                    stbl.add(&Sbgp {
+                        grouping_type: ROLL,
+                        grouping_type_parameter: None,
+                        entries: Vec::new(),
+                    })?;
                 }
                 Ok(())
             })
         })
     })
+}
+
+/// The one description of the `roll` sample group: `distance` in samples.
+fn roll_group(distance: i16) -> Sgpd {
+    Sgpd {
+        grouping_type: ROLL,
+        default_length: Some(2),
+        default_group_description_index: None,
+        static_group_description: false,
+        static_mapping: false,
+        essential: false,
+        entries: vec![SgpdEntry {
+            description_length: Some(2),
+            entry: AnySampleGroupEntry::UnknownGroupingType(ROLL, distance.to_be_bytes().to_vec()),
+        }],
+    }
 }
 
 /// Boxes one after another.

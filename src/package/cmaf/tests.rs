@@ -3,38 +3,36 @@
 
 use std::path::Path;
 
-use mp4_atom::{Any, Atom, Codec, Colr, Decode, DecodeMaybe, FourCC, Moov, TrunSamples};
+use mp4_atom::{Any, AnySampleGroupEntry, Codec, Colr, DecodeMaybe, FourCC, TrunSamples};
 
 use super::*;
+use crate::media::Rational;
 use crate::media::av1::{sequence_header_obu, test_stream, to_sample};
-use crate::package::language::Language;
-use crate::package::test_tools::{OggOpus, decoded_pcm, frame_digests, probe};
+use crate::package::composition::ContentId;
+use crate::package::test_tools::{OggOpus, Unit, decoded_pcm, frame_digests, probe, segment_bytes};
+use crate::stream::{AudioCodec, Contract, Language, Role, StreamError, Track};
 
 /// Sample flags as they are usually written (ISO/IEC 14496-12 8.8.3.1).
 const SYNC: u32 = 0x0200_0000;
 const NON_SYNC: u32 = 0x0101_0000;
 
+/// The track of a stream with this sequence header, at 24000/1001 frames a second.
+fn video(header: &[u8]) -> Track {
+    Contract::of(header).unwrap().track(24_000, Rational { num: 24_000, den: 1001 })
+}
+
 /// `encode`'s stream packaged: an initialization segment, and a segment from each key frame on.
 fn package_video(units: &[test_stream::Unit]) -> (Vec<u8>, Vec<Vec<u8>>) {
     const FRAME: u32 = 1001;
     let header = sequence_header_obu(&units[0].data).unwrap().unwrap();
-    let init = video_init(&VideoTrack { timescale: 24_000, sequence_header_obu: header }).unwrap();
+    let init = init_segment(&video(header), header, 0).unwrap();
     let data: Vec<_> = units.iter().map(|unit| to_sample(&unit.data).unwrap()).collect();
-    let samples: Vec<_> = units
-        .iter()
-        .zip(&data)
-        .map(|(unit, data)| Sample { data, duration: FRAME, sync: unit.key })
-        .collect();
+    let samples: Vec<_> =
+        units.iter().zip(&data).map(|(unit, data)| Unit { data, duration: FRAME, sync: unit.key }).collect();
     let mut segments = Vec::new();
     let mut start = 0;
     for (n, samples) in samples.chunk_by(|_, next| !next.sync).enumerate() {
-        let bytes = segment(&Segment {
-            sequence_number: n as u32 + 1,
-            base_decode_time: start,
-            kind: TrackKind::Video,
-            samples,
-        });
-        segments.push(bytes.unwrap());
+        segments.push(segment_bytes(n as u32 + 1, start, false, samples));
         start += samples.len() as u64 * u64::from(FRAME);
     }
     (init, segments)
@@ -147,14 +145,8 @@ fn an_av1_track_says_what_its_header_says() {
 
 #[test]
 fn a_segment_says_once_what_its_samples_share() {
-    let trun_of = |samples: &[Sample<'_>]| {
-        let bytes = segment(&Segment {
-            sequence_number: 7,
-            base_decode_time: 1 << 40,
-            kind: TrackKind::Video,
-            samples,
-        })
-        .unwrap();
+    let trun_of = |units: &[Unit<'_>]| {
+        let bytes = segment_bytes(7, 1 << 40, false, units);
         let [Any::Styp(_), Any::Moof(moof), Any::Mdat(mdat)] = &atoms(&bytes)[..] else { panic!() };
         assert_eq!(moof.mfhd.sequence_number, 7);
         let traf = &moof.traf[0];
@@ -166,7 +158,7 @@ fn a_segment_says_once_what_its_samples_share() {
         assert_eq!(&bytes[styp + offset..], &mdat.data[..]);
         (traf.tfhd.clone(), traf.trun[0].samples.clone())
     };
-    let sample = |data, duration, sync| Sample { data, duration, sync };
+    let sample = |data, duration, sync| Unit { data, duration, sync };
 
     let (tfhd, run) = trun_of(&[sample(b"abc", 5, true), sample(b"def", 5, false)]);
     assert_eq!((tfhd.default_sample_duration, tfhd.default_sample_size), (Some(5), Some(3)));
@@ -189,27 +181,29 @@ fn a_segment_says_once_what_its_samples_share() {
 fn what_cannot_be_written_is_an_error() {
     let units = test_stream::encode("libsvtav1", "", 1, "yuv420p");
     let header = sequence_header_obu(&units[0].data).unwrap().unwrap();
-    let init = |timescale, sequence_header_obu| video_init(&VideoTrack { timescale, sequence_header_obu });
-    assert!(matches!(init(0, header), Err(CmafError::ZeroTimescale)));
-    assert!(matches!(init(1, &header[1..]), Err(CmafError::SequenceHeader(_))));
-    let empty = Segment { sequence_number: 1, base_decode_time: 0, kind: TrackKind::Audio, samples: &[] };
-    assert!(matches!(segment(&empty), Err(CmafError::EmptySegment)));
-    assert!(matches!(audio_init(&AudioTrack { channels: 6, ..stereo(312) }), Err(CmafError::Channels(6))));
-    assert!(matches!(
-        audio_init(&AudioTrack { packet_duration: 0, ..stereo(312) }),
-        Err(CmafError::PacketDuration(0))
-    ));
+    let mut zero = video(header);
+    zero.timescale = 0;
+    assert!(matches!(init_segment(&zero, header, 0), Err(CmafError::ZeroTimescale)));
+    let garbled = init_segment(&video(header), &header[1..], 0);
+    assert!(matches!(garbled, Err(CmafError::Stream(StreamError::SequenceHeader(_)))));
+    let empty = Segment { sequence_number: 1, base_decode_time: 0, rolls: true, samples: &[] };
+    assert!(matches!(segment(&empty, ContentId::of(b"")), Err(CmafError::EmptySegment)));
+    let samples = [Sample { size: 3, duration: 1, sync: true }];
+    let short = Segment { samples: &samples, ..empty };
+    assert!(matches!(segment(&short, ContentId::of(b"ab")), Err(CmafError::Payload { .. })));
+    let samples = [Sample { size: i32::MAX as u32 - 10, duration: 1, sync: true }];
+    let (long, payload) = (Segment { samples: &samples, ..empty }, ContentId::of(b""));
+    let long = segment(&long, ContentId { size: i32::MAX as u64 - 10, ..payload });
+    assert!(matches!(long, Err(CmafError::SegmentSize { .. })));
+    let surround = AudioCodec::Opus.track(6, 44_100, None, Role::Main);
+    let surround = init_segment(&surround, &[], 0);
+    assert!(matches!(surround, Err(CmafError::Stream(StreamError::Channels(6)))));
 }
 
-fn stereo(pre_skip: u16) -> AudioTrack<'static> {
-    AudioTrack {
-        channels: 2,
-        pre_skip,
-        input_sample_rate: 44_100,
-        media_time: pre_skip.into(),
-        packet_duration: 960,
-        language: None,
-    }
+fn stereo(pre_skip: u16, language: Option<Language>) -> Track {
+    let mut track = AudioCodec::Opus.track(2, 44_100, language, Role::Main);
+    track.pre_skip = pre_skip.into();
+    track
 }
 
 /// The packets of `opus` in segments of 25, the last packet cut to where the sound ends.
@@ -223,16 +217,10 @@ fn package_audio(opus: &OggOpus, media_time: u64) -> Vec<Vec<u8>> {
             .enumerate()
             .map(|(m, data)| {
                 let left = end - start - m as u64 * 960;
-                Sample { data, duration: left.min(960) as u32, sync: true }
+                Unit { data, duration: left.min(960) as u32, sync: true }
             })
             .collect();
-        let bytes = segment(&Segment {
-            sequence_number: n as u32 + 1,
-            base_decode_time: start,
-            kind: TrackKind::Audio,
-            samples: &samples,
-        });
-        segments.push(bytes.unwrap());
+        segments.push(segment_bytes(n as u32 + 1, start, true, &samples));
         start += packets.len() as u64 * 960;
     }
     segments
@@ -242,9 +230,7 @@ fn package_audio(opus: &OggOpus, media_time: u64) -> Vec<Vec<u8>> {
 fn sound_starts_and_ends_on_the_sample() {
     let folder = tempfile::tempdir().unwrap();
     let opus = OggOpus::encode(folder.path(), "0.3*sin(2*PI*t*(200+100*t))", 100_003);
-    let language = Language::new("de-CH").unwrap();
-    let track = AudioTrack { language: Some(&language), ..stereo(opus.pre_skip) };
-    let init = audio_init(&track).unwrap();
+    let init = init_segment(&stereo(opus.pre_skip, Language::new("de-CH")), &[], 0).unwrap();
     let segments = package_audio(&opus, opus.pre_skip.into());
     let whole = write(folder.path(), "whole.mp4", &[&init, &segments.concat()]);
 
@@ -274,7 +260,7 @@ fn sound_starts_and_ends_on_the_sample() {
 
 #[test]
 fn an_opus_track_has_pre_roll_and_edit_list() {
-    let init = audio_init(&AudioTrack { media_time: 1272, ..stereo(312) }).unwrap();
+    let init = init_segment(&stereo(312, None), &[], 960).unwrap();
     assert_eq!(
         box_order(&init),
         [
@@ -291,27 +277,14 @@ fn an_opus_track_has_pre_roll_and_edit_list() {
     let Codec::Opus(entry) = &stbl.stsd.codecs[0] else { panic!() };
     assert_eq!((entry.dops.pre_skip, entry.dops.input_sample_rate), (312, 44_100));
     assert_eq!(entry.audio.sample_rate.integer(), 48_000);
-    for (packet_duration, distance) in [(960, -4i16), (480, -8), (2880, -2), (120, -32)] {
-        let init = audio_init(&AudioTrack { packet_duration, ..stereo(312) }).unwrap();
-        let moov = init.windows(4).position(|kind| kind == Moov::KIND.as_ref()).unwrap() - 4;
-        let moov = Moov::decode(&mut &init[moov..]).unwrap();
-        let mp4_atom::AnySampleGroupEntry::UnknownGroupingType(kind, bytes) =
-            &moov.trak[0].mdia.minf.stbl.sgpd[0].entries[0].entry
-        else {
-            panic!()
-        };
-        assert_eq!((*kind, &bytes[..]), (FourCC::new(b"roll"), &distance.to_be_bytes()[..]));
-    }
+    let AnySampleGroupEntry::UnknownGroupingType(kind, bytes) = &stbl.sgpd[0].entries[0].entry else {
+        panic!()
+    };
+    assert_eq!((*kind, &bytes[..]), (FourCC::new(b"roll"), &(-4i16).to_be_bytes()[..]));
 
     let packet = [0xfc; 40];
-    let samples = [Sample { data: &packet, duration: 960, sync: true }; 50];
-    let bytes = segment(&Segment {
-        sequence_number: 1,
-        base_decode_time: 0,
-        kind: TrackKind::Audio,
-        samples: &samples,
-    });
-    let Any::Moof(moof) = &atoms(&bytes.unwrap())[1] else { panic!() };
+    let bytes = segment_bytes(1, 0, true, &[Unit { data: &packet, duration: 960, sync: true }; 50]);
+    let Any::Moof(moof) = &atoms(&bytes)[1] else { panic!() };
     let roll = &moof.traf[0].sbgp[0];
     assert_eq!(roll.grouping_type, FourCC::new(b"roll"));
     assert_eq!((roll.entries[0].sample_count, roll.entries[0].group_description_index), (50, 1));
@@ -321,10 +294,7 @@ fn an_opus_track_has_pre_roll_and_edit_list() {
 
 #[test]
 fn a_language_beyond_three_letters_is_kept_whole() {
-    let with = |tag: &str| {
-        let language = Language::new(tag).unwrap();
-        audio_init(&AudioTrack { language: Some(&language), ..stereo(312) }).unwrap()
-    };
+    let with = |tag: &str| init_segment(&stereo(312, Language::new(tag)), &[], 0).unwrap();
     assert!(!box_order(&with("de")).contains(&"elng".to_owned()));
     let init = with("zh-Hant");
     let order = box_order(&init);

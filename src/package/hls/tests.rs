@@ -4,6 +4,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::media::{FrameFormat, Rotation};
+use crate::stream::{AudioCodec, Contract, Language};
 
 fn path(text: &str) -> RelPath {
     RelPath::new(text).unwrap()
@@ -35,27 +37,42 @@ fn extinf(playlist: &str) -> Vec<u64> {
         .collect()
 }
 
-fn variant(name: &str) -> Variant {
-    Variant {
+const SDR: FrameFormat = FrameFormat {
+    width: 1280,
+    height: 720,
+    bit_depth: 8,
+    rotation: Rotation::None,
+    colour: Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false, chroma_position: 0 },
+};
+
+fn rung(name: &str, picture: &FrameFormat, frame_rate: (u64, u64)) -> Rendition {
+    let frame_rate = Rational { num: frame_rate.0, den: frame_rate.1 };
+    Rendition {
         playlist: path(&format!("{name}/index.m3u8")),
-        codecs: "av01.0.05M.08".to_owned(),
+        name: name.to_owned(),
+        track: Contract::new(picture, frame_rate).unwrap().track(24_000, frame_rate),
         bandwidth: Bandwidth { peak: 3_000_000, average: 2_000_000 },
-        width: 1280,
-        height: 720,
-        frame_rate: Rational { num: 24_000, den: 1001 },
-        video_range: VideoRange::Sdr,
     }
 }
 
-fn audio(name: &str, language: Option<&str>, channels: u8) -> AudioRendition {
-    AudioRendition {
+fn variant(name: &str) -> Rendition {
+    rung(name, &SDR, (24_000, 1001))
+}
+
+fn audio(name: &str, language: Option<&str>, channels: u8) -> Rendition {
+    let language = language.and_then(Language::new);
+    Rendition {
         playlist: path(&format!("audio/{name}.m3u8")),
         name: name.to_owned(),
-        language: language.and_then(Language::new),
-        channels,
-        codecs: "opus".to_owned(),
+        track: AudioCodec::Opus.track(channels, 48_000, language, Role::Alternate),
         bandwidth: Bandwidth { peak: 140_000, average: 130_000 },
     }
+}
+
+/// The same as what a player takes unless told otherwise.
+fn taken_first(mut rendition: Rendition) -> Rendition {
+    rendition.track.role = Role::Main;
+    rendition
 }
 
 #[test]
@@ -99,25 +116,18 @@ fn the_target_duration_is_rounded_as_a_client_rounds() {
 
 #[test]
 fn a_multivariant_playlist_names_all_that_players_need() {
-    let text = multivariant_playlist(&MultivariantPlaylist {
-        variants: &[
-            Variant { playlist: path("360p/index.m3u8"), ..variant("360p") },
-            Variant {
-                codecs: "av01.0.08M.10.0.112.09.16.09.0".to_owned(),
-                video_range: VideoRange::of_transfer(16),
-                frame_rate: Rational { num: 60, den: 1 },
-                ..variant("hdr")
-            },
-        ],
-        audio: &[
-            audio("Main", Some("eng"), 2),
-            AudioRendition {
-                bandwidth: Bandwidth { peak: 500_000, average: 90_000 },
-                ..audio("Surround", Some("en"), 6)
-            },
-            audio("Deutsch", Some("de"), 2),
-        ],
-    });
+    let pq = Colour { primaries: 9, transfer: 16, matrix: 9, full_range: false, chroma_position: 2 };
+    let hdr = FrameFormat { width: 1920, height: 1080, bit_depth: 10, colour: pq, ..SDR };
+    let text = multivariant_playlist(&[
+        variant("360p"),
+        rung("hdr", &hdr, (60, 1)),
+        taken_first(audio("Main", Some("eng"), 2)),
+        Rendition {
+            bandwidth: Bandwidth { peak: 500_000, average: 90_000 },
+            ..audio("Surround", Some("en"), 6)
+        },
+        audio("Deutsch", Some("de"), 2),
+    ]);
     assert_eq!(
         text.unwrap(),
         "#EXTM3U\n\
@@ -134,7 +144,7 @@ fn a_multivariant_playlist_names_all_that_players_need() {
          AUDIO=\"audio\",CLOSED-CAPTIONS=NONE\n\
          360p/index.m3u8\n\
          #EXT-X-STREAM-INF:BANDWIDTH=3500000,AVERAGE-BANDWIDTH=2130000,\
-         CODECS=\"av01.0.08M.10.0.112.09.16.09.0,opus\",RESOLUTION=1280x720,FRAME-RATE=60.000,\
+         CODECS=\"av01.0.09M.10.0.112.09.16.09.0,opus\",RESOLUTION=1920x1080,FRAME-RATE=60.000,\
          VIDEO-RANGE=PQ,AUDIO=\"audio\",CLOSED-CAPTIONS=NONE\n\
          hdr/index.m3u8\n"
     );
@@ -142,21 +152,19 @@ fn a_multivariant_playlist_names_all_that_players_need() {
 
 #[test]
 fn a_silent_film_has_no_audio_group() {
-    let playlist = MultivariantPlaylist { variants: &[variant("720p")], audio: &[] };
-    let text = multivariant_playlist(&playlist).unwrap();
+    let text = multivariant_playlist(&[variant("720p")]).unwrap();
     assert!(!text.contains("AUDIO") && text.contains("CODECS=\"av01.0.05M.08\""));
 }
 
 #[test]
 fn names_that_cannot_be_written_or_told_apart_are_refused() {
-    let of = |audio: &[AudioRendition]| {
-        multivariant_playlist(&MultivariantPlaylist { variants: &[variant("720p")], audio })
-    };
-    let same = of(&[audio("Main", None, 2), audio("Main", Some("de"), 2)]);
+    let same = [variant("720p"), audio("Main", None, 2), audio("Main", Some("de"), 2)];
+    let same = multivariant_playlist(&same);
     assert_eq!(same, Err(HlsError::DuplicateName("Main".to_owned())));
     for name in ["a\"b", "a\nb", "a\r#EXT-X-ENDLIST", "\0", "a\u{85}b"] {
-        let named = AudioRendition { name: name.to_owned(), ..audio("x", None, 2) };
-        assert_eq!(of(&[named]), Err(HlsError::Unquotable(name.to_owned())));
+        let named = Rendition { name: name.to_owned(), ..audio("x", None, 2) };
+        let text = multivariant_playlist(&[variant("720p"), named]);
+        assert_eq!(text, Err(HlsError::Unquotable(name.to_owned())));
     }
 }
 
@@ -199,10 +207,9 @@ proptest! {
     #[test]
     fn nothing_is_injected(name in "\\PC{0,20}|[\"\n\r,=#a]{0,8}", file in "[^/\0]{1,12}") {
         let Ok(file) = RelPath::new(file) else { return Ok(()) };
-        let rendition = AudioRendition { name, playlist: file.clone(), ..audio("x", None, 2) };
-        let variants = [Variant { playlist: file.clone(), ..variant("x") }];
-        let list = MultivariantPlaylist { variants: &variants, audio: &[rendition] };
-        if let Ok(text) = multivariant_playlist(&list) {
+        let rendition = Rendition { name, playlist: file.clone(), ..audio("x", None, 2) };
+        let rung = Rendition { playlist: file.clone(), ..variant("x") };
+        if let Ok(text) = multivariant_playlist(&[rung, rendition]) {
             let lines: Vec<_> = text.lines().collect();
             prop_assert_eq!(lines.len(), 6);
             prop_assert!(lines[3].starts_with("#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\""));

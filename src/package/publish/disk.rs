@@ -5,10 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
-
 use super::error::PublishError;
-use super::link;
 
 /// Creates `folder` and those that it is in, where they are not there.
 pub(super) fn create_folder(folder: &Path) -> Result<(), PublishError> {
@@ -28,20 +25,6 @@ pub(super) fn create_file(path: &Path) -> Result<File, PublishError> {
 pub(super) fn open_file(path: &Path) -> Result<File, PublishError> {
     crash_point();
     File::options().write(true).open(path).map_err(PublishError::io("open", path))
-}
-
-/// Opens a file that holds content, and nothing else: of what a symbolic link in its place leads to the mode
-/// might be changed before it is read, and a pipe would be waited for.
-pub(super) fn open_content(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
-}
-
-/// Gives a file another name; `false` where that cannot be.
-pub(super) fn add_name(file: &File, path: &Path, name: &Path) -> Result<bool, PublishError> {
-    crash_point();
-    link::add_name(file, path, name).map_err(PublishError::io("link a file to", name))
 }
 
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), PublishError> {

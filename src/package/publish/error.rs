@@ -4,6 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::package::composition::{ComposeError, ContentId};
 use crate::package::path::RelPath;
 
 #[derive(Debug, thiserror::Error)]
@@ -29,18 +30,14 @@ pub enum PublishError {
     BadList { path: RelPath, reason: &'static str },
     #[error("the content of {path} cannot be read: {source}")]
     Content { path: RelPath, source: io::Error },
+    #[error("{path} cannot be put together: {source}")]
+    Part { path: RelPath, source: ComposeError },
     #[error(
         "the content of {path} is not what was to be published: \
-         expected {expected_size} bytes with digest {expected}, found {found_size} with {found}"
+         expected {} bytes with digest {}, found {} with {}",
+        expected.size, expected.digest, found.size, found.digest
     )]
-    WrongContent {
-        path: RelPath,
-        expected_size: u64,
-        expected: blake3::Hash,
-        /// Reading stops one byte past the expected size.
-        found_size: u64,
-        found: blake3::Hash,
-    },
+    WrongContent { path: RelPath, expected: ContentId, found: ContentId },
     #[error("{} has {available} bytes free where {needed} are needed", folder.display())]
     NoSpace { folder: PathBuf, needed: u64, available: u64 },
 }
@@ -97,7 +94,7 @@ impl PublishError {
                 "it lists what rivet may replace here: delete the whole output folder and build \
                  again, which takes all from the cache"
             }
-            PublishError::WrongContent { .. } => {
+            PublishError::WrongContent { .. } | PublishError::Part { .. } => {
                 "what it was read from is damaged; what was published before is still there"
             }
             PublishError::BadList { .. } | PublishError::Content { .. } => return None,

@@ -24,7 +24,6 @@
 
 mod disk;
 mod error;
-mod link;
 mod list;
 mod probe;
 mod record;
@@ -32,7 +31,7 @@ mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -45,6 +44,7 @@ use record::{BATCH, Change, Entry, RECORD_NAME, Record, Stamp};
 pub use record::{is_current, published_list};
 use stage::{STAGE_NAME, Stage};
 
+use super::composition::{Blobs, Composition};
 use super::path::RelPath;
 
 /// Held while a publish runs; never removed, since that would let two hold it.
@@ -53,20 +53,16 @@ const LOCK_NAME: &str = ".rivet.lock";
 /// What rivet's own files in an output folder begin with, and a package's may not.
 const OWN_PREFIX: &str = ".rivet";
 
-/// Tells where the content of a file is that is to be written.
-pub type Open<'a> = dyn Fn(&PublishFile) -> io::Result<Content<'a>> + 'a;
+/// Files that are announced together before they are asked for.
+const AHEAD: usize = 512;
 
-/// The content of a file, which is verified in any case.
-pub enum Content<'a> {
-    Stream(Box<dyn Read + 'a>),
-    /// A file that nobody changes. Where the file system can, its content is shared rather than
-    /// copied, so that changing one of the two does nothing to the other.
-    File {
-        path: PathBuf,
-        /// Where it cannot, the published file may be another name of this one, which becomes
-        /// read-only for that.
-        may_link: bool,
-    },
+/// Tells what files are made of that are to be written.
+pub trait Contents: Blobs {
+    /// Files that will be asked for next, so that what they need can be fetched in one go.
+    fn announce(&mut self, files: &[&PublishFile]) -> io::Result<()>;
+
+    /// What a file is made of. It and all that it names is verified when it is written.
+    fn composition(&mut self, file: &PublishFile) -> io::Result<Composition>;
 }
 
 /// What a publish did, in files.
@@ -82,9 +78,13 @@ pub struct PublishReport {
 /// Makes `folder` hold exactly `files`, besides files that rivet never wrote, which stay as they
 /// are. Waits while another process publishes there.
 ///
-/// `open` is asked for the content of files that are missing, in no promised order. What it
-/// returns is verified against size and digest.
-pub fn publish(folder: &Path, files: &FileList, open: &Open<'_>) -> Result<PublishReport, PublishError> {
+/// `contents` is asked for files that are missing, in order of path. What it returns is verified against size
+/// and digest.
+pub fn publish(
+    folder: &Path,
+    files: &FileList,
+    contents: &mut dyn Contents,
+) -> Result<PublishReport, PublishError> {
     disk::create_folder(folder)?;
     // Before the lock, which is a file that would already be a change.
     refuse_foreign_folder(folder, files)?;
@@ -110,7 +110,7 @@ pub fn publish(folder: &Path, files: &FileList, open: &Open<'_>) -> Result<Publi
     let new = lacking.iter().filter(|found| !found.recorded);
     let intent: Vec<Change> = new.map(|found| found.file.change(None)).collect();
     let stage = Stage::open(folder, &missing)?;
-    let result = fill(&stage, folder, &missing, open)
+    let result = fill(&stage, folder, &missing, contents)
         .and_then(|()| record.intend(intent, &stage))
         .and_then(|()| show(&stage, folder, &missing))
         .and_then(|()| remove_stale(folder, &stale))
@@ -311,11 +311,21 @@ fn look_at<'a>(folder: &Path, pair: Pair<'a>) -> Result<Found<'a>, PublishError>
     })
 }
 
-/// Stages what is missing, with a look at the free space before the first that is copied.
-fn fill(stage: &Stage, folder: &Path, missing: &[&PublishFile], open: &Open<'_>) -> Result<(), PublishError> {
+/// Stages what is missing, after a look at the free space.
+fn fill(
+    stage: &Stage,
+    folder: &Path,
+    missing: &[&PublishFile],
+    contents: &mut dyn Contents,
+) -> Result<(), PublishError> {
     let to_write: Vec<_> = missing.iter().copied().filter(|file| !stage.holds(file)).collect();
-    let check_space = |left: &[&PublishFile]| disk::check_space(folder, left.iter().map(|file| file.size));
-    stage.write(&to_write, open, &check_space)
+    disk::check_space(folder, to_write.iter().map(|file| file.size))?;
+    for files in to_write.chunks(AHEAD) {
+        let first = |source| PublishError::Content { path: files[0].path.clone(), source };
+        contents.announce(files).map_err(first)?;
+        stage.write(files, contents)?;
+    }
+    Ok(())
 }
 
 /// Renames the staged files into place, role after role. All of a role is on the disk before the

@@ -4,13 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use super::error::PublishError;
-use super::{Content, Open, PublishFile, disk, link};
+use super::{Contents, PublishFile, disk};
+use crate::package::composition::{ComposeError, ContentId};
 
 pub(super) const STAGE_NAME: &str = ".rivet-tmp";
 
@@ -68,23 +68,16 @@ impl Stage {
             && has_digest(&place, file.digest)
     }
 
-    /// Brings the contents of `files` here. Each gets its name only when it is whole, true and synced.
-    /// `before_copy` is told, before the first that takes room on the disk, which files are left.
+    /// Puts `files` together here. Each gets its name only when it is whole, true and synced.
     pub(super) fn write(
         &self,
         files: &[&PublishFile],
-        open: &Open<'_>,
-        before_copy: &dyn Fn(&[&PublishFile]) -> Result<(), PublishError>,
+        contents: &mut dyn Contents,
     ) -> Result<(), PublishError> {
-        let (mut rest, mut looked) = (files, false);
         for batch in files.chunks(BATCH) {
             let mut unsynced = Vec::with_capacity(batch.len());
             for file in batch {
-                let left = rest;
-                rest = rest.get(1..).unwrap_or_default();
-                let mut look =
-                    || if std::mem::replace(&mut looked, true) { Ok(()) } else { before_copy(left) };
-                unsynced.extend(self.bring(file, open, &mut look)?.map(|written| (*file, written)));
+                unsynced.push((*file, self.put_together(file, contents)?));
             }
             // A disk takes many of them at a time almost as fast as one.
             unsynced.par_iter().try_for_each(|(_, (scratch, out))| {
@@ -97,93 +90,36 @@ impl Stage {
         Ok(())
     }
 
-    /// Brings the content of `file` to a name that none has when it is done; `None` where it has its
-    /// own already, as another name of the content itself.
-    fn bring(
+    /// Puts `file` together under a name that none has when it is done.
+    fn put_together(
         &self,
         file: &PublishFile,
-        open: &Open<'_>,
-        before_copy: &mut dyn FnMut() -> Result<(), PublishError>,
-    ) -> Result<Option<(PathBuf, File)>, PublishError> {
-        let unreadable = |source| PublishError::Content { path: file.path.clone(), source };
+        contents: &mut dyn Contents,
+    ) -> Result<(PathBuf, File), PublishError> {
         let scratch = self.place(file).with_extension("unfinished");
-        let content = open(file).map_err(unreadable)?;
+        let unreadable = |source| PublishError::Content { path: file.path.clone(), source };
+        let composition = contents.composition(file).map_err(unreadable)?;
         let mut out = disk::create_file(&scratch)?;
-        match content {
-            Content::Stream(mut stream) => {
-                before_copy()?;
-                copy(file, &mut stream, Some(&mut out), &scratch)?;
-            }
-            Content::File { path, may_link } => {
-                let mut from = disk::open_content(&path).map_err(unreadable)?;
-                if link::share_content(&from, &out) {
-                    copy(file, &mut from, None, &scratch)?;
-                } else {
-                    if may_link && link::make_read_only(&from).map_err(unreadable)? {
-                        copy(file, &mut from, None, &scratch)?;
-                        if self.link(file, &from, &path)? {
-                            disk::remove_file(&scratch)?;
-                            return Ok(None);
-                        }
-                        from.rewind().map_err(unreadable)?;
-                    }
-                    before_copy()?;
-                    copy(file, &mut from, Some(&mut out), &scratch)?;
-                }
-            }
+        let wrong = |found: ContentId| PublishError::WrongContent {
+            path: file.path.clone(),
+            expected: ContentId { digest: file.digest, size: file.size },
+            found,
+        };
+        if (composition.content.digest, composition.content.size) != (file.digest, file.size) {
+            return Err(wrong(composition.content));
         }
-        Ok(Some((scratch, out)))
-    }
-
-    /// Stages a file that was verified as another name of itself; `false` where that cannot be.
-    fn link(&self, file: &PublishFile, from: &File, path: &Path) -> Result<bool, PublishError> {
-        let place = self.place(file);
-        disk::remove_file(&place)?;
-        disk::add_name(from, path, &place)
+        match composition.write_to(contents, &mut out) {
+            Ok(()) => Ok((scratch, out)),
+            Err(ComposeError::Write(error)) => Err(PublishError::io("write", &scratch)(error)),
+            Err(ComposeError::Whole { found, .. }) => Err(wrong(found)),
+            Err(source) => Err(PublishError::Part { path: file.path.clone(), source }),
+        }
     }
 
     /// Removes the folder and what is in it.
     pub(super) fn clear(&self) -> Result<(), PublishError> {
         disk::remove_folder(&self.folder)
     }
-}
-
-/// Verifies the content of `file`, and writes it to `out`, which is at `scratch`, if it is there.
-fn copy(
-    file: &PublishFile,
-    content: &mut dyn Read,
-    mut out: Option<&mut File>,
-    scratch: &Path,
-) -> Result<(), PublishError> {
-    // A byte more than there should be is enough to know that there is too much.
-    let mut content = content.take(file.size.saturating_add(1));
-    let mut digest = blake3::Hasher::new();
-    let mut size = 0;
-    let mut buffer = vec![0; 128 * 1024];
-    loop {
-        let part = match content.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(length) => buffer.get(..length).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(source) => return Err(PublishError::Content { path: file.path.clone(), source }),
-        };
-        digest.update(part);
-        size += part.len() as u64;
-        if let Some(out) = &mut out {
-            out.write_all(part).map_err(PublishError::io("write", scratch))?;
-        }
-    }
-    let found = digest.finalize();
-    if size != file.size || found != file.digest {
-        return Err(PublishError::WrongContent {
-            path: file.path.clone(),
-            expected_size: file.size,
-            expected: file.digest,
-            found_size: size,
-            found,
-        });
-    }
-    Ok(())
 }
 
 /// Whether the file at `path` can be read and is what it should be.

@@ -2,7 +2,6 @@
 //! a kill before any single step.
 
 mod failures;
-mod links;
 mod rules;
 
 use std::cell::Cell;
@@ -10,7 +9,10 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use std::io::Read;
+
 use super::*;
+use crate::package::composition::{ComposeError, ContentId, Part};
 
 /// A folder to publish into, in memory where that can be had: these tests sync thousands of times.
 fn scratch() -> tempfile::TempDir {
@@ -86,35 +88,13 @@ impl Package {
         FileList::new(self.files.iter().map(file).collect()).unwrap()
     }
 
-    fn open(&self, file: &PublishFile) -> io::Result<Content<'_>> {
-        Ok(Content::Stream(Box::new(&self.files[file.path.as_str()].0[..])))
-    }
-
     fn publish(&self, folder: &Path) -> Result<PublishReport, PublishError> {
-        publish(folder, &self.list(), &|file| self.open(file))
+        self.publish_failing(folder, u32::MAX, Fault::Open)
     }
 
     /// Publishes, but the content of the `n`th file that is asked for cannot be had.
     fn publish_failing(&self, folder: &Path, n: u32, fault: Fault) -> Result<PublishReport, PublishError> {
-        let asked = Cell::new(0);
-        publish(folder, &self.list(), &|file| {
-            asked.set(asked.get() + 1);
-            if asked.get() <= n {
-                return self.open(file);
-            }
-            let content = &self.files[file.path.as_str()].0;
-            let faulty: Box<dyn Read + '_> = match fault {
-                Fault::Open => return Err(io::Error::other("no such blob")),
-                Fault::Read => Box::new(content.get(..1).unwrap_or_default().chain(Broken)),
-                Fault::Flipped => {
-                    let flipped: Vec<_> = content.iter().map(|byte| byte ^ 1).collect();
-                    Box::new(io::Cursor::new(flipped))
-                }
-                Fault::Short => Box::new(content.get(1..).unwrap_or_default()),
-                Fault::Endless => Box::new(io::repeat(7)),
-            };
-            Ok(Content::Stream(faulty))
-        })
+        publish(folder, &self.list(), &mut Store { package: self, asked: 0, fails: n, fault })
     }
 
     fn visible(&self) -> BTreeMap<String, Vec<u8>> {
@@ -122,16 +102,96 @@ impl Package {
     }
 }
 
+/// Where a package's content lies: of each file the first half in its composition, the rest in a blob that
+/// holds more than that.
+struct Store<'a> {
+    package: &'a Package,
+    /// How many files have been asked for.
+    asked: u32,
+    /// The one that fails, counted from 0, and how.
+    fails: u32,
+    fault: Fault,
+}
+
+impl<'a> Store<'a> {
+    fn of(package: &'a Package) -> Store<'a> {
+        Store { package, asked: 0, fails: u32::MAX, fault: Fault::Open }
+    }
+}
+
+impl Contents for Store<'_> {
+    fn announce(&mut self, _: &[&PublishFile]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn composition(&mut self, file: &PublishFile) -> io::Result<Composition> {
+        let fails = self.asked == self.fails;
+        self.asked += 1;
+        let content = &self.package.files[file.path.as_str()].0;
+        let middle = content.len() / 2;
+        let mut inline = content[..middle].to_vec();
+        match self.fault {
+            Fault::Open if fails => return Err(io::Error::other("no such result")),
+            Fault::Inline if fails => inline.push(1),
+            _ => {}
+        }
+        let content = ContentId::of(content);
+        let (offset, length) = (middle as u64, content.size - middle as u64);
+        let parts = vec![Part::Inline(inline), Part::Range { blob: content, offset, length }];
+        Ok(Composition { content, parts })
+    }
+}
+
+impl Blobs for Store<'_> {
+    fn open(&mut self, blob: &ContentId) -> io::Result<Option<Box<dyn Read + '_>>> {
+        let fails = self.asked == self.fails.saturating_add(1);
+        let held = |content: &&Vec<u8>| blake3::hash(content) == blob.digest;
+        let content = self.package.files.values().map(|(content, _)| content).find(held).unwrap();
+        let flipped = || content.iter().map(|byte| byte ^ 1).collect::<Vec<u8>>();
+        Ok(Some(match self.fault {
+            Fault::Lost if fails => return Ok(None),
+            Fault::Read if fails => Box::new(content.get(..1).unwrap_or_default().chain(Broken)),
+            Fault::Flipped if fails => Box::new(io::Cursor::new(flipped())),
+            Fault::Short if fails => Box::new(content.get(1..).unwrap_or_default()),
+            Fault::Endless if fails => Box::new(io::repeat(7)),
+            _ => Box::new(&content[..]),
+        }))
+    }
+}
+
+/// How the content of a file cannot be had.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Open,
+    Inline,
+    Lost,
     Read,
     Flipped,
     Short,
     Endless,
 }
 
-const FAULTS: [Fault; 5] = [Fault::Open, Fault::Read, Fault::Flipped, Fault::Short, Fault::Endless];
+const FAULTS: [Fault; 7] =
+    [Fault::Open, Fault::Inline, Fault::Lost, Fault::Read, Fault::Flipped, Fault::Short, Fault::Endless];
+
+/// For a publish that needs none.
+struct Nothing;
+
+impl Contents for Nothing {
+    fn announce(&mut self, _: &[&PublishFile]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn composition(&mut self, _: &PublishFile) -> io::Result<Composition> {
+        Err(io::Error::other("nothing needs reading"))
+    }
+}
+
+impl Blobs for Nothing {
+    fn open(&mut self, _: &ContentId) -> io::Result<Option<Box<dyn Read + '_>>> {
+        Err(io::Error::other("nothing needs reading"))
+    }
+}
 
 struct Broken;
 

@@ -18,8 +18,7 @@ fn a_new_folder_gets_the_files_and_a_second_publish_touches_none() {
     assert!(is_current(&folder, package.list().digest()));
 
     let record = inode(&folder.join(RECORD_NAME));
-    let never = |_: &PublishFile| Err(io::Error::other("nothing needs reading"));
-    let report = publish(&folder, &package.list(), &never).unwrap();
+    let report = publish(&folder, &package.list(), &mut Nothing).unwrap();
     assert_eq!(report, PublishReport { written: 0, kept: 9, removed: 0 });
     assert_eq!(inode(&folder.join(RECORD_NAME)), record);
 }
@@ -208,7 +207,7 @@ fn lists_that_are_no_folder_are_refused() {
             role: Role::Media,
         };
         let files: Vec<_> = paths.iter().map(file).collect();
-        publish(folder.path(), &FileList::new(files)?, &|_| Ok(Content::Stream(Box::new(io::empty()))))
+        publish(folder.path(), &FileList::new(files)?, &mut Empty)
     };
     for paths in
         [&["a", "a"][..], &["a", "a/b"], &["a/b/c", "a"], &[".rivet-published.json"], &[".rivet-tmp/x"]]
@@ -217,6 +216,25 @@ fn lists_that_are_no_folder_are_refused() {
     }
     assert_eq!(own_files(folder.path()), [] as [&str; 0]);
     assert_eq!(list(&["a/b", "a.b", "ab"]).unwrap().written, 3);
+}
+
+/// Of every file that it has no bytes.
+struct Empty;
+
+impl Contents for Empty {
+    fn announce(&mut self, _: &[&PublishFile]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn composition(&mut self, _: &PublishFile) -> io::Result<Composition> {
+        Ok(Composition::inline(Vec::new()))
+    }
+}
+
+impl Blobs for Empty {
+    fn open(&mut self, _: &ContentId) -> io::Result<Option<Box<dyn Read + '_>>> {
+        Ok(None)
+    }
 }
 
 /// A record of a list, and of what has changed since.
@@ -313,14 +331,6 @@ fn a_small_change_is_appended_to_the_record_and_a_cut_line_never_was() {
     assert!(lines < 2 * 21, "it does not grow for ever: {lines}");
 }
 
-struct Unread;
-
-impl Read for Unread {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        panic!("content was read")
-    }
-}
-
 #[test]
 fn what_cannot_fit_is_told_before_anything_is_written() {
     let folder = scratch();
@@ -330,8 +340,7 @@ fn what_cannot_fit_is_told_before_anything_is_written() {
     files[0].size = u64::MAX / 2;
     files[1].size = u64::MAX - 1;
     let files = FileList::new(files).unwrap();
-    let never = |_: &PublishFile| Ok(Content::Stream(Box::new(Unread) as Box<dyn Read>));
-    let error = publish(folder.path(), &files, &never).unwrap_err();
+    let error = publish(folder.path(), &files, &mut Nothing).unwrap_err();
     assert!(matches!(error, PublishError::NoSpace { needed: u64::MAX, .. }), "{error}");
     assert!(error.hint().is_some());
     assert!(is_current(folder.path(), old.list().digest()));

@@ -2,11 +2,13 @@
 //! letters of ISO 639-2/T that a media header has room for. Sources name languages in either, and
 //! often by the older bibliographic codes of ISO 639-2/B.
 
+use serde::{Deserialize, Serialize};
+
 use std::fmt;
 
 /// A well-formed BCP 47 language tag in the usual case, its language in two letters where it has
 /// such a code (RFC 5646 2.2.1): `en`, `pt-BR`, `zh-Hant`, `gsw`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Language(String);
 
 impl Language {
