@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use rivet::spec;
 use rivet::testing::build;
 use rivet::testing::cache::{LocalCache, Tiers};
-use rivet::testing::executors::{EncodeJob, EncodedChunk, Executor, Rav1e, Report};
+use rivet::testing::executors::{EncodeJob, EncodedChunk, Executor, Rav1e};
 
 const RUNGS: usize = 8;
 /// Frames a second of the film, and of a group of pictures, which is a chunk, too.
@@ -53,7 +53,7 @@ impl Executor for Copies {
         self.rav1e.slots()
     }
 
-    fn encode(&self, job: &EncodeJob<'_>) -> Report {
+    fn encode(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
         let start = Instant::now();
         let mut made = self.made.lock().expect("no thread panicked");
         let count = job.count();
@@ -61,7 +61,7 @@ impl Executor for Copies {
         let mut chunk = match made.get(&count) {
             Some(chunk) => chunk.clone(),
             None => {
-                let chunk = self.rav1e.encode(job).outcome.expect("it encodes");
+                let chunk = self.rav1e.encode(job).expect("it encodes");
                 made.insert(count, chunk.clone());
                 chunk
             }
@@ -72,7 +72,7 @@ impl Executor for Copies {
         padding.extend(&first.digest().0[..31]);
         padding.push(0x80);
         chunk.units.last_mut().expect("there is a unit").extend(padding);
-        Report { outcome: Ok(chunk), wall: start.elapsed(), executor: self.name().to_owned() }
+        Ok(chunk)
     }
 }
 

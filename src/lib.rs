@@ -35,6 +35,7 @@ mod colour;
 mod executors;
 mod insight;
 mod media;
+mod notices;
 #[cfg(feature = "nvidia")]
 mod nvidia;
 mod package;
@@ -89,7 +90,7 @@ pub mod housekeeping {
 /// What this machine encodes and decodes with.
 pub mod machine {
     pub use crate::executors::{
-        EncodeJob, EncodedChunk, Executor, Failure, FailureKind, Found, Report, Unusable, Wanted, found_here,
+        EncodeJob, EncodedChunk, Executor, Failure, FailureKind, Found, Unusable, Wanted, found_here,
     };
     pub use crate::media::{
         GpuCodec, GpuDecoder, decodable_codecs, decoder_library, gpu_decoders, opus_library,

@@ -20,7 +20,7 @@ use common::servers::mock::Request;
 use common::servers::webdav::{self, WebDav};
 use common::{BUNNY_5S, Build, Project, TINY_RUNG, ladder};
 use rivet::testing::cache::trust::{KeyFolder, SigningKey, Trust, seal};
-use rivet::testing::cache::{ActionEntry, ActionKey, Digest};
+use rivet::testing::cache::{CacheEntry, Digest, EntryKey};
 use serde_json::Value;
 
 /// A machine: a folder with a film and a spec, a cache, and a user with a key.
@@ -290,13 +290,13 @@ impl Lies<'_> {
     /// Changes the entries, and has them written down anew by `seal`.
     fn change_entries(
         &self,
-        change: impl FnOnce(&mut Vec<ActionEntry>),
-        seal: impl Fn(&ActionKey, &ActionEntry) -> Vec<u8>,
+        change: impl FnOnce(&mut Vec<CacheEntry>),
+        seal: impl Fn(&EntryKey, &CacheEntry) -> Vec<u8>,
     ) {
         let folder = self.folder.join("v3/entries");
         let trust = Trust::new(Some(self.key()));
         let files = common::files_under(&folder);
-        let key = |name: &str| ActionKey(name.rsplit('/').next().unwrap().parse::<Digest>().unwrap());
+        let key = |name: &str| EntryKey(name.rsplit('/').next().unwrap().parse::<Digest>().unwrap());
         let mut entries = files.iter().map(|(name, bytes)| trust.open(&key(name), bytes).unwrap()).collect();
         change(&mut entries);
         for (name, entry) in files.keys().zip(&entries) {
@@ -309,7 +309,7 @@ impl Lies<'_> {
     }
 
     /// Signed by whom the others trust, whatever it says.
-    fn sign_anything(&self, key: &ActionKey, entry: &ActionEntry) -> Vec<u8> {
+    fn sign_anything(&self, key: &EntryKey, entry: &CacheEntry) -> Vec<u8> {
         use ed25519_dalek::Signer;
         let text = self.machine.key.secret_text();
         let seed: Digest = text.rsplit(':').next().unwrap().parse().unwrap();
@@ -395,7 +395,7 @@ const POISONS: [Poison; 12] = [
     ),
 ];
 
-fn resize(entries: &mut [ActionEntry], size: fn(u64) -> u64) {
+fn resize(entries: &mut [CacheEntry], size: fn(u64) -> u64) {
     let blobs = entries.iter_mut().flat_map(|entry| &mut entry.result.blobs);
     blobs.for_each(|blob| blob.size = size(blob.size));
 }
@@ -472,20 +472,20 @@ fn lies_are_not_believed() {
 }
 
 /// What somebody trusted makes of entries before signing them.
-type Change = fn(&mut Vec<ActionEntry>);
+type Change = fn(&mut Vec<CacheEntry>);
 
 /// Whoever is trusted can say what they will of a step's result; what cannot be one is found out.
 #[test]
 fn nonsense_of_somebody_trusted_is_no_panic() {
     let (_folder, film) = film();
     let (first, remote) = filled(&film);
-    let facts = |entries: &mut Vec<ActionEntry>| {
+    let facts = |entries: &mut Vec<CacheEntry>| {
         entries.iter_mut().for_each(|entry| entry.result.facts = b"\xff\xff\xff\xff\xff nonsense".to_vec());
     };
-    let none = |entries: &mut Vec<ActionEntry>| {
+    let none = |entries: &mut Vec<CacheEntry>| {
         entries.iter_mut().for_each(|entry| entry.result = Default::default());
     };
-    let rotated = |entries: &mut Vec<ActionEntry>| {
+    let rotated = |entries: &mut Vec<CacheEntry>| {
         let first = entries[0].result.clone();
         for at in 1..entries.len() {
             entries[at - 1].result = entries[at].result.clone();

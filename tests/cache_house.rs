@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use common::{BUNNY_5S, Project, files_under, ladder};
 use rivet::testing::build::BuildRecord;
-use rivet::testing::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest, LocalCache};
+use rivet::testing::cache::{Cache, CacheEntry, Digest, EntryKey, EntryResult, LocalCache};
 use serde_json::Value;
 
 fn spec(crf: u32) -> String {
@@ -80,12 +80,12 @@ fn reachable(project: &Project) -> BTreeSet<String> {
     let pins = cache_json(project, &["pins"]);
     let cache = LocalCache::open(&cache_folder(project)).unwrap();
     let titles = pins.as_array().unwrap().iter().flat_map(|pin| pin["titles"].as_array().unwrap());
-    let mut left: Vec<ActionKey> =
-        titles.map(|title| ActionKey(title["key"].as_str().unwrap().parse().unwrap())).collect();
+    let mut left: Vec<EntryKey> =
+        titles.map(|title| EntryKey(title["key"].as_str().unwrap().parse().unwrap())).collect();
     let mut reached = BTreeSet::new();
     while let Some(key) = left.pop() {
         if reached.insert(key.to_string()) {
-            left.extend(cache.action(&key).unwrap().expect("inputs are there").inputs);
+            left.extend(cache.find_entry(&key).unwrap().expect("inputs are there").inputs);
         }
     }
     reached
@@ -214,8 +214,8 @@ fn caches_that_lie_apart() {
     let apart = rivet::testing::cache::isolated_namespace(&folder, &Digest::of(b"further keys"));
     let other = LocalCache::open(&apart).unwrap();
     let blob = other.put_blob(b"apart").unwrap();
-    let result = ActionResult { blobs: vec![blob], ..ActionResult::default() };
-    other.put_action(&ActionKey(Digest::of(b"key")), &ActionEntry { result, ..Default::default() }).unwrap();
+    let result = EntryResult { blobs: vec![blob], ..EntryResult::default() };
+    other.put_entry(&EntryKey(Digest::of(b"key")), &CacheEntry { result, ..Default::default() }).unwrap();
 
     let files = |arguments: &[&str]| {
         let report = cache_json(&project, arguments);
@@ -387,10 +387,10 @@ fn what_is_not_rivets_is_told_and_left_alone() {
     let stats = cache_json(&project, &["stats"]);
     let titles = stats["titles"].as_array().unwrap();
     assert_eq!(titles.len(), 1);
-    assert_eq!(titles[0]["entries"], stats["actions"], "{stats}");
+    assert_eq!(titles[0]["entries"], stats["entries"], "{stats}");
     let kinds = stats["kinds"].as_array().unwrap().iter().map(|kind| kind["entries"].as_u64().unwrap());
-    assert_eq!(kinds.sum::<u64>(), stats["actions"].as_u64().unwrap());
-    assert_eq!(stats["ages"][0]["entries"], stats["actions"]);
+    assert_eq!(kinds.sum::<u64>(), stats["entries"].as_u64().unwrap());
+    assert_eq!(stats["ages"][0]["entries"], stats["entries"]);
     assert!(cache(&project, &["stats"]).contains("by title"));
 
     let before = project.output();

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use common::{BUNNY_5S, Build, Project, TINY_RUNG, ladder};
 use proptest::prelude::*;
-use rivet::testing::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest, Lease, LocalCache};
+use rivet::testing::cache::{Cache, CacheEntry, Digest, EntryKey, EntryResult, Lease, LocalCache};
 
 const FOLDER: &str = "cache/rivet/v3";
 
@@ -502,10 +502,10 @@ fn a_cache_that_is_removed_is_made_again() {
     cache.put_blob(b"before").unwrap();
     fs::remove_dir_all(folder.path().join("v3")).unwrap();
     let blob = cache.put_blob(b"after").unwrap();
-    let key = ActionKey(Digest::of(b"key"));
-    let result = ActionResult { facts: Vec::new(), blobs: vec![blob] };
-    cache.put_action(&key, &ActionEntry { result, ..ActionEntry::default() }).unwrap();
-    assert!(cache.action(&key).unwrap().is_some());
+    let key = EntryKey(Digest::of(b"key"));
+    let result = EntryResult { facts: Vec::new(), blobs: vec![blob] };
+    cache.put_entry(&key, &CacheEntry { result, ..CacheEntry::default() }).unwrap();
+    assert!(cache.find_entry(&key).unwrap().is_some());
     assert_eq!(cache.blob(&blob).unwrap().unwrap(), b"after");
 }
 
@@ -538,7 +538,7 @@ proptest! {
                 caches[who] = None;
                 caches[who] = open();
             } else if takes {
-                let lease = caches[who].as_ref().unwrap().lease(&ActionKey(Digest::of(&[what])));
+                let lease = caches[who].as_ref().unwrap().lease(&EntryKey(Digest::of(&[what])));
                 prop_assert_eq!(lease.is_some(), !held.contains_key(&what));
                 if let Some(lease) = lease {
                     held.insert(what, (who, lease));

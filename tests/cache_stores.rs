@@ -23,7 +23,7 @@ use common::servers::webdav::{self, WebDav};
 use common::servers::{free_port, make_certificate};
 use futures_util::future::join_all;
 use rivet::testing::cache::remote::{self, MAX_ENTRY, NamedBy, Remote, RemoteError, RemoteFault};
-use rivet::testing::cache::{ActionKey, BlobRef, Digest};
+use rivet::testing::cache::{BlobRef, Digest, EntryKey};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -57,8 +57,8 @@ fn blob(seed: u64, size: usize) -> (BlobRef, Bytes) {
     (BlobRef { digest: Digest::of(&bytes), size: size as u64 }, bytes.into())
 }
 
-fn key(name: &str) -> ActionKey {
-    ActionKey(Digest::of(name.as_bytes()))
+fn key(name: &str) -> EntryKey {
+    EntryKey(Digest::of(name.as_bytes()))
 }
 
 fn name_of(part: &str, digest: Digest) -> String {

@@ -140,7 +140,7 @@ mod tiers {
     use common::own_process::own_process;
     use rivet::testing::cache::remote::NamedBy;
     use rivet::testing::cache::trust::{SigningKey, Trust};
-    use rivet::testing::cache::{ActionEntry, ActionKey, ActionResult, RemoteOptions, Tiers};
+    use rivet::testing::cache::{CacheEntry, EntryKey, EntryResult, RemoteOptions, Tiers};
 
     use super::*;
 
@@ -182,15 +182,15 @@ mod tiers {
             io::copy(&mut io::repeat(7).take(SIZE), &mut writer).unwrap();
             let blob = writer.finish().unwrap();
             assert_eq!(blob.size, SIZE);
-            let key = ActionKey(Digest::of(b"key"));
-            let result = ActionResult { blobs: vec![blob], ..ActionResult::default() };
-            ann.put_action(&key, &ActionEntry { result, ..ActionEntry::default() }).unwrap();
+            let key = EntryKey(Digest::of(b"key"));
+            let result = EntryResult { blobs: vec![blob], ..EntryResult::default() };
+            ann.put_entry(&key, &CacheEntry { result, ..CacheEntry::default() }).unwrap();
             ann.finish(&|| false, &|_| ());
             let report = ann.report().unwrap();
             assert_eq!((report.stored_entries, report.stored_bytes), (1, SIZE), "{report:?}");
 
             let bob = tiers(&bob, &remote, believes);
-            let found = bob.action(&key).unwrap().unwrap();
+            let found = bob.find_entry(&key).unwrap().unwrap();
             assert_eq!(found.result.blobs, [blob]);
             let mut reader = bob.open_blob(&blob).unwrap().unwrap();
             assert_eq!(io::copy(&mut reader, &mut io::sink()).unwrap(), SIZE);

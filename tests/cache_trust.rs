@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::Project;
 use rivet::testing::cache::trust::{KeyFolder, PublicKey, Rejection, SigningKey, Trust, TrustError};
-use rivet::testing::cache::{ActionEntry, ActionKey, Digest};
+use rivet::testing::cache::{CacheEntry, Digest, EntryKey};
 
 /// Exit status, standard output and standard error.
 struct Told(i32, String, String);
@@ -57,14 +57,14 @@ fn keygen_makes_a_key_that_signs_and_is_trusted() {
     assert_eq!(folder.signing_key().unwrap().unwrap().public(), public);
     assert_eq!(folder.trusted_keys().unwrap(), [(public, "own".to_owned())]);
 
-    let key = ActionKey(Digest::of(b"key"));
+    let key = EntryKey(Digest::of(b"key"));
     let own = Trust::load(Some(&folder), None, &[]).unwrap();
-    let bytes = own.seal(&key, &ActionEntry::default()).unwrap();
-    assert_eq!(own.open(&key, &bytes), Ok(ActionEntry::default()));
+    let bytes = own.seal(&key, &CacheEntry::default()).unwrap();
+    assert_eq!(own.open(&key, &bytes), Ok(CacheEntry::default()));
     let stranger = Trust::load(None, None, &[]).unwrap();
     assert_eq!(stranger.open(&key, &bytes), Err(Rejection::UnknownKey(public)));
     let reader = Trust::load(None, None, &[public]).unwrap();
-    assert_eq!(reader.open(&key, &bytes), Ok(ActionEntry::default()));
+    assert_eq!(reader.open(&key, &bytes), Ok(CacheEntry::default()));
 }
 
 #[test]

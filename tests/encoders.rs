@@ -14,7 +14,7 @@ use common::{BUNNY_5S, FLOWER, Project, decoders, ladder};
 use rivet::testing::build::{self, Event, Kind};
 use rivet::testing::cache::{LocalCache, Tiers};
 use rivet::testing::executors::{
-    self, EncodeJob, EncodeSettings, EncoderSettings, Executor, Failure, FailureKind, Rav1e, Report,
+    self, EncodeJob, EncodeSettings, EncoderSettings, Executor, Failure, FailureKind, Rav1e,
 };
 use rivet::testing::media::{Colour, FrameFormat, HdrMetadata, Rotation};
 
@@ -134,7 +134,7 @@ fn encoders_ask_to_the_end_whether_to_stop() {
         let all_given = || given.load(Ordering::SeqCst) == FRAMES;
         let encode = |cancelled: &(dyn Fn() -> bool + Sync)| {
             given.store(0, Ordering::SeqCst);
-            executor.encode(&EncodeJob { task: &task, decoded: &pictures, threads: 1, cancelled }).outcome
+            executor.encode(&EncodeJob { task: &task, decoded: &pictures, threads: 1, cancelled })
         };
         let asked = AtomicUsize::new(0);
         let made = encode(&|| {
@@ -273,7 +273,7 @@ impl Executor for Faulty {
         self.rav1e.slots()
     }
 
-    fn encode(&self, job: &EncodeJob<'_>) -> Report {
+    fn encode(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
         let mut task = job.task.clone();
         task.settings.encoder = executors::EncoderSettings::Rav1e { speed: 10, tiles: 1 };
@@ -288,13 +288,12 @@ impl Executor for Faulty {
         let outcome = if fails {
             Err(Failure { kind: FailureKind::Machine, message: "the device is gone".to_owned() })
         } else {
-            self.rav1e.encode(&EncodeJob { task: &task, ..*job }).outcome
+            self.rav1e.encode(&EncodeJob { task: &task, ..*job })
         };
-        let outcome = outcome.and_then(|chunk| match self.fault {
+        outcome.and_then(|chunk| match self.fault {
             Fault::Short => Err(Failure::machine(format!("{} packets are missing", chunk.units.len()))),
             _ => Ok(chunk),
-        });
-        Report { outcome, wall: Duration::ZERO, executor: self.name().to_owned() }
+        })
     }
 }
 

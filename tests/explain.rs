@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 
 use common::{BUNNY_5S, Project, TINY_RUNG, ladder};
-use rivet::testing::cache::{ActionKey, Cache, LocalCache};
+use rivet::testing::cache::{Cache, EntryKey, LocalCache};
 use serde_json::Value;
 
 const SOUND: &str = "[[audio]]\nname = \"stereo\"\nbitrate = \"64k\"\n";
@@ -269,11 +269,11 @@ fn building_again_finds_what_differs_first() {
     // An encode that came out differently, once: all that follows from it is in the cache, too.
     let explain = |step: &str| json(&project, &["explain", "ladder.toml", step, "--json"])[0].clone();
     let cache = LocalCache::open(&project.path("cache/rivet")).unwrap();
-    let key_of = |step: &str| ActionKey(explain(step)["key"].as_str().unwrap().parse().unwrap());
+    let key_of = |step: &str| EntryKey(explain(step)["key"].as_str().unwrap().parse().unwrap());
     let (wrong, right) = (key_of("tiny/1"), key_of("tiny/2"));
-    let mut entry = cache.action(&wrong).unwrap().unwrap();
-    entry.result.blobs = cache.action(&right).unwrap().unwrap().result.blobs;
-    cache.put_action(&wrong, &entry).unwrap();
+    let mut entry = cache.find_entry(&wrong).unwrap().unwrap();
+    entry.result.blobs = cache.find_entry(&right).unwrap().unwrap().result.blobs;
+    cache.put_entry(&wrong, &entry).unwrap();
     let check = project.try_build(&["--check"]);
     assert_eq!(check.status, 1, "{}", check.stdout);
     assert!(check.stdout.contains("tiny/1 (encode)") && check.stdout.contains("1 of "), "{}", check.stdout);

@@ -80,7 +80,7 @@ fn level_and_colours_are_the_contracts() {
             settings.format.colour = colour;
             let task = task(&settings, rate);
             let job = EncodeJob { task: &task, decoded: &source, threads: 1, cancelled: &|| false };
-            let chunk = nvenc.encode(&job).outcome.unwrap();
+            let chunk = nvenc.encode(&job).unwrap();
             let header = SequenceHeader::parse(&chunk.sequence_header).unwrap();
             assert_eq!(task.contract.header().differences(&header), []);
             assert_eq!(header.seq_level_idx, if rate == 25 { 0 } else { 8 });

@@ -67,7 +67,7 @@ fn what_the_driver_does_not_take_is_told() {
         let message = "nvenc: nvEncInitializeEncoder failed: NV_ENC_ERR_UNSUPPORTED_PARAM \
                        (nvEncInitializeEncoder: the engine does not go to such a level)";
         let told = Failure { kind: FailureKind::Spec, message: message.to_owned() };
-        assert_eq!(nvenc.encode(&job).outcome.unwrap_err(), told);
+        assert_eq!(nvenc.encode(&job).unwrap_err(), told);
         assert_good(&encode(&nvenc, &source, &settings).unwrap(), &source, &settings);
     });
 }
@@ -130,7 +130,7 @@ fn another_tier_is_told() {
         let task = task(&settings, 200);
         let pictures = Chunk::new(FRAMES);
         let job = EncodeJob { task: &task, decoded: &pictures, threads: 1, cancelled: &|| false };
-        let failure = only().encode(&job).outcome.unwrap_err();
+        let failure = only().encode(&job).unwrap_err();
         assert_eq!(failure.kind, FailureKind::Contract);
         assert_eq!(failure.message, "nvenc: sequence header check failed: tier is High, expected Main");
     });
@@ -261,7 +261,7 @@ fn a_job_that_is_broken_off_leaves_nothing_behind() {
             let cancelled = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == at;
             let (pictures, task) = (Chunk::new(FRAMES), task(&settings, 25));
             let job = EncodeJob { task: &task, decoded: &pictures, threads: 1, cancelled: &cancelled };
-            assert_eq!(nvenc.encode(&job).outcome.unwrap_err().kind, FailureKind::Cancelled);
+            assert_eq!(nvenc.encode(&job).unwrap_err().kind, FailureKind::Cancelled);
         }
     });
 }

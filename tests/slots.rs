@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{BUNNY_5S, ladder};
 use rivet::testing::build::{self, Event, Kind};
 use rivet::testing::cache::{LocalCache, Tiers};
-use rivet::testing::executors::{EncodeJob, EncoderSettings, Executor, Failure, FailureKind, Rav1e, Report};
+use rivet::testing::executors::{EncodeJob, EncoderSettings, Executor, Failure, FailureKind, Rav1e};
 
 /// What is wrong with a device.
 #[derive(Clone, Copy)]
@@ -105,7 +105,7 @@ impl Executor for Device {
         true
     }
 
-    fn encode(&self, job: &EncodeJob<'_>) -> Report {
+    fn encode(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
         let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         let refused = || Failure { kind: FailureKind::ResourceExhausted, message: "no session".to_owned() };
@@ -122,12 +122,12 @@ impl Executor for Device {
                 if matches!(fault, Fault::OtherDepth) {
                     task.settings.format.bit_depth = 18 - task.settings.format.bit_depth;
                 }
-                self.rav1e.encode(&EncodeJob { task: &task, ..*job }).outcome
+                self.rav1e.encode(&EncodeJob { task: &task, ..*job })
             }
         };
         self.running.fetch_sub(1, Ordering::SeqCst);
         self.done.fetch_add(usize::from(outcome.is_ok()), Ordering::SeqCst);
-        Report { outcome, wall: Duration::ZERO, executor: self.name.clone() }
+        outcome
     }
 }
 

@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use common::{BUNNY_30S, Project, TINY_RUNG, clip, ffmpeg, join_track, ladder, segments};
-use rivet::testing::cache::{ActionKey, Cache, LocalCache};
+use rivet::testing::cache::{Cache, EntryKey, LocalCache};
 use serde_json::Value;
 
 const RATE: usize = 48_000;
@@ -189,8 +189,8 @@ fn windows_of_other_samples_are_not_believed() {
         fresh.output()
     };
     let cache = LocalCache::open(&project.path("cache/rivet")).unwrap();
-    let key = ActionKey(explained(&project, "decode/audio/1")["key"].as_str().unwrap().parse().unwrap());
-    let filed = cache.action(&key).unwrap().unwrap();
+    let key = EntryKey(explained(&project, "decode/audio/1")["key"].as_str().unwrap().parse().unwrap());
+    let filed = cache.find_entry(&key).unwrap().unwrap();
     let windows: Vec<Window> =
         postcard::from_bytes(&cache.blob(&filed.result.blobs[0]).unwrap().unwrap()).unwrap();
     type Change<'a> = &'a dyn Fn(&mut Vec<Window>);
@@ -213,14 +213,14 @@ fn windows_of_other_samples_are_not_believed() {
         change(&mut other);
         let mut entry = filed.clone();
         entry.result.blobs = vec![cache.put_blob(&postcard::to_stdvec(&other).unwrap()).unwrap()];
-        cache.put_action(&key, &entry).unwrap();
+        cache.put_entry(&key, &entry).unwrap();
         // Nothing that was encoded of it is there, so that it is analyzed again.
         let bitrates = [["96k", "48k"], ["97k", "49k"], ["98k", "50k"], ["99k", "51k"], ["100k", "52k"]];
         write(&project, bitrates[number]);
         let build = project.build();
         assert_eq!(build.ran("decode"), 1, "{number}: the windows are found again");
         assert!(build.stderr.contains("analyzing it again"), "{number}: {}", build.stderr);
-        assert_eq!(cache.action(&key).unwrap().unwrap().result, filed.result, "{number}");
+        assert_eq!(cache.find_entry(&key).unwrap().unwrap().result, filed.result, "{number}");
         assert_eq!(project.build().ran_at_all(), 0, "{number}");
     }
     write(&project, ["96k", "48k"]);

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{BUNNY_5S, FLOWER, FRIDAY, Project, ffmpeg, ffprobe, join_track, ladder, quietly};
-use rivet::testing::cache::{ActionKey, Cache, LocalCache};
+use rivet::testing::cache::{Cache, EntryKey, LocalCache};
 use rivet::testing::package::Composition;
 use serde_json::Value;
 
@@ -494,15 +494,15 @@ fn segments_that_are_made_of_something_else_are_not_published() {
     let explained =
         project.rivet().args(["explain", "ladder.toml", "small/reel/1", "--json"]).output().unwrap();
     let explained: Value = serde_json::from_slice(&explained.stdout).unwrap();
-    let key = ActionKey(explained[0]["key"].as_str().unwrap().parse().unwrap());
+    let key = EntryKey(explained[0]["key"].as_str().unwrap().parse().unwrap());
     let cache = LocalCache::open(&project.path("cache/rivet")).unwrap();
-    let mut entry = cache.action(&key).unwrap().unwrap();
+    let mut entry = cache.find_entry(&key).unwrap().unwrap();
     let made_of = cache.blob(&entry.result.blobs[1]).unwrap().unwrap();
     let mut made_of: Vec<Composition> = postcard::from_bytes(&made_of).unwrap();
     let parts = made_of[0].parts.clone();
     made_of[0].parts = std::mem::replace(&mut made_of[1].parts, parts);
     entry.result.blobs[1] = cache.put_blob(&postcard::to_stdvec(&made_of).unwrap()).unwrap();
-    cache.put_action(&key, &entry).unwrap();
+    cache.put_entry(&key, &entry).unwrap();
     fs::remove_dir_all(project.path("out")).unwrap();
     let build = project.build();
     assert_eq!((build.ran("encode"), build.ran("reel")), (0, 1), "{}", build.summary());

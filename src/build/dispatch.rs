@@ -10,7 +10,7 @@ use super::graph::{State, StepGraph};
 use super::queue::{ChunkKey, Next, Only, RunningDecode, RunningEncode, Wanted};
 use super::slots::{Assignment, Slot, Slots};
 use super::threads::{Message, Task, TaskNode};
-use crate::cache::ActionKey;
+use crate::cache::EntryKey;
 use crate::steps::context::Grant;
 use crate::steps::decode::decode_threads;
 use crate::steps::frames::ChunkFrames;
@@ -80,7 +80,7 @@ impl Engine<'_> {
     }
 
     /// The keys of what a step is made from; a source has none.
-    fn keys_of_inputs(&self, id: NodeIndex) -> Vec<ActionKey> {
+    fn keys_of_inputs(&self, id: NodeIndex) -> Vec<EntryKey> {
         let mut keys: Vec<_> = self.graph.inputs(id).filter_map(|input| self.graph[input].key).collect();
         keys.sort_unstable();
         keys.dedup();
@@ -101,8 +101,11 @@ impl Engine<'_> {
             };
             if self.queue.lacks_decoders(&wanted) {
                 let (pool, uuid) = (Arc::clone(pool), self.slots.gpu(gpu).uuid.clone());
-                self.threads.beside(move || Message::Decoder(gpu, pool.open_gpu(&uuid)));
-                self.slots.open_decoder(gpu);
+                let started = self.threads.beside(move || Message::Decoder(gpu, pool.open_gpu(&uuid)));
+                match started {
+                    Ok(()) => self.slots.open_decoder(gpu),
+                    Err(error) => tracing::info!("no further decoder of a GPU: {error}"),
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use petgraph::graph::NodeIndex;
 
-use crate::cache::{ActionKey, Digest};
+use crate::cache::{Digest, EntryKey};
 use crate::media::OnGpu;
 use crate::spec::Ladder;
 use crate::steps::context::StepContext;
@@ -68,9 +68,9 @@ pub(crate) struct Engine<'a> {
     pub(super) slots: Slots,
     /// Chunks whose frames may turn out not to be needed.
     pub(super) settled: Vec<ChunkKey>,
-    pub(super) in_flight: HashMap<ActionKey, NodeIndex>,
+    pub(super) in_flight: HashMap<EntryKey, NodeIndex>,
     /// In a dry run, the keys of steps that would run.
-    pub(super) would_run_keys: HashSet<ActionKey>,
+    pub(super) would_run_keys: HashSet<EntryKey>,
     pub(super) followers: HashMap<NodeIndex, Vec<NodeIndex>>,
     pub(super) leased: LeasedElsewhere,
     /// Titles that are up to date as a whole.
@@ -135,7 +135,14 @@ impl<'a> Engine<'a> {
     }
 
     pub(super) fn tell(&self, event: Event) {
-        (self.observe)(&event);
+        match event {
+            // Nobody observes a dry run: whoever opened the cache takes its warnings there.
+            Event::Warning { title, message } if self.settings.dry_run => {
+                let of = if title.is_empty() { String::new() } else { format!("{title}: ") };
+                self.context.cache.local().notice(of + &message);
+            }
+            event => (self.observe)(&event),
+        }
     }
 
     /// Tells something of no one title.
@@ -212,7 +219,7 @@ impl<'a> Engine<'a> {
         loop {
             self.look_at_leased();
             self.look_up_fresh();
-            for notice in self.context.cache.take_notices() {
+            for notice in if self.settings.dry_run { Vec::new() } else { self.context.take_notices() } {
                 self.warn(notice);
             }
             for chunk in std::mem::take(&mut self.settled) {

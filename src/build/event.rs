@@ -61,15 +61,15 @@ pub enum Event {
     /// How much there is to encode of a title if nothing is in the cache: by what the container says once
     /// the source is indexed, and again once the frames' times are fixed. A later one replaces an earlier
     /// one, and what was finished of the title before it counts no more.
-    Film {
+    Totals {
         title: String,
         rungs: u64,
         seconds: f64,
         /// Luma samples of all frames on all rungs.
         samples: u64,
     },
-    /// All of a title's film is cut.
-    Cut {
+    /// All chunks of a title are known.
+    Chunked {
         title: String,
         chunks: u64,
     },
@@ -275,8 +275,8 @@ mod tests {
                 }),
             },
             Event::Failed { title: title(), kind, node, message: message.clone(), hint },
-            Event::Film { title: title(), rungs: 3, seconds: 5.28, samples: 121_651_200 },
-            Event::Cut { title: title(), chunks: 4 },
+            Event::Totals { title: title(), rungs: 3, seconds: 5.28, samples: 121_651_200 },
+            Event::Chunked { title: title(), chunks: 4 },
             Event::Gauges {
                 at: Duration::from_millis(250),
                 queued: 5,
@@ -321,8 +321,8 @@ mod tests {
             Event::Waiting { .. } => 1,
             Event::Finished { .. } => 2,
             Event::Failed { .. } => 3,
-            Event::Film { .. } => 4,
-            Event::Cut { .. } => 5,
+            Event::Totals { .. } => 4,
+            Event::Chunked { .. } => 5,
             Event::Gauges { .. } => 6,
             Event::Storing { .. } => 7,
             Event::Warning { .. } => 8,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use crate::cache::{ActionKey, ActionResult};
+use crate::cache::{EntryKey, EntryResult};
 use crate::steps::view::Results;
 use crate::steps::{Packing, Step, Work};
 use crate::title::Title;
@@ -21,9 +21,9 @@ pub(crate) struct Node {
     state: State,
     /// Inputs that are not done yet.
     pub missing: usize,
-    pub key: Option<ActionKey>,
+    pub key: Option<EntryKey>,
     /// Its latest result, also while it runs again because that was lost.
-    last: Option<Arc<ActionResult>>,
+    last: Option<Arc<EntryResult>>,
     /// How often its result was lost and it had to run again.
     pub repairs: u8,
     /// Which of the ways in which it may be made it tries.
@@ -47,7 +47,7 @@ pub(crate) enum State {
     /// Another node with the same key is queued or running; its result will be this one's, too.
     Following,
     Done {
-        result: Arc<ActionResult>,
+        result: Arc<EntryResult>,
         origin: Origin,
     },
     /// Ran and failed, or could not be looked up.
@@ -87,14 +87,14 @@ impl Node {
         matches!(self.state, State::Waiting) && self.missing == 0
     }
 
-    pub fn result(&self) -> Option<&Arc<ActionResult>> {
+    pub fn result(&self) -> Option<&Arc<EntryResult>> {
         match &self.state {
             State::Done { result, .. } => Some(result),
             _ => None,
         }
     }
 
-    pub fn last(&self) -> Option<&Arc<ActionResult>> {
+    pub fn last(&self) -> Option<&Arc<EntryResult>> {
         self.last.as_ref()
     }
 
@@ -284,11 +284,11 @@ pub(crate) struct TitleResults<'a> {
 }
 
 impl Results for TitleResults<'_> {
-    fn result(&self, step: Step) -> Option<&Arc<ActionResult>> {
+    fn result(&self, step: Step) -> Option<&Arc<EntryResult>> {
         self.graph.get(self.title, step)?.result()
     }
 
-    fn cached(&self, step: Step) -> Option<&Arc<ActionResult>> {
+    fn cached(&self, step: Step) -> Option<&Arc<EntryResult>> {
         match self.graph.get(self.title, step)?.state() {
             State::Done { result, origin: Origin::Cached } => Some(result),
             _ => None,

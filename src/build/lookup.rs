@@ -1,5 +1,7 @@
 //! Looking steps up: what is in the cache is done, what is not is queued, or, in a dry run, noted.
 
+use std::collections::HashMap;
+
 use petgraph::graph::NodeIndex;
 use rayon::prelude::*;
 
@@ -9,7 +11,7 @@ use super::graph::{State, StepGraph, TitleResults};
 use super::leases::LeasedElsewhere;
 use super::slots::Slots;
 use super::threads::Message;
-use crate::cache::{ActionKey, ActionResult, Cache};
+use crate::cache::{Cache, CacheEntry, EntryKey, EntryResult};
 use crate::steps::context::StepContext;
 use crate::steps::live::Live;
 use crate::steps::recipe::Recipe;
@@ -26,14 +28,14 @@ enum Outcome {
     /// A pack whose steps are to be looked up one by one.
     Unpack,
     /// What it reads or writes is as it should be.
-    Current(ActionResult, Fact),
+    Current(EntryResult, Fact),
     /// Or it is not.
     Stale,
     /// Or that cannot be known.
     Unknown,
     Keyed {
         recipe: Recipe,
-        key: ActionKey,
+        key: EntryKey,
         /// The way in which it will be made, or was.
         choice: usize,
         found: Found,
@@ -44,7 +46,7 @@ enum Found {
     Nothing,
     /// Something that is not accepted.
     Rejected,
-    Result(ActionResult, Fact),
+    Result(EntryResult, Fact),
 }
 
 impl Engine<'_> {
@@ -71,6 +73,7 @@ impl Engine<'_> {
             leased: &self.leased,
             outside: Outside {
                 cache: &self.context.cache,
+                notices: &self.context.notices,
                 sources: self.settings.sources.as_ref(),
                 unpublished: self.settings.unpublished,
             },
@@ -119,7 +122,7 @@ impl Engine<'_> {
     fn look_up_key(
         &mut self,
         id: NodeIndex,
-        key: ActionKey,
+        key: EntryKey,
         choice: usize,
         found: Found,
     ) -> Result<(), StepError> {
@@ -210,7 +213,8 @@ impl Engine<'_> {
         }
         if let Some(pool) = &self.context.pool {
             let pool = std::sync::Arc::clone(pool);
-            self.threads.beside(move || Message::Gpus(pool.gpus()));
+            let started = self.threads.beside(move || Message::Gpus(pool.gpus()));
+            started.unwrap_or_else(|error| self.warn(format!("no GPU decodes: {error}")));
         }
     }
 
@@ -271,7 +275,7 @@ struct Inspection<'a> {
 struct Candidate {
     id: NodeIndex,
     recipes: Vec<Recipe>,
-    keys: Vec<ActionKey>,
+    keys: Vec<EntryKey>,
     /// What is stored under them, and under which.
     found: (Found, usize),
 }
@@ -291,10 +295,9 @@ impl Candidate {
 
 impl Inspection<'_> {
     /// Looks at all of a batch, in its order turned around: at each step's key or keys, and at what is
-    /// stored under them, here first, and then, in one go for all, in a remote.
+    /// stored under them, here first, and then, in one go for all, in a remote. Each tier is looked at once.
     fn of_all(&self, batch: &[NodeIndex]) -> Vec<Option<Result<Outcome, StepError>>> {
         let cache = &self.engine.context.cache;
-        // A remote is asked for what is not here, for a whole batch at a time.
         let near: &dyn Cache = if cache.has_remote() { &**cache.local() } else { &**cache };
         let looks: Vec<_> = batch.par_iter().rev().map(|&id| self.first_look(id, near)).collect();
         let is_absent = |candidate: &&Candidate| self.is_wanted(candidate.id) && candidate.is_absent();
@@ -302,14 +305,14 @@ impl Inspection<'_> {
             Some(Ok(FirstLook::Candidate(candidate))) => Some(candidate),
             _ => None,
         });
-        let keys: Vec<ActionKey> =
+        let keys: Vec<EntryKey> =
             absent.filter(is_absent).flat_map(|candidate| candidate.keys.iter().copied()).collect();
-        let is_fetched = cache.has_remote() && !keys.is_empty() && self.fetch(&keys);
+        let there = if cache.has_remote() { self.in_remote(&keys) } else { HashMap::new() };
         let settle = |look: FirstLook| match look {
             FirstLook::Settled(outcome) => Ok(outcome),
             FirstLook::Candidate(mut candidate) => {
-                if is_fetched && is_absent(&&candidate) {
-                    candidate.found = self.find_any(&candidate, &**cache)?;
+                if is_absent(&&candidate) && candidate.keys.iter().any(|key| there.contains_key(key)) {
+                    candidate.found = self.find_any(&candidate, |key| Ok(there.get(key).cloned()))?;
                 }
                 self.outcome(candidate)
             }
@@ -317,10 +320,13 @@ impl Inspection<'_> {
         looks.into_par_iter().map(|look| look.map(|look| look.and_then(settle))).collect()
     }
 
-    /// Has entries under these keys fetched from the remote. Whether that went well.
-    fn fetch(&self, keys: &[ActionKey]) -> bool {
-        let fetched = self.engine.context.cache.look_ahead(keys);
-        fetched.inspect_err(|error| tracing::warn!("{error}")).is_ok()
+    /// What the remote has under these keys.
+    fn in_remote(&self, keys: &[EntryKey]) -> HashMap<EntryKey, CacheEntry> {
+        let entries = self.engine.context.cache.remote_entries(keys);
+        let entries = entries
+            .inspect_err(|error| self.engine.context.notices.add(error.to_string()))
+            .unwrap_or_default();
+        keys.iter().zip(entries).filter_map(|(key, entry)| Some((*key, entry?))).collect()
     }
 
     /// `None` where there is nothing to be looked at.
@@ -345,7 +351,7 @@ impl Inspection<'_> {
             let keys = recipes.iter().map(Recipe::key).collect();
             let mut candidate = Candidate { id, recipes, keys, found: (Found::Nothing, 0) };
             if self.is_wanted(id) {
-                candidate.found = self.find_any(&candidate, cache)?;
+                candidate.found = self.find_any(&candidate, |key| Ok(cache.find_entry(key)?))?;
             }
             Ok(FirstLook::Candidate(candidate))
         }))
@@ -357,10 +363,15 @@ impl Inspection<'_> {
     }
 
     /// What is stored under a candidate's keys: what any of a rung's encoders has made will do.
-    fn find_any(&self, candidate: &Candidate, cache: &dyn Cache) -> Result<(Found, usize), StepError> {
+    fn find_any(
+        &self,
+        candidate: &Candidate,
+        entry: impl Fn(&EntryKey) -> Result<Option<CacheEntry>, StepError>,
+    ) -> Result<(Found, usize), StepError> {
         let mut best = (Found::Nothing, 0);
         for (number, key) in candidate.keys.iter().enumerate() {
-            match self.find(candidate.id, key, cache)? {
+            let Some(entry) = entry(key)? else { continue };
+            match self.judge(candidate.id, entry)? {
                 Found::Nothing => {}
                 Found::Rejected => best = (Found::Rejected, 0),
                 found @ Found::Result(..) => return Ok((found, number)),
@@ -369,16 +380,15 @@ impl Inspection<'_> {
         Ok(best)
     }
 
-    /// What is stored under a key. Of a step that was lost once, only if another has made it again: if all of
-    /// it is there.
-    fn find(&self, id: NodeIndex, key: &ActionKey, cache: &dyn Cache) -> Result<Found, StepError> {
+    /// Whether an entry will do. Of a step that was lost once, only one that another has made again: of which
+    /// all is there.
+    fn judge(&self, id: NodeIndex, entry: CacheEntry) -> Result<Found, StepError> {
         let node = &self.engine.graph[id];
-        let Some(entry) = cache.action(key)? else { return Ok(Found::Nothing) };
+        let cache: &dyn Cache = &*self.engine.context.cache;
         if node.repairs > 0 && !cache.is_intact(&entry) {
             return Ok(Found::Nothing);
         }
-        let all: &dyn Cache = &*self.engine.context.cache;
-        let accepted = self.engine.with_view(id, |view| node.step.accept(view, &entry.result, all))?;
+        let accepted = self.engine.with_view(id, |view| node.step.accept(view, &entry.result, cache))?;
         Ok(match accepted {
             Some(fact) => Found::Result(entry.result, fact),
             // What cannot be read is as good as gone, and may be made again by another.

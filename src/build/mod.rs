@@ -35,6 +35,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::cache::Tiers;
 use crate::executors::{self, Executor, Found, Wanted};
 use crate::media::{self, Codecs, CodecsHere, Libraries};
+use crate::notices::Notices;
 use crate::spec::Ladder;
 use crate::workers::{WorkerCodecs, WorkerExecutor, WorkerOptions, WorkerPool};
 
@@ -112,7 +113,7 @@ pub fn build(
     engine.run();
     engine.end_workers();
     tiers.finish(&|| is_cancelled.load(Ordering::Relaxed), &|left| observe(&Event::Storing { left }));
-    for message in tiers.take_notices() {
+    for message in engine.context.take_notices() {
         observe(&Event::Warning { title: String::new(), message });
     }
     let outcome = std::mem::take(&mut engine.outcome);
@@ -206,7 +207,16 @@ pub(crate) fn open_engine_with<'a>(
     let tools = tools.unwrap_or_else(|| Tools { libraries: Libraries::here(), cpu: media::cpu(), encoders });
     let host = limits::host_name();
     let decoded = Arc::default();
-    let context =
-        Arc::new(StepContext { cache, executors, unusable, codecs, decoded, pool, host, cancelled });
+    let context = Arc::new(StepContext {
+        cache,
+        executors,
+        unusable,
+        codecs,
+        decoded,
+        pool,
+        host,
+        cancelled,
+        notices: Notices::default(),
+    });
     Engine::new(ladder, context, tools, settings, observe)
 }

@@ -8,7 +8,7 @@ use super::engine::Engine;
 use super::event::{Counts, Event, FailureReport, Run, TitleSummary, TrackSummary};
 use super::title_cache::{self, CachedTitle};
 use super::title_plan::{TitlePlan, TrackPlan};
-use crate::cache::ActionKey;
+use crate::cache::EntryKey;
 use crate::steps::segments::Segments;
 use crate::steps::{ENTRY, EncodeChunk, EncodeWindow, Kind, Packing, Step, StepError};
 use crate::stream;
@@ -88,7 +88,7 @@ impl Engine<'_> {
 
     /// The keys of all that a title is made of, but for what packs stand for: they tell of it. What was
     /// withdrawn is among them, if it had run: it is kept a little longer for that, and no more.
-    fn keys_of_title(&self, title: TitleId) -> Vec<ActionKey> {
+    fn keys_of_title(&self, title: TitleId) -> Vec<EntryKey> {
         let of = &self.titles[title.index()];
         let nodes = self.graph.ids().map(|id| &self.graph[id]);
         let is_part = |step: Step| !matches!(step.packing(of), Packing::InPack);

@@ -7,7 +7,7 @@ use super::engine::Engine;
 use super::event::{Event, Origin};
 use super::graph::State;
 use super::slots::{Assignment, Reduction};
-use crate::cache::{ActionEntry, BlobRef, Cache, Cost};
+use crate::cache::{BlobRef, Cache, CacheEntry, Cost};
 use crate::executors::{Failure, FailureKind};
 use crate::steps::{Needs, Packing, Recovery, StandsFor, Step, StepError, Stop, StoreResult};
 use crate::title::ids::{TitleId, TrackId};
@@ -63,11 +63,11 @@ impl Engine<'_> {
         let Some(key) = self.graph.get(title, step).and_then(|node| node.key) else { return };
         let stored = store(&self.context).and_then(|result| {
             let cost = Cost { kind: step.kind().name().to_owned(), ..Cost::default() };
-            let entry = ActionEntry { result, inputs: Vec::new(), cost };
-            Ok(self.context.cache.put_action(&key, &entry)?)
+            let entry = CacheEntry { result, inputs: Vec::new(), cost };
+            Ok(self.context.cache.put_entry(&key, &entry)?)
         });
         if let Err(error) = stored {
-            tracing::warn!("what was learned of the source is not stored: {error}");
+            self.warn(format!("what was learned of the source is not stored: {error}"));
         }
     }
 
@@ -81,12 +81,11 @@ impl Engine<'_> {
             return false;
         }
         let of = &mut self.titles[title.index()];
-        tracing::warn!(
-            "{}: {}: decoded audio differs from the cached analysis; analyzing it again",
-            of.name,
-            step.label(of)
-        );
+        let message =
+            format!("{}: decoded audio differs from the cached analysis; analyzing it again", step.label(of));
+        let warning = Event::Warning { title: of.name.clone(), message };
         step.forget(of);
+        self.tell(warning);
         self.sync(title);
         let graph = &self.graph;
         self.fresh.retain(|&node| graph[node].is_fresh());
@@ -202,17 +201,16 @@ impl Engine<'_> {
             self.fail(id, StepError::Lost(blob));
             return;
         }
-        let told =
-            format!("{}: {}: cached output missing or corrupt; rebuilding it", of.name, step.label(of));
+        let message = format!("{}: cached output missing or corrupt; rebuilding it", step.label(of));
         // One is seldom lost alone: the others are notes.
         if std::mem::replace(&mut self.loss_told, true) {
-            tracing::info!("{told}");
+            tracing::info!("{}: {message}", of.name);
         } else {
-            tracing::warn!("{told}");
+            self.tell(Event::Warning { title: of.name.clone(), message });
         }
         self.graph.set(id, State::Waiting);
         // Bytes that are there, and right, and yet not what they should be.
-        let is_nonsense = matches!(self.context.cache.blob(&blob), Ok(Some(_)));
+        let is_nonsense = matches!(self.context.cache.verify_blob(&blob), Ok(true));
         for maker in makers {
             self.graph.node_mut(maker).is_rejected |= is_nonsense;
             self.make_again(id, maker);
@@ -237,7 +235,7 @@ impl Engine<'_> {
         let packing = step.packing(of);
         step.forget(of);
         // Looking at a blob also drops it if it is damaged, so that its step is not found.
-        let is_lost = |blob: &BlobRef| !matches!(self.context.cache.blob(blob), Ok(Some(_)));
+        let is_lost = |blob: &BlobRef| !matches!(self.context.cache.verify_blob(blob), Ok(true));
         let lost: Vec<Step> = held.iter().filter(|(_, blob)| is_lost(blob)).map(|(step, _)| *step).collect();
         self.make_again(wanted_by, pack);
         if matches!(packing, Packing::Pack { is_packed: true, .. }) {

@@ -432,7 +432,7 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executors::{EncodeJob, Failure, Report};
+    use crate::executors::{EncodeJob, Failure};
 
     /// A device with two slots, of which nothing is asked here.
     struct Device;
@@ -458,9 +458,8 @@ mod tests {
             true
         }
 
-        fn encode(&self, _: &EncodeJob<'_>) -> Report {
-            let outcome = Err(Failure::machine("nothing is encoded here"));
-            Report { outcome, wall: Duration::ZERO, executor: "device".to_owned() }
+        fn encode(&self, _: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
+            Err(Failure::machine("nothing is encoded here"))
         }
     }
 

@@ -40,9 +40,9 @@ impl Engine<'_> {
         match effect {
             Effect::Warn(message) => self.tell(Event::Warning { title: name(), message }),
             Effect::Totals { rungs, work: EncodeWork { seconds, samples } } => {
-                self.tell(Event::Film { title: name(), rungs, seconds, samples });
+                self.tell(Event::Totals { title: name(), rungs, seconds, samples });
             }
-            Effect::Chunked(chunks) => self.tell(Event::Cut { title: name(), chunks }),
+            Effect::Chunked(chunks) => self.tell(Event::Chunked { title: name(), chunks }),
             Effect::ChunksWithdrawn => {
                 self.queue.forget_tracks(title);
                 self.slots.forget_tracks(title);

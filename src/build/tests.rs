@@ -14,7 +14,7 @@ use super::engine::{Engine, Settings};
 use super::event::Event;
 use super::outcome::Outcome;
 use crate::cache::{Digest, LocalCache, Tiers};
-use crate::executors::{EncodeJob, EncoderSettings, Executor, Failure, FailureKind, Rav1e, Report};
+use crate::executors::{EncodeJob, EncoderSettings, Executor, Failure, FailureKind, Rav1e};
 use crate::media::{
     self, AudioSink, AudioSource, AudioWindow, Codecs, CodecsHere, DecodeOptions, DecodedFrame, Decoding,
     GpuAbout, GpuCodec, Index, Libraries, MediaError, OnGpu, PacketReader, SpanPackets,
@@ -89,13 +89,11 @@ impl<F: Fn(usize) -> Result<(), Failure> + Send + Sync> Executor for Device<F> {
         true
     }
 
-    fn encode(&self, job: &EncodeJob<'_>) -> Report {
+    fn encode(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
         let mut task = job.task.clone();
         task.settings.encoder = EncoderSettings::Rav1e { speed: 10, tiles: 1 };
         let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
-        let outcome = (self.before)(attempt)
-            .and_then(|()| self.rav1e.encode(&EncodeJob { task: &task, ..*job }).outcome);
-        Report { outcome, wall: Duration::ZERO, executor: "device".to_owned() }
+        (self.before)(attempt).and_then(|()| self.rav1e.encode(&EncodeJob { task: &task, ..*job }))
     }
 }
 
@@ -293,6 +291,7 @@ fn run(folder: &Path, parts: Parts) -> Built {
         pool: None,
         host: String::new(),
         cancelled: parts.cancelled,
+        notices: crate::notices::Notices::default(),
     };
     let options = Options {
         jobs: 1,
@@ -458,7 +457,7 @@ fn build_plainly() -> BTreeSet<OsString> {
 fn a_film_that_is_cut_anew_is_encoded_anew() {
     let folder = tempfile::tempdir().unwrap();
     // There is memory for the frames of three spans, but not to keep the whole.
-    let is_time = |event: &Event| matches!(event, Event::Cut { .. });
+    let is_time = |event: &Event| matches!(event, Event::Chunked { .. });
     assert_eq!(build_cut_anew(folder.path(), 8, is_time), build_plainly());
 }
 
@@ -467,8 +466,9 @@ fn a_film_that_is_cut_anew_is_encoded_anew() {
 fn a_film_may_be_cut_anew_while_a_chunk_of_it_is_encoded() {
     let (folder, films) = (tempfile::tempdir().unwrap(), AtomicUsize::new(0));
     // The first is what the container says, the second the cut that is given up.
-    let is_time =
-        move |event: &Event| matches!(event, Event::Film { .. }) && films.fetch_add(1, Ordering::SeqCst) == 2;
+    let is_time = move |event: &Event| {
+        matches!(event, Event::Totals { .. }) && films.fetch_add(1, Ordering::SeqCst) == 2
+    };
     assert_eq!(build_cut_anew(folder.path(), 100, is_time), build_plainly());
 }
 

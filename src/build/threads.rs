@@ -2,6 +2,7 @@
 //! another pool's work runs other tasks of its own pool meanwhile, and an encode would stand still
 //! beneath another.
 
+use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -10,7 +11,7 @@ use petgraph::graph::NodeIndex;
 
 use super::event::Run;
 use super::slots::Slot;
-use crate::cache::{ActionEntry, ActionKey, Cache, Cost, Lease};
+use crate::cache::{Cache, CacheEntry, Cost, EntryKey, Lease};
 use crate::media::GpuAbout;
 use crate::steps::context::{Grant, StepContext, guarded};
 use crate::steps::{Batch, Fact, Kind, Output, StepError, Stop, Work, run_together};
@@ -21,11 +22,11 @@ pub(super) struct TaskNode {
     pub id: NodeIndex,
     pub kind: Kind,
     /// What its result is stored under.
-    pub key: Option<ActionKey>,
+    pub key: Option<EntryKey>,
     /// Whether it runs whatever is stored under the key, as that is rejected.
     pub anew: bool,
     /// The keys of what it is made from.
-    pub inputs: Vec<ActionKey>,
+    pub inputs: Vec<EntryKey>,
 }
 
 /// What a slot is given to do: a step, or several that run together.
@@ -95,15 +96,13 @@ impl ThreadPool {
     }
 
     /// Has something done that is no step and takes no slot. A build does not wait for it.
-    pub(super) fn beside(&self, job: impl FnOnce() -> Message + Send + 'static) {
+    pub(super) fn beside(&self, job: impl FnOnce() -> Message + Send + 'static) -> io::Result<()> {
         let sender = self.sender.clone();
         let run = move || {
             // The receiver only goes when the build is over.
             let _ = sender.send(job());
         };
-        if let Err(error) = std::thread::Builder::new().name("beside".to_owned()).spawn(run) {
-            tracing::warn!("{error}");
-        }
+        std::thread::Builder::new().name("beside".to_owned()).spawn(run).map(drop)
     }
 
     pub(super) fn give(&self, task: Task) {
@@ -202,7 +201,7 @@ impl TaskRunner {
             lease = cache.lease(key);
             // Another may have come to its end since the step was looked up; it leaves its result in the folder
             // that both share. There may also still be what was found to be lost.
-            let is_made = || matches!(cache.action(key), Ok(Some(entry)) if cache.is_intact(&entry));
+            let is_made = || matches!(cache.find_entry(key), Ok(Some(entry)) if cache.is_intact(&entry));
             if lease.is_none() || (!node.anew && is_made()) {
                 return LeaseOutcome::Elsewhere;
             }
@@ -228,8 +227,8 @@ impl TaskRunner {
                     kind: kind.name().to_owned(),
                     by: self.by(output.executor.as_deref()),
                 };
-                let entry = ActionEntry { result: output.result.clone(), inputs: inputs.clone(), cost };
-                self.context.cache.put_action(key, &entry)?;
+                let entry = CacheEntry { result: output.result.clone(), inputs: inputs.clone(), cost };
+                self.context.cache.put_entry(key, &entry)?;
             }
             Ok(output)
         });

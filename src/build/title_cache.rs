@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::TitleSummary;
-use crate::cache::{ActionEntry, ActionKey, ActionResult, Cache, Cost, Digest};
+use crate::cache::{Cache, CacheEntry, Cost, Digest, EntryKey, EntryResult};
 use crate::media::AudioDecoder;
 use crate::package::{FileList, is_current, published_list};
 use crate::spec::Ladder;
@@ -79,14 +79,14 @@ pub(crate) fn example_key() -> Recipe {
 }
 
 /// The key of the entry from which all that a title is made of can be reached.
-pub fn key(ladder: &Ladder, source: Digest, tools: &Tools) -> Result<ActionKey, StepError> {
+pub fn key(ladder: &Ladder, source: Digest, tools: &Tools) -> Result<EntryKey, StepError> {
     let encoders =
         ladder.rungs.iter().flat_map(|rung| &rung.encoders).map(|encoder| encoder.name()).collect();
     Ok(recipe(digest(ladder)?, source, &tools.summary(&encoders), &VERSIONS).key())
 }
 
 /// The name of the title that an entry is the cached of, as it was called when it was built.
-pub fn title_of(cache: &dyn Cache, entry: &ActionEntry) -> Option<String> {
+pub fn title_of(cache: &dyn Cache, entry: &CacheEntry) -> Option<String> {
     if entry.cost.kind != KIND {
         return None;
     }
@@ -100,7 +100,7 @@ pub fn title_of(cache: &dyn Cache, entry: &ActionEntry) -> Option<String> {
 pub fn find(context: &StepContext, ladder: &Ladder, title: &Title, tools: &Tools) -> Option<CachedTitle> {
     // Where nothing was published there is none to be looked for, perhaps far away.
     published_list(&title.output)?;
-    let entry = context.cache.action(&key(ladder, title.digest?, tools).ok()?).ok()??;
+    let entry = context.cache.find_entry(&key(ladder, title.digest?, tools).ok()?).ok()??;
     let bytes = context.cache.blob(entry.result.blobs.first()?).ok()??;
     let cached: CachedTitle = postcard::from_bytes(&bytes).ok()?;
     let is_ours = cached.cpu.as_ref().is_none_or(|cpu| *cpu == tools.cpu);
@@ -114,12 +114,12 @@ pub fn store(
     source: Digest,
     tools: &Tools,
     cached: &CachedTitle,
-    inputs: Vec<ActionKey>,
+    inputs: Vec<EntryKey>,
 ) -> Result<(), StepError> {
     let bytes = postcard::to_stdvec(cached).map_err(StepError::internal)?;
-    let result = ActionResult { facts: Vec::new(), blobs: vec![context.cache.put_blob(&bytes)?] };
-    let entry = ActionEntry { result, inputs, cost: Cost { kind: KIND.to_owned(), ..Cost::default() } };
-    Ok(context.cache.put_action(&key(ladder, source, tools)?, &entry)?)
+    let result = EntryResult { facts: Vec::new(), blobs: vec![context.cache.put_blob(&bytes)?] };
+    let entry = CacheEntry { result, inputs, cost: Cost { kind: KIND.to_owned(), ..Cost::default() } };
+    Ok(context.cache.put_entry(&key(ladder, source, tools)?, &entry)?)
 }
 
 #[cfg(test)]

@@ -64,15 +64,15 @@ impl FromStr for Digest {
 
 /// The key of a step's result: the BLAKE3 of everything that can change it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ActionKey(pub Digest);
+pub struct EntryKey(pub Digest);
 
-impl fmt::Display for ActionKey {
+impl fmt::Display for EntryKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl fmt::Debug for ActionKey {
+impl fmt::Debug for EntryKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "key {}", self.0.short())
     }

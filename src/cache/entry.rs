@@ -1,9 +1,9 @@
-//! What an action entry holds, and how it is written down. An entry carries a checksum of its
+//! What a cache entry holds, and how it is written down. An entry carries a checksum of its
 //! own, so that a flipped bit makes it a miss rather than a wrong result.
 
 use serde::{Deserialize, Serialize};
 
-use super::{ActionKey, Digest, checksummed};
+use super::{Digest, EntryKey, checksummed};
 
 /// A blob's name and length in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -21,13 +21,13 @@ impl BlobRef {
 
 /// What a step made: small facts, kept in the entry itself, and blobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ActionResult {
+pub struct EntryResult {
     /// A few hundred bytes at most, in an encoding of the step's own.
     pub facts: Vec<u8>,
     pub blobs: Vec<BlobRef>,
 }
 
-impl ActionResult {
+impl EntryResult {
     /// The digest of the whole result; what depends on the step has this in its key.
     pub fn digest(&self) -> Digest {
         let mut hasher = blake3::Hasher::new_derive_key("rivet action result v1");
@@ -56,21 +56,21 @@ pub struct Cost {
 
 /// A result, what went into it, and what it cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ActionEntry {
-    pub result: ActionResult,
+pub struct CacheEntry {
+    pub result: EntryResult,
     /// The keys of the entries that it was made from. Nothing is decided by them but what belongs
     /// together: what is kept, pushed or pulled with this entry.
-    pub inputs: Vec<ActionKey>,
+    pub inputs: Vec<EntryKey>,
     pub cost: Cost,
 }
 
-impl ActionEntry {
+impl CacheEntry {
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
         Ok(checksummed::wrap(&postcard::to_stdvec(self)?))
     }
 
     /// `None` for anything that is not exactly what `to_bytes` wrote.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<ActionEntry> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<CacheEntry> {
         postcard::from_bytes(checksummed::content(bytes)?).ok()
     }
 }
@@ -79,13 +79,13 @@ impl ActionEntry {
 mod tests {
     use super::*;
 
-    fn entry() -> ActionEntry {
-        ActionEntry {
-            result: ActionResult {
+    fn entry() -> CacheEntry {
+        CacheEntry {
+            result: EntryResult {
                 facts: b"facts".to_vec(),
                 blobs: vec![BlobRef { digest: Digest::of(b"x"), size: 1 }],
             },
-            inputs: vec![ActionKey(Digest::of(b"input"))],
+            inputs: vec![EntryKey(Digest::of(b"input"))],
             cost: Cost { wall_ms: 3, ..Cost::default() },
         }
     }
@@ -93,14 +93,14 @@ mod tests {
     #[test]
     fn every_flipped_bit_is_noticed() {
         let bytes = entry().to_bytes().unwrap();
-        assert_eq!(ActionEntry::from_bytes(&bytes), Some(entry()));
+        assert_eq!(CacheEntry::from_bytes(&bytes), Some(entry()));
         for bit in 0..bytes.len() * 8 {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(ActionEntry::from_bytes(&bad), None, "bit {bit}");
+            assert_eq!(CacheEntry::from_bytes(&bad), None, "bit {bit}");
         }
         for len in 0..bytes.len() {
-            assert_eq!(ActionEntry::from_bytes(&bytes[..len]), None, "length {len}");
+            assert_eq!(CacheEntry::from_bytes(&bytes[..len]), None, "length {len}");
         }
     }
 

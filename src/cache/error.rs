@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub enum CacheError {
     #[error("cannot {operation} {}: {source}", path.display())]
     Io { operation: &'static str, path: PathBuf, source: io::Error },
-    #[error("cannot encode an action entry: {0}")]
+    #[error("cannot encode a cache entry: {0}")]
     Encode(#[from] postcard::Error),
     /// Which entries it keeps is unknown, so nothing may be removed.
     #[error("the pin {} is damaged, so it is not known what it keeps", path.display())]

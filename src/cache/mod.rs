@@ -1,4 +1,4 @@
-//! The content-addressed cache: blobs named by their BLAKE3, and action entries that map the
+//! The content-addressed cache: blobs named by their BLAKE3, and cache entries that map the
 //! key of a step to the digests of what it made. It knows nothing of video, of the graph or of
 //! what a key is made of.
 //!
@@ -21,8 +21,8 @@ pub mod trust;
 use std::path::PathBuf;
 
 pub use base_dir::{default_folder, isolated_namespace, isolated_namespaces};
-pub use digest::{ActionKey, Digest};
-pub use entry::{ActionEntry, ActionResult, BlobRef, Cost};
+pub use digest::{Digest, EntryKey};
+pub use entry::{BlobRef, CacheEntry, Cost, EntryResult};
 pub use error::CacheError;
 pub use local::{
     AgeStats, BlobReader, BlobWriter, CacheStats, Caches, Collected, Damage, DamagedBlob, FileKind,
@@ -42,10 +42,10 @@ const LAYOUT: &str = "v3";
 /// (indexes, lists, facts) and is made of the streams.
 pub trait Cache: Send + Sync {
     /// The entry filed under `key`, if it is there, whole, and its blobs are present.
-    fn action(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError>;
+    fn find_entry(&self, key: &EntryKey) -> Result<Option<CacheEntry>, CacheError>;
 
     /// Files `entry` under `key`. The blobs that it names must have been written before.
-    fn put_action(&self, key: &ActionKey, entry: &ActionEntry) -> Result<(), CacheError>;
+    fn put_entry(&self, key: &EntryKey, entry: &CacheEntry) -> Result<(), CacheError>;
 
     /// Opens a blob to be read in sequence; `None` when it is missing. It is verified on the way: see
     /// [`BlobReader`] and [`DamagedBlob`].
@@ -74,7 +74,7 @@ pub trait Cache: Send + Sync {
 
     /// Whether all blobs of an entry can be had and are right. What is damaged is not found any more after
     /// that.
-    fn is_intact(&self, entry: &ActionEntry) -> bool {
+    fn is_intact(&self, entry: &CacheEntry) -> bool {
         entry.result.blobs.iter().all(|blob| matches!(self.verify_blob(blob), Ok(true)))
     }
 

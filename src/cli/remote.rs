@@ -81,9 +81,10 @@ impl RemoteArgs {
     }
 }
 
-/// Warns, after a plan, of what the remote cache may have and did not return, so that a remote that is down
-/// is not mistaken for work to do.
+/// Warns, after a plan, of what came up in it, and of what the remote cache may have and did not return, so
+/// that a remote that is down is not mistaken for work to do.
 pub fn warn_of_doubts(session: &Session) {
+    session.take_notices().iter().for_each(warn);
     session.remote_report().iter().flat_map(doubts).for_each(warn);
 }
 

@@ -1,4 +1,4 @@
-//! Encoding of chunks. An [`Executor`] takes an [`EncodeJob`] and returns a [`Report`]; a failure has a
+//! Encoding of chunks. An [`Executor`] takes an [`EncodeJob`] and returns the chunk; a failure has a
 //! [`FailureKind`]. It is handed the frames to encode, converted already, and knows nothing of keys or
 //! caches. Every encode is checked against the rung's [`Contract`] at its first packet.
 
@@ -143,15 +143,6 @@ pub struct EncodedChunk {
     pub units: Vec<Vec<u8>>,
 }
 
-/// The outcome of a job.
-#[derive(Debug)]
-pub struct Report {
-    pub outcome: Result<EncodedChunk, Failure>,
-    pub wall: Duration,
-    /// The name of the executor that did the job.
-    pub executor: String,
-}
-
 /// Why a job failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -264,5 +255,5 @@ pub trait Executor: Send + Sync {
         vec![8, 10]
     }
 
-    fn encode(&self, job: &EncodeJob<'_>) -> Report;
+    fn encode(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure>;
 }

@@ -6,9 +6,7 @@ use std::time::Instant;
 
 use super::collect::Collector;
 use super::quality::base_q_idx;
-use super::{
-    EncodeJob, EncodeTask, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind, NVENC, Report,
-};
+use super::{EncodeJob, EncodeTask, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind, NVENC};
 use crate::media::{av1, semi_planar};
 use crate::nvidia::{
     self, API_VERSION, Context, EncodeCaps, EncodeError, Encoder, EncoderConfig, Gpu, NvidiaError, Packet,
@@ -120,9 +118,8 @@ impl Executor for Nvenc {
         if self.caps.ten_bit { vec![8, 10] } else { vec![8] }
     }
 
-    fn encode(&self, job: &EncodeJob<'_>) -> Report {
-        let start = Instant::now();
-        Report { outcome: self.run(job), wall: start.elapsed(), executor: self.name.clone() }
+    fn encode(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
+        self.run(job)
     }
 }
 

@@ -15,7 +15,7 @@ use super::collect::Collector;
 use super::quality::base_q_idx;
 use super::{
     EncodeJob, EncodeSettings, EncodeTask, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind,
-    RAV1E, Report,
+    RAV1E,
 };
 use crate::media::{Colour, Frame};
 
@@ -48,10 +48,9 @@ impl Executor for Rav1e {
         self.slots
     }
 
-    fn encode(&self, job: &EncodeJob<'_>) -> Report {
-        let start = Instant::now();
+    fn encode(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
         let EncodeTask { settings, contract } = job.task;
-        let outcome = configure(settings, contract.level_idx()).and_then(|config| {
+        configure(settings, contract.level_idx()).and_then(|config| {
             let pool = threads(job.threads.min(config.tiles))?;
             let config = Config::new().with_encoder_config(config);
             if settings.format.bit_depth > 8 {
@@ -59,8 +58,7 @@ impl Executor for Rav1e {
             } else {
                 run::<u8>(job, &config, &pool)
             }
-        });
-        Report { outcome, wall: start.elapsed(), executor: self.name().to_owned() }
+        })
     }
 }
 

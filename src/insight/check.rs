@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use crate::cache::{ActionKey, Cache, Tiers};
+use crate::cache::{Cache, EntryKey, Tiers};
 use crate::spec::Ladder;
 
 use crate::build::engine::Settings;
@@ -58,7 +58,7 @@ pub fn check(
         failures: std::mem::take(&mut engine.outcome.failures),
         interrupted: engine.outcome.interrupted,
     };
-    let keys: Vec<ActionKey> = nodes.iter().filter_map(|&id| engine.graph[id].key).collect();
+    let keys: Vec<EntryKey> = nodes.iter().filter_map(|&id| engine.graph[id].key).collect();
     for batch in keys.chunks(BATCH) {
         cache.look_ahead(batch)?;
     }
@@ -66,7 +66,7 @@ pub fn check(
         let node = &engine.graph[id];
         let (Some(result), Some(key)) = (node.result(), node.key) else { continue };
         // Where the cache has no such key, an input was different already.
-        let Some(entry) = cache.action(&key)? else { continue };
+        let Some(entry) = cache.find_entry(&key)? else { continue };
         check.compared += 1;
         if entry.result.digest() != result.digest() {
             let title = &engine.titles[node.title.index()];

@@ -223,7 +223,7 @@ fn explain_node(
         (_, Some(_)) => Verdict::WouldRun,
         (_, None) => Verdict::DependsOnOthers,
     };
-    let result = match key.map(|key| cache.action(&key)).transpose()?.flatten() {
+    let result = match key.map(|key| cache.find_entry(&key)).transpose()?.flatten() {
         Some(entry) => Some(ResultFacts {
             digest: entry.result.digest().to_string(),
             blobs: entry.result.blobs.iter().map(|blob| blob.digest.to_string()).collect(),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::cache::{ActionKey, Tiers};
+use crate::cache::{EntryKey, Tiers};
 use crate::spec::Ladder;
 
 use crate::build::engine::Settings;
@@ -16,7 +16,7 @@ use crate::steps::source::{hash_source, known_source};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TitleKey {
     pub name: String,
-    pub key: ActionKey,
+    pub key: EntryKey,
 }
 
 /// The keys of a spec's titles, with their sources as they are now and the tools of this machine. A

@@ -70,14 +70,14 @@ impl Progress {
                 Kind::Decode => format!("decoding {title} to find what changed"),
                 kind => format!("{} {title}", doing(*kind)),
             }),
-            Event::Film { title, rungs, seconds, .. } => {
+            Event::Totals { title, rungs, seconds, .. } => {
                 let length = format!("{title}: {} on {}", duration(*seconds), count(*rungs, "rung"));
                 if self.lengths.insert(title.clone(), length.clone()).as_ref() != Some(&length) {
                     self.note(length);
                 }
                 self.show();
             }
-            Event::Cut { .. }
+            Event::Chunked { .. }
             | Event::Finished { encode: Some(_), .. }
             | Event::Finished { stands_for: Some(_), .. } => {
                 self.show();

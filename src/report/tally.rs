@@ -27,11 +27,11 @@ struct TitleTally {
 impl Tally {
     pub fn observe(&mut self, event: &Event) {
         match event {
-            Event::Film { title, rungs, samples, .. } => {
+            Event::Totals { title, rungs, samples, .. } => {
                 let known = TitleTally { rungs: *rungs, samples: *samples, ..TitleTally::default() };
                 self.titles.insert(title.clone(), known);
             }
-            Event::Cut { title, chunks } => {
+            Event::Chunked { title, chunks } => {
                 if let Some(title) = self.titles.get_mut(title) {
                     title.encodes = chunks * title.rungs;
                 }
@@ -82,7 +82,7 @@ mod tests {
     use rivet::{Run, StandsFor};
 
     fn film(title: &str, samples: u64) -> Event {
-        Event::Film { title: title.to_owned(), rungs: 2, seconds: 1.0, samples }
+        Event::Totals { title: title.to_owned(), rungs: 2, seconds: 1.0, samples }
     }
 
     fn finished(title: &str, origin: Origin, samples: Option<u64>, pack: Option<(u64, u64)>) -> Event {
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_second_film_of_a_title_replaces_the_first() {
-        let cut = |chunks| Event::Cut { title: "a".to_owned(), chunks };
+        let cut = |chunks| Event::Chunked { title: "a".to_owned(), chunks };
         let begun = [film("b", 40), film("a", 100), cut(3), finished("a", Origin::Ran, Some(30), None)];
         assert_eq!(tally(&begun).samples(), (30, 140));
         let again = [film("a", 110), finished("a", Origin::Cached, Some(30), None)];
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_pack_counts_as_its_encodes_and_never_beyond_all_of_them() {
-        let cut = Event::Cut { title: "a".to_owned(), chunks: 100 };
+        let cut = Event::Chunked { title: "a".to_owned(), chunks: 100 };
         let pack = finished("a", Origin::Cached, None, Some((128, 640)));
         let rest = || (0..72).map(|_| finished("a", Origin::Ran, Some(5), None));
         let found = tally(&[film("a", 1000), cut.clone(), pack.clone()]);

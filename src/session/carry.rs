@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Session, SessionError};
 use crate::build::StepError;
-use crate::cache::{ActionKey, Cache, CacheError, Pin, PinnedTitle, Tiers, TransferStats};
+use crate::cache::{Cache, CacheError, EntryKey, Pin, PinnedTitle, Tiers, TransferStats};
 use crate::insight::{self, TitleKey};
 use crate::spec::Ladder;
 
@@ -60,7 +60,7 @@ impl Session {
         let _running = local.announce()?;
         let here = Arc::new(Tiers::from(Arc::clone(local)));
         let titles = insight::title_keys(ladder, &here, &self.options.looking(), cancelled)?;
-        check_built(&titles, cancelled, |key| Ok(local.action(key)?.is_some()))?;
+        check_built(&titles, cancelled, |key| Ok(local.find_entry(key)?.is_some()))?;
         let spec = Session::pin_name(&ladder.path);
         let pin = Pin {
             name: name.map_or_else(|| spec.clone(), str::to_owned),
@@ -96,7 +96,7 @@ impl Session {
             return Err(SessionError::RemoteReadOnly(why));
         }
         check_built(&titles, cancelled, |key| {
-            Ok(cache.local().entry(key)?.is_some() || cache.action(key)?.is_some())
+            Ok(cache.local().entry(key)?.is_some() || cache.find_entry(key)?.is_some())
         })?;
         let carried = cache.push_all(&roots(&titles), replace, &is_cancelled)?;
         cache.finish(&is_cancelled, &|left| progress(left as u64, carried.entries));
@@ -113,7 +113,7 @@ impl Session {
         let titles = self.titles_to_carry(ladder, cancelled)?;
         let is_cancelled = || cancelled.load(Ordering::Relaxed);
         for title in &titles {
-            if self.cache.action(&title.key)?.is_none() {
+            if self.cache.find_entry(&title.key)?.is_none() {
                 return Err(match is_cancelled() {
                     true => StepError::Cancelled.into(),
                     false => SessionError::NotInRemote { title: title.name.clone() },
@@ -136,12 +136,12 @@ impl Session {
     }
 }
 
-fn roots(titles: &[TitleKey]) -> Vec<ActionKey> {
+fn roots(titles: &[TitleKey]) -> Vec<EntryKey> {
     titles.iter().map(|title| title.key).collect()
 }
 
 fn transfer(carried: TransferStats, titles: &[TitleKey], cancelled: bool) -> Transfer {
-    let title = |key: ActionKey| titles.iter().find(|title| title.key == key);
+    let title = |key: EntryKey| titles.iter().find(|title| title.key == key);
     let missing = carried.named.iter().map(|missing| MissingStep {
         title: title(missing.of).map_or_else(String::new, |title| title.name.clone()),
         kind: missing.kind.clone(),
@@ -154,7 +154,7 @@ fn transfer(carried: TransferStats, titles: &[TitleKey], cancelled: bool) -> Tra
 fn check_built(
     titles: &[TitleKey],
     cancelled: &AtomicBool,
-    is_built: impl Fn(&ActionKey) -> Result<bool, CacheError>,
+    is_built: impl Fn(&EntryKey) -> Result<bool, CacheError>,
 ) -> Result<(), SessionError> {
     for title in titles {
         let is_built = is_built(&title.key)?;

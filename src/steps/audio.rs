@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache, Digest};
+use crate::cache::{EntryResult, BlobRef, Cache, Digest};
 use crate::media::{Blocks, FrameDigest, AudioSource, AudioWindow};
 use crate::stream::Framing;
 use crate::title::chunk::Chunk;
@@ -119,7 +119,7 @@ impl StepKind for EncodeWindow {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &EntryResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -130,7 +130,7 @@ impl StepKind for EncodeWindow {
         Ok(LookUp::Keys(vec![recipe(view.title, self.track, pcm, view.tools)?]))
     }
 
-    fn accept(self, view: &View<'_>, result: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
+    fn accept(self, view: &View<'_>, result: &EntryResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
         let packets = view.chunk(self.track, self.window)?.frames;
         Ok(EncodeFacts::of(result, packets).map(|_| ()))
     }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache, Digest};
+use crate::cache::{EntryResult, BlobRef, Cache, Digest};
 use crate::media::{AudioSource, Blocks, FrameDigest, Rational};
 use crate::stream::Framing;
 use crate::title::Title;
@@ -109,7 +109,7 @@ impl StepKind for AnalyzeAudio {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &EntryResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -133,7 +133,7 @@ impl StepKind for AnalyzeAudio {
     fn accept(
         self,
         _: &View<'_>,
-        result: &ActionResult,
+        result: &EntryResult,
         cache: &dyn Cache,
     ) -> Result<Option<Fact>, StepError> {
         let facts = facts::<AudioFacts>(result).ok();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache, Digest};
+use crate::cache::{EntryResult, BlobRef, Cache, Digest};
 use crate::media::{MediaError, VideoTrack};
 use crate::title::Title;
 use crate::title::assemble::ChunkList;
@@ -131,7 +131,7 @@ impl StepKind for CutChunks {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &EntryResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -148,7 +148,7 @@ impl StepKind for CutChunks {
     fn accept(
         self,
         _: &View<'_>,
-        result: &ActionResult,
+        result: &EntryResult,
         cache: &dyn Cache,
     ) -> Result<Option<Arc<ChunkList>>, StepError> {
         Ok(read(result, cache)?.map(Arc::new))

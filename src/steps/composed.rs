@@ -7,7 +7,7 @@ use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache, Tiers};
+use crate::cache::{BlobRef, Cache, EntryResult, Tiers};
 use crate::package::{
     Blobs, ComposeError, Composition, ContentId, Contents, Part, PublishError, PublishFile,
 };
@@ -27,24 +27,24 @@ pub(crate) fn blob_of(content: &ContentId) -> BlobRef {
 }
 
 /// What a step's result is that came to a file.
-pub(crate) fn composed(file: &Composition) -> Result<ActionResult, StepError> {
-    Ok(ActionResult { facts: encoded(file)?, blobs: file.blobs().map(|blob| blob_of(&blob)).collect() })
+pub(crate) fn composed(file: &Composition) -> Result<EntryResult, StepError> {
+    Ok(EntryResult { facts: encoded(file)?, blobs: file.blobs().map(|blob| blob_of(&blob)).collect() })
 }
 
 /// The file that a step came to.
-pub(crate) fn composition(result: &ActionResult) -> Result<Composition, StepError> {
+pub(crate) fn composition(result: &EntryResult) -> Result<Composition, StepError> {
     facts(result)
 }
 
 /// Whether a result is a file that can be put together of its blobs.
-pub(crate) fn is_composed(result: &ActionResult) -> bool {
+pub(crate) fn is_composed(result: &EntryResult) -> bool {
     let is_of_them =
         |file: &Composition| file.blobs().map(|blob| blob_of(&blob)).eq(result.blobs.iter().copied());
     composition(result).is_ok_and(|file| file.is_sound() && is_of_them(&file))
 }
 
 /// Stores bytes that are made without reading anything.
-pub(crate) fn store_text(context: &StepContext, bytes: Vec<u8>) -> Result<ActionResult, StepError> {
+pub(crate) fn store_text(context: &StepContext, bytes: Vec<u8>) -> Result<EntryResult, StepError> {
     let file = if bytes.len() <= MAX_INLINE {
         Composition::inline(bytes)
     } else {
@@ -80,7 +80,7 @@ impl Blobs for CacheBlobs<'_> {
 /// What all files of a title are made of: those with a step of their own by path, segments by their packs.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Composed {
-    pub single: BTreeMap<String, ActionResult>,
+    pub single: BTreeMap<String, EntryResult>,
     pub packs: Vec<ComposedPack>,
 }
 

@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cache::{ActionResult, BlobRef, Cache, Digest, Tiers};
+use crate::cache::{BlobRef, Cache, Digest, EntryResult, Tiers};
 use crate::executors::{Executor, Unusable};
 use crate::media::{Codecs, MediaError, PacketReader, VideoTrack};
+use crate::notices::Notices;
 use crate::workers::WorkerPool;
 
 use super::error::{StepError, Stop};
@@ -31,6 +32,8 @@ pub(crate) struct StepContext {
     /// The machine's name, for people to read.
     pub host: String,
     pub cancelled: Arc<AtomicBool>,
+    /// Warnings of no one title.
+    pub notices: Notices,
 }
 
 /// What a step is granted for a run: what is no value and is held by this process.
@@ -54,6 +57,14 @@ pub(crate) enum Grant {
 }
 
 impl StepContext {
+    /// Warnings since the last call, of the caches and workers, too.
+    pub fn take_notices(&self) -> Vec<String> {
+        let mut notices = self.notices.take();
+        notices.extend(self.cache.take_notices());
+        notices.extend(self.pool.iter().flat_map(|pool| pool.take_notices()));
+        notices
+    }
+
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
@@ -65,13 +76,13 @@ impl StepContext {
     }
 
     /// Stores a blob, and returns a result of it and of facts.
-    pub fn store(&self, bytes: &[u8], facts: Vec<u8>) -> Result<ActionResult, StepError> {
-        Ok(ActionResult { facts, blobs: vec![self.cache.put_blob(bytes)?] })
+    pub fn store(&self, bytes: &[u8], facts: Vec<u8>) -> Result<EntryResult, StepError> {
+        Ok(EntryResult { facts, blobs: vec![self.cache.put_blob(bytes)?] })
     }
 }
 
 /// Reads the facts of a result.
-pub(crate) fn facts<T: DeserializeOwned>(result: &ActionResult) -> Result<T, StepError> {
+pub(crate) fn facts<T: DeserializeOwned>(result: &EntryResult) -> Result<T, StepError> {
     postcard::from_bytes(&result.facts).map_err(StepError::internal)
 }
 
@@ -81,7 +92,7 @@ pub(crate) fn encoded(value: &impl Serialize) -> Result<Vec<u8>, StepError> {
 
 /// The value in a result's blob; `None` where it is missing, damaged, or something else.
 pub(crate) fn read<T: DeserializeOwned>(
-    result: &ActionResult,
+    result: &EntryResult,
     cache: &dyn Cache,
 ) -> Result<Option<T>, StepError> {
     let blob = super::view::blob(result)?;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache, Digest};
+use crate::cache::{EntryResult, BlobRef, Cache, Digest};
 use crate::executors::Contract;
 use crate::media::av1::SequenceHeader;
 use crate::title::Title;
@@ -141,7 +141,7 @@ impl StepKind for CheckContract {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &EntryResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -153,7 +153,7 @@ impl StepKind for CheckContract {
         Ok(LookUp::Keys(vec![Key { contract, headers }.recipe()]))
     }
 
-    fn accept(self, _: &View<'_>, _: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
+    fn accept(self, _: &View<'_>, _: &EntryResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
         Ok(Some(()))
     }
 
@@ -175,7 +175,7 @@ impl StepKind for CheckContract {
             contract.check(header).map_err(broken)?;
         }
         let first = headers.into_iter().next().ok_or_else(|| StepError::internal("a rung without segments"))?;
-        Ok(Output::new(ActionResult { facts: first, blobs: Vec::new() }, ()))
+        Ok(Output::new(EntryResult { facts: first, blobs: Vec::new() }, ()))
     }
 
     fn learn(self, _: &mut Title, _: &mut Live, (): (), _: &Learning<'_>) -> Learned {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache, Digest};
+use crate::cache::{EntryResult, BlobRef, Cache, Digest};
 use crate::media::{Counted, DecodeOptions, Decoding, MediaError, LumaFingerprint, VideoTrack, cut_score};
 use crate::title::assemble::{DecodedSpan, FrameFacts};
 use crate::title::ids::{PackId, SpanId};
@@ -111,7 +111,7 @@ impl StepKind for DecodeSpan {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &EntryResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -128,7 +128,7 @@ impl StepKind for DecodeSpan {
     fn accept(
         self,
         _: &View<'_>,
-        _: &ActionResult,
+        _: &EntryResult,
         _: &dyn Cache,
     ) -> Result<Option<Self::Fact>, StepError> {
         // Whoever needs it reads it, and has it made again if it is damaged.
@@ -336,7 +336,7 @@ fn cached_span(
 ) -> Option<Option<DecodedSpan>> {
     let pack: PackId = pack_of(span.index());
     let results: &dyn Results = learning.results;
-    let load = |result: &ActionResult| learning.context.cache.blob(&blob(result).ok()?).ok()?;
+    let load = |result: &EntryResult| learning.context.cache.blob(&blob(result).ok()?).ok()?;
     if let Some(result) = results.cached(DecodeSpan { span }.into()) {
         return Some(load(result).and_then(|bytes| postcard::from_bytes(&bytes).ok()));
     }

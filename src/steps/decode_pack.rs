@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache, Digest};
+use crate::cache::{EntryResult, BlobRef, Cache, Digest};
 use crate::title::assemble::DecodedSpan;
 use crate::title::ids::PackId;
 use crate::title::part::Part;
@@ -105,7 +105,7 @@ impl StepKind for PackSpans {
     }
 
     /// The spans' results are in the pack's own.
-    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &EntryResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -120,7 +120,7 @@ impl StepKind for PackSpans {
         Ok(LookUp::Keys(vec![key.recipe()]))
     }
 
-    fn accept(self, _: &View<'_>, _: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
+    fn accept(self, _: &View<'_>, _: &EntryResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
         // Whoever needs it reads it, and has it made again if it is damaged.
         Ok(Some(()))
     }

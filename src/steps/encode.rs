@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache, Digest};
+use crate::cache::{EntryResult, BlobRef, Cache, Digest};
 use crate::executors::{Contract, EncodeJob, EncodeSettings, EncodeTask, EncoderSettings};
 use crate::media::{Colour, HdrMetadata, FrameFormat, Rotation};
 use crate::title::ids::{ChunkId, TrackId};
@@ -51,7 +51,7 @@ pub(crate) struct EncodeFacts {
 
 impl EncodeFacts {
     /// Of a result whose blob holds so many samples, and no bytes besides; `None` where it does not.
-    pub fn of(result: &ActionResult, samples: u32) -> Option<EncodeFacts> {
+    pub fn of(result: &EntryResult, samples: u32) -> Option<EncodeFacts> {
         let facts: EncodeFacts = facts(result).ok()?;
         let bytes = facts.sizes.iter().map(|&size| u64::from(size)).sum::<u64>();
         let is_whole = matches!(&result.blobs[..], [blob] if blob.size == bytes);
@@ -64,14 +64,14 @@ pub(crate) fn store_samples(
     context: &StepContext,
     header: Vec<u8>,
     samples: &[Vec<u8>],
-) -> Result<ActionResult, StepError> {
+) -> Result<EntryResult, StepError> {
     let sizes = samples.iter().map(|sample| u32::try_from(sample.len()));
     let sizes = sizes.collect::<Result<_, _>>().map_err(StepError::internal)?;
     let mut blob = context.cache.blob_writer()?;
     for sample in samples {
         blob.append(sample)?;
     }
-    Ok(ActionResult { facts: encoded(&EncodeFacts { header, sizes })?, blobs: vec![blob.finish()?] })
+    Ok(EntryResult { facts: encoded(&EncodeFacts { header, sizes })?, blobs: vec![blob.finish()?] })
 }
 
 /// Everything about a rung's encodes but which chunk it is.
@@ -231,7 +231,7 @@ impl StepKind for EncodeChunk {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &EntryResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -242,14 +242,15 @@ impl StepKind for EncodeChunk {
         Ok(LookUp::Keys(recipes(view.title, self.track, frames, view.tools)?))
     }
 
-    fn accept(self, view: &View<'_>, result: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
+    fn accept(self, view: &View<'_>, result: &EntryResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
         let contract = &view.rung(self.track)?.contract;
         let frames = view.chunk(self.track, self.chunk)?.frames;
         let Some(facts) = EncodeFacts::of(result, frames) else { return Ok(None) };
         Ok(match contract.check(&facts.header) {
             Ok(()) => Some(()),
             Err(error) => {
-                tracing::warn!("{}: a cached encode is not used: {error}", self.label(view.title));
+                let label = self.label(view.title);
+                view.outside.notices.add(format!("{label}: a cached encode is not used: {error}"));
                 None
             }
         })
@@ -298,7 +299,7 @@ impl StepKind for EncodeChunk {
         let cancelled = || context.is_cancelled();
         let chunk = frames.with(&cancelled, |decoded| {
             let job = EncodeJob { task: &task, decoded, threads, cancelled: &cancelled };
-            executor.encode(&job).outcome.map_err(StepError::Encode)
+            executor.encode(&job).map_err(StepError::Encode)
         })?;
         let result = store_samples(context, chunk.sequence_header, &chunk.units)?;
         Ok(Output { executor: Some(executor.name().to_owned()), ..Output::new(result, ()) })

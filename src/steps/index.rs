@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache, Digest};
+use crate::cache::{EntryResult, BlobRef, Cache, Digest};
 use crate::media::{Index, MediaError};
 use crate::title::Title;
 use crate::title::part::Part;
@@ -84,7 +84,7 @@ impl StepKind for IndexSource {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &EntryResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -99,7 +99,7 @@ impl StepKind for IndexSource {
     fn accept(
         self,
         _: &View<'_>,
-        result: &ActionResult,
+        result: &EntryResult,
         cache: &dyn Cache,
     ) -> Result<Option<Arc<Index>>, StepError> {
         Ok(read(result, cache)?.map(Arc::new))
@@ -147,6 +147,6 @@ impl StepKind for IndexSource {
     }
 }
 
-pub(crate) fn store_index(context: &StepContext, index: &Index) -> Result<ActionResult, StepError> {
+pub(crate) fn store_index(context: &StepContext, index: &Index) -> Result<EntryResult, StepError> {
     context.store(&encoded(index)?, Vec::new())
 }

@@ -29,7 +29,7 @@ use std::hash::Hash;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache};
+use crate::cache::{BlobRef, Cache, EntryResult};
 use crate::executors::Failure;
 use crate::media::OnGpu;
 use crate::title::Title;
@@ -82,7 +82,7 @@ pub(crate) trait StepKind: Copy + Debug + Eq + Hash + Into<Step> {
     /// Of a pack that was not found: lets the steps that it stands for exist.
     fn unpack(self, title: &mut Title);
     /// Of a pack with this result: blobs that others read by it, with the steps whose results name them.
-    fn holds(self, title: &Title, result: &ActionResult, cache: &dyn Cache) -> Vec<(Step, BlobRef)>;
+    fn holds(self, title: &Title, result: &EntryResult, cache: &dyn Cache) -> Vec<(Step, BlobRef)>;
     /// Its result does not hold: the title unlearns it, and what rests on it is withdrawn.
     fn forget(self, title: &mut Title);
 
@@ -92,7 +92,7 @@ pub(crate) trait StepKind: Copy + Debug + Eq + Hash + Into<Step> {
     fn accept(
         self,
         view: &View<'_>,
-        result: &ActionResult,
+        result: &EntryResult,
         cache: &dyn Cache,
     ) -> Result<Option<Self::Fact>, StepError>;
     /// What it takes when it runs.
@@ -131,7 +131,7 @@ pub(crate) enum LookUp<F> {
     /// In the cache, under the key of any of these: the ways in which it may be made, in order of preference.
     Keys(Vec<Recipe>),
     /// What it reads or writes lies outside the cache. It is as it should be,
-    Current(ActionResult, F),
+    Current(EntryResult, F),
     /// or it is not, and the step runs,
     Stale,
     /// or it cannot be known.
@@ -184,7 +184,7 @@ pub struct StandsFor {
 
 /// What a run of a step made.
 pub(crate) struct Output<F> {
-    pub result: ActionResult,
+    pub result: EntryResult,
     pub fact: F,
     /// The executor that made it, if one did.
     pub executor: Option<String>,
@@ -193,7 +193,7 @@ pub(crate) struct Output<F> {
 }
 
 impl<F> Output<F> {
-    pub fn new(result: ActionResult, fact: F) -> Output<F> {
+    pub fn new(result: EntryResult, fact: F) -> Output<F> {
         Output { result, fact, executor: None, on_gpu: None }
     }
 
@@ -234,7 +234,7 @@ pub(crate) enum Effect {
 }
 
 /// Stores a result, and returns it.
-pub(crate) type StoreResult = Box<dyn FnOnce(&StepContext) -> Result<ActionResult, StepError>>;
+pub(crate) type StoreResult = Box<dyn FnOnce(&StepContext) -> Result<EntryResult, StepError>>;
 
 /// What is to be done after a failure.
 pub(crate) enum Recovery {
@@ -344,7 +344,7 @@ macro_rules! steps {
             pub fn holds(
                 self,
                 title: &Title,
-                result: &ActionResult,
+                result: &EntryResult,
                 cache: &dyn Cache,
             ) -> Vec<(Step, BlobRef)> {
                 match self { $(Step::$step(step) => step.holds(title, result, cache),)* }
@@ -368,7 +368,7 @@ macro_rules! steps {
             pub fn accept(
                 self,
                 view: &View<'_>,
-                result: &ActionResult,
+                result: &EntryResult,
                 cache: &dyn Cache,
             ) -> Result<Option<Fact>, StepError> {
                 Ok(match self {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache, Digest};
+use crate::cache::{EntryResult, BlobRef, Cache, Digest};
 use crate::package::{self, Composition, Sample};
 use crate::stream::{SyncRule, Track};
 use crate::title::chunk::Chunk;
@@ -160,7 +160,7 @@ impl StepKind for MuxSegment {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &EntryResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -173,7 +173,7 @@ impl StepKind for MuxSegment {
         Ok(LookUp::Keys(vec![Key { mux, encode, position }.recipe()]))
     }
 
-    fn accept(self, _: &View<'_>, result: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
+    fn accept(self, _: &View<'_>, result: &EntryResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
         Ok(is_composed(result).then_some(()))
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionKey, ActionResult, BlobRef, Cache, Digest};
+use crate::cache::{EntryKey, EntryResult, BlobRef, Cache, Digest};
 use crate::package::{Composition, ContentId};
 use crate::title::Title;
 use crate::title::ids::{ChunkId, PackId, TrackId};
@@ -50,7 +50,7 @@ pub(crate) struct PackFacts {
 
 struct Key<'a> {
     /// The keys of a track's encodes but for what they encode, in each way in which they may be made.
-    encodes: Vec<ActionKey>,
+    encodes: Vec<EntryKey>,
     mux: &'a TrackMux,
     /// What each segment holds, and where it stands.
     segments: &'a [(Digest, SegmentPosition)],
@@ -148,7 +148,7 @@ impl StepKind for PackSegments {
         title.unpack(self.track, self.pack);
     }
 
-    fn holds(self, title: &Title, result: &ActionResult, cache: &dyn Cache) -> Vec<(Step, BlobRef)> {
+    fn holds(self, title: &Title, result: &EntryResult, cache: &dyn Cache) -> Vec<(Step, BlobRef)> {
         let track = self.track;
         let made = result.blobs.get(1).and_then(|blob| compositions(cache, blob).ok()).unwrap_or_default();
         let steps = self.chunks(title).map(|chunk| MuxSegment { track, chunk }.into());
@@ -181,7 +181,7 @@ impl StepKind for PackSegments {
     fn accept(
         self,
         view: &View<'_>,
-        result: &ActionResult,
+        result: &EntryResult,
         cache: &dyn Cache,
     ) -> Result<Option<Self::Fact>, StepError> {
         let segments: Option<Vec<ContentId>> = read(result, cache)?;
@@ -220,7 +220,7 @@ impl StepKind for PackSegments {
         let listed: Vec<ContentId> = segments.iter().map(|segment| segment.content).collect();
         let put = |bytes: Vec<u8>| context.cache.put_blob(&bytes).map_err(StepError::from);
         let blobs = vec![put(encoded(&listed)?)?, put(encoded(&segments)?)?];
-        Ok(Output::new(ActionResult { facts: encoded(&facts)?, blobs }, Arc::new(listed)))
+        Ok(Output::new(EntryResult { facts: encoded(&facts)?, blobs }, Arc::new(listed)))
     }
 
     fn learn(self, title: &mut Title, _: &mut Live, segments: Self::Fact, _: &Learning<'_>) -> Learned {
@@ -237,7 +237,7 @@ impl StepKind for PackSegments {
         let positions = super::mux::example_positions();
         let muxes = super::mux::example_muxes();
         let of = |encodes: &[u8], mux, segments: &[(u8, usize)]| {
-            let encodes = encodes.iter().map(|&key| ActionKey(Digest([key; 32]))).collect();
+            let encodes = encodes.iter().map(|&key| EntryKey(Digest([key; 32]))).collect();
             let segments: Vec<_> = segments
                 .iter()
                 .map(|&(content, position)| (Digest([content; 32]), positions[position].clone()))

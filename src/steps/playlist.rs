@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache};
+use crate::cache::{EntryResult, BlobRef, Cache};
 use crate::package::{self, ContentId, MediaPlaylist, PlaylistSegment};
 use crate::spec::PackageFormat;
 use crate::title::Title;
@@ -100,7 +100,7 @@ impl StepKind for WritePlaylist {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &EntryResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -110,7 +110,7 @@ impl StepKind for WritePlaylist {
         Ok(LookUp::Keys(vec![self.work(view, 0)?.recipe()]))
     }
 
-    fn accept(self, _: &View<'_>, result: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
+    fn accept(self, _: &View<'_>, result: &EntryResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
         Ok(is_composed(result).then_some(()))
     }
 

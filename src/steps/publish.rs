@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache};
+use crate::cache::{EntryResult, BlobRef, Cache};
 use crate::package::{self, ContentId, FileList, PublishError, PublishFile, Role, is_current};
 use crate::spec::PackageFormat;
 use crate::title::Title;
@@ -94,7 +94,7 @@ impl StepKind for Publish {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &EntryResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -104,10 +104,10 @@ impl StepKind for Publish {
         let files = files(view)?;
         let current = view.outside.unpublished || is_current(&view.title.output, files.digest());
         view.live.set_files(Arc::new(files));
-        Ok(if current { LookUp::Current(ActionResult::default(), ()) } else { LookUp::Stale })
+        Ok(if current { LookUp::Current(EntryResult::default(), ()) } else { LookUp::Stale })
     }
 
-    fn accept(self, _: &View<'_>, _: &ActionResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
+    fn accept(self, _: &View<'_>, _: &EntryResult, _: &dyn Cache) -> Result<Option<()>, StepError> {
         Err(StepError::internal("an output folder in the cache"))
     }
 
@@ -131,7 +131,7 @@ impl StepKind for Publish {
         let files = files.into_iter().map(|(name, content, role)| file(name, content, role));
         let files = FileList::new(files.collect::<Result<_, _>>()?).map_err(StepError::Publish)?;
         publish(context, &folder, &files, &composed)?;
-        Ok(Output::new(ActionResult::default(), ()))
+        Ok(Output::new(EntryResult::default(), ()))
     }
 
     fn learn(self, _: &mut Title, live: &mut Live, (): (), _: &Learning<'_>) -> Learned {
@@ -158,7 +158,7 @@ fn file(name: String, content: ContentId, role: Role) -> Result<PublishFile, Ste
 fn files(view: &View<'_>) -> Result<FileList, StepError> {
     let title = view.title;
     let hls = title.has_format(PackageFormat::Hls);
-    let content = |result: &ActionResult| Ok::<_, StepError>(composition(result)?.content);
+    let content = |result: &EntryResult| Ok::<_, StepError>(composition(result)?.content);
     let mut tracks = Vec::new();
     for id in title.track_ids() {
         let init = content(view.result(MuxInit { track: id })?)?;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::cache::{ActionKey, Digest};
+use crate::cache::{Digest, EntryKey};
 use crate::media::Rational;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Recipe {
     }
 
     /// The name that the step's result is filed under.
-    pub fn key(&self) -> ActionKey {
+    pub fn key(&self) -> EntryKey {
         let mut hasher = blake3::Hasher::new_derive_key("rivet action key v1");
         let mut bytes = |bytes: &[u8]| {
             hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -117,7 +117,7 @@ impl Recipe {
                 }
             }
         }
-        ActionKey(hasher.finalize().into())
+        EntryKey(hasher.finalize().into())
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{ActionResult, BlobRef, Cache, Digest, FileStamp, LocalCache};
+use crate::cache::{EntryResult, BlobRef, Cache, Digest, FileStamp, LocalCache};
 use crate::media::MediaError;
 use crate::title::Title;
 use crate::title::part::Part;
@@ -72,7 +72,7 @@ impl StepKind for HashSource {
 
     fn unpack(self, _: &mut Title) {}
 
-    fn holds(self, _: &Title, _: &ActionResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
+    fn holds(self, _: &Title, _: &EntryResult, _: &dyn Cache) -> Vec<(Step, BlobRef)> {
         Vec::new()
     }
 
@@ -93,7 +93,7 @@ impl StepKind for HashSource {
     fn accept(
         self,
         _: &View<'_>,
-        _: &ActionResult,
+        _: &EntryResult,
         _: &dyn Cache,
     ) -> Result<Option<Digest>, StepError> {
         Err(StepError::internal("a source in the cache"))
@@ -131,8 +131,8 @@ impl StepKind for HashSource {
     }
 }
 
-fn result_of(digest: Digest) -> ActionResult {
-    ActionResult { facts: digest.0.to_vec(), blobs: Vec::new() }
+fn result_of(digest: Digest) -> EntryResult {
+    EntryResult { facts: digest.0.to_vec(), blobs: Vec::new() }
 }
 
 /// The digest of a source file that was hashed before and has not been touched since.

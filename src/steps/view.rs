@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::cache::{ActionResult, BlobRef, Digest, Tiers};
+use crate::cache::{BlobRef, Digest, EntryResult, Tiers};
+use crate::notices::Notices;
 use crate::title::Title;
 use crate::title::ids::TrackId;
 use crate::title::rung::RungPlan;
@@ -18,9 +19,9 @@ use super::{EncodeChunk, EncodeWindow, Step, StepKind};
 
 /// The results that steps of a title have by now.
 pub(crate) trait Results: Sync {
-    fn result(&self, step: Step) -> Option<&Arc<ActionResult>>;
+    fn result(&self, step: Step) -> Option<&Arc<EntryResult>>;
     /// Of those, one that was found and not made in this build.
-    fn cached(&self, step: Step) -> Option<&Arc<ActionResult>>;
+    fn cached(&self, step: Step) -> Option<&Arc<EntryResult>>;
 }
 
 pub(crate) struct View<'a> {
@@ -35,6 +36,7 @@ pub(crate) struct View<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Outside<'a> {
     pub cache: &'a Tiers,
+    pub notices: &'a Notices,
     /// Digests of sources, by title, that stand for the files themselves.
     pub sources: Option<&'a HashMap<String, Digest>>,
     /// Whether the output folders are left alone.
@@ -42,7 +44,7 @@ pub(crate) struct Outside<'a> {
 }
 
 impl<'a> View<'a> {
-    pub fn result(&self, step: impl StepKind) -> Result<&'a Arc<ActionResult>, StepError> {
+    pub fn result(&self, step: impl StepKind) -> Result<&'a Arc<EntryResult>, StepError> {
         self.results.result(step.into()).ok_or_else(StepError::early)
     }
 
@@ -51,7 +53,7 @@ impl<'a> View<'a> {
     }
 
     /// The result of a chunk's encode, or a window's.
-    pub fn encode(&self, track: TrackId, chunk: ChunkId) -> Result<&'a Arc<ActionResult>, StepError> {
+    pub fn encode(&self, track: TrackId, chunk: ChunkId) -> Result<&'a Arc<EntryResult>, StepError> {
         match self.track(track)?.medium {
             Medium::Video(_) => self.result(EncodeChunk { track, chunk }),
             Medium::Audio(_) => self.result(EncodeWindow { track, window: chunk }),
@@ -76,6 +78,6 @@ impl<'a> View<'a> {
 }
 
 /// The one blob of a result.
-pub(crate) fn blob(result: &ActionResult) -> Result<BlobRef, StepError> {
+pub(crate) fn blob(result: &EntryResult) -> Result<BlobRef, StepError> {
     result.blobs.first().copied().ok_or_else(|| StepError::internal("a result without its blob"))
 }

@@ -45,7 +45,7 @@ impl WorkerCodecs {
                 Ok(outcome) => return outcome,
                 Err(Loss::Cancelled) => return Err(MediaError::Cancelled),
                 Err(Loss::Gone(what)) => {
-                    tracing::warn!("retrying {operation}: {what}");
+                    self.pool.notice(format!("retrying {operation}: {what}"));
                     reason = what;
                 }
             }
@@ -212,7 +212,7 @@ impl Decoding for WorkerDecoding {
                     if self.attempts == MAX_ATTEMPTS {
                         return Err(MediaError::Library { operation: "decoding".into(), reason: what });
                     }
-                    tracing::warn!("{}: retrying decode: {what}", self.span.path.display());
+                    self.pool.notice(format!("{}: retrying decode: {what}", self.span.path.display()));
                 }
             }
         }

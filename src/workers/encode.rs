@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::executors::{
-    self, About, EncodeJob, EncodedChunk, Executor, Failure, FailureKind, Found, Report, Unusable, Wanted,
+    self, About, EncodeJob, EncodedChunk, Executor, Failure, FailureKind, Found, Unusable, Wanted,
 };
 
 use super::frame_batch::{FrameBatch, FrameSender};
@@ -148,8 +148,7 @@ impl Executor for WorkerExecutor {
         self.about.bit_depths.clone()
     }
 
-    fn encode(&self, job: &EncodeJob<'_>) -> Report {
-        let start = Instant::now();
-        Report { outcome: self.run(job), wall: start.elapsed(), executor: self.name().to_owned() }
+    fn encode(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
+        self.run(job)
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::process::{Loss, UNEXPECTED, WorkerCommand, WorkerProcess};
 use super::protocol::{Encoders, Reply, Request};
 use crate::media::GpuAbout;
+use crate::notices::Notices;
 
 /// A device that takes longer than this over a few frames hangs.
 const DEVICE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -26,6 +27,7 @@ pub struct WorkerPool {
     options: WorkerOptions,
     cancelled: Arc<AtomicBool>,
     idle: Mutex<Vec<(Role, WorkerProcess)>>,
+    notices: Notices,
 }
 
 /// What a process is used for. A process that has opened a device is reused for that device only.
@@ -39,7 +41,16 @@ pub(super) enum Role {
 impl WorkerPool {
     /// Setting `cancelled` ends every wait for a worker.
     pub fn new(options: WorkerOptions, cancelled: Arc<AtomicBool>) -> WorkerPool {
-        WorkerPool { options, cancelled, idle: Mutex::default() }
+        WorkerPool { options, cancelled, idle: Mutex::default(), notices: Notices::default() }
+    }
+
+    /// Warnings since the last call, for the user.
+    pub fn take_notices(&self) -> Vec<String> {
+        self.notices.take()
+    }
+
+    pub(super) fn notice(&self, message: String) {
+        self.notices.add(message);
     }
 
     /// How long a worker of this role may send nothing.

@@ -237,7 +237,7 @@ fn leave(mut child: Child) {
     let pid = child.id();
     let wait = move || child.wait();
     if let Err(error) = std::thread::Builder::new().name("left".to_owned()).spawn(wait) {
-        tracing::warn!("cannot wait for process {pid} to exit: {error}");
+        tracing::info!("cannot wait for process {pid} to exit: {error}");
     }
 }
 

@@ -181,7 +181,7 @@ impl Server {
             threads: request.threads,
             cancelled: &|| heartbeat.beat(),
         };
-        executor.encode(&job).outcome
+        executor.encode(&job)
     }
 
     /// The outer error is one of the connection, the inner one of the audio.

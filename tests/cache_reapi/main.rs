@@ -18,7 +18,7 @@ use common::blobs::{get_blobs, put_blobs};
 use common::servers::casd::Casd;
 use futures_util::future::join_all;
 use rivet::testing::cache::remote::{self, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
-use rivet::testing::cache::{ActionKey, BlobRef, Digest};
+use rivet::testing::cache::{BlobRef, Digest, EntryKey};
 use tokio::runtime::Runtime;
 use tonic::Code;
 
@@ -84,11 +84,11 @@ impl Client {
         self.runtime.block_on(self.remote.forget(blob)).unwrap();
     }
 
-    fn entry(&self, key: ActionKey) -> Outcome<Option<Bytes>> {
+    fn entry(&self, key: EntryKey) -> Outcome<Option<Bytes>> {
         self.runtime.block_on(self.remote.entries(&[key])).remove(0)
     }
 
-    fn put_entry(&self, key: ActionKey, bytes: &Bytes, blobs: &[BlobRef]) -> Outcome<()> {
+    fn put_entry(&self, key: EntryKey, bytes: &Bytes, blobs: &[BlobRef]) -> Outcome<()> {
         self.runtime.block_on(self.remote.put_entry(&key, bytes.clone(), blobs))
     }
 
@@ -146,8 +146,8 @@ fn names(blobs: &[(BlobRef, Bytes)]) -> Vec<BlobRef> {
     blobs.iter().map(|(blob, _)| *blob).collect()
 }
 
-fn key(n: u8) -> ActionKey {
-    ActionKey(Digest::of(&[n]))
+fn key(n: u8) -> EntryKey {
+    EntryKey(Digest::of(&[n]))
 }
 
 fn fault<T: std::fmt::Debug>(outcome: Outcome<T>) -> RemoteFault {

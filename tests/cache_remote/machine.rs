@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use rivet::testing::cache::{ActionKey, Cache, Digest, LocalCache};
+use rivet::testing::cache::{Cache, Digest, EntryKey, LocalCache};
 use serde_json::Value;
 
 use super::common::{BUNNY_5S, Build, Project, TINY_RUNG, clip, ffmpeg, files_under, ladder};
@@ -202,7 +202,7 @@ impl Machine {
         let mut results: HashMap<String, Vec<String>> = HashMap::new();
         for name in files_under(&self.project.path("cache/rivet/v3/entries")).keys() {
             let hex = blake3::Hash::from_hex(last_part(name)).unwrap();
-            let entry = cache.action(&ActionKey(Digest::from(hex))).unwrap().unwrap();
+            let entry = cache.find_entry(&EntryKey(Digest::from(hex))).unwrap().unwrap();
             let blobs = entry.result.blobs.iter().map(|blob| blob.digest.to_string());
             results.entry(entry.cost.kind).or_default().extend(blobs);
         }

@@ -134,7 +134,7 @@ fn share(limit: u64, held: &[u64]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest, isolated_namespace};
+    use crate::cache::{Cache, CacheEntry, Digest, EntryKey, EntryResult, isolated_namespace};
 
     #[test]
     fn what_may_stay_is_shared_by_what_is_held() {
@@ -152,9 +152,9 @@ mod tests {
         let caches = folders.map(|folder| LocalCache::open(&folder).unwrap());
         for (number, cache) in caches.iter().enumerate() {
             let blob = cache.put_blob(&vec![number as u8; size]).unwrap();
-            let result = ActionResult { blobs: vec![blob], ..ActionResult::default() };
-            let entry = ActionEntry { result, ..ActionEntry::default() };
-            cache.put_action(&ActionKey(Digest::of(b"key")), &entry).unwrap();
+            let result = EntryResult { blobs: vec![blob], ..EntryResult::default() };
+            let entry = CacheEntry { result, ..CacheEntry::default() };
+            cache.put_entry(&EntryKey(Digest::of(b"key")), &entry).unwrap();
         }
         (dir, caches)
     }

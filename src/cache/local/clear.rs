@@ -67,18 +67,18 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest};
+    use crate::cache::{Cache, CacheEntry, Digest, EntryKey, EntryResult};
 
     #[test]
     fn only_what_the_cache_wrote_goes() {
         let dir = tempfile::tempdir().unwrap();
         let cache = LocalCache::open(dir.path()).unwrap();
         let blob = cache.put_blob(b"bytes").unwrap();
-        let entry = ActionEntry {
-            result: ActionResult { blobs: vec![blob], ..ActionResult::default() },
-            ..ActionEntry::default()
+        let entry = CacheEntry {
+            result: EntryResult { blobs: vec![blob], ..EntryResult::default() },
+            ..CacheEntry::default()
         };
-        cache.put_action(&ActionKey(Digest::of(b"key")), &entry).unwrap();
+        cache.put_entry(&EntryKey(Digest::of(b"key")), &entry).unwrap();
         cache.append_log(std::time::SystemTime::now(), b"{}").unwrap();
         let foreign = ["notes.txt", "v3/notes.txt", "v3/blobs/notes.txt", "v3/log/notes.json"];
         for name in foreign {

@@ -152,7 +152,7 @@ fn make_folder(folder: &Path) -> io::Result<OwnedFd> {
     match open_folder(folder) {
         Err(Errno::NOENT) => fs::create_dir_all(folder)?,
         Err(Errno::NOTDIR | Errno::LOOP) => {
-            tracing::warn!("{} is not a folder; it is replaced by one", folder.display());
+            tracing::info!("{} is not a folder; it is replaced by one", folder.display());
             rustix::fs::unlink(folder)?;
             fs::create_dir_all(folder)?;
         }
@@ -177,7 +177,7 @@ pub(super) fn drop_file(path: &Path) {
     };
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!("cannot remove {}: {error}", path.display());
+            tracing::info!("cannot remove {}: {error}", path.display());
         }
         _ => {}
     }

@@ -1,4 +1,4 @@
-//! Leases: exclusive work on a key, so that no two processes that share the folder run the same action at
+//! Leases: exclusive work on a key, so that no two processes that share the folder run the same step at
 //! once. A lease is a lock on one byte of one file that nothing is ever written to: it needs no file of its
 //! own, leaves nothing to clean up, and ends with its holder's process. Leases only spare work. Where the
 //! file system has no locks a build runs without.
@@ -13,7 +13,9 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 use super::files::open_lock;
-use crate::cache::ActionKey;
+use crate::cache::EntryKey;
+
+use crate::notices::Notices;
 
 pub(super) struct Leases {
     path: PathBuf,
@@ -21,17 +23,18 @@ pub(super) struct Leases {
     file: OnceLock<Option<File>>,
     /// What is held through this file: its own locks are not in each other's way.
     held: Mutex<HashSet<i64>>,
+    notices: Notices,
 }
 
-/// The right to run an action, given up when it is dropped.
+/// The right to run a step, given up when it is dropped.
 pub struct Lease {
     leases: Arc<Leases>,
     place: i64,
 }
 
-/// The byte that stands for an action. That two share one is as good as impossible, and would
+/// The byte that stands for a key. That two share one is as good as impossible, and would
 /// only make one of them wait.
-pub(super) fn place_of(key: &ActionKey) -> i64 {
+pub(super) fn place_of(key: &EntryKey) -> i64 {
     let [a, b, c, d, e, f, g, h, ..] = key.0.0;
     place(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 }
@@ -42,8 +45,8 @@ pub(super) fn place(number: u64) -> i64 {
 }
 
 impl Leases {
-    pub(super) fn new(path: PathBuf) -> Arc<Leases> {
-        Arc::new(Leases { path, file: OnceLock::new(), held: Mutex::new(HashSet::new()) })
+    pub(super) fn new(path: PathBuf, notices: Notices) -> Arc<Leases> {
+        Arc::new(Leases { path, file: OnceLock::new(), held: Mutex::new(HashSet::new()), notices })
     }
 
     /// Whether locks are to be had, as far as is known by now.
@@ -79,10 +82,10 @@ impl Leases {
         let open = || match open(&self.path) {
             Ok(file) => Some(file),
             Err(error) => {
-                tracing::warn!(
+                self.notices.add(format!(
                     "no locks on {}: {error}; other builds that share the cache may do the same work",
                     self.path.display()
-                );
+                ));
                 None
             }
         };
@@ -136,7 +139,8 @@ mod tests {
     fn one_holder_at_a_time_through_one_file_and_through_several() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("leases");
-        let (here, there) = (Leases::new(path.clone()), Leases::new(path));
+        let (here, there) =
+            (Leases::new(path.clone(), Notices::default()), Leases::new(path, Notices::default()));
         let lease = here.take(7).unwrap();
         assert!(here.take(7).is_none() && there.take(7).is_none());
         assert!(here.take(8).is_some());
@@ -151,7 +155,7 @@ mod tests {
     #[test]
     fn threads_that_take_and_give_are_never_two() {
         let dir = tempfile::tempdir().unwrap();
-        let files = [0, 1].map(|_| Leases::new(dir.path().join("leases")));
+        let files = [0, 1].map(|_| Leases::new(dir.path().join("leases"), Notices::default()));
         let (inside, taken) = (Mutex::new(()), Mutex::new(0));
         std::thread::scope(|scope| {
             for leases in files.iter().chain(&files) {

@@ -1,15 +1,21 @@
 //! Reports files that count as missing because they are damaged or unreadable. They seldom come alone: the
-//! first of a process is a warning, further ones are notes.
+//! first of a process is a warning, further ones are logged.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-#[derive(Default)]
+use crate::notices::Notices;
+
 pub(super) struct Losses {
     warned: AtomicBool,
+    notices: Notices,
 }
 
 impl Losses {
+    pub(super) fn new(notices: Notices) -> Losses {
+        Losses { warned: AtomicBool::new(false), notices }
+    }
+
     /// `what` is a noun: "blob"; `why` a clause: "it is damaged".
     pub(super) fn tell(&self, what: &str, path: &Path, why: &str) {
         let message =
@@ -17,7 +23,7 @@ impl Losses {
         if self.warned.swap(true, Ordering::Relaxed) {
             tracing::info!("{message}");
         } else {
-            tracing::warn!("{message}");
+            self.notices.add(message);
         }
     }
 }

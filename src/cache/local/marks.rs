@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::MAX_ENTRY;
 use super::files::{self, read};
 use super::shards::{self, Stored, disk_bytes};
-use crate::cache::{ActionEntry, ActionKey, CacheError, Digest};
+use crate::cache::{CacheEntry, CacheError, Digest, EntryKey};
 
 /// Nanoseconds since 1970.
 pub(super) type Nanos = i128;
@@ -26,7 +26,7 @@ pub(super) fn nanos(time: SystemTime) -> Nanos {
 }
 
 pub(super) struct Mark {
-    pub key: ActionKey,
+    pub key: EntryKey,
     /// When its file was last used or written.
     pub modified: Nanos,
     /// When it was last used, or what it went into.
@@ -66,12 +66,12 @@ pub(super) struct Marks {
 
 /// What is kept of an entry, before it is known what else there is.
 pub(super) struct Read {
-    pub key: ActionKey,
+    pub key: EntryKey,
     pub modified: Nanos,
     pub bytes: u64,
     pub wall_ms: u64,
     pub kind: String,
-    pub inputs: Vec<ActionKey>,
+    pub inputs: Vec<EntryKey>,
     pub blobs: Vec<Digest>,
 }
 
@@ -82,19 +82,19 @@ impl Marks {
         root: &Path,
         now: Nanos,
         cancelled: &AtomicBool,
-        see: &(dyn Fn(&ActionKey, &ActionEntry) + Sync),
+        see: &(dyn Fn(&EntryKey, &CacheEntry) + Sync),
     ) -> Result<Option<Marks>, CacheError> {
         // Entries first: blobs written meanwhile are young and not named yet.
-        let actions = root.join("entries");
+        let entries = root.join("entries");
         let shards = shards::each(|shard| {
             let (mut entries, mut damaged) = (Vec::new(), Vec::new());
-            for file in shards::files(&actions, shard, &mut |_| {})? {
+            for file in shards::files(&entries, shard, &mut |_| {})? {
                 if cancelled.load(Ordering::Relaxed) {
                     break;
                 }
                 match read_entry(&file)? {
                     Some(Some(entry)) => {
-                        let key = ActionKey(file.name);
+                        let key = EntryKey(file.name);
                         see(&key, &entry);
                         let (modified, bytes) = (modified(&file), disk_bytes(&file.meta));
                         entries.push(Read {
@@ -140,7 +140,7 @@ impl Marks {
     /// Both in order of their names. What claims to have been used later than `now` was not.
     pub(super) fn new(read: Vec<Read>, blobs: Vec<Blob>, now: Nanos) -> Marks {
         let mut marks = Marks { blobs, ..Marks::default() };
-        let keys: Vec<ActionKey> = read.iter().map(|read| read.key).collect();
+        let keys: Vec<EntryKey> = read.iter().map(|read| read.key).collect();
         for read in read {
             let kind = marks.kind(&read.kind);
             marks.entries.push(Mark {
@@ -192,7 +192,7 @@ impl Marks {
         &self.named[self.entries[entry].blobs..end]
     }
 
-    pub(super) fn find(&self, key: &ActionKey) -> Option<usize> {
+    pub(super) fn find(&self, key: &EntryKey) -> Option<usize> {
         self.entries.binary_search_by_key(key, |entry| entry.key).ok()
     }
 
@@ -234,10 +234,10 @@ impl Marks {
 }
 
 /// `None` where it has gone, `Some(None)` where it is damaged.
-fn read_entry(file: &Stored) -> Result<Option<Option<ActionEntry>>, CacheError> {
-    Ok(match read(&file.path, MAX_ENTRY, "read the action entry")? {
+fn read_entry(file: &Stored) -> Result<Option<Option<CacheEntry>>, CacheError> {
+    Ok(match read(&file.path, MAX_ENTRY, "read the cache entry")? {
         files::Found::Nothing => None,
-        files::Found::Bytes(bytes, _) => Some(ActionEntry::from_bytes(&bytes)),
+        files::Found::Bytes(bytes, _) => Some(CacheEntry::from_bytes(&bytes)),
         files::Found::TooLong | files::Found::Unusable(_) => Some(None),
     })
 }

@@ -27,7 +27,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{ActionEntry, ActionKey, BlobRef, Cache, CacheError, Digest, LAYOUT};
+use super::{BlobRef, Cache, CacheEntry, CacheError, Digest, EntryKey, LAYOUT};
+use crate::notices::Notices;
 pub use blob_reader::{BlobReader, DamagedBlob};
 pub use blob_writer::BlobWriter;
 use blobs::Blobs;
@@ -72,6 +73,7 @@ pub struct LocalCache {
     log: Log,
     blobs: Arc<Blobs>,
     losses: Arc<Losses>,
+    notices: Notices,
 }
 
 impl LocalCache {
@@ -85,25 +87,28 @@ impl LocalCache {
             fs::create_dir_all(&path).map_err(CacheError::io("create the cache folder", &path))?;
             files::check_writable(&path).map_err(CacheError::io("write to the cache folder", &path))?;
         }
-        let leases = Leases::new(root.join(LEASES));
+        let notices = Notices::default();
+        let leases = Leases::new(root.join(LEASES), notices.clone());
         let tmp = Tmp::new(&root.join("tmp"), &leases)?;
-        Ok(LocalCache::new(folder, Some(tmp), leases))
+        Ok(LocalCache::new(folder, Some(tmp), leases, notices))
     }
 
     /// Opens `folder` read-only. It creates no folders, and one that cannot be written to will do.
     pub fn open_read_only(folder: &Path) -> Result<LocalCache, CacheError> {
         let root = folder.join(LAYOUT);
         check_parts(&root)?;
-        Ok(LocalCache::new(folder, None, Leases::new(root.join(LEASES))))
+        let notices = Notices::default();
+        let leases = Leases::new(root.join(LEASES), notices.clone());
+        Ok(LocalCache::new(folder, None, leases, notices))
     }
 
-    fn new(folder: &Path, tmp: Option<Tmp>, leases: Arc<Leases>) -> LocalCache {
+    fn new(folder: &Path, tmp: Option<Tmp>, leases: Arc<Leases>, notices: Notices) -> LocalCache {
         let root = folder.join(LAYOUT);
         let writes_in = tmp.as_ref().map_or_else(|| root.join("tmp"), |tmp| tmp.folder().to_owned());
         let used = Arc::new(Used::default());
         let stats = StatCache::new(root.join("stats"), writes_in.clone(), Arc::clone(&used));
         let log = Log::new(root.join("log"), writes_in.clone());
-        let losses = Arc::new(Losses::default());
+        let losses = Arc::new(Losses::new(notices.clone()));
         let blobs = Blobs::new(
             root.join("blobs"),
             writes_in.clone(),
@@ -112,7 +117,17 @@ impl LocalCache {
             Arc::clone(&losses),
         );
         let folder = folder.to_owned();
-        LocalCache { folder, root, tmp, writes_in, leases, used, stats, log, blobs, losses }
+        LocalCache { folder, root, tmp, writes_in, leases, used, stats, log, blobs, losses, notices }
+    }
+
+    /// Keeps a warning for whoever takes them.
+    pub(crate) fn notice(&self, message: String) {
+        self.notices.add(message);
+    }
+
+    /// Warnings since the last call, for the user.
+    pub fn take_notices(&self) -> Vec<String> {
+        self.notices.take()
     }
 
     pub fn folder(&self) -> &Path {
@@ -138,9 +153,9 @@ impl LocalCache {
         Ok(())
     }
 
-    /// The exclusive right to run the action with this key, until it is dropped; `None` while another process
+    /// The exclusive right to run the step with this key, until it is dropped; `None` while another process
     /// holds it. It spares work and protects nothing: results are right whoever writes them.
-    pub fn lease(&self, key: &ActionKey) -> Option<Lease> {
+    pub fn lease(&self, key: &EntryKey) -> Option<Lease> {
         self.leases.take(leases::place_of(key))
     }
 
@@ -176,11 +191,11 @@ impl LocalCache {
     }
 
     /// The entry filed under `key`, whether its blobs are here or not.
-    pub fn entry(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
+    pub fn entry(&self, key: &EntryKey) -> Result<Option<CacheEntry>, CacheError> {
         let path = self.path_of("entries", &key.0);
-        let why = match read(&path, MAX_ENTRY, "read the action entry")? {
+        let why = match read(&path, MAX_ENTRY, "read the cache entry")? {
             Found::Nothing => return Ok(None),
-            Found::Bytes(bytes, meta) => match ActionEntry::from_bytes(&bytes) {
+            Found::Bytes(bytes, meta) => match CacheEntry::from_bytes(&bytes) {
                 Some(entry) => {
                     self.used.note(&path, &meta);
                     return Ok(Some(entry));
@@ -190,7 +205,7 @@ impl LocalCache {
             Found::TooLong => "it is too long".to_owned(),
             Found::Unusable(why) => why,
         };
-        self.losses.tell("action entry", &path, &why);
+        self.losses.tell("cache entry", &path, &why);
         self.drop_file(&path);
         Ok(None)
     }
@@ -232,7 +247,7 @@ impl LocalCache {
 }
 
 impl Cache for LocalCache {
-    fn action(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
+    fn find_entry(&self, key: &EntryKey) -> Result<Option<CacheEntry>, CacheError> {
         let Some(entry) = self.entry(key)? else { return Ok(None) };
         // Checking lengths is cheap and notices lost or truncated blobs now; digests are verified on reading.
         for blob in &entry.result.blobs {
@@ -256,7 +271,7 @@ impl Cache for LocalCache {
         Ok(Some(entry))
     }
 
-    fn put_action(&self, key: &ActionKey, entry: &ActionEntry) -> Result<(), CacheError> {
+    fn put_entry(&self, key: &EntryKey, entry: &CacheEntry) -> Result<(), CacheError> {
         write(self.tmp(), &self.path_of("entries", &key.0), &entry.to_bytes()?)
     }
 
@@ -308,7 +323,7 @@ fn list(folder: &Path) -> Result<Vec<fs::DirEntry>, CacheError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::ActionResult;
+    use crate::cache::EntryResult;
 
     fn cache() -> (tempfile::TempDir, LocalCache) {
         let dir = tempfile::tempdir().unwrap();
@@ -316,11 +331,11 @@ mod tests {
         (dir, cache)
     }
 
-    fn file(cache: &LocalCache, bytes: &[u8]) -> (ActionKey, BlobRef) {
+    fn file(cache: &LocalCache, bytes: &[u8]) -> (EntryKey, BlobRef) {
         let blob = cache.put_blob(bytes).unwrap();
-        let key = ActionKey(Digest::of(b"key"));
-        let result = ActionResult { facts: vec![7], blobs: vec![blob] };
-        cache.put_action(&key, &ActionEntry { result, ..ActionEntry::default() }).unwrap();
+        let key = EntryKey(Digest::of(b"key"));
+        let result = EntryResult { facts: vec![7], blobs: vec![blob] };
+        cache.put_entry(&key, &CacheEntry { result, ..CacheEntry::default() }).unwrap();
         (key, blob)
     }
 
@@ -329,10 +344,10 @@ mod tests {
         let (dir, cache) = cache();
         let (key, blob) = file(&cache, b"bytes");
         let other = LocalCache::open(dir.path()).unwrap();
-        assert_eq!(other.action(&key).unwrap().unwrap().result.blobs, [blob]);
+        assert_eq!(other.find_entry(&key).unwrap().unwrap().result.blobs, [blob]);
         assert_eq!(other.blob(&blob).unwrap().unwrap(), b"bytes");
         let stats = other.stats(&|_, _| None).unwrap();
-        assert_eq!((stats.blobs, stats.blob_bytes, stats.actions), (1, 5, 1));
+        assert_eq!((stats.blobs, stats.blob_bytes, stats.entries), (1, 5, 1));
     }
 
     #[test]
@@ -342,22 +357,22 @@ mod tests {
         let path = cache.path_of("blobs", &blob.digest);
         fs::write(&path, b"byte").unwrap();
         assert_eq!(cache.blob(&blob).unwrap(), None);
-        assert_eq!(cache.action(&key).unwrap(), None);
+        assert_eq!(cache.find_entry(&key).unwrap(), None);
         file(&cache, b"bytes");
         assert_eq!(cache.blob(&blob).unwrap().unwrap(), b"bytes", "the short blob is replaced");
         fs::remove_file(&path).unwrap();
-        assert_eq!(cache.action(&key).unwrap(), None);
+        assert_eq!(cache.find_entry(&key).unwrap(), None);
     }
 
     #[test]
     fn an_entry_that_lies_about_a_length_costs_no_blob() {
         let (_dir, cache) = cache();
         let (_, blob) = file(&cache, b"bytes");
-        let lying = ActionKey(Digest::of(b"lying"));
+        let lying = EntryKey(Digest::of(b"lying"));
         for size in [0, 4, 6, u64::MAX] {
-            let result = ActionResult { facts: Vec::new(), blobs: vec![BlobRef { size, ..blob }] };
-            cache.put_action(&lying, &ActionEntry { result, ..ActionEntry::default() }).unwrap();
-            assert_eq!(cache.action(&lying).unwrap(), None);
+            let result = EntryResult { facts: Vec::new(), blobs: vec![BlobRef { size, ..blob }] };
+            cache.put_entry(&lying, &CacheEntry { result, ..CacheEntry::default() }).unwrap();
+            assert_eq!(cache.find_entry(&lying).unwrap(), None);
             assert_eq!(cache.blob(&BlobRef { size, ..blob }).unwrap(), None);
         }
         assert_eq!(cache.blob(&blob).unwrap().unwrap(), b"bytes");
@@ -383,7 +398,7 @@ mod tests {
         let path = cache.path_of("entries", &key.0);
         for bytes in [&b""[..], b"short", &[0; 200]] {
             fs::write(&path, bytes).unwrap();
-            assert_eq!(cache.action(&key).unwrap(), None);
+            assert_eq!(cache.find_entry(&key).unwrap(), None);
             assert!(!path.exists());
         }
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Found, LocalCache, list, read, shards, write};
-use crate::cache::{ActionKey, CacheError, Digest, checksummed};
+use crate::cache::{CacheError, Digest, EntryKey, checksummed};
 
 /// Bytes of a pin at most: 32 for each entry that it keeps.
 pub(super) const MAX_BYTES: u64 = 256 << 20;
@@ -29,7 +29,7 @@ pub struct Pin {
 pub struct PinnedTitle {
     pub name: String,
     /// The title's own entry, from which all that it is made of can be reached.
-    pub key: ActionKey,
+    pub key: EntryKey,
 }
 
 /// A pin as it is written down.
@@ -38,7 +38,7 @@ pub(super) struct Kept {
     pin: Pin,
     /// The titles' own entries and all that went into them. Each is named, so that one that gets lost
     /// lets go of nothing but itself.
-    keys: Vec<ActionKey>,
+    keys: Vec<EntryKey>,
 }
 
 impl Kept {
@@ -54,7 +54,7 @@ impl LocalCache {
     pub fn pin(&self, pin: &Pin) -> Result<u64, CacheError> {
         let mut missing = 0;
         let mut keys = BTreeSet::new();
-        let mut left: Vec<ActionKey> = pin.titles.iter().map(|title| title.key).collect();
+        let mut left: Vec<EntryKey> = pin.titles.iter().map(|title| title.key).collect();
         while let Some(key) = left.pop() {
             if keys.insert(key) {
                 match self.entry(&key)? {
@@ -88,7 +88,7 @@ impl LocalCache {
         Ok(pins)
     }
 
-    pub(super) fn pinned_keys(&self) -> Result<Vec<ActionKey>, CacheError> {
+    pub(super) fn pinned_keys(&self) -> Result<Vec<EntryKey>, CacheError> {
         Ok(self.all_kept()?.into_iter().flat_map(|kept| kept.keys).collect())
     }
 
@@ -125,7 +125,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = LocalCache::open(dir.path()).unwrap();
         let title =
-            |name: &str| PinnedTitle { name: name.to_owned(), key: ActionKey(Digest::of(name.as_bytes())) };
+            |name: &str| PinnedTitle { name: name.to_owned(), key: EntryKey(Digest::of(name.as_bytes())) };
         let pin = |name: &str, title_name: &str| Pin {
             name: name.to_owned(),
             spec: "ladder.toml".into(),

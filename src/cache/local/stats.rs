@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::LocalCache;
 use super::marks::{Marks, nanos};
 use super::shards::{self, disk_bytes};
-use crate::cache::{ActionEntry, ActionKey, CacheError};
+use crate::cache::{CacheEntry, CacheError, EntryKey};
 
 /// The age limits of the groups, in days.
 const AGES: [u32; 4] = [1, 7, 30, 90];
@@ -22,9 +22,9 @@ pub struct CacheStats {
     pub blobs: u64,
     pub blob_bytes: u64,
     pub blob_disk_bytes: u64,
-    pub actions: u64,
+    pub entries: u64,
     /// On the disk.
-    pub action_bytes: u64,
+    pub entry_bytes: u64,
     /// Stats of sources, and records of builds, on the disk.
     pub other_bytes: u64,
     /// Blobs that no entry names.
@@ -63,9 +63,9 @@ impl LocalCache {
     /// for one; several with one name are counted as one.
     pub fn stats(
         &self,
-        title_of: &(dyn Fn(&ActionKey, &ActionEntry) -> Option<String> + Sync),
+        title_of: &(dyn Fn(&EntryKey, &CacheEntry) -> Option<String> + Sync),
     ) -> Result<CacheStats, CacheError> {
-        let roots: Mutex<BTreeMap<String, Vec<ActionKey>>> = Mutex::default();
+        let roots: Mutex<BTreeMap<String, Vec<EntryKey>>> = Mutex::default();
         let now = nanos(SystemTime::now());
         // Who only looks may just go.
         let go_on = AtomicBool::new(false);
@@ -107,8 +107,8 @@ impl LocalCache {
             kinds,
             titles: titles.collect(),
             ages: ages.collect(),
-            actions: marks.entries.len() as u64,
-            action_bytes: marks.entries.iter().map(|entry| entry.bytes).sum(),
+            entries: marks.entries.len() as u64,
+            entry_bytes: marks.entries.iter().map(|entry| entry.bytes).sum(),
             blobs: marks.blobs.len() as u64,
             blob_bytes: marks.blobs.iter().map(|blob| blob.length).sum(),
             blob_disk_bytes: marks.blobs.iter().map(|blob| blob.bytes).sum(),
@@ -119,7 +119,7 @@ impl LocalCache {
             entries: 0,
             blobs: stats.blobs - everything.blobs,
             bytes: stats.blob_bytes - everything.bytes,
-            disk_bytes: stats.blob_disk_bytes - (everything.disk_bytes - stats.action_bytes),
+            disk_bytes: stats.blob_disk_bytes - (everything.disk_bytes - stats.entry_bytes),
         };
         stats.other_bytes = self.other_bytes(&self.root.join("stats"))?;
         Ok(stats)

@@ -18,7 +18,7 @@ use super::gc::Tally;
 use super::pins::{self, Kept};
 use super::shards::{self, Stray};
 use super::{FLAT, GC_LOCK, LEASES, LocalCache, MAX_ENTRY, SHARDED, list, log, stat_cache};
-use crate::cache::{ActionEntry, CacheError, Digest, checksummed};
+use crate::cache::{CacheEntry, CacheError, Digest, checksummed};
 
 /// Bytes of a file that are read at a time: much at once for a disk, little for a processor's cache.
 const BUFFER: usize = 1 << 20;
@@ -246,8 +246,8 @@ impl Verifying<'_> {
 
     fn entry(&self, path: &Path) -> Result<(), CacheError> {
         self.small(path, FileKind::Entry, MAX_ENTRY, &|bytes| {
-            let entry = ActionEntry::from_bytes(bytes);
-            let there = |entry: &ActionEntry| {
+            let entry = CacheEntry::from_bytes(bytes);
+            let there = |entry: &CacheEntry| {
                 entry.result.blobs.iter().all(|blob| {
                     let found = self.cache.path_of("blobs", &blob.digest).symlink_metadata();
                     found.is_ok_and(|meta| meta.is_file() && meta.len() == blob.size)

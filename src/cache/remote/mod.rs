@@ -24,7 +24,7 @@ pub use transfer::{BlobSink, BlobSource, BlobStream};
 pub(crate) use url::is_secret;
 pub use url::{NamedBy, RemoteUrl, UrlError};
 
-use super::{ActionKey, BlobRef};
+use super::{BlobRef, EntryKey};
 
 /// Bytes of an entry at most, signature included. A pack's entry names the inputs of 128 segments, a title's
 /// all of its packs: some ten kilobytes, and 100 for ten hours on eight rungs.
@@ -33,7 +33,7 @@ pub const MAX_ENTRY: u64 = 2 << 20;
 /// Bytes of a blob at most: more than any store takes, and small enough that sums of sizes do not overflow.
 pub const MAX_BLOB: u64 = 1 << 48;
 
-/// A remote cache. It stores entries, which are opaque bytes, by action key, and blobs by BLAKE3.
+/// A remote cache. It stores entries, which are opaque bytes, by entry key, and blobs by BLAKE3.
 ///
 /// Calls name several items, so that each kind of remote can do what is fastest there: one message, or
 /// concurrent requests. Callers keep groups to a few hundred keys, and to some megabytes of blobs unless one
@@ -42,14 +42,13 @@ pub const MAX_BLOB: u64 = 1 << 48;
 pub trait Remote: Send + Sync {
     /// The bytes stored under each key, in order; `None` where there are none. More than [`MAX_ENTRY`] of
     /// them are an error of that key's.
-    fn entries<'a>(&'a self, keys: &'a [ActionKey])
-    -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>>;
+    fn entries<'a>(&'a self, keys: &'a [EntryKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>>;
 
     /// Stores an entry. `blobs` are those that it names, for remotes that keep what belongs together; they
     /// have been stored before.
     fn put_entry<'a>(
         &'a self,
-        key: &'a ActionKey,
+        key: &'a EntryKey,
         bytes: Bytes,
         blobs: &'a [BlobRef],
     ) -> BoxFuture<'a, Result<(), RemoteError>>;

@@ -14,7 +14,7 @@ use super::breaker::Breaker;
 use super::counts::Counts;
 use super::download::receive;
 use crate::cache::remote::{BlobSource, Remote, RemoteError, RemoteFault};
-use crate::cache::{ActionKey, BlobRef, BlobWriter, CacheError, LocalCache};
+use crate::cache::{BlobRef, BlobWriter, CacheError, EntryKey, LocalCache};
 
 /// Attempts per item.
 const ATTEMPTS: u32 = 3;
@@ -77,9 +77,9 @@ impl RemoteClient {
     }
 
     /// The bytes stored under each key; an error where the remote did not answer.
-    pub(super) async fn entries(&self, keys: &[ActionKey]) -> Outcomes<Option<Bytes>> {
+    pub(super) async fn entries(&self, keys: &[EntryKey]) -> Outcomes<Option<Bytes>> {
         let bytes = keys.len() as u64 * ENTRY_BYTES;
-        let ask = |keys: Vec<ActionKey>| async move { self.remote.entries(&keys).await };
+        let ask = |keys: Vec<EntryKey>| async move { self.remote.entries(&keys).await };
         self.each(Direction::Read, keys, bytes, ask).await
     }
 
@@ -138,7 +138,7 @@ impl RemoteClient {
     }
 
     /// Stores an entry. True if it is in the remote now.
-    pub(super) async fn put_entry(&self, key: &ActionKey, bytes: Bytes, blobs: &[BlobRef]) -> bool {
+    pub(super) async fn put_entry(&self, key: &EntryKey, bytes: Bytes, blobs: &[BlobRef]) -> bool {
         let size = bytes.len() as u64;
         self.one(Direction::Write, size, |()| self.remote.put_entry(key, bytes.clone(), blobs)).await.is_ok()
     }

@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::notices::Notices;
+
 /// The use of a remote cache. Misses, errors and rejected entries are counted apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteReport {
@@ -52,7 +54,7 @@ pub struct RemoteReport {
 #[derive(Default)]
 pub(super) struct Counts {
     report: Mutex<RemoteReport>,
-    notices: Mutex<Vec<String>>,
+    notices: Notices,
 }
 
 impl Counts {
@@ -61,10 +63,10 @@ impl Counts {
     }
 
     pub(super) fn notice(&self, text: String) {
-        self.notices.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        self.notices.add(text);
     }
 
     pub(super) fn take_notices(&self) -> Vec<String> {
-        std::mem::take(&mut self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+        self.notices.take()
     }
 }

@@ -9,7 +9,7 @@ use super::client::Outcomes;
 use super::{blobs_of, is_of_one};
 use crate::cache::remote::RemoteError;
 use crate::cache::trust::{PublicKey, Rejection, Trust};
-use crate::cache::{ActionEntry, ActionKey, BlobRef};
+use crate::cache::{BlobRef, CacheEntry, EntryKey};
 
 /// The remote's entry under a key.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,9 +19,9 @@ pub(super) enum ExistingEntry {
     /// The same result, signed by a trusted key.
     Same,
     /// Another result, signed by a trusted key: some steps are not deterministic.
-    Another(ActionEntry),
+    Another(CacheEntry),
     /// Signed by a key that is not trusted here, but may be elsewhere.
-    Foreign(PublicKey, ActionEntry),
+    Foreign(PublicKey, CacheEntry),
     /// The remote did not answer.
     Unknown,
 }
@@ -29,8 +29,8 @@ pub(super) enum ExistingEntry {
 /// Classifies the remote's answer about the key of `entry`.
 pub(super) fn classify(
     trust: &Trust,
-    key: &ActionKey,
-    entry: &ActionEntry,
+    key: &EntryKey,
+    entry: &CacheEntry,
     answer: Result<Option<Bytes>, RemoteError>,
 ) -> ExistingEntry {
     let bytes = match answer {
@@ -68,7 +68,7 @@ pub(super) fn drop_incomplete(existing: &mut [ExistingEntry], blobs: Vec<BlobRef
 }
 
 impl ExistingEntry {
-    fn kept(&self) -> Option<&ActionEntry> {
+    fn kept(&self) -> Option<&CacheEntry> {
         match self {
             ExistingEntry::Another(entry) | ExistingEntry::Foreign(_, entry) => Some(entry),
             ExistingEntry::Nothing | ExistingEntry::Same | ExistingEntry::Unknown => None,

@@ -36,7 +36,7 @@ use upload::{PendingEntry, Uploader};
 
 use super::remote::{self, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
 use super::trust::Trust;
-use super::{ActionEntry, ActionKey, BlobReader, BlobRef, BlobWriter, Cache, CacheError, LocalCache};
+use super::{BlobReader, BlobRef, BlobWriter, Cache, CacheEntry, CacheError, EntryKey, LocalCache};
 
 /// Groups of blobs downloaded at a time.
 const MAX_CONCURRENT: usize = 4;
@@ -157,19 +157,42 @@ impl Tiers {
         self.tier.as_ref().is_some_and(|tier| tier.client.can_read())
     }
 
-    /// Looks up all of `keys` in the remote at once that are not found here, so that later look-ups cost no
-    /// round trip each.
-    pub fn look_ahead(&self, keys: &[ActionKey]) -> Result<(), CacheError> {
-        let Some(tier) = &self.tier else { return Ok(()) };
-        let unanswered: Vec<ActionKey> = {
+    /// The entries that the remote has under keys that the local folder does not have, all looked up in one go;
+    /// they are written to the local folder. The folder itself is not looked at.
+    pub fn remote_entries(&self, keys: &[EntryKey]) -> Result<Vec<Option<CacheEntry>>, CacheError> {
+        let Some(tier) = &self.tier else {
+            return keys
+                .iter()
+                .map(|key| if self.offline { self.local.entry(key) } else { Ok(None) })
+                .collect();
+        };
+        let unanswered: Vec<EntryKey> = {
             let answers = tier.answers();
             keys.iter().filter(|key| !answers.contains_key(key)).copied().collect()
         };
-        let is_unknown = |key: &ActionKey| Ok(self.local.action(key)?.is_none().then_some(*key));
-        let unknown: Vec<Option<ActionKey>> =
-            unanswered.par_iter().map(is_unknown).collect::<Result<_, CacheError>>()?;
-        let unknown: Vec<ActionKey> = unknown.into_iter().flatten().collect();
-        self.look_up(tier, &unknown)
+        self.look_up(tier, &unanswered)?;
+        let answered: Vec<Option<Option<CacheEntry>>> = {
+            let answers = tier.answers();
+            keys.iter().map(|key| answers.get(key).cloned()).collect()
+        };
+        let entry = |(key, answer): (&EntryKey, Option<Option<CacheEntry>>)| match answer {
+            Some(answer) => Ok(answer),
+            // Whether the remote still has the blobs of an earlier look-up is unknown; the entry counts.
+            None if !tier.client.can_read() => self.local.entry(key),
+            None => Ok(None),
+        };
+        keys.iter().zip(answered).map(entry).collect()
+    }
+
+    /// Looks up all of `keys` in the remote at once that are not found here, so that later look-ups cost no
+    /// round trip each.
+    pub fn look_ahead(&self, keys: &[EntryKey]) -> Result<(), CacheError> {
+        if self.tier.is_none() {
+            return Ok(());
+        }
+        let absent = |key: &EntryKey| Ok(self.local.find_entry(key)?.is_none().then_some(*key));
+        let absent: Vec<Option<EntryKey>> = keys.par_iter().map(absent).collect::<Result<_, CacheError>>()?;
+        self.remote_entries(&absent.into_iter().flatten().collect::<Vec<_>>()).map(drop)
     }
 
     /// Downloads those of `blobs` that are not here, a few calls at a time. Unavailable ones are skipped.
@@ -209,7 +232,7 @@ impl Tiers {
 
     /// Uploads an entry of the local cache. `replaces` also replaces an entry whose signature is not trusted
     /// here.
-    fn push(&self, key: ActionKey, entry: ActionEntry, replaces: bool) {
+    fn push(&self, key: EntryKey, entry: CacheEntry, replaces: bool) {
         if let Some(uploader) = self.tier.as_ref().and_then(|tier| tier.uploader.as_ref()) {
             uploader.add(PendingEntry { key, entry, replaces });
         }
@@ -235,7 +258,9 @@ impl Tiers {
 
     /// Notices for the user since the last call.
     pub fn take_notices(&self) -> Vec<String> {
-        self.tier.as_ref().map(|tier| tier.client.counts.take_notices()).unwrap_or_default()
+        let mut notices = self.local.take_notices();
+        notices.extend(self.tier.iter().flat_map(|tier| tier.client.counts.take_notices()));
+        notices
     }
 
     /// The counters of the remote, if there is one. Entries that are still queued count as not stored.
@@ -264,13 +289,13 @@ impl Tiers {
     }
 
     /// Looks up entries in the remote that are not known yet, and writes what it has to the local folder.
-    fn look_up(&self, tier: &RemoteTier, keys: &[ActionKey]) -> Result<(), CacheError> {
+    fn look_up(&self, tier: &RemoteTier, keys: &[EntryKey]) -> Result<(), CacheError> {
         if keys.is_empty() || !tier.client.can_read() {
             return Ok(());
         }
         let answers = tier.wait(tier.entries(keys));
         // A missing answer is no miss.
-        let answers: Vec<(ActionKey, Option<ActionEntry>)> = keys
+        let answers: Vec<(EntryKey, Option<CacheEntry>)> = keys
             .iter()
             .zip(answers)
             .filter_map(|(key, answer)| match answer {
@@ -282,7 +307,7 @@ impl Tiers {
             .collect();
         if self.local.is_writable() {
             answers.par_iter().try_for_each(|(key, answer)| match answer {
-                Some(entry) => self.local.put_action(key, entry),
+                Some(entry) => self.local.put_entry(key, entry),
                 None => Ok(()),
             })?;
         }
@@ -292,27 +317,15 @@ impl Tiers {
 }
 
 impl Cache for Tiers {
-    fn action(&self, key: &ActionKey) -> Result<Option<ActionEntry>, CacheError> {
-        if let Some(entry) = self.local.action(key)? {
+    fn find_entry(&self, key: &EntryKey) -> Result<Option<CacheEntry>, CacheError> {
+        if let Some(entry) = self.local.find_entry(key)? {
             return Ok(Some(entry));
         }
-        let Some(tier) = &self.tier else {
-            return if self.offline { self.local.entry(key) } else { Ok(None) };
-        };
-        if !tier.answers().contains_key(key) {
-            self.look_up(tier, &[*key])?;
-        }
-        let known = tier.answers().get(key).cloned();
-        match known {
-            Some(answer) => Ok(answer),
-            // Whether the remote still has the blobs of an earlier look-up is unknown; the entry counts.
-            None if !tier.client.can_read() => self.local.entry(key),
-            None => Ok(None),
-        }
+        Ok(self.remote_entries(&[*key])?.pop().flatten())
     }
 
-    fn put_action(&self, key: &ActionKey, entry: &ActionEntry) -> Result<(), CacheError> {
-        self.local.put_action(key, entry)?;
+    fn put_entry(&self, key: &EntryKey, entry: &CacheEntry) -> Result<(), CacheError> {
+        self.local.put_entry(key, entry)?;
         if let Some(tier) = &self.tier {
             tier.answers().remove(key);
         }
@@ -355,7 +368,7 @@ fn is_of_one(error: &RemoteError) -> bool {
 }
 
 /// The blobs of entries, without duplicates.
-fn blobs_of<'e>(entries: impl Iterator<Item = &'e ActionEntry>) -> Vec<BlobRef> {
+fn blobs_of<'e>(entries: impl Iterator<Item = &'e CacheEntry>) -> Vec<BlobRef> {
     let mut blobs: Vec<BlobRef> = entries.flat_map(|entry| entry.result.blobs.iter().copied()).collect();
     blobs.sort_unstable_by_key(|blob| (blob.digest, blob.size));
     blobs.dedup();

@@ -13,7 +13,7 @@ use super::upload::Uploader;
 use super::{blobs_of, is_of_one};
 use crate::cache::remote::RemoteError;
 use crate::cache::trust::{PublicKey, Rejection, Trust};
-use crate::cache::{ActionEntry, ActionKey, BlobRef, BlobWriter, Digest};
+use crate::cache::{BlobRef, BlobWriter, CacheEntry, Digest, EntryKey};
 
 /// How long a caller waits for the remote before a notice is shown; less with a short timeout.
 pub(super) const NOTICE_AFTER: Duration = Duration::from_secs(2);
@@ -27,7 +27,7 @@ pub(super) struct RemoteTier {
     pub(super) trust: Arc<Trust>,
     pub(super) uploader: Option<Uploader>,
     /// Answers about keys: the entry, or that there is none.
-    pub(super) answers: Mutex<HashMap<ActionKey, Option<ActionEntry>>>,
+    pub(super) answers: Mutex<HashMap<EntryKey, Option<CacheEntry>>>,
     /// Blobs that it has with wrong bytes.
     pub(super) corrupt: Mutex<HashSet<Digest>>,
     /// Taken when it is called, so that it is called once.
@@ -37,7 +37,7 @@ pub(super) struct RemoteTier {
 }
 
 impl RemoteTier {
-    pub(super) fn answers(&self) -> MutexGuard<'_, HashMap<ActionKey, Option<ActionEntry>>> {
+    pub(super) fn answers(&self) -> MutexGuard<'_, HashMap<EntryKey, Option<CacheEntry>>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -72,10 +72,10 @@ impl RemoteTier {
 
     /// The remote's entries under `keys` that are signed by a trusted key and complete; an error where the
     /// remote did not answer.
-    pub(super) async fn entries(&self, keys: &[ActionKey]) -> Outcomes<Option<ActionEntry>> {
+    pub(super) async fn entries(&self, keys: &[EntryKey]) -> Outcomes<Option<CacheEntry>> {
         let answers = self.client.entries(keys).await;
         let verified = keys.iter().zip(answers).map(|(key, answer)| Ok(self.verify_entry(key, answer?)));
-        let mut found: Outcomes<Option<ActionEntry>> = verified.collect();
+        let mut found: Outcomes<Option<CacheEntry>> = verified.collect();
         let blobs = blobs_of(found.iter().flatten().flatten());
         let answers = if blobs.is_empty() { Vec::new() } else { self.client.has(&blobs).await };
         let there: HashMap<BlobRef, Result<bool, RemoteError>> = blobs.into_iter().zip(answers).collect();
@@ -96,7 +96,7 @@ impl RemoteTier {
     }
 
     /// The entry in the bytes under a key, if a trusted key signed it.
-    fn verify_entry(&self, key: &ActionKey, bytes: Option<Bytes>) -> Option<ActionEntry> {
+    fn verify_entry(&self, key: &EntryKey, bytes: Option<Bytes>) -> Option<CacheEntry> {
         let opened = bytes.map(|bytes| self.trust.open(key, &bytes));
         let mut report = self.client.counts.report();
         match opened {
@@ -132,7 +132,7 @@ impl RemoteTier {
     /// Whether all blobs of an entry are in the remote.
     fn is_whole(
         &self,
-        entry: &ActionEntry,
+        entry: &CacheEntry,
         there: &HashMap<BlobRef, Result<bool, RemoteError>>,
     ) -> Result<bool, RemoteError> {
         let mut unanswered = None;

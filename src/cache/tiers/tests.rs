@@ -11,7 +11,7 @@ use futures_util::future::{BoxFuture, FutureExt, pending};
 use super::*;
 use crate::cache::remote::{BlobSink, BlobSource};
 use crate::cache::trust::SigningKey;
-use crate::cache::{ActionResult, Digest};
+use crate::cache::{Digest, EntryResult};
 
 /// Bytes that come at a time.
 const PIECE: usize = 64 << 10;
@@ -19,7 +19,7 @@ const PIECE: usize = 64 << 10;
 /// Has the entries and blobs that it was given.
 #[derive(Default)]
 struct Told {
-    entries: HashMap<ActionKey, Bytes>,
+    entries: HashMap<EntryKey, Bytes>,
     blobs: HashMap<BlobRef, Bytes>,
     /// Nobody says whether it is there.
     unanswered: Option<BlobRef>,
@@ -28,7 +28,7 @@ struct Told {
     /// Nobody says what is filed.
     silent: bool,
     /// What was put: keys of entries, and blobs.
-    put: Mutex<(Vec<ActionKey>, Vec<BlobRef>)>,
+    put: Mutex<(Vec<EntryKey>, Vec<BlobRef>)>,
     /// Entries that were asked for, and blobs.
     asked: AtomicUsize,
     fetched: AtomicUsize,
@@ -39,10 +39,7 @@ fn no() -> RemoteError {
 }
 
 impl Remote for Told {
-    fn entries<'a>(
-        &'a self,
-        keys: &'a [ActionKey],
-    ) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
+    fn entries<'a>(&'a self, keys: &'a [EntryKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
         self.asked.fetch_add(keys.len(), Ordering::SeqCst);
         if self.silent {
             return pending().boxed();
@@ -52,7 +49,7 @@ impl Remote for Told {
 
     fn put_entry<'a>(
         &'a self,
-        key: &'a ActionKey,
+        key: &'a EntryKey,
         _bytes: Bytes,
         _blobs: &'a [BlobRef],
     ) -> BoxFuture<'a, Result<(), RemoteError>> {
@@ -115,8 +112,8 @@ impl Remote for Told {
     }
 }
 
-fn key(number: u8) -> ActionKey {
-    ActionKey(Digest::of(&[number]))
+fn key(number: u8) -> EntryKey {
+    EntryKey(Digest::of(&[number]))
 }
 
 fn blob(number: u8) -> (BlobRef, Bytes) {
@@ -124,9 +121,9 @@ fn blob(number: u8) -> (BlobRef, Bytes) {
     (BlobRef { digest: Digest::of(&bytes), size: 10 }, bytes)
 }
 
-fn entry(blobs: &[BlobRef]) -> ActionEntry {
-    let result = ActionResult { blobs: blobs.to_vec(), ..ActionResult::default() };
-    ActionEntry { result, ..ActionEntry::default() }
+fn entry(blobs: &[BlobRef]) -> CacheEntry {
+    let result = EntryResult { blobs: blobs.to_vec(), ..EntryResult::default() };
+    CacheEntry { result, ..CacheEntry::default() }
 }
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -177,10 +174,10 @@ fn what_nobody_said_is_asked_again_and_spoils_no_other_answer() {
     place.tiers.look_ahead(&[key(0), key(1), key(2), key(3)]).unwrap();
     assert_eq!(place.tier.asked.swap(0, Ordering::SeqCst), 4);
     for (number, is_found) in [(0, true), (2, true), (3, false)] {
-        assert_eq!(place.tiers.action(&key(number)).unwrap().is_some(), is_found, "{number}");
+        assert_eq!(place.tiers.find_entry(&key(number)).unwrap().is_some(), is_found, "{number}");
     }
     assert_eq!(place.tier.asked.load(Ordering::SeqCst), 0, "what was answers is known");
-    assert!(place.tiers.action(&key(1)).unwrap().is_none());
+    assert!(place.tiers.find_entry(&key(1)).unwrap().is_none());
     assert_eq!(place.tier.asked.load(Ordering::SeqCst), 1);
     let report = place.tiers.report().unwrap();
     assert_eq!((report.hits, report.misses, report.incomplete), (2, 1, 0), "{report:?}");
@@ -214,7 +211,7 @@ fn what_was_not_stored_in_time_counts_once() {
 }
 
 /// What was put of entries 0 to 5, each with a blob of its own that is here.
-fn pushes(place: &Place, replaces: bool) -> Vec<ActionKey> {
+fn pushes(place: &Place, replaces: bool) -> Vec<EntryKey> {
     for number in 0..6 {
         place.tiers.put_blob(&blob(number).1).unwrap();
         place.tiers.push(key(number), entry(&[blob(number).0]), replaces);
@@ -297,7 +294,7 @@ fn who_waits_is_told_once() {
     let tell = Arc::clone(&told);
     place.tiers.on_wait(move |text| tell.lock().unwrap().push(text.to_owned()));
     for number in 0..3 {
-        assert!(place.tiers.action(&key(number)).unwrap().is_none());
+        assert!(place.tiers.find_entry(&key(number)).unwrap().is_none());
     }
     assert_eq!(*told.lock().unwrap(), ["waiting for the remote cache fs:///nowhere/at/all …"]);
     assert_eq!(place.tier.asked.load(Ordering::SeqCst), 2, "twice, and nobody again");

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use serde::Serialize;
 
 use super::{Tiers, blobs_of};
-use crate::cache::{ActionEntry, ActionKey, BlobRef, Cache, CacheError};
+use crate::cache::{BlobRef, Cache, CacheEntry, CacheError, EntryKey};
 
 /// Entries of a batch.
 const BATCH: usize = 256;
@@ -31,15 +31,15 @@ pub struct TransferStats {
 /// A missing or incomplete entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
-    pub key: ActionKey,
+    pub key: EntryKey,
     /// The named entry that led to it.
-    pub of: ActionKey,
+    pub of: EntryKey,
     /// The kind of its step, if at least its entry is here.
     pub kind: Option<String>,
 }
 
 /// Returns the entry under each key of a batch.
-type Take<'a> = dyn FnMut(&[ActionKey]) -> Result<Vec<Option<ActionEntry>>, CacheError> + 'a;
+type Take<'a> = dyn FnMut(&[EntryKey]) -> Result<Vec<Option<CacheEntry>>, CacheError> + 'a;
 
 impl Tiers {
     /// Uploads everything that `keys` lead to here. The upload goes on when this returns: see
@@ -47,7 +47,7 @@ impl Tiers {
     /// whose signatures are not trusted here.
     pub fn push_all(
         &self,
-        keys: &[ActionKey],
+        keys: &[EntryKey],
         replaces: bool,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<TransferStats, CacheError> {
@@ -56,13 +56,13 @@ impl Tiers {
             let mut found = Vec::with_capacity(batch.len());
             let mut partial = Vec::new();
             for (at, key) in batch.iter().enumerate() {
-                let here = self.local().action(key)?;
+                let here = self.local().find_entry(key)?;
                 if let Some(entry) = &here {
                     self.push(*key, entry.clone(), replaces);
                     found.push(here);
                     continue;
                 }
-                let there = self.action(key)?;
+                let there = self.find_entry(key)?;
                 if there.is_some() {
                     self.count_as_there();
                 } else if let Some(entry) = self.local().entry(key)? {
@@ -81,8 +81,8 @@ impl Tiers {
     /// Those entries whose blobs are each here or in the remote.
     fn whole_together(
         &self,
-        mut entries: Vec<(usize, ActionKey, ActionEntry)>,
-    ) -> Result<Vec<(usize, ActionKey, ActionEntry)>, CacheError> {
+        mut entries: Vec<(usize, EntryKey, CacheEntry)>,
+    ) -> Result<Vec<(usize, EntryKey, CacheEntry)>, CacheError> {
         let mut elsewhere = Vec::new();
         for blob in blobs_of(entries.iter().map(|(.., entry)| entry)) {
             if !self.local().has_blob(&blob)? {
@@ -99,21 +99,21 @@ impl Tiers {
     /// Downloads everything that `keys` lead to in the remote, or here.
     pub fn pull_all(
         &self,
-        keys: &[ActionKey],
+        keys: &[EntryKey],
         cancelled: &dyn Fn() -> bool,
         observe: &dyn Fn(&TransferStats),
     ) -> Result<TransferStats, CacheError> {
         let mut so_far = TransferStats::default();
         self.walk(keys, cancelled, &mut |batch| {
             self.look_ahead(batch)?;
-            let found: Vec<_> = batch.iter().map(|key| self.action(key)).collect::<Result<_, _>>()?;
+            let found: Vec<_> = batch.iter().map(|key| self.find_entry(key)).collect::<Result<_, _>>()?;
             let blobs: Vec<BlobRef> =
                 found.iter().flatten().flat_map(|entry| entry.result.blobs.iter().copied()).collect();
             self.fetch(&blobs)?;
             // Only complete entries count.
             let mut whole = Vec::with_capacity(found.len());
             for (key, found) in batch.iter().zip(found) {
-                whole.push(if found.is_some() { self.local().action(key)? } else { None });
+                whole.push(if found.is_some() { self.local().find_entry(key)? } else { None });
             }
             so_far.entries += whole.iter().flatten().count() as u64;
             so_far.bytes += blobs.iter().map(|blob| blob.size).sum::<u64>();
@@ -125,21 +125,21 @@ impl Tiers {
     /// Walks from entries to their inputs, each once. `take` returns the entry under each key of a batch.
     fn walk(
         &self,
-        keys: &[ActionKey],
+        keys: &[EntryKey],
         cancelled: &dyn Fn() -> bool,
         take: &mut Take<'_>,
     ) -> Result<TransferStats, CacheError> {
         let mut stats = TransferStats::default();
-        let mut seen: HashSet<ActionKey> = keys.iter().copied().collect();
+        let mut seen: HashSet<EntryKey> = keys.iter().copied().collect();
         // Each with the named key that led to it.
-        let mut waiting: Vec<(ActionKey, ActionKey)> = seen.iter().map(|key| (*key, *key)).collect();
+        let mut waiting: Vec<(EntryKey, EntryKey)> = seen.iter().map(|key| (*key, *key)).collect();
         while !waiting.is_empty() {
             if cancelled() {
                 stats.interrupted = true;
                 break;
             }
             let batch = waiting.split_off(waiting.len().saturating_sub(BATCH));
-            let keys: Vec<ActionKey> = batch.iter().map(|(key, _)| *key).collect();
+            let keys: Vec<EntryKey> = batch.iter().map(|(key, _)| *key).collect();
             for (entry, (key, of)) in take(&keys)?.into_iter().zip(batch) {
                 let Some(entry) = entry else {
                     stats.missing += 1;

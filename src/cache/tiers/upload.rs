@@ -16,7 +16,7 @@ use super::existing::{self, ExistingEntry};
 use super::local_source::LocalSource;
 use super::{blobs_of, groups};
 use crate::cache::trust::{PublicKey, Trust};
-use crate::cache::{ActionEntry, ActionKey, BlobRef, LocalCache};
+use crate::cache::{BlobRef, CacheEntry, EntryKey, LocalCache};
 
 /// Entries of a batch.
 const BATCH: usize = 64;
@@ -25,8 +25,8 @@ const MAX_CONCURRENT: usize = 4;
 
 /// An entry to upload.
 pub(super) struct PendingEntry {
-    pub key: ActionKey,
-    pub entry: ActionEntry,
+    pub key: EntryKey,
+    pub entry: CacheEntry,
     /// Whether it replaces an entry whose signature is not trusted here.
     pub replaces: bool,
 }
@@ -142,7 +142,7 @@ impl Shared {
 
     /// Uploads entries with their blobs, except where the remote's own entry stays.
     async fn store(&self, batch: Vec<PendingEntry>, outcome: &mut BatchOutcome) {
-        let keys: Vec<ActionKey> = batch.iter().map(|pending| pending.key).collect();
+        let keys: Vec<EntryKey> = batch.iter().map(|pending| pending.key).collect();
         let blobs = blobs_of(batch.iter().map(|pending| &pending.entry));
         let (answers, found) = join(self.client.has(&blobs), self.client.entries(&keys)).await;
         let existing = self.existing_entries(&batch, found).await;
@@ -220,11 +220,12 @@ impl Shared {
         there.collect()
     }
 
-    async fn store_entry(&self, key: &ActionKey, entry: &ActionEntry) -> bool {
+    async fn store_entry(&self, key: &EntryKey, entry: &CacheEntry) -> bool {
         match self.trust.seal(key, entry) {
             Ok(bytes) => self.client.put_entry(key, bytes.into(), &entry.result.blobs).await,
             Err(error) => {
-                tracing::warn!("{key} is not stored in the remote cache: {error}");
+                let notice = format!("{key} is not stored in the remote cache: {error}");
+                self.client.counts.notice(notice);
                 false
             }
         }

@@ -24,7 +24,7 @@ pub use key::{KeyError, PublicKey, SigningKey};
 pub use rejection::Rejection;
 pub use sealed::{MAX_BLOBS, MAX_INPUTS, SealError, seal};
 
-use super::{ActionEntry, ActionKey, Cost, Digest};
+use super::{CacheEntry, Cost, Digest, EntryKey};
 
 /// The environment's variable with the text of a private key, for machines without a home.
 pub const SIGNING_KEY_VARIABLE: &str = "RIVET_SIGNING_KEY";
@@ -127,14 +127,14 @@ impl Trust {
 
     /// The bytes of an entry for a remote, signed if there is a signing key and no extra trust. The name of
     /// the machine that made it is left out.
-    pub fn seal(&self, key: &ActionKey, entry: &ActionEntry) -> Result<Vec<u8>, SealError> {
+    pub fn seal(&self, key: &EntryKey, entry: &CacheEntry) -> Result<Vec<u8>, SealError> {
         let signer = self.signing.as_ref().filter(|_| self.extra_trust().is_none());
         let cost = Cost { by: String::new(), ..entry.cost.clone() };
-        seal(key, &ActionEntry { cost, ..entry.clone() }, signer)
+        seal(key, &CacheEntry { cost, ..entry.clone() }, signer)
     }
 
     /// The entry that a remote has under `key`, if it is accepted.
-    pub fn open(&self, key: &ActionKey, bytes: &[u8]) -> Result<ActionEntry, Rejection> {
+    pub fn open(&self, key: &EntryKey, bytes: &[u8]) -> Result<CacheEntry, Rejection> {
         sealed::open(key, bytes, |signer| match signer {
             _ if self.insecure_unsigned => Ok(()),
             None => Err(Rejection::Unsigned),
@@ -145,7 +145,7 @@ impl Trust {
 
     /// The entry that a remote has under `key` and its signer, trusted or not; `None` without a valid
     /// signature. Its content is not to be trusted for that.
-    pub fn signed_by_anybody(&self, key: &ActionKey, bytes: &[u8]) -> Option<(PublicKey, ActionEntry)> {
+    pub fn signed_by_anybody(&self, key: &EntryKey, bytes: &[u8]) -> Option<(PublicKey, CacheEntry)> {
         let mut by = None;
         let entry = sealed::open(key, bytes, |signer| {
             by = signer.copied();

@@ -1,17 +1,17 @@
-//! An action entry as remotes keep it: sealed, so that nobody without the key can make one, change one,
+//! A cache entry as remotes keep it: sealed, so that nobody without the key can make one, change one,
 //! or pass one off as another step's. Nothing is decoded before the seal is known to be whole.
 //!
 //! ```text
 //! magic       8 bytes  "rivetAE" and the version
 //! kind        1 byte   0 a checksum, 1 a signature
 //! public key 32 bytes  whose signature it is; zeros beside a checksum
-//! seal       64 bytes  over a domain's name, the action key and the body
+//! seal       64 bytes  over a domain's name, the entry key and the body
 //! body                 the entry, in postcard's encoding
 //! ```
 
 use super::{PublicKey, Rejection, SigningKey};
 use crate::cache::remote::{MAX_BLOB, MAX_ENTRY};
-use crate::cache::{ActionEntry, ActionKey};
+use crate::cache::{CacheEntry, EntryKey};
 
 const MAGIC: &[u8; 8] = b"rivetAE\x01";
 /// What a signature is about. No other message that is signed with these keys begins like this.
@@ -34,7 +34,7 @@ const MAX_WALL_MS: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
 /// Why an entry cannot be sealed. It stays in the local cache then.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    #[error("cannot encode an action entry: {0}")]
+    #[error("cannot encode a cache entry: {0}")]
     Encode(#[from] postcard::Error),
     /// Others would refuse it.
     #[error("the entry would be refused elsewhere: {0}")]
@@ -43,14 +43,14 @@ pub enum SealError {
 
 /// The bytes of `entry` for a remote, to be filed under `key`; with a checksum in place of a signature
 /// when there is no `signer`.
-pub fn seal(key: &ActionKey, entry: &ActionEntry, signer: Option<&SigningKey>) -> Result<Vec<u8>, SealError> {
+pub fn seal(key: &EntryKey, entry: &CacheEntry, signer: Option<&SigningKey>) -> Result<Vec<u8>, SealError> {
     check(entry).map_err(SealError::Refused)?;
     let bytes = wrap(key, &postcard::to_stdvec(entry)?, signer);
     fits(&bytes).map_err(SealError::Refused)?;
     Ok(bytes)
 }
 
-fn wrap(key: &ActionKey, body: &[u8], signer: Option<&SigningKey>) -> Vec<u8> {
+fn wrap(key: &EntryKey, body: &[u8], signer: Option<&SigningKey>) -> Vec<u8> {
     let (kind, public, seal) = match signer {
         Some(signer) => (SIGNATURE, *signer.public().as_bytes(), signer.sign(&message(key, body))),
         None => (CHECKSUM, NO_KEY, checksum(key, body)),
@@ -61,10 +61,10 @@ fn wrap(key: &ActionKey, body: &[u8], signer: Option<&SigningKey>) -> Vec<u8> {
 /// The entry in `bytes`, which were stored under `key`. `accept` decides about the signer, or about the lack
 /// of one, before the signature or checksum is verified.
 pub(super) fn open(
-    key: &ActionKey,
+    key: &EntryKey,
     bytes: &[u8],
     accept: impl FnOnce(Option<&PublicKey>) -> Result<(), Rejection>,
-) -> Result<ActionEntry, Rejection> {
+) -> Result<CacheEntry, Rejection> {
     fits(bytes)?;
     let bytes = bytes.strip_prefix(MAGIC).ok_or(Rejection::Malformed("it does not begin as one"))?;
     let cut = Rejection::Malformed("it is cut short");
@@ -88,7 +88,7 @@ pub(super) fn open(
         }
         _ => return Err(Rejection::Malformed("its seal is of no known kind")),
     }
-    let decoded = postcard::take_from_bytes::<ActionEntry>(body);
+    let decoded = postcard::take_from_bytes::<CacheEntry>(body);
     let (entry, rest) = decoded.map_err(|_| Rejection::Malformed("its body cannot be decoded"))?;
     if !rest.is_empty() {
         return Err(Rejection::Malformed("something follows its body"));
@@ -102,7 +102,7 @@ fn fits(bytes: &[u8]) -> Result<(), Rejection> {
 }
 
 /// The limits of every entry, whoever signed it.
-fn check(entry: &ActionEntry) -> Result<(), Rejection> {
+fn check(entry: &CacheEntry) -> Result<(), Rejection> {
     at_most("blobs of an entry", entry.result.blobs.len() as u64, MAX_BLOBS as u64)?;
     at_most("inputs of an entry", entry.inputs.len() as u64, MAX_INPUTS as u64)?;
     for blob in &entry.result.blobs {
@@ -126,12 +126,12 @@ fn at_most(what: &'static str, size: u64, most: u64) -> Result<(), Rejection> {
 
 /// What is signed. The parts before the body always have the same length, so that no two entries have
 /// one message.
-fn message(key: &ActionKey, body: &[u8]) -> Vec<u8> {
+fn message(key: &EntryKey, body: &[u8]) -> Vec<u8> {
     [DOMAIN.as_bytes(), &key.0.0, body].concat()
 }
 
 /// Detects accidents only: anybody can compute it.
-fn checksum(key: &ActionKey, body: &[u8]) -> [u8; 64] {
+fn checksum(key: &EntryKey, body: &[u8]) -> [u8; 64] {
     let mut sum = [0; 64];
     blake3::Hasher::new_derive_key(DOMAIN).update(&key.0.0).update(body).finalize_xof().fill(&mut sum);
     sum
@@ -143,7 +143,7 @@ mod tests {
 
     use super::*;
     use crate::cache::trust::Trust;
-    use crate::cache::{ActionResult, BlobRef, Cost, Digest};
+    use crate::cache::{BlobRef, Cost, Digest, EntryResult};
 
     /// The private key of RFC 8032 7.1, test 1: what it signs is the same in every run.
     fn signer() -> SigningKey {
@@ -152,17 +152,17 @@ mod tests {
             .unwrap()
     }
 
-    fn key() -> ActionKey {
-        ActionKey(Digest::of(b"key"))
+    fn key() -> EntryKey {
+        EntryKey(Digest::of(b"key"))
     }
 
-    fn entry() -> ActionEntry {
-        ActionEntry {
-            result: ActionResult {
+    fn entry() -> CacheEntry {
+        CacheEntry {
+            result: EntryResult {
                 facts: b"facts".to_vec(),
                 blobs: vec![BlobRef { digest: Digest::of(b"x"), size: 1 }],
             },
-            inputs: vec![ActionKey(Digest::of(b"input"))],
+            inputs: vec![EntryKey(Digest::of(b"input"))],
             cost: Cost { wall_ms: 3, made_at: 4, kind: "encode".to_owned(), by: "rav1e".to_owned() },
         }
     }
@@ -196,7 +196,7 @@ mod tests {
         let own = Trust::new(Some(signer()));
         let opened = own.open(&key(), &own.seal(&key(), &entry()).unwrap()).unwrap();
         let cost = Cost { by: String::new(), ..entry().cost };
-        assert_eq!(opened, ActionEntry { cost, ..entry() }, "machines have names that stay here");
+        assert_eq!(opened, CacheEntry { cost, ..entry() }, "machines have names that stay here");
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn an_entry_for_another_step_is_refused() {
-        let other = ActionKey(Digest::of(b"other"));
+        let other = EntryKey(Digest::of(b"other"));
         let signed = seal(&other, &entry(), Some(&signer())).unwrap();
         let unsigned = seal(&other, &entry(), None).unwrap();
         for trust in [&everybody()[0], &everybody()[2], &everybody()[3]] {
@@ -261,7 +261,7 @@ mod tests {
     }
 
     /// What comes of an entry that a trusted key signed though nobody should.
-    fn signed_anyway(change: impl FnOnce(&mut ActionEntry)) -> Rejection {
+    fn signed_anyway(change: impl FnOnce(&mut CacheEntry)) -> Rejection {
         let mut entry = entry();
         change(&mut entry);
         let refused = seal(&key(), &entry, Some(&signer()));

@@ -47,9 +47,9 @@ fn text(stats: &CacheStats) -> String {
     text += &format!(
         "  {:<24}  {:>8}  {:>8}  {:>8} on disk\n",
         "entries",
-        stats.actions,
+        stats.entries,
         "",
-        report::bytes(stats.action_bytes)
+        report::bytes(stats.entry_bytes)
     );
     if stats.orphans.blobs > 0 {
         text += &row(

@@ -16,7 +16,7 @@ use std::time::Instant;
 use ffmpeg_next as ffmpeg;
 
 use super::collect::Collector;
-use super::{EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind, Report};
+use super::{EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind};
 
 pub use capabilities::Capabilities;
 pub use find::{faults_of, is_hardware, known, named};
@@ -132,9 +132,8 @@ impl Executor for Ffmpeg {
         self.bit_depths.clone()
     }
 
-    fn encode(&self, job: &EncodeJob<'_>) -> Report {
-        let start = Instant::now();
-        Report { outcome: self.run(job), wall: start.elapsed(), executor: self.name.to_owned() }
+    fn encode(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
+        self.run(job)
     }
 }
 

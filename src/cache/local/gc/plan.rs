@@ -112,7 +112,7 @@ fn in_order(marks: &Marks, pinned: &[bool], rules: &Rules) -> Vec<u32> {
 mod tests {
     use super::*;
     use crate::cache::local::marks::{Blob, Read};
-    use crate::cache::{ActionKey, Digest};
+    use crate::cache::{Digest, EntryKey};
     use proptest::prelude::*;
 
     /// An entry of a made-up cache: when it was used, which of those before it went into it, which
@@ -142,13 +142,13 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(number, (used, inputs, blobs, wall))| Read {
-                key: ActionKey(name("key", number)),
+                key: EntryKey(name("key", number)),
                 modified: time(*used),
                 bytes: 7,
                 wall_ms: u64::from(*wall),
                 kind: String::new(),
                 // The first has none, and some name what is not there.
-                inputs: inputs.iter().map(|input| ActionKey(name("key", input.index(number + 1)))).collect(),
+                inputs: inputs.iter().map(|input| EntryKey(name("key", input.index(number + 1)))).collect(),
                 blobs: blobs.iter().map(|blob| name("blob", blob.index(BLOBS + 3))).collect(),
             })
             .collect();
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_order_within_a_title() {
-        let name = |number: u8| ActionKey(Digest([number; 32]));
+        let name = |number: u8| EntryKey(Digest([number; 32]));
         let entry = |number: u8, used: u16, wall_ms: u64, inputs: &[u8]| Read {
             key: name(number),
             modified: time(used),
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn forged_circles_are_walked_once() {
-        let name = |number: u8| ActionKey(Digest([number; 32]));
+        let name = |number: u8| EntryKey(Digest([number; 32]));
         let entry = |number: u8, input: u8| Read {
             key: name(number),
             modified: time(u16::from(number)),

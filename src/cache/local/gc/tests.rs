@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::*;
-use crate::cache::{ActionEntry, ActionKey, ActionResult, Cache, Digest, Pin, PinnedTitle};
+use crate::cache::{Cache, CacheEntry, Digest, EntryKey, EntryResult, Pin, PinnedTitle};
 
 const ALL: GcRules = GcRules { max_bytes: Some(0), max_age: None, dry_run: false };
 
@@ -25,9 +25,9 @@ impl Folder {
     /// Files an entry of that name, with a blob of its own, made from others.
     fn file(&self, name: &str, inputs: &[&str]) {
         let blob = self.cache.put_blob(name.as_bytes()).unwrap();
-        let result = ActionResult { blobs: vec![blob], ..ActionResult::default() };
+        let result = EntryResult { blobs: vec![blob], ..EntryResult::default() };
         let inputs = inputs.iter().map(|input| key(input)).collect();
-        self.cache.put_action(&key(name), &ActionEntry { result, inputs, ..ActionEntry::default() }).unwrap();
+        self.cache.put_entry(&key(name), &CacheEntry { result, inputs, ..CacheEntry::default() }).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -57,12 +57,12 @@ impl Folder {
 
     /// Which of these are there, with their blobs.
     fn there(&self, names: &[&'static str]) -> Vec<&'static str> {
-        names.iter().copied().filter(|name| self.cache.action(&key(name)).unwrap().is_some()).collect()
+        names.iter().copied().filter(|name| self.cache.find_entry(&key(name)).unwrap().is_some()).collect()
     }
 }
 
-fn key(name: &str) -> ActionKey {
-    ActionKey(Digest::of(name.as_bytes()))
+fn key(name: &str) -> EntryKey {
+    EntryKey(Digest::of(name.as_bytes()))
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn what_a_running_build_uses_or_writes_stays() {
     folder.file("old", &[]);
     folder.age();
     let build = folder.cache.announce().unwrap();
-    assert!(folder.cache.action(&key("found")).unwrap().is_some());
+    assert!(folder.cache.find_entry(&key("found")).unwrap().is_some());
     folder.file("made", &[]);
     let all = ["encode", "found", "made", "old"];
     let report = folder.collect();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::digest::{Function, Name};
-use crate::cache::{ActionKey, BlobRef};
+use crate::cache::{BlobRef, EntryKey};
 
 /// An action, and what it is made of.
 pub(super) struct Filing {
@@ -18,7 +18,7 @@ pub(super) struct Filing {
 }
 
 /// What the entry of `key` is filed under.
-pub(super) fn entry(function: Function, key: &ActionKey) -> Filing {
+pub(super) fn entry(function: Function, key: &EntryKey) -> Filing {
     filing(function, [b"rivet entry v3:".as_slice(), &key.0.0].concat())
 }
 
@@ -52,7 +52,7 @@ mod tests {
     /// What was filed by one version is found by the next.
     #[test]
     fn addresses_stay() {
-        let key = ActionKey(Digest::of(b"key"));
+        let key = EntryKey(Digest::of(b"key"));
         let blob = BlobRef { digest: Digest::of(b"blob"), size: 4 };
         let told = |filing: Filing| filing.name.to_wire();
         let blake = told(entry(Function::Blake3, &key));

@@ -51,7 +51,7 @@ use server::{CapabilitiesQuery, Server};
 
 use super::delivery::Collector;
 use super::{BlobSink, BlobSource, MAX_BLOB, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
-use crate::cache::{ActionKey, BlobRef, Digest};
+use crate::cache::{BlobRef, Digest, EntryKey};
 
 /// Concurrent calls to ActionCache, which has no batches.
 const MAX_CONCURRENT: usize = 64;
@@ -77,16 +77,13 @@ pub(super) fn open(
 }
 
 impl Remote for Reapi {
-    fn entries<'a>(
-        &'a self,
-        keys: &'a [ActionKey],
-    ) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
+    fn entries<'a>(&'a self, keys: &'a [EntryKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
         Box::pin(async move { self.each(keys.len(), self.read_entries(keys).await) })
     }
 
     fn put_entry<'a>(
         &'a self,
-        key: &'a ActionKey,
+        key: &'a EntryKey,
         bytes: Bytes,
         blobs: &'a [BlobRef],
     ) -> BoxFuture<'a, Result<(), RemoteError>> {
@@ -137,7 +134,7 @@ impl Reapi {
 
     async fn read_entries(
         &self,
-        keys: &[ActionKey],
+        keys: &[EntryKey],
     ) -> Result<Vec<Result<Option<Bytes>, RemoteError>>, RemoteError> {
         let server = self.capabilities.server().await?;
         let function = server.capabilities.function;
@@ -163,7 +160,7 @@ impl Reapi {
         Ok(found.into_iter().enumerate().zip(collector.into_bytes()).map(bytes).collect())
     }
 
-    async fn store_entry(&self, key: &ActionKey, bytes: Bytes, blobs: &[BlobRef]) -> Result<(), RemoteError> {
+    async fn store_entry(&self, key: &EntryKey, bytes: Bytes, blobs: &[BlobRef]) -> Result<(), RemoteError> {
         let server = self.capabilities.server().await?;
         server.check_may_store(Doing::FilingEntry)?;
         let mut outputs = Vec::new();

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! <prefix>/v3/
-//!     entries/ab/abcd…    an action entry, named by the action key
+//!     entries/ab/abcd…    a cache entry, named by the entry key
 //!     blobs/ab/abcd…      a blob, named by the BLAKE3 of its bytes
 //!     tmp/                in a shared folder: files being written
 //! ```
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::secrets::is_loopback;
-use super::{ActionKey, BlobRef, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
+use super::{BlobRef, EntryKey, NamedBy, Remote, RemoteError, RemoteFault, RemoteUrl};
 use crate::cache::{Digest, LAYOUT};
 use credentials::Credentials;
 use folder::Folder;
@@ -88,7 +88,7 @@ enum Kind {
 }
 
 impl ObjectKey {
-    fn entry(key: &ActionKey) -> ObjectKey {
+    fn entry(key: &EntryKey) -> ObjectKey {
         ObjectKey::new(Kind::Entry, "entries", key.0)
     }
 
@@ -130,7 +130,7 @@ mod tests {
         let digest = Digest::of(b"x");
         let hex = digest.to_string();
         let (entry, blob) =
-            (ObjectKey::entry(&ActionKey(digest)), ObjectKey::blob(&BlobRef { digest, size: 1 }));
+            (ObjectKey::entry(&EntryKey(digest)), ObjectKey::blob(&BlobRef { digest, size: 1 }));
         assert_eq!(entry.name, format!("entries/{}/{hex}", &hex[..2]));
         assert_eq!(blob.name, format!("blobs/{}/{hex}", &hex[..2]));
         assert_eq!(blob.to_string(), format!("the blob {}", &hex[..12]));

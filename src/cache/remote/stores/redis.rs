@@ -305,13 +305,13 @@ impl ObjectStore for Redis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::{ActionKey, Digest};
+    use crate::cache::{Digest, EntryKey};
 
     #[test]
     fn what_is_small_does_not_wait_behind_blobs() {
         let url = "redis://localhost/".parse().unwrap();
         let redis = Redis::open(&url, Duration::from_secs(1), &Credentials::default()).unwrap();
-        let entry = ObjectKey::entry(&ActionKey(Digest::of(b"key")));
+        let entry = ObjectKey::entry(&EntryKey(Digest::of(b"key")));
         let blob = ObjectKey::blob(&BlobRef { digest: Digest::of(b"x"), size: 1 });
         assert!(!std::ptr::eq(redis.channel_to_read(&entry), redis.channel_to_read(&blob)));
         assert!(!std::ptr::eq(redis.channel_to_write(&entry), redis.channel_to_write(&blob)));

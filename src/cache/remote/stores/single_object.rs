@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use futures_util::future::{self, BoxFuture, FutureExt};
 
-use super::{ActionKey, BlobRef, ObjectKey, Remote, RemoteError};
+use super::{BlobRef, EntryKey, ObjectKey, Remote, RemoteError};
 use crate::cache::remote::delivery::{Collector, Delivery};
 use crate::cache::remote::{BlobSink, BlobSource, MAX_ENTRY};
 
@@ -39,7 +39,7 @@ pub(super) trait ObjectStore: Send + Sync {
 pub(super) struct SingleObjectAdapter<K>(pub(super) K);
 
 impl<K: ObjectStore> SingleObjectAdapter<K> {
-    async fn entry(&self, key: &ActionKey) -> Result<Option<Bytes>, RemoteError> {
+    async fn entry(&self, key: &EntryKey) -> Result<Option<Bytes>, RemoteError> {
         let object = ObjectKey::entry(key);
         let collector = Collector::new(1);
         let mut delivery = Delivery::new(&collector, 0, object.to_string(), MAX_ENTRY);
@@ -59,16 +59,13 @@ impl<K: ObjectStore> SingleObjectAdapter<K> {
 }
 
 impl<K: ObjectStore> Remote for SingleObjectAdapter<K> {
-    fn entries<'a>(
-        &'a self,
-        keys: &'a [ActionKey],
-    ) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
+    fn entries<'a>(&'a self, keys: &'a [EntryKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
         future::join_all(keys.iter().map(|key| self.entry(key))).boxed()
     }
 
     fn put_entry<'a>(
         &'a self,
-        key: &'a ActionKey,
+        key: &'a EntryKey,
         bytes: Bytes,
         _blobs: &'a [BlobRef],
     ) -> BoxFuture<'a, Result<(), RemoteError>> {

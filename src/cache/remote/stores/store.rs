@@ -323,7 +323,7 @@ mod tests {
     use super::*;
     use crate::cache::remote::delivery::Collector;
     use crate::cache::remote::{BlobStream, RemoteUrl};
-    use crate::cache::{ActionKey, Digest};
+    use crate::cache::{Digest, EntryKey};
 
     struct One(Bytes);
 
@@ -338,7 +338,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url: RemoteUrl = format!("fs://{}", folder.path().display()).parse().unwrap();
         let store = OpendalStore::new(Backend::Folder(Box::new(Folder::at(&url).unwrap())));
-        let entry = ObjectKey::entry(&ActionKey(Digest::of(b"key")));
+        let entry = ObjectKey::entry(&EntryKey(Digest::of(b"key")));
         let blob = BlobRef { digest: Digest::of(b"x"), size: 1 };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let work = async {

@@ -59,16 +59,13 @@ impl<F: Fn(usize, usize) -> Answer + Send + Sync + 'static> Faulty<F> {
 }
 
 impl<F: Fn(usize, usize) -> Answer + Send + Sync + 'static> Remote for Faulty<F> {
-    fn entries<'a>(
-        &'a self,
-        keys: &'a [ActionKey],
-    ) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
+    fn entries<'a>(&'a self, keys: &'a [EntryKey]) -> BoxFuture<'a, Vec<Result<Option<Bytes>, RemoteError>>> {
         self.each(keys.len(), || None)
     }
 
     fn put_entry<'a>(
         &'a self,
-        _key: &'a ActionKey,
+        _key: &'a EntryKey,
         _bytes: Bytes,
         _blobs: &'a [BlobRef],
     ) -> BoxFuture<'a, Result<(), RemoteError>> {
@@ -122,8 +119,8 @@ fn fails(fault: RemoteFault) -> Answer {
     Some(Err(RemoteError::new(fault, "no")))
 }
 
-fn key(number: u8) -> ActionKey {
-    ActionKey(Digest::of(&[number]))
+fn key(number: u8) -> EntryKey {
+    EntryKey(Digest::of(&[number]))
 }
 
 fn blob(number: u8) -> BlobRef {
