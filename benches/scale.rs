@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use rivet::spec;
 use rivet::testing::build;
 use rivet::testing::cache::{LocalCache, Tiers};
-use rivet::testing::executors::{EncodeJob, EncodedChunk, Executor, Rav1e};
+use rivet::testing::executors::{EncodeJob, EncodedChunk, Executor, Failure, Rav1e};
 
 const RUNGS: usize = 8;
 /// Frames a second of the film, and of a group of pictures, which is a chunk, too.

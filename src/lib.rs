@@ -24,7 +24,7 @@
 //! only a spec vouches for. [`Session::plan`] and [`Session::explain`] tell what a build would do and why, and
 //! a [`Budget`] lets builds of one process share the machine.
 //!
-//! Modules import downward: `session`, `insight`, `build`, `steps`, `title`, `executors`, `workers`, `package`,
+//! Modules import downward: `session`, `insight`, `build`, `steps`, `title`, `workers`, `executors`, `package`,
 //! `stream`, `media`, `nvidia`, `cache`, `spec`. `package`, `stream` and `media` know nothing of keys, caches or steps; `cache` and
 //! `nvidia` know nothing of video. `suggest` finds the word that somebody meant, and `colour` has the code points
 //! of H.273, for all of them.

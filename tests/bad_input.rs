@@ -136,7 +136,7 @@ fn sound_that_breaks_off() {
         bytes[start..start + size].fill(0xff);
     }
     project.write("clip.mp4", bytes);
-    refused(&project, 1, &["damaged", "sound"]);
+    refused(&project, 1, &["damaged", "audio"]);
 }
 
 #[test]

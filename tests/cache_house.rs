@@ -99,7 +99,7 @@ fn entries(project: &Project) -> BTreeSet<String> {
 #[test]
 fn what_a_title_is_made_of_hangs_together_and_a_pin_holds_it() {
     let project = project();
-    refused(&project, &["pin"], 1, "was built");
+    refused(&project, &["pin"], 1, "this cache has no build of it");
     let first = project.build();
     let before = project.output();
     assert!(cache(&project, &["pin"]).contains("1 title pinned"));
@@ -175,7 +175,7 @@ fn sizes_are_kept_and_ages_and_sizes_have_units() {
         kinds.map_or(0, |kind| kind["entries"].as_u64().unwrap())
     };
     assert!(kind("encode") > kind("mux"), "{stats}");
-    refused(&project, &["gc", "--max-size", "20X"], 2, "with K, M, G or T behind it");
+    refused(&project, &["gc", "--max-size", "20X"], 2, "optionally with K, M, G or T");
     refused(&project, &["gc", "--max-age", "30"], 2, "unit");
     // What is asked for is told as it was asked for.
     project.build();

@@ -7,14 +7,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use common::chunk::{Chunk, FRAMES, task};
 use common::{BUNNY_5S, FLOWER, Project, decoders, ladder};
 use rivet::testing::build::{self, Event, Kind};
 use rivet::testing::cache::{LocalCache, Tiers};
 use rivet::testing::executors::{
-    self, EncodeJob, EncodeSettings, EncoderSettings, Executor, Failure, FailureKind, Rav1e,
+    self, EncodeJob, EncodeSettings, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind, Rav1e,
 };
 use rivet::testing::media::{Colour, FrameFormat, HdrMetadata, Rotation};
 

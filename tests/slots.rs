@@ -11,7 +11,9 @@ use std::time::Duration;
 use common::{BUNNY_5S, ladder};
 use rivet::testing::build::{self, Event, Kind};
 use rivet::testing::cache::{LocalCache, Tiers};
-use rivet::testing::executors::{EncodeJob, EncoderSettings, Executor, Failure, FailureKind, Rav1e};
+use rivet::testing::executors::{
+    EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind, Rav1e,
+};
 
 /// What is wrong with a device.
 #[derive(Clone, Copy)]

@@ -188,10 +188,13 @@ impl Engine<'_> {
         let readers = self.live[title].readers.clone();
         let threads =
             self.titles[title].video().map(|track| decode_threads(track, self.settings.options.jobs));
-        let (Some(work), Some(readers), Some(threads)) =
-            (self.graph.node_mut(id).take_work(), readers, threads)
-        else {
+        let Some(work) = self.graph.node_mut(id).take_work() else {
             self.queue.decode_ended(running);
+            return None;
+        };
+        let (Some(readers), Some(threads)) = (readers, threads) else {
+            self.queue.decode_ended(running);
+            self.fail(id, StepError::internal("a span of a source that is not open"));
             return None;
         };
         self.held.insert(id, HeldResources::Decode(running, gpu));

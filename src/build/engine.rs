@@ -251,7 +251,7 @@ impl<'a> Engine<'a> {
         }
         self.outcome.interrupted = self.context.is_cancelled();
         let all_published = self.outcome.titles.len() == self.titles.len();
-        let excused = self.stopping
+        let excused = self.outcome.interrupted
             || self.settings.dry_run
             || self.settings.unpublished
             || !self.outcome.failures.is_empty();
@@ -259,7 +259,7 @@ impl<'a> Engine<'a> {
             // It must never look like a success.
             self.outcome.failures.push(FailureReport {
                 title: String::new(),
-                node: "scheduler".to_owned(),
+                node: "build".to_owned(),
                 message: "internal error: steps are left that nothing runs".to_owned(),
                 hint: StepError::internal("").hint(),
             });
@@ -390,7 +390,7 @@ impl<'a> Engine<'a> {
     pub(super) fn mark_may_run(&mut self, id: NodeIndex, counts: Option<CountOf>) {
         let mut stack = vec![id];
         while let Some(next) = stack.pop() {
-            if self.graph[next].may_run() {
+            if !matches!(self.graph[next].state(), State::Waiting | State::Queued(_)) {
                 continue;
             }
             self.graph.set(next, State::MayRun);
@@ -444,7 +444,11 @@ impl<'a> Engine<'a> {
         for follower in self.followers.remove(&id).unwrap_or_default() {
             if matches!(self.graph[follower].state(), State::Following) {
                 self.graph.set(follower, State::Waiting);
-                self.fresh.push(follower);
+                // An input may have been lost meanwhile, and be made again.
+                self.graph.count_missing(follower);
+                if self.graph[follower].missing == 0 {
+                    self.fresh.push(follower);
+                }
             }
         }
     }

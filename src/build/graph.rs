@@ -71,7 +71,6 @@ impl State {
             // Its result was lost, or what it rests on was withdrawn.
             (Done { .. }, Waiting | Skipped) => true,
             (Failed | Skipped | MayRun, Skipped) => true,
-            // A failure that is told of a step whose result told something wrong.
             _ => false,
         }
     }

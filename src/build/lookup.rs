@@ -24,7 +24,7 @@ use crate::title::Title;
 const BATCH: usize = 256;
 
 /// What a look at a step and at the cache has brought, before anything follows from it.
-enum Outcome {
+enum Look {
     /// A pack whose steps are to be looked up one by one.
     Unpack,
     /// What it reads or writes is as it should be.
@@ -53,6 +53,10 @@ impl Engine<'_> {
     /// Looks up all steps that are fresh, and what becomes fresh thereby.
     pub(super) fn look_up_fresh(&mut self) {
         while !self.fresh.is_empty() {
+            if self.context.is_cancelled() {
+                self.stopping = true;
+                return self.fresh.clear();
+            }
             let batch = self.fresh.split_off(self.fresh.len().saturating_sub(BATCH));
             let inspection = Inspection { engine: self.parts(), expand: self.settings.expand };
             let outcomes = inspection.of_all(&batch);
@@ -81,7 +85,7 @@ impl Engine<'_> {
     }
 
     /// Lets a step be done, or queues it if its result is not there.
-    fn look_up(&mut self, id: NodeIndex, outcome: Option<Result<Outcome, StepError>>) {
+    fn look_up(&mut self, id: NodeIndex, outcome: Option<Result<Look, StepError>>) {
         // It may have been skipped, or an input lost, since it became fresh.
         if !self.graph[id].is_fresh() {
             return;
@@ -101,15 +105,15 @@ impl Engine<'_> {
         }
     }
 
-    fn follow(&mut self, id: NodeIndex, outcome: Outcome) -> Result<(), StepError> {
+    fn follow(&mut self, id: NodeIndex, outcome: Look) -> Result<(), StepError> {
         match outcome {
-            Outcome::Unpack => self.unpack(id),
-            Outcome::Current(result, fact) => {
+            Look::Unpack => self.unpack(id),
+            Look::Current(result, fact) => {
                 self.complete(id, Output::new(result, fact), Origin::Cached, no_run());
             }
-            Outcome::Stale => self.queue_work(id, 0)?,
-            Outcome::Unknown => self.skip(id),
-            Outcome::Keyed { recipe, key, choice, found } => {
+            Look::Stale => self.queue_work(id, 0)?,
+            Look::Unknown => self.skip(id),
+            Look::Keyed { recipe, key, choice, found } => {
                 let (title, step) = (&self.titles[self.graph[id].title.index()], self.graph[id].step);
                 let (node, kind) = (step.label(title), recipe.kind());
                 tracing::debug!(node, kind, %key, fields = ?recipe.fields());
@@ -282,7 +286,7 @@ struct Candidate {
 
 /// What a first look at a step has brought.
 enum FirstLook {
-    Settled(Outcome),
+    Settled(Look),
     Candidate(Candidate),
 }
 
@@ -296,7 +300,7 @@ impl Candidate {
 impl Inspection<'_> {
     /// Looks at all of a batch, in its order turned around: at each step's key or keys, and at what is
     /// stored under them, here first, and then, in one go for all, in a remote. Each tier is looked at once.
-    fn of_all(&self, batch: &[NodeIndex]) -> Vec<Option<Result<Outcome, StepError>>> {
+    fn of_all(&self, batch: &[NodeIndex]) -> Vec<Option<Result<Look, StepError>>> {
         let cache = &self.engine.context.cache;
         let near: &dyn Cache = if cache.has_remote() { &**cache.local() } else { &**cache };
         let looks: Vec<_> = batch.par_iter().rev().map(|&id| self.first_look(id, near)).collect();
@@ -336,17 +340,17 @@ impl Inspection<'_> {
             return None;
         }
         if self.engine.is_packed(id) && (self.expand || node.repairs > 0) {
-            return Some(Ok(FirstLook::Settled(Outcome::Unpack)));
+            return Some(Ok(FirstLook::Settled(Look::Unpack)));
         }
         let look_up = self.engine.with_view(id, |view| node.step.look_up(view));
         Some(look_up.and_then(|look_up| {
             let recipes = match look_up {
                 LookUp::Keys(recipes) => recipes,
                 LookUp::Current(result, fact) => {
-                    return Ok(FirstLook::Settled(Outcome::Current(result, fact)));
+                    return Ok(FirstLook::Settled(Look::Current(result, fact)));
                 }
-                LookUp::Stale => return Ok(FirstLook::Settled(Outcome::Stale)),
-                LookUp::Unknown => return Ok(FirstLook::Settled(Outcome::Unknown)),
+                LookUp::Stale => return Ok(FirstLook::Settled(Look::Stale)),
+                LookUp::Unknown => return Ok(FirstLook::Settled(Look::Unknown)),
             };
             let keys = recipes.iter().map(Recipe::key).collect();
             let mut candidate = Candidate { id, recipes, keys, found: (Found::Nothing, 0) };
@@ -398,7 +402,7 @@ impl Inspection<'_> {
     }
 
     /// What comes of a candidate: what was found, or the way in which it will be made.
-    fn outcome(&self, candidate: Candidate) -> Result<Outcome, StepError> {
+    fn outcome(&self, candidate: Candidate) -> Result<Look, StepError> {
         let Candidate { id, mut recipes, keys, found: (found, number) } = candidate;
         let choice = match found {
             Found::Result(..) => number,
@@ -409,7 +413,7 @@ impl Inspection<'_> {
         if choice >= recipes.len() {
             return Err(missing());
         }
-        Ok(Outcome::Keyed { recipe: recipes.swap_remove(choice), key, choice, found })
+        Ok(Look::Keyed { recipe: recipes.swap_remove(choice), key, choice, found })
     }
 
     /// The way in which a step will be made: of an encode, one of those that are left to it.

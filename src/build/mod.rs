@@ -1,11 +1,11 @@
-//! From a ladder to steps, and from steps to a published stream: the graph of a build, its keys,
-//! its scheduling.
+//! The engine: runs any graph of steps, and knows no kind of them. Every step is a function from digests to
+//! digests. When its inputs are done its recipe gives its key; what is stored under that key in the cache is
+//! its result, and only what is not there runs. Which steps there are follows from what the titles know
+//! (`title`, `steps`); [`engine`] keeps the graph that.
 //!
-//! Every step is a function from digests to digests. When its inputs are done its
-//! `Recipe` gives its key; what is filed under that key in the cache is its
-//! result, and only what is not there runs. Results tell of more steps: the `scheduler` lets
-//! the graph grow, title by title (`title`), as the source is indexed and the film is cut.
-//! `docs/design.md` draws it.
+//! `graph` has the states of steps, `lookup` finds results, `queue` and `slots` say what runs next and where,
+//! `dispatch` hands it out, `threads` run it, `sync` takes in what results tell, `repair` deals with what does not
+//! hold, `leases` with what other processes run.
 
 mod dispatch;
 pub(crate) mod engine;

@@ -254,8 +254,8 @@ fn longest_path(graph: &StepGraph, titles: &[Title], runs: &[(NodeIndex, Run)]) 
         };
         graph.inputs(id).for_each(&mut consider);
         let node = &graph[id];
-        let told_by = node.step.told_by(&titles[node.title.index()]);
-        told_by.into_iter().filter_map(|step| graph.find(node.title, step)).for_each(&mut consider);
+        let made_from = node.step.made_from(&titles[node.title.index()]);
+        made_from.into_iter().filter_map(|step| graph.find(node.title, step)).for_each(&mut consider);
         best.insert(id, (longest.0 + walls[&id], longest.1));
     }
     let last = order.iter().copied().max_by_key(|id| (best[id].0, *id));

@@ -432,7 +432,7 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executors::{EncodeJob, Failure};
+    use crate::executors::{EncodeJob, EncodedChunk, Failure};
 
     /// A device with two slots, of which nothing is asked here.
     struct Device;

@@ -27,12 +27,21 @@ impl Engine<'_> {
         let number = title.index();
         let learned = step.learn(&mut self.titles[number], &mut self.live[number], fact, &learning);
         // Also of a result that does not go with the title: what was learned before the error holds.
-        let effects = learned.inspect_err(|_| self.sync(title))?;
+        let effects = learned.inspect_err(|_| self.drop_withdrawn(title))?;
         for effect in effects {
             self.bring_about(title, effect)?;
         }
         self.sync(title);
         Ok(())
+    }
+
+    /// After an error: what the title does not know any more is not waited for either.
+    fn drop_withdrawn(&mut self, title: TitleId) {
+        if self.titles[title.index()].timing.is_none() {
+            self.queue.forget_tracks(title);
+            self.slots.forget_tracks(title);
+        }
+        self.sync(title);
     }
 
     fn bring_about(&mut self, title: TitleId, effect: Effect) -> Result<(), StepError> {

@@ -14,7 +14,7 @@ use super::engine::{Engine, Settings};
 use super::event::Event;
 use super::outcome::Outcome;
 use crate::cache::{Digest, LocalCache, Tiers};
-use crate::executors::{EncodeJob, EncoderSettings, Executor, Failure, FailureKind, Rav1e};
+use crate::executors::{EncodeJob, EncodedChunk, EncoderSettings, Executor, Failure, FailureKind, Rav1e};
 use crate::media::{
     self, AudioSink, AudioSource, AudioWindow, Codecs, CodecsHere, DecodeOptions, DecodedFrame, Decoding,
     GpuAbout, GpuCodec, Index, Libraries, MediaError, OnGpu, PacketReader, SpanPackets,
@@ -475,10 +475,14 @@ fn a_film_may_be_cut_anew_while_a_chunk_of_it_is_encoded() {
 /// A span that nobody wants any more when it has been decoded leaves no frames behind.
 #[test]
 fn frames_that_come_too_late_take_no_memory() {
-    let (folder, gate) = (tempfile::tempdir().unwrap(), Arc::new(Gate::default()));
+    let (folder, gate, begun) = (tempfile::tempdir().unwrap(), Gate::default(), Gate::default());
     let codecs = player(move |number, options| match (number, &options.gpu) {
-        (0 | 1, Some(_)) => Play::Damaged,
+        (0 | 1, Some(_)) => {
+            begun.pass();
+            Play::Damaged
+        }
         (0 | 1, None) => {
+            begun.open();
             gate.pass();
             Play::Well
         }

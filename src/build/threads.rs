@@ -157,16 +157,17 @@ impl TaskRunner {
 
     fn run_one(&self, node: &TaskNode, work: Work, grant: Grant) {
         let start = Instant::now();
-        match self.lease(node) {
-            LeaseOutcome::Ours(lease) => {
+        match guarded(|| Ok(self.lease(node))) {
+            Ok(LeaseOutcome::Ours(lease)) => {
                 let output = guarded(|| as_sent(work)?.run(&self.context, grant));
                 self.end(node, output, start, lease);
             }
-            LeaseOutcome::Elsewhere => {
+            Ok(LeaseOutcome::Elsewhere) => {
                 // What it holds is free again when it is told of.
                 drop(grant);
                 self.end(node, Err(Stop::LeasedElsewhere), start, None);
             }
+            Err(stop) => self.end(node, Err(stop), start, None),
         }
     }
 
@@ -219,7 +220,7 @@ impl TaskRunner {
         lease: Option<Lease>,
     ) {
         let run = Run { slot: self.slot, start: start - self.epoch, wall: start.elapsed() };
-        let output = output.and_then(|output| {
+        let store = |output: Output<Fact>| {
             if let Some(key) = key {
                 let cost = Cost {
                     wall_ms: u64::try_from(run.wall.as_millis()).unwrap_or(u64::MAX),
@@ -231,7 +232,8 @@ impl TaskRunner {
                 self.context.cache.put_entry(key, &entry)?;
             }
             Ok(output)
-        });
+        };
+        let output = output.and_then(|output| guarded(|| store(output)));
         drop(lease);
         let _ = self.sender.send(Message::Ended { node: *id, output, run });
     }

@@ -85,7 +85,7 @@ pub fn key(ladder: &Ladder, source: Digest, tools: &Tools) -> Result<EntryKey, S
     Ok(recipe(digest(ladder)?, source, &tools.summary(&encoders), &VERSIONS).key())
 }
 
-/// The name of the title that an entry is the cached of, as it was called when it was built.
+/// The name of the title that an entry is of, as it was called when it was built.
 pub fn title_of(cache: &dyn Cache, entry: &CacheEntry) -> Option<String> {
     if entry.cost.kind != KIND {
         return None;
@@ -95,7 +95,7 @@ pub fn title_of(cache: &dyn Cache, entry: &CacheEntry) -> Option<String> {
     Some(cached.summary.name)
 }
 
-/// The cached of a title whose output folder is as it was left. A damaged or missing cached, or a
+/// What is stored of a title whose output folder is as it was left. A damaged or missing entry, or a
 /// folder that was touched, only means that the steps are looked at one by one.
 pub fn find(context: &StepContext, ladder: &Ladder, title: &Title, tools: &Tools) -> Option<CachedTitle> {
     // Where nothing was published there is none to be looked for, perhaps far away.

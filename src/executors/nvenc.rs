@@ -2,7 +2,6 @@
 //! encodes AV1. One closed sequence a chunk, at constant QP.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::collect::Collector;
 use super::quality::base_q_idx;

@@ -1,8 +1,6 @@
 //! rav1e, embedded: the encoder that is always there. One closed sequence a chunk; neither
 //! threads nor the CPU change its bytes.
 
-use std::time::Instant;
-
 use rav1e::color::{
     ChromaSamplePosition, ColorDescription, ColorPrimaries, MatrixCoefficients, PixelRange,
     TransferCharacteristics,

@@ -299,8 +299,8 @@ fn moved_from(now: &Engine<'_>, id: NodeIndex, last: &Last<'_>) -> Option<String
 /// Steps that told of this one, and are no inputs of its key.
 fn told_by(survey: &Engine<'_>, id: NodeIndex) -> Vec<NodeIndex> {
     let node = &survey.graph[id];
-    let told_by = node.step.told_by(&survey.titles[node.title.index()]);
-    told_by.into_iter().filter_map(|step| survey.graph.find(node.title, step)).collect()
+    let made_from = node.step.made_from(&survey.titles[node.title.index()]);
+    made_from.into_iter().filter_map(|step| survey.graph.find(node.title, step)).collect()
 }
 
 /// Steps that this one told of.
@@ -308,7 +308,7 @@ fn tells_of(survey: &Engine<'_>, id: NodeIndex) -> Vec<NodeIndex> {
     let of = &survey.graph[id];
     let told = survey.graph.current().filter(|&other| {
         let node = &survey.graph[other];
-        node.title == of.title && node.step.told_by(&survey.titles[node.title.index()]).contains(&of.step)
+        node.title == of.title && node.step.made_from(&survey.titles[node.title.index()]).contains(&of.step)
     });
     told.collect()
 }

@@ -95,7 +95,7 @@ impl StepKind for EncodeWindow {
             Part::Segments(track, pack) if title.rendition(track).is_some() => {
                 title.unpacked_segments(track, pack).map(|window| EncodeWindow { track, window }).collect()
             }
-            _ => Vec::new(),
+            Part::Source | Part::Spans(_) | Part::Chunks | Part::Audio | Part::Segments(..) | Part::Package => Vec::new(),
         }
     }
 
@@ -109,6 +109,11 @@ impl StepKind for EncodeWindow {
     }
 
     fn told_by(self, title: &Title) -> Vec<Step> {
+        let rendition = title.rendition(self.track);
+        rendition.map(|(rendition, _)| AnalyzeAudio { audio: rendition.audio }.into()).into_iter().collect()
+    }
+
+    fn made_from(self, title: &Title) -> Vec<Step> {
         let rendition = title.rendition(self.track);
         rendition.map(|(rendition, _)| AnalyzeAudio { audio: rendition.audio }.into()).into_iter().collect()
     }

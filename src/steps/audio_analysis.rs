@@ -87,7 +87,7 @@ impl StepKind for AnalyzeAudio {
     fn all(part: Part, title: &Title) -> Vec<AnalyzeAudio> {
         match part {
             Part::Audio => (0..title.audio.len()).map(|n| AnalyzeAudio { audio: AudioId::new(n) }).collect(),
-            _ => Vec::new(),
+            Part::Source | Part::Spans(_) | Part::Chunks | Part::Segments(..) | Part::Package => Vec::new(),
         }
     }
 
@@ -101,6 +101,10 @@ impl StepKind for AnalyzeAudio {
 
     fn told_by(self, _: &Title) -> Vec<Step> {
         vec![IndexSource.into()]
+    }
+
+    fn made_from(self, _: &Title) -> Vec<Step> {
+        Vec::new()
     }
 
     fn packing(self, _: &Title) -> Packing {

@@ -125,6 +125,10 @@ impl StepKind for CutChunks {
         Vec::new()
     }
 
+    fn made_from(self, _: &Title) -> Vec<Step> {
+        Vec::new()
+    }
+
     fn packing(self, _: &Title) -> Packing {
         Packing::Alone
     }

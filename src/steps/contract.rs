@@ -135,6 +135,10 @@ impl StepKind for CheckContract {
         Vec::new()
     }
 
+    fn made_from(self, _: &Title) -> Vec<Step> {
+        Vec::new()
+    }
+
     fn packing(self, _: &Title) -> Packing {
         Packing::Alone
     }

@@ -89,7 +89,7 @@ impl StepKind for DecodeSpan {
             Part::Spans(pack) if title.is_span_pack_unpacked(pack) => {
                 span_ids(title.spans_of(pack)).map(|span| DecodeSpan { span }).collect()
             }
-            _ => Vec::new(),
+            Part::Source | Part::Spans(_) | Part::Chunks | Part::Audio | Part::Segments(..) | Part::Package => Vec::new(),
         }
     }
 
@@ -102,6 +102,10 @@ impl StepKind for DecodeSpan {
     }
 
     fn told_by(self, _: &Title) -> Vec<Step> {
+        Vec::new()
+    }
+
+    fn made_from(self, _: &Title) -> Vec<Step> {
         Vec::new()
     }
 
@@ -260,8 +264,11 @@ fn start_chunking(
         return Ok(false);
     };
     let (timing, duration) = (chunker.timing().clone(), chunker.duration());
-    live.chunker = Some(Box::new(chunker));
+    // Where the tracks cannot be made, the chunk step's result will tell so again.
+    live.is_chunked_last = true;
     begin_tracks(title, live, timing, duration, learning, effects)?;
+    live.is_chunked_last = false;
+    live.chunker = Some(Box::new(chunker));
     Ok(true)
 }
 

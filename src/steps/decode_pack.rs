@@ -74,7 +74,7 @@ impl StepKind for PackSpans {
     fn all(part: Part, title: &Title) -> Vec<PackSpans> {
         match part {
             Part::Spans(pack) if pack.index() < title.span_packs() => vec![PackSpans { pack }],
-            _ => Vec::new(),
+            Part::Source | Part::Spans(_) | Part::Chunks | Part::Audio | Part::Segments(..) | Part::Package => Vec::new(),
         }
     }
 
@@ -90,6 +90,10 @@ impl StepKind for PackSpans {
     }
 
     fn told_by(self, _: &Title) -> Vec<Step> {
+        Vec::new()
+    }
+
+    fn made_from(self, _: &Title) -> Vec<Step> {
         Vec::new()
     }
 

@@ -11,6 +11,7 @@ use crate::title::rung::Choice;
 use crate::title::{Title, span_ids};
 
 use super::context::{Grant, StepContext, encoded, facts};
+use super::chunk::CutChunks;
 use super::decode::DecodeSpan;
 use super::error::{StepError, Stop};
 use super::live::Live;
@@ -207,7 +208,7 @@ impl StepKind for EncodeChunk {
             Part::Segments(track, pack) if title.rung(track).is_some() => {
                 title.unpacked_segments(track, pack).map(|chunk| EncodeChunk { track, chunk }).collect()
             }
-            _ => Vec::new(),
+            Part::Source | Part::Spans(_) | Part::Chunks | Part::Audio | Part::Segments(..) | Part::Package => Vec::new(),
         }
     }
 
@@ -220,8 +221,12 @@ impl StepKind for EncodeChunk {
         Vec::new()
     }
 
-    fn told_by(self, title: &Title) -> Vec<Step> {
-        let spans = title.spans_under(self.chunk, &title.span_ends());
+    fn told_by(self, _: &Title) -> Vec<Step> {
+        vec![CutChunks.into()]
+    }
+
+    fn made_from(self, title: &Title) -> Vec<Step> {
+        let spans = title.spans_under(self.chunk);
         span_ids(spans).map(|span| DecodeSpan { span }.into()).collect()
     }
 

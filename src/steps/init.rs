@@ -104,6 +104,10 @@ impl StepKind for MuxInit {
         rendition.map(|(rendition, _)| AnalyzeAudio { audio: rendition.audio }.into()).into_iter().collect()
     }
 
+    fn made_from(self, _: &Title) -> Vec<Step> {
+        Vec::new()
+    }
+
     fn packing(self, _: &Title) -> Packing {
         Packing::Alone
     }

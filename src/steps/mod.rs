@@ -51,8 +51,8 @@ pub use segments::ENTRY;
 pub(crate) trait StepKind: Copy + Debug + Eq + Hash + Into<Step> {
     /// What events, summaries, plans and the log count it as.
     const KIND: Kind;
-    /// Bump it when the bytes that a step makes of the same key fields change. Every version is part of
-    /// a title's key, too.
+    /// Bump it when the bytes that a step makes of the same key fields change, and when the fields of the same
+    /// title and spec change: every version is part of a title's key, by which a title is found as a whole.
     const VERSION: u32;
 
     /// What the title learns of its result, handed over so that it need not be read again.
@@ -75,8 +75,10 @@ pub(crate) trait StepKind: Copy + Debug + Eq + Hash + Into<Step> {
     fn count(title: &Title) -> u64;
     /// Steps whose results its key is made of.
     fn inputs(self, title: &Title) -> Vec<Step>;
-    /// Steps that told of this one, or that its frames come from, though they are no inputs of its key.
+    /// Steps whose results say that there is this one, though they are no inputs of its key.
     fn told_by(self, title: &Title) -> Vec<Step>;
+    /// Steps that its frames or samples come from, though they are no inputs of its key.
+    fn made_from(self, title: &Title) -> Vec<Step>;
     /// How it goes together with others that are looked up as one.
     fn packing(self, title: &Title) -> Packing;
     /// Of a pack that was not found: lets the steps that it stands for exist.
@@ -331,6 +333,10 @@ macro_rules! steps {
 
             pub fn told_by(self, title: &Title) -> Vec<Step> {
                 match self { $(Step::$step(step) => step.told_by(title),)* }
+            }
+
+            pub fn made_from(self, title: &Title) -> Vec<Step> {
+                match self { $(Step::$step(step) => step.made_from(title),)* }
             }
 
             pub fn packing(self, title: &Title) -> Packing {

@@ -79,6 +79,10 @@ impl StepKind for WriteMultivariant {
         Vec::new()
     }
 
+    fn made_from(self, _: &Title) -> Vec<Step> {
+        Vec::new()
+    }
+
     fn packing(self, _: &Title) -> Packing {
         Packing::Alone
     }

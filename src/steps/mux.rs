@@ -133,7 +133,7 @@ impl StepKind for MuxSegment {
             Part::Segments(track, pack) => {
                 title.unpacked_segments(track, pack).map(|chunk| MuxSegment { track, chunk }).collect()
             }
-            _ => Vec::new(),
+            Part::Source | Part::Spans(_) | Part::Chunks | Part::Audio | Part::Package => Vec::new(),
         }
     }
 
@@ -151,6 +151,10 @@ impl StepKind for MuxSegment {
     }
 
     fn told_by(self, _: &Title) -> Vec<Step> {
+        Vec::new()
+    }
+
+    fn made_from(self, _: &Title) -> Vec<Step> {
         Vec::new()
     }
 

@@ -104,7 +104,7 @@ impl StepKind for PackSegments {
             Part::Segments(track, pack) if title.pack(track, pack).is_some() => {
                 vec![PackSegments { track, pack }]
             }
-            _ => Vec::new(),
+            Part::Source | Part::Spans(_) | Part::Chunks | Part::Audio | Part::Segments(..) | Part::Package => Vec::new(),
         }
     }
 
@@ -121,6 +121,10 @@ impl StepKind for PackSegments {
     }
 
     fn told_by(self, _: &Title) -> Vec<Step> {
+        Vec::new()
+    }
+
+    fn made_from(self, _: &Title) -> Vec<Step> {
         Vec::new()
     }
 

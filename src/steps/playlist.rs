@@ -94,6 +94,10 @@ impl StepKind for WritePlaylist {
         Vec::new()
     }
 
+    fn made_from(self, _: &Title) -> Vec<Step> {
+        Vec::new()
+    }
+
     fn packing(self, _: &Title) -> Packing {
         Packing::Alone
     }

@@ -75,16 +75,16 @@ impl StepKind for Publish {
         let mut inputs = Vec::new();
         for track in title.track_ids() {
             inputs.extend(packs_of(title, track).map(Step::from));
-            inputs.push(MuxInit { track }.into());
         }
-        if title.has_format(PackageFormat::Hls) {
-            inputs.extend(title.track_ids().map(|track| Step::from(WritePlaylist { track })));
-            inputs.push(WriteMultivariant.into());
-        }
+        inputs.extend(singles(title).iter().map(|single| single.step));
         inputs
     }
 
     fn told_by(self, _: &Title) -> Vec<Step> {
+        Vec::new()
+    }
+
+    fn made_from(self, _: &Title) -> Vec<Step> {
         Vec::new()
     }
 
@@ -154,63 +154,86 @@ fn file(name: String, content: ContentId, role: Role) -> Result<PublishFile, Ste
     Ok(PublishFile { path: path(name)?, size: content.size, digest: content.digest, role })
 }
 
+/// A file that a step of its own makes.
+struct Single {
+    step: Step,
+    /// Its track's folder; the output folder itself for none.
+    folder: Option<String>,
+    name: fn(&ContentId) -> String,
+    role: Role,
+}
+
+/// The one list of files that are no segments.
+fn singles(title: &Title) -> Vec<Single> {
+    let hls = title.has_format(PackageFormat::Hls);
+    let mut singles = Vec::new();
+    for track in title.track_ids() {
+        let folder = title.track(track).map(|track| track.name.clone());
+        let init = MuxInit { track }.into();
+        singles.push(Single { step: init, folder: folder.clone(), name: init_name, role: Role::Media });
+        if hls {
+            let step = WritePlaylist { track }.into();
+            singles.push(Single { step, folder, name: |_| PLAYLIST.to_owned(), role: Role::Playlist });
+        }
+    }
+    if hls {
+        let step = WriteMultivariant.into();
+        singles.push(Single { step, folder: None, name: |_| ENTRY.to_owned(), role: Role::Entry });
+    }
+    singles
+}
+
+impl Single {
+    fn path(&self, content: &ContentId) -> String {
+        let name = (self.name)(content);
+        self.folder.as_ref().map_or(name.clone(), |folder| format!("{folder}/{name}"))
+    }
+}
+
 /// Every file of the output folder.
 fn files(view: &View<'_>) -> Result<FileList, StepError> {
     let title = view.title;
-    let hls = title.has_format(PackageFormat::Hls);
-    let content = |result: &EntryResult| Ok::<_, StepError>(composition(result)?.content);
+    let mut files = Vec::new();
+    for single in singles(title) {
+        let content = composition(view.results.result(single.step).ok_or_else(StepError::early)?)?.content;
+        files.push(file(single.path(&content), content, single.role)?);
+    }
     let mut tracks = Vec::new();
     for id in title.track_ids() {
-        let init = content(view.result(MuxInit { track: id })?)?;
-        let playlist = if hls { Some(content(view.result(WritePlaylist { track: id })?)?) } else { None };
-        tracks.push((&view.track(id)?.name, init, Segments::of(title, id)?.files, playlist));
+        tracks.push((&view.track(id)?.name, Segments::of(title, id)?.files));
     }
-    type OfTrack<'a> = (&'a String, ContentId, Vec<ContentId>, Option<ContentId>);
-    let of_track = |(folder, init, segments, playlist): OfTrack<'_>| {
-        let init = [(format!("{folder}/{}", init_name(&init)), init, Role::Media)];
-        let segments = segments.into_iter().enumerate().map(|(number, segment)| {
-            (format!("{folder}/{}", segment_name(number + 1, &segment)), segment, Role::Media)
+    let of_track = |(folder, segments): (&String, Vec<ContentId>)| {
+        let segments = segments.into_iter().enumerate();
+        let segments = segments.map(|(number, segment)| {
+            file(format!("{folder}/{}", segment_name(number + 1, &segment)), segment, Role::Media)
         });
-        let playlist = playlist.map(|playlist| (format!("{folder}/{PLAYLIST}"), playlist, Role::Playlist));
-        let all = init.into_iter().chain(segments).chain(playlist);
-        all.map(|(name, content, role)| file(name, content, role)).collect()
+        segments.collect()
     };
     let by_track: Vec<Vec<PublishFile>> =
         tracks.into_par_iter().map(of_track).collect::<Result<_, StepError>>()?;
-    let mut files = Vec::with_capacity(by_track.iter().map(Vec::len).sum::<usize>() + 1);
+    files.reserve(by_track.iter().map(Vec::len).sum());
     by_track.into_iter().for_each(|of_track| files.extend(of_track));
-    if hls {
-        files.push(file(ENTRY.to_owned(), content(view.result(WriteMultivariant)?)?, Role::Entry)?);
-    }
     FileList::new(files).map_err(StepError::Publish)
 }
 
 /// What the files of the output folder are made of.
 fn made_of(view: &View<'_>) -> Result<Composed, StepError> {
     let title = view.title;
-    let hls = title.has_format(PackageFormat::Hls);
-    let mut single = BTreeMap::new();
+    let mut made = BTreeMap::new();
+    for single in singles(title) {
+        let result = view.results.result(single.step).ok_or_else(StepError::early)?;
+        made.insert(single.path(&composition(result)?.content), (**result).clone());
+    }
     let mut packs = Vec::new();
     for id in title.track_ids() {
-        let track = view.track(id)?;
-        let init = view.result(MuxInit { track: id })?;
-        let name = format!("{}/{}", track.name, init_name(&composition(init)?.content));
-        single.insert(name, (**init).clone());
-        if hls {
-            let playlist = view.result(WritePlaylist { track: id })?;
-            single.insert(format!("{}/{PLAYLIST}", track.name), (**playlist).clone());
-        }
-        for (step, pack) in packs_of(title, id).zip(&track.packs) {
+        for (step, pack) in packs_of(title, id).zip(&view.track(id)?.packs) {
             let segments = pack.segments.as_deref().ok_or_else(StepError::early)?.clone();
             let blobs = &view.result(step)?.blobs;
             let none = || StepError::internal("a pack without what its segments are made of");
             packs.push(ComposedPack { segments, compositions: blobs.get(1).copied().ok_or_else(none)? });
         }
     }
-    if hls {
-        single.insert(ENTRY.to_owned(), (**view.result(WriteMultivariant)?).clone());
-    }
-    Ok(Composed { single, packs })
+    Ok(Composed { single: made, packs })
 }
 
 /// Writes what is missing in an output folder.

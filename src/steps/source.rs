@@ -66,6 +66,10 @@ impl StepKind for HashSource {
         Vec::new()
     }
 
+    fn made_from(self, _: &Title) -> Vec<Step> {
+        Vec::new()
+    }
+
     fn packing(self, _: &Title) -> Packing {
         Packing::Alone
     }

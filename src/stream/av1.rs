@@ -16,11 +16,11 @@ pub struct Contract(SequenceHeader);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ContractError {
-    #[error("no AV1 level allows pictures of {width}x{height} at {rate} frames a second", rate = f64_of(rate))]
+    #[error("no AV1 level allows frames of {width}x{height} at {rate} frames a second", rate = f64_of(rate))]
     NoLevel { width: u32, height: u32, rate: Rational },
     #[error("{0}")]
     Unreadable(#[from] SequenceHeaderError),
-    #[error("the stream breaks the rung's contract: {0}")]
+    #[error("sequence header check failed: {0}")]
     Broken(String),
 }
 
@@ -120,7 +120,7 @@ impl Contract {
         &self.0
     }
 
-    /// Holds a sequence header OBU against the contract; the error names each field that differs.
+    /// Checks a sequence header OBU against the contract; the error names each field that differs.
     pub fn check(&self, sequence_header: &[u8]) -> Result<(), ContractError> {
         let found = SequenceHeader::parse(sequence_header)?;
         let differences = self.0.differences(&found);
@@ -129,7 +129,7 @@ impl Contract {
         }
         let fields: Vec<String> = differences
             .iter()
-            .map(|d| format!("{} is {} where {} was agreed", d.field, d.found, d.expected))
+            .map(|d| format!("{} is {}, expected {}", d.field, d.found, d.expected))
             .collect();
         Err(ContractError::Broken(fields.join(", ")))
     }

@@ -47,6 +47,8 @@ pub struct Title {
     /// By pack of spans, whether its spans are decoded one by one, as the pack was not found.
     unpacked_spans: Vec<bool>,
     pub timing: Option<Timing>,
+    /// The number of the first frame after each span.
+    span_ends: Vec<u64>,
     /// The chunks that are known.
     chunks: Vec<Chunk>,
     /// Whether those are all.
@@ -98,6 +100,7 @@ impl Title {
             index: None,
             unpacked_spans: Vec::new(),
             timing: None,
+            span_ends: Vec::new(),
             chunks: Vec::new(),
             is_chunked: false,
             early: BTreeSet::new(),
@@ -123,6 +126,9 @@ impl Title {
     pub fn learn_index(&mut self, index: Arc<Index>) -> Result<Vec<String>, TitleError> {
         let warnings = self.spec_rungs.iter().map(|rung| check_size(rung, &index.video));
         let warnings = warnings.collect::<Result<Vec<_>, _>>()?.concat();
+        for wanted in &self.spec_audio {
+            choose_track(&index.audio, wanted)?;
+        }
         self.set_index(index);
         Ok(warnings)
     }
@@ -150,9 +156,11 @@ impl Title {
     pub fn learn_timing(&mut self, timing: Timing, here: Here<'_>) -> Result<Vec<String>, TitleError> {
         let index = self.index.clone().ok_or(TitleError::Internal("tracks without an index"))?;
         let mut warnings = Vec::new();
+        // Put in place together, once nothing can fail any more.
+        let (mut tracks, mut audio_inputs): (Vec<Track>, Vec<AudioInput>) = (Vec::new(), Vec::new());
         for rung in &self.spec_rungs {
             let plan = RungPlan::new(rung, &index.video, timing.frame_rate, here)?;
-            self.tracks.push(Track::new(&plan.name.clone(), Medium::Video(Arc::new(plan))));
+            tracks.push(Track::new(&plan.name.clone(), Medium::Video(Arc::new(plan))));
         }
         for wanted in &self.spec_audio {
             let Some(track) = choose_track(&index.audio, wanted)? else {
@@ -163,15 +171,15 @@ impl Title {
             let same = |audio: &AudioInput| {
                 audio.source.track.stream == track.stream && audio.source.channels == channels
             };
-            let audio = self.audio.iter().position(same).unwrap_or_else(|| {
+            let audio = audio_inputs.iter().position(same).unwrap_or_else(|| {
                 let source = AudioSource {
                     path: self.source.clone(),
                     track: track.clone(),
                     channels,
                     origin: (timing.origin, index.video.time_base),
                 };
-                self.audio.push(AudioInput { source, analysis: None, revision: Revision::default() });
-                self.audio.len() - 1
+                audio_inputs.push(AudioInput { source, analysis: None, revision: Revision::default() });
+                audio_inputs.len() - 1
             });
             let language = wanted.language.as_deref().or(Some(track.language.as_str()));
             let rendition = Rendition {
@@ -180,8 +188,17 @@ impl Title {
                 bitrate: u32::try_from(wanted.bitrate.0).unwrap_or(u32::MAX),
                 language: language.filter(|language| !language.is_empty()).and_then(Language::new),
             };
-            self.tracks.push(Track::new(&wanted.name, Medium::Audio(Arc::new(rendition))));
+            tracks.push(Track::new(&wanted.name, Medium::Audio(Arc::new(rendition))));
         }
+        (self.tracks, self.audio) = (tracks, audio_inputs);
+        self.span_ends = timing
+            .span_frames
+            .iter()
+            .scan(0u64, |end, &frames| {
+                *end += u64::from(frames);
+                Some(*end)
+            })
+            .collect();
         self.timing = Some(timing);
         self.touched.insert(Part::Audio);
         Ok(warnings)
@@ -204,10 +221,10 @@ impl Title {
     }
 
     fn touch_pack_of(&mut self, track: TrackId, chunk: ChunkId, is_in_memory: bool) {
-        let pack = chunk.index() / PACK;
+        self.touch_packs(track);
         // Before it is full, a pack only has what is encoded early.
-        if is_in_memory || self.sync_packs(track) {
-            self.touched.insert(Part::Segments(track, PackId::new(pack)));
+        if is_in_memory {
+            self.touched.insert(Part::Segments(track, pack_of(chunk.index())));
         }
     }
 
@@ -477,8 +494,9 @@ impl Title {
         (self.spec_rungs.len() as u64, video.claimed_seconds(), samples.sum())
     }
 
-    /// The spans that a chunk's frames are decoded from. `ends` are [`Title::span_ends`].
-    pub fn spans_under(&self, chunk: ChunkId, ends: &[u64]) -> Range<usize> {
+    /// The spans that a chunk's frames are decoded from.
+    pub fn spans_under(&self, chunk: ChunkId) -> Range<usize> {
+        let ends = &self.span_ends;
         self.chunks.get(chunk.index()).map_or(0..0, |chunk| {
             let end = chunk.first + u64::from(chunk.frames);
             let first = ends.partition_point(|&end| end <= chunk.first);
@@ -486,33 +504,15 @@ impl Title {
         })
     }
 
-    /// The number of the first frame after each span.
-    pub fn span_ends(&self) -> Vec<u64> {
-        let frames = self.timing.as_ref().map_or(&[][..], |timing| &timing.span_frames);
-        let ends = frames.iter().scan(0u64, |end, &frames| {
-            *end += u64::from(frames);
-            Some(*end)
-        });
-        ends.collect()
-    }
-
     // Packs of a track are known as soon as they are full, and the last one once all chunks are known.
 
-    /// Returns whether there are more packs than before.
-    fn sync_packs(&mut self, track: TrackId) -> bool {
-        let (known, all) = (self.chunks_of(track).len(), self.has_all_chunks(track));
+    fn touch_packs(&mut self, id: TrackId) {
+        let (known, all) = (self.chunks_of(id).len(), self.has_all_chunks(id));
         let packs = if all { known.div_ceil(PACK) } else { known / PACK };
-        let Some(track) = self.tracks.get_mut(track.index()) else { return false };
+        let Some(track) = self.tracks.get_mut(id.index()) else { return };
         let before = track.packs.len();
         track.packs.resize_with(packs.max(before), Pack::default);
-        track.packs.len() > before
-    }
-
-    fn touch_packs(&mut self, track: TrackId) {
-        let before = self.track(track).map_or(0, |track| track.packs.len());
-        self.sync_packs(track);
-        let packs = self.track(track).map_or(0, |track| track.packs.len());
-        self.touched.extend((before..packs).map(|pack| Part::Segments(track, PackId::new(pack))));
+        self.touched.extend((before..packs).map(|pack| Part::Segments(id, PackId::new(pack))));
     }
 }
 
@@ -546,3 +546,6 @@ fn choose_track<'a>(
         None => Ok(tracks.iter().find(|track| track.default).or(tracks.first())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::executors::{
     self, About, EncodeJob, EncodedChunk, Executor, Failure, FailureKind, Found, Unusable, Wanted,

@@ -72,7 +72,7 @@ pub fn encode(
     settings: &EncodeSettings,
 ) -> Result<EncodedChunk, Failure> {
     let task = task(settings, 25);
-    executor.encode(&EncodeJob { task: &task, decoded, threads: 1, cancelled: &|| false }).outcome
+    executor.encode(&EncodeJob { task: &task, decoded, threads: 1, cancelled: &|| false })
 }
 
 /// The chunk as dav1d, with every check that it has, decodes it: planes of all frames, one after the

@@ -85,10 +85,10 @@ impl Marks {
         see: &(dyn Fn(&EntryKey, &CacheEntry) + Sync),
     ) -> Result<Option<Marks>, CacheError> {
         // Entries first: blobs written meanwhile are young and not named yet.
-        let entries = root.join("entries");
+        let folder = root.join("entries");
         let shards = shards::each(|shard| {
             let (mut entries, mut damaged) = (Vec::new(), Vec::new());
-            for file in shards::files(&entries, shard, &mut |_| {})? {
+            for file in shards::files(&folder, shard, &mut |_| {})? {
                 if cancelled.load(Ordering::Relaxed) {
                     break;
                 }

@@ -11,8 +11,6 @@ mod frames;
 mod hardware;
 mod session;
 
-use std::time::Instant;
-
 use ffmpeg_next as ffmpeg;
 
 use super::collect::Collector;
