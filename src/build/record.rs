@@ -40,9 +40,10 @@ pub struct BuildRecord {
     pub failures: Vec<FailureReport>,
     /// What ran, runs of neighbours as one.
     pub ran: Vec<RanRecord>,
-    /// The steps, from first to last, that the build could not have been shorter than: each needed
-    /// the one before it.
-    pub longest_path: Vec<PathRecord>,
+    /// The chain of steps, each needing the one before it, that took longest in all. Records of rivet 0.1.0
+    /// call it the longest path.
+    #[serde(alias = "longest_path")]
+    pub critical_path: Vec<PathRecord>,
     pub(crate) tools: Tools,
 }
 
@@ -123,7 +124,7 @@ pub(crate) fn keep(
         nodes: summary.nodes.clone(),
         failures: summary.failures.clone(),
         ran: ran(&engine.graph, &engine.titles, runs),
-        longest_path: longest_path(&engine.graph, &engine.titles, runs),
+        critical_path: critical_path(&engine.graph, &engine.titles, runs),
         tools: engine.tools.clone(),
     };
     let bytes = serde_json::to_vec_pretty(&record).map_err(StepError::internal)?;
@@ -238,7 +239,7 @@ fn range_label(first: &str, last: usize) -> String {
 }
 
 /// The critical path: the chain of steps, each needing the one before it, that took longest in all.
-fn longest_path(graph: &StepGraph, titles: &[Title], runs: &[(NodeIndex, Run)]) -> Vec<PathRecord> {
+fn critical_path(graph: &StepGraph, titles: &[Title], runs: &[(NodeIndex, Run)]) -> Vec<PathRecord> {
     let walls: HashMap<NodeIndex, Duration> = runs.iter().map(|&(id, run)| (id, run.wall)).collect();
     let mut order: Vec<NodeIndex> = walls.keys().copied().collect();
     order.sort_by_key(|&id| (graph[id].step.order(), id));

@@ -49,7 +49,7 @@ fn try_run(args: &PlanArgs) -> Result<Exit, Exit> {
     }
     Ok(match (plan.interrupted, plan.failures.is_empty()) {
         (true, _) => Exit::Interrupted,
-        (false, true) if args.exit_code && plan.would_run() => Exit::MayRun,
+        (false, true) if args.exit_code && plan.has_to_run() => Exit::MayRun,
         (false, true) => Exit::Done,
         (false, false) => Exit::Failed,
     })

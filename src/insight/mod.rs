@@ -1,4 +1,4 @@
-//! What a build would do and has done, for people: plans, explanations, pictures of the graph, the
+//! What a build would do and has done, for people: plans, explanations, drawings of the graph, the
 //! build log, and the check that the same steps make the same bytes. Nothing here runs a step of a build.
 
 mod check;

@@ -1,4 +1,4 @@
-//! What a build would run and reuse, and why.
+//! What a build will run, what is cached, and why.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use super::explain::{compare, ladder_of, survey_of};
+use super::explain::{compare, dry_run_graph_of, ladder_of};
 use crate::build::engine::{Engine, Settings};
 use crate::build::record::BuildRecord;
 use crate::build::{FailureReport, Options, TitlePlan, check_encoders, open_engine, settings};
@@ -18,7 +18,7 @@ use crate::steps::{Kind, StepError, audio, encode};
 use crate::title::Title;
 use crate::title::ids::TrackId;
 
-/// What a build would do.
+/// What a build will do.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
     pub nodes: Vec<KindPlan>,
@@ -35,21 +35,21 @@ pub struct Plan {
 #[derive(Clone, Debug, Serialize)]
 pub struct KindPlan {
     pub kind: Kind,
-    /// The cache has nothing under their keys.
-    pub would_run: u64,
-    /// They depend on steps that would run: they run, too, unless those make what was there before.
-    pub follow: u64,
-    pub reused: u64,
+    /// The cache has no entry under their keys.
+    pub run: u64,
+    /// They need a step that runs: they are cached if it produces what it did before.
+    pub may_run: u64,
+    pub cached: u64,
 }
 
 impl Plan {
-    /// Whether a build would do anything at all.
-    pub fn would_run(&self) -> bool {
-        self.nodes.iter().any(|kind| kind.would_run > 0)
+    /// Whether a build has anything to run.
+    pub fn has_to_run(&self) -> bool {
+        self.nodes.iter().any(|kind| kind.run > 0)
     }
 }
 
-/// Looks what a build would run and reuse. Nothing is decoded or built; a source that has
+/// Looks up what a build will run, and what is cached. Nothing is decoded or built; a source that has
 /// never been seen is read once, for its digest.
 pub fn plan(
     ladder: &Ladder,
@@ -74,10 +74,10 @@ pub fn plan(
         let counts = outcome.counts.get(&kind).copied().unwrap_or_default();
         KindPlan {
             kind,
-            would_run: outcome.would_run.get(&kind).copied().unwrap_or(0),
-            follow: outcome.follows.get(&kind).copied().unwrap_or(0),
+            run: outcome.would_run.get(&kind).copied().unwrap_or(0),
+            may_run: outcome.follows.get(&kind).copied().unwrap_or(0),
             // A source that was hashed just now is read, not rebuilt.
-            reused: counts.cached + counts.ran,
+            cached: counts.cached + counts.ran,
         }
     });
     let several = ladder.rungs.iter().filter(|rung| rung.encoders.len() > 1);
@@ -91,7 +91,7 @@ pub fn plan(
     })
 }
 
-/// Compares each track that would be encoded with what the last build had.
+/// Compares each track with chunks to encode with what the last build had.
 fn tell_why(
     ladder: &Ladder,
     cache: &Arc<Tiers>,
@@ -103,7 +103,9 @@ fn tell_why(
     let record = BuildRecord::last_of(cache.local(), ladder)?;
     let last_ladder = record.as_ref().and_then(ladder_of);
     let last = match (&record, &last_ladder) {
-        (Some(record), Some(ladder)) => Some(survey_of(record, ladder, cache, options, cancelled, false)?),
+        (Some(record), Some(ladder)) => {
+            Some(dry_run_graph_of(record, ladder, cache, options, cancelled, false)?)
+        }
         _ => None,
     };
     for plan in titles {

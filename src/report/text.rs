@@ -105,7 +105,7 @@ pub fn summary(summary: &Summary) -> String {
     text
 }
 
-/// What a build would run, and what is cached.
+/// What a build will run, and what is cached.
 pub fn plan(plan: &Plan) -> String {
     let mut text = String::new();
     for title in &plan.titles {
@@ -150,11 +150,11 @@ pub fn plan(plan: &Plan) -> String {
         let some: Vec<String> = some.map(|(kind, n)| format!("{n} {}", kind.name())).collect();
         if some.is_empty() { "nothing".to_owned() } else { some.join(", ") }
     };
-    let _ = writeln!(text, "run: {}", list(&|node| node.would_run));
-    if plan.nodes.iter().any(|node| node.follow > 0) {
-        let _ = writeln!(text, "may run: {}", list(&|node| node.follow));
+    let _ = writeln!(text, "run: {}", list(&|node| node.run));
+    if plan.nodes.iter().any(|node| node.may_run > 0) {
+        let _ = writeln!(text, "may run: {}", list(&|node| node.may_run));
     }
-    let _ = writeln!(text, "cached: {}", list(&|node| node.reused));
+    let _ = writeln!(text, "cached: {}", list(&|node| node.cached));
     text
 }
 
@@ -264,7 +264,7 @@ bunny  5.3 s  dist/master.m3u8
         };
         let tracks =
             vec![track("360p", 4, &[(3, 3), (7, 9)], &["crf: 40, was 32"]), track("main", 0, &[], &[])];
-        let kind = |kind, would_run, follow, reused| KindPlan { kind, would_run, follow, reused };
+        let kind = |kind, run, may_run, cached| KindPlan { kind, run, may_run, cached };
         let some = Plan {
             nodes: vec![kind(Kind::Encode, 4, 0, 8), kind(Kind::Mux, 0, 4, 8), kind(Kind::Index, 0, 0, 2)],
             titles: vec![
