@@ -6,7 +6,7 @@ mod common;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 
-use common::{BUNNY_5S, Project, TINY_RUNG, ladder};
+use common::{BUNNY_5S, FRIDAY, Project, TINY_RUNG, ladder};
 use rivet::testing::cache::{ActionKey, Cache, LocalCache};
 use serde_json::Value;
 
@@ -132,6 +132,44 @@ fn a_plan_is_exact_and_its_exit_status_tells() {
     fs::remove_dir_all(project.path("out")).unwrap();
     let (_, text) = rivet(&project, &["plan"]);
     assert!(text.contains("\nrun: ") && !text.contains("\nrun: nothing"), "{text}");
+}
+
+/// Reasons compare with a build of the same spec or of a copy of the project, which they name, and never with
+/// one of another spec whose title has the same name.
+#[test]
+fn a_comparison_names_its_build_and_takes_no_other_specs() {
+    let project = project();
+    project.build();
+    let name = json(&project, &["log", "--json"])[0]["name"].as_str().unwrap().to_owned();
+    let edited = ladder("clip.mp4", &format!("{TINY_RUNG}crf = 40\n{AUDIO}"));
+    let path = |spec: &str| project.path(spec).canonicalize().unwrap().display().to_string();
+    let original = path("ladder.toml");
+    project.write("ladder.toml", &edited);
+    // A copy of the project, and a spec of the same text that lies elsewhere.
+    project.write("copy/ladder.toml", &edited);
+    project.copy_clip(BUNNY_5S, "copy/clip.mp4");
+    for spec in ["ladder.toml", "copy/ladder.toml"] {
+        let plan = json(&project, &["plan", spec, "--json"]);
+        assert_eq!(plan["titles"][0]["tracks"][0]["why"], serde_json::json!(["crf: 40, was 32"]), "{spec}");
+        assert_eq!(plan["last"]["build"], *name, "{spec}");
+        assert_eq!(plan["last"]["ladder"], *original, "{spec}");
+        assert!(plan["last"]["started"].as_u64().unwrap() > 1_700_000_000);
+        let (_, text) = rivet(&project, &["plan", spec]);
+        assert!(text.contains(&format!("compared with the build {name} (2")), "{text}");
+        assert!(text.contains(&format!(") of {original}\n")), "{text}");
+    }
+    // Another spec with a title of the same name, on the same source.
+    let other = project.write("other.toml", &edited);
+    let plan = json(&project, &["plan", other.to_str().unwrap(), "--json"]);
+    assert_eq!((&plan["titles"][0]["name"], &plan["last"]), (&"clip".into(), &Value::Null));
+    let why = serde_json::json!(["the build log has no finished build of this spec"]);
+    assert_eq!(plan["titles"][0]["tracks"][0]["why"], why);
+    assert!(!rivet(&project, &["plan", "other.toml"]).1.contains("compared with"));
+    // Another project whose spec is called the same, on another source of the same name.
+    project.write("foreign/ladder.toml", &edited);
+    project.copy_clip(FRIDAY, "foreign/clip.mp4");
+    let explain = json(&project, &["explain", "foreign/ladder.toml", "source", "--json"]);
+    assert_eq!(explain[0]["last"], Value::Null);
 }
 
 #[test]

@@ -154,23 +154,40 @@ impl BuildRecord {
         Some(BuildRecord { name, ..record })
     }
 
-    /// The last build of a spec that got to its end; in a copy of the project, of a spec with the
-    /// same titles.
-    pub fn last_of(cache: &LocalCache, ladder: &Ladder) -> Result<Option<BuildRecord>, StepError> {
-        let titles = |record: &BuildRecord| -> Vec<String> {
-            record.titles.iter().map(|title| title.name.clone()).collect()
-        };
-        let ours: Vec<String> = ladder.titles.iter().map(|title| title.name.clone()).collect();
-        let mut alike = None;
+    /// The build that a plan or an explanation compares with: the newest finished build of the spec at this
+    /// path. Where the log has none, the newest finished build of a copy of the project, as another checkout
+    /// has it: of a spec
+    ///
+    /// - with the very same text, or
+    /// - in a file of the same name, with titles of the same names, whose sources had the same digests as
+    ///   `titles` have now.
+    ///
+    /// A build of another spec is never taken: that a title has the same name says nothing.
+    pub(crate) fn last_of(
+        cache: &LocalCache,
+        ladder: &Ladder,
+        titles: &[Title],
+    ) -> Result<Option<BuildRecord>, StepError> {
+        let mut copy = None;
         for record in BuildRecord::all(&[cache], "")?.filter(|record| record.ending == Ending::Done) {
             if record.ladder == ladder.path {
                 return Ok(Some(record));
             }
-            if alike.is_none() && titles(&record) == ours {
-                alike = Some(record);
+            if copy.is_none() && record.is_of_copy(ladder, titles) {
+                copy = Some(record);
             }
         }
-        Ok(alike)
+        Ok(copy)
+    }
+
+    /// Whether this is a build of a copy of the project: see [`BuildRecord::last_of`].
+    fn is_of_copy(&self, ladder: &Ladder, titles: &[Title]) -> bool {
+        let same = |(before, now): (&TitleRecord, &Title)| {
+            let digest = now.digest.map(|digest| digest.to_string());
+            before.name == now.name && digest.is_some() && before.digest == digest
+        };
+        let same_titles = || self.titles.len() == titles.len() && self.titles.iter().zip(titles).all(same);
+        self.spec == ladder.text || (self.ladder.file_name() == ladder.path.file_name() && same_titles())
     }
 
     /// The digests of the sources at the time, by title.

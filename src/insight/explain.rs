@@ -140,7 +140,7 @@ pub fn explain(
 ) -> Result<Vec<Explanation>, StepError> {
     let now = dry_run_graph(ladder, cache, options, cancelled)?;
     let chosen = select(&now, selector)?;
-    let record = BuildRecord::last_of(cache.local(), ladder)?;
+    let record = BuildRecord::last_of(cache.local(), ladder, &now.titles)?;
     let last_ladder = record.as_ref().and_then(ladder_of);
     let last = match (&record, &last_ladder) {
         (Some(record), Some(ladder)) => {

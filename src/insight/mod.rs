@@ -9,6 +9,6 @@ mod view;
 
 pub use check::{Check, Difference, check};
 pub use explain::{Explanation, Field, LastBuild, ResultFacts, Verdict, explain};
-pub use plan::{KindPlan, Plan, plan};
+pub use plan::{ComparedBuild, KindPlan, Plan, plan};
 pub use title_key::{TitleKey, title_keys};
 pub use view::{GraphView, NodeState, NodeView, view};

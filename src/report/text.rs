@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use rivet::{Check, Kind, KindPlan, Plan, Summary, TitlePlan, TrackPlan, TrackSummary};
 
+use super::explanation::time;
+
 /// A number of bytes with three digits or so, in decimal units as disks are sold.
 pub fn bytes(bytes: u64) -> String {
     scaled(bytes, &["B", "kB", "MB", "GB", "TB"])
@@ -141,6 +143,10 @@ pub fn plan(plan: &Plan) -> String {
             }
         }
     }
+    if let Some(last) = &plan.last {
+        let (build, time, ladder) = (&last.build, time(last.started), last.ladder.display());
+        let _ = writeln!(text, "compared with the build {build} ({time}) of {ladder}");
+    }
     if !plan.several_encoders.is_empty() {
         let rungs = plan.several_encoders.join(", ");
         let _ = writeln!(text, "with several encoders, bytes may differ from build to build: {rungs}");
@@ -272,6 +278,11 @@ bunny  5.3 s  dist/master.m3u8
                 title("b", true, true, Vec::new()),
                 title("c", false, false, Vec::new()),
             ],
+            last: Some(rivet::ComparedBuild {
+                build: "20261201T170000.000Z-0123abcd".to_owned(),
+                started: 1_796_144_400,
+                ladder: "/project/ladder.toml".into(),
+            }),
             several_encoders: Vec::new(),
             failures: Vec::new(),
             remote: None,
@@ -284,6 +295,7 @@ a  9.5 s
   main  640x360  12 segments, all cached
 b  9.5 s: up to date
 c  not analyzed yet: `rivet build` decodes it first
+compared with the build 20261201T170000.000Z-0123abcd (2026-12-01 17:00:00Z) of /project/ladder.toml
 run: 4 encode
 may run: 4 mux
 cached: 8 encode, 8 mux, 2 index
