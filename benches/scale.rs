@@ -54,7 +54,6 @@ impl Executor for Copies {
     }
 
     fn encode(&self, job: &EncodeJob<'_>) -> Result<EncodedChunk, Failure> {
-        let start = Instant::now();
         let mut made = self.made.lock().expect("no thread panicked");
         let count = job.count();
         let first = job.decoded.open().next().expect("there is a picture").expect("it decodes");

@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    if !plan.would_run() {
+    if !plan.has_to_run() {
         println!("up to date");
     }
     Ok(())

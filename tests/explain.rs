@@ -6,16 +6,16 @@ mod common;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 
-use common::{BUNNY_5S, Project, TINY_RUNG, ladder};
+use common::{BUNNY_5S, FRIDAY, Project, TINY_RUNG, ladder};
 use rivet::testing::cache::{Cache, EntryKey, LocalCache};
 use serde_json::Value;
 
-const SOUND: &str = "[[audio]]\nname = \"stereo\"\nbitrate = \"64k\"\n";
+const AUDIO: &str = "[[audio]]\nname = \"stereo\"\nbitrate = \"64k\"\n";
 
 fn project() -> Project {
     let project = Project::new();
     project.copy_clip(BUNNY_5S, "clip.mp4");
-    project.write("ladder.toml", ladder("clip.mp4", &format!("{TINY_RUNG}{SOUND}")));
+    project.write("ladder.toml", ladder("clip.mp4", &format!("{TINY_RUNG}{AUDIO}")));
     project
 }
 
@@ -88,12 +88,10 @@ fn what_helps_is_told_by_all_who_look() {
     }
 }
 
-/// What a plan says would run, of each kind.
-fn would_run(plan: &Value) -> BTreeMap<String, u64> {
+/// How many steps of each kind a plan says will run.
+fn to_run(plan: &Value) -> BTreeMap<String, u64> {
     let nodes = plan["nodes"].as_array().unwrap().iter();
-    nodes
-        .map(|node| (node["kind"].as_str().unwrap().to_owned(), node["would_run"].as_u64().unwrap()))
-        .collect()
+    nodes.map(|node| (node["kind"].as_str().unwrap().to_owned(), node["run"].as_u64().unwrap())).collect()
 }
 
 #[test]
@@ -104,13 +102,13 @@ fn a_plan_is_exact_and_its_exit_status_tells() {
     assert_eq!(rivet(&project, &["plan", "--exit-code"]).0, 3);
     project.build();
     let done = json(&project, &["plan", "--json"]);
-    assert!(would_run(&done).values().all(|&count| count == 0), "{done}");
+    assert!(to_run(&done).values().all(|&count| count == 0), "{done}");
     assert_eq!(rivet(&project, &["plan", "--exit-code"]).0, 0);
 
-    // The picture and the sound change: what runs is told to the step, and why.
+    // The video and the audio change: what runs is told to the step, and why.
     project.write(
         "ladder.toml",
-        ladder("clip.mp4", &format!("{TINY_RUNG}crf = 40\n{}", SOUND.replace("64k", "80k"))),
+        ladder("clip.mp4", &format!("{TINY_RUNG}crf = 40\n{}", AUDIO.replace("64k", "80k"))),
     );
     let plan = json(&project, &["plan", "--json"]);
     assert_eq!(plan["titles"][0]["exact"], true);
@@ -123,8 +121,8 @@ fn a_plan_is_exact_and_its_exit_status_tells() {
         let (kind, count) = (node["kind"].as_str().unwrap(), |what: &str| node[what].as_u64().unwrap());
         // What follows runs unless its inputs come out as they were.
         let ran = build.ran(kind);
-        assert!((count("would_run")..=count("would_run") + count("follow")).contains(&ran), "{kind}: {node}");
-        assert_eq!(count("would_run"), if matches!(kind, "encode" | "audio") { ran } else { 0 }, "{kind}");
+        assert!((count("run")..=count("run") + count("may_run")).contains(&ran), "{kind}: {node}");
+        assert_eq!(count("run"), if matches!(kind, "encode" | "audio") { ran } else { 0 }, "{kind}");
     }
     assert_eq!(plan["nodes"][6]["kind"], "mux");
     assert_eq!(tracks[0]["to_encode"], build.ran("encode"));
@@ -134,6 +132,44 @@ fn a_plan_is_exact_and_its_exit_status_tells() {
     fs::remove_dir_all(project.path("out")).unwrap();
     let (_, text) = rivet(&project, &["plan"]);
     assert!(text.contains("\nrun: ") && !text.contains("\nrun: nothing"), "{text}");
+}
+
+/// Reasons compare with a build of the same spec or of a copy of the project, which they name, and never with
+/// one of another spec whose title has the same name.
+#[test]
+fn a_comparison_names_its_build_and_takes_no_other_specs() {
+    let project = project();
+    project.build();
+    let name = json(&project, &["log", "--json"])[0]["name"].as_str().unwrap().to_owned();
+    let edited = ladder("clip.mp4", &format!("{TINY_RUNG}crf = 40\n{AUDIO}"));
+    let path = |spec: &str| project.path(spec).canonicalize().unwrap().display().to_string();
+    let original = path("ladder.toml");
+    project.write("ladder.toml", &edited);
+    // A copy of the project, and a spec of the same text that lies elsewhere.
+    project.write("copy/ladder.toml", &edited);
+    project.copy_clip(BUNNY_5S, "copy/clip.mp4");
+    for spec in ["ladder.toml", "copy/ladder.toml"] {
+        let plan = json(&project, &["plan", spec, "--json"]);
+        assert_eq!(plan["titles"][0]["tracks"][0]["why"], serde_json::json!(["crf: 40, was 32"]), "{spec}");
+        assert_eq!(plan["last"]["build"], *name, "{spec}");
+        assert_eq!(plan["last"]["ladder"], *original, "{spec}");
+        assert!(plan["last"]["started"].as_u64().unwrap() > 1_700_000_000);
+        let (_, text) = rivet(&project, &["plan", spec]);
+        assert!(text.contains(&format!("compared with the build {name} (2")), "{text}");
+        assert!(text.contains(&format!(") of {original}\n")), "{text}");
+    }
+    // Another spec with a title of the same name, on the same source.
+    let other = project.write("other.toml", &edited);
+    let plan = json(&project, &["plan", other.to_str().unwrap(), "--json"]);
+    assert_eq!((&plan["titles"][0]["name"], &plan["last"]), (&"clip".into(), &Value::Null));
+    let why = serde_json::json!(["the build log has no finished build of this spec"]);
+    assert_eq!(plan["titles"][0]["tracks"][0]["why"], why);
+    assert!(!rivet(&project, &["plan", "other.toml"]).1.contains("compared with"));
+    // Another project whose spec is called the same, on another source of the same name.
+    project.write("foreign/ladder.toml", &edited);
+    project.copy_clip(FRIDAY, "foreign/clip.mp4");
+    let explain = json(&project, &["explain", "foreign/ladder.toml", "source", "--json"]);
+    assert_eq!(explain[0]["last"], Value::Null);
 }
 
 #[test]
@@ -149,9 +185,9 @@ fn a_key_is_taken_apart_beside_the_last_builds() {
     assert_eq!(encode["needs"], serde_json::json!(["decode/1"]));
     assert_eq!(encode["key"], encode["last"]["key"], "nothing has changed since the last build");
 
-    project.write("ladder.toml", ladder("clip.mp4", &format!("{TINY_RUNG}crf = 40\n{SOUND}")));
+    project.write("ladder.toml", ladder("clip.mp4", &format!("{TINY_RUNG}crf = 40\n{AUDIO}")));
     let encode = &explain("tiny/2")[0];
-    assert_eq!(encode["verdict"], "would_run");
+    assert_eq!(encode["verdict"], "run");
     let fields = encode["fields"].as_array().unwrap();
     let differing: Vec<&Value> = fields.iter().filter(|field| field["differs"] == true).collect();
     assert_eq!(differing.len(), 1, "{differing:?}");
@@ -159,7 +195,7 @@ fn a_key_is_taken_apart_beside_the_last_builds() {
         (&differing[0]["name"], &differing[0]["now"], &differing[0]["last"]),
         (&"crf".into(), &"40".into(), &"32".into())
     );
-    assert_eq!(explain("tiny/2/mux")[0]["verdict"], "depends_on_others");
+    assert_eq!(explain("tiny/2/mux")[0]["verdict"], "may_run");
     assert_eq!(explain("audio/stereo/1")[0]["verdict"], "cached");
     let all = explain("tiny");
     let all: HashSet<&str> =
@@ -235,7 +271,7 @@ fn the_log_knows_every_build() {
     assert!(log[0]["ran"].as_array().unwrap().is_empty(), "the newest comes first: {}", log[0]);
     let ran: u64 = log[1]["ran"].as_array().unwrap().iter().map(|ran| ran["steps"].as_u64().unwrap()).sum();
     assert_eq!(ran, first.ran_at_all());
-    let path: Vec<&str> = log[1]["longest_path"]
+    let path: Vec<&str> = log[1]["critical_path"]
         .as_array()
         .unwrap()
         .iter()

@@ -100,7 +100,7 @@ fn what_a_spec_vouches_for_never_gets_into_the_users_own_cache() {
     // A session that was opened for her own spec does not learn keys from another.
     let session = Session::open(&plain, ann.options()).unwrap();
     let plan = session.plan(&proposed, Arc::default()).unwrap();
-    assert!(plan.would_run(), "what Eve signed counts for nothing here");
+    assert!(plan.has_to_run(), "what Eve signed counts for nothing here");
     assert_eq!(session.cache_folder(), ann.cache());
     drop(session);
     assert_eq!(encodes(&ann.build(&plain)), (ran, 0));
@@ -137,7 +137,7 @@ fn a_session_for_looking_builds_nothing() {
     options.cache_dir = Some(project.path("cache"));
     options.access = Access::ReadOnly;
     let session = Session::open(&ladder, options).unwrap();
-    assert!(session.plan(&ladder, Arc::default()).unwrap().would_run());
+    assert!(session.plan(&ladder, Arc::default()).unwrap().has_to_run());
     let built = session.build(&ladder, &BuildOptions::default(), Arc::default(), &|_| {});
     assert!(matches!(built, Err(SessionError::ReadOnly)), "{:?}", built.err());
     assert!(!project.path("cache").exists() && !project.path("out").exists());

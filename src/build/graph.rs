@@ -39,7 +39,7 @@ pub(crate) enum State {
     Waiting,
     /// Not in the cache: runs when a slot and memory are free. `None` where what there is to do is settled
     /// only then, by the slot.
-    Queued(Option<Work>),
+    Queued(Option<Box<Work>>),
     /// A thread has it. The slot and memory that it takes are in the engine's `held`.
     Running,
     /// Another process that shares the cache runs it: it is looked up again after a pause.
@@ -116,7 +116,7 @@ impl Node {
     /// Takes out what there is to do.
     pub fn take_work(&mut self) -> Option<Work> {
         match &mut self.state {
-            State::Queued(work) => work.take(),
+            State::Queued(work) => work.take().map(|work| *work),
             _ => None,
         }
     }

@@ -180,7 +180,9 @@ impl Engine<'_> {
             {
                 None
             }
-            Needs::Slot { .. } | Needs::AudioPass(_) | Needs::Decode { .. } => Some(self.work(id, choice)?),
+            Needs::Slot { .. } | Needs::AudioPass(_) | Needs::Decode { .. } => {
+                Some(Box::new(self.work(id, choice)?))
+            }
         };
         self.graph.set(id, State::Queued(work));
         Ok(())

@@ -40,9 +40,10 @@ pub struct BuildRecord {
     pub failures: Vec<FailureReport>,
     /// What ran, runs of neighbours as one.
     pub ran: Vec<RanRecord>,
-    /// The steps, from first to last, that the build could not have been shorter than: each needed
-    /// the one before it.
-    pub longest_path: Vec<PathRecord>,
+    /// The chain of steps, each needing the one before it, that took longest in all. Records of rivet 0.1.0
+    /// call it the longest path.
+    #[serde(alias = "longest_path")]
+    pub critical_path: Vec<PathRecord>,
     pub(crate) tools: Tools,
 }
 
@@ -123,7 +124,7 @@ pub(crate) fn keep(
         nodes: summary.nodes.clone(),
         failures: summary.failures.clone(),
         ran: ran(&engine.graph, &engine.titles, runs),
-        longest_path: longest_path(&engine.graph, &engine.titles, runs),
+        critical_path: critical_path(&engine.graph, &engine.titles, runs),
         tools: engine.tools.clone(),
     };
     let bytes = serde_json::to_vec_pretty(&record).map_err(StepError::internal)?;
@@ -153,23 +154,40 @@ impl BuildRecord {
         Some(BuildRecord { name, ..record })
     }
 
-    /// The last build of a spec that got to its end; in a copy of the project, of a spec with the
-    /// same titles.
-    pub fn last_of(cache: &LocalCache, ladder: &Ladder) -> Result<Option<BuildRecord>, StepError> {
-        let titles = |record: &BuildRecord| -> Vec<String> {
-            record.titles.iter().map(|title| title.name.clone()).collect()
-        };
-        let ours: Vec<String> = ladder.titles.iter().map(|title| title.name.clone()).collect();
-        let mut alike = None;
+    /// The build that a plan or an explanation compares with: the newest finished build of the spec at this
+    /// path. Where the log has none, the newest finished build of a copy of the project, as another checkout
+    /// has it: of a spec
+    ///
+    /// - with the very same text, or
+    /// - in a file of the same name, with titles of the same names, whose sources had the same digests as
+    ///   `titles` have now.
+    ///
+    /// A build of another spec is never taken: that a title has the same name says nothing.
+    pub(crate) fn last_of(
+        cache: &LocalCache,
+        ladder: &Ladder,
+        titles: &[Title],
+    ) -> Result<Option<BuildRecord>, StepError> {
+        let mut copy = None;
         for record in BuildRecord::all(&[cache], "")?.filter(|record| record.ending == Ending::Done) {
             if record.ladder == ladder.path {
                 return Ok(Some(record));
             }
-            if alike.is_none() && titles(&record) == ours {
-                alike = Some(record);
+            if copy.is_none() && record.is_of_copy(ladder, titles) {
+                copy = Some(record);
             }
         }
-        Ok(alike)
+        Ok(copy)
+    }
+
+    /// Whether this is a build of a copy of the project: see [`BuildRecord::last_of`].
+    fn is_of_copy(&self, ladder: &Ladder, titles: &[Title]) -> bool {
+        let same = |(before, now): (&TitleRecord, &Title)| {
+            let digest = now.digest.map(|digest| digest.to_string());
+            before.name == now.name && digest.is_some() && before.digest == digest
+        };
+        let same_titles = || self.titles.len() == titles.len() && self.titles.iter().zip(titles).all(same);
+        self.spec == ladder.text || (self.ladder.file_name() == ladder.path.file_name() && same_titles())
     }
 
     /// The digests of the sources at the time, by title.
@@ -238,7 +256,7 @@ fn range_label(first: &str, last: usize) -> String {
 }
 
 /// The critical path: the chain of steps, each needing the one before it, that took longest in all.
-fn longest_path(graph: &StepGraph, titles: &[Title], runs: &[(NodeIndex, Run)]) -> Vec<PathRecord> {
+fn critical_path(graph: &StepGraph, titles: &[Title], runs: &[(NodeIndex, Run)]) -> Vec<PathRecord> {
     let walls: HashMap<NodeIndex, Duration> = runs.iter().map(|&(id, run)| (id, run.wall)).collect();
     let mut order: Vec<NodeIndex> = walls.keys().copied().collect();
     order.sort_by_key(|&id| (graph[id].step.order(), id));

@@ -297,7 +297,7 @@ fn open(ladder: &Ladder, options: SessionOptions) -> Result<Session, Exit> {
 /// Opens a session for a command that builds nothing.
 fn open_with_warnings(ladder: &Ladder, options: SessionOptions) -> Result<Session, Exit> {
     let session = open(ladder, options)?;
-    session.warnings().iter().for_each(|warning| warn(warning));
+    session.warnings().iter().for_each(warn);
     Ok(session)
 }
 

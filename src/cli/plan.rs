@@ -11,8 +11,8 @@ use crate::report;
 /// Steps that depend on others which will run are listed as those that may run.
 ///
 /// Nothing is decoded, encoded or published. The plan of a source that was analyzed before is exact;
-/// of a new source only the first steps are known. Reasons compare with the last successful build of
-/// the spec.
+/// of a new source only the first steps are known. Reasons compare with the last finished
+/// build of the spec, or of a copy of the project, which is named.
 #[derive(Args)]
 pub struct PlanArgs {
     #[command(flatten)]
@@ -49,7 +49,7 @@ fn try_run(args: &PlanArgs) -> Result<Exit, Exit> {
     }
     Ok(match (plan.interrupted, plan.failures.is_empty()) {
         (true, _) => Exit::Interrupted,
-        (false, true) if args.exit_code && plan.would_run() => Exit::MayRun,
+        (false, true) if args.exit_code && plan.has_to_run() => Exit::MayRun,
         (false, true) => Exit::Done,
         (false, false) => Exit::Failed,
     })

@@ -1,4 +1,4 @@
-//! Why a step would run or not: its key taken apart, field by field, beside the last build's. The
+//! Why a step runs or not: its key taken apart, field by field, beside the last build's. The
 //! graph of that build is put together again from its record and the cache; nothing is run for it.
 
 use std::collections::HashMap;
@@ -42,10 +42,10 @@ pub struct Explanation {
 pub enum Verdict {
     /// Its result is in the cache.
     Cached,
-    /// It would run.
-    WouldRun,
-    /// It depends on a step that would run, whose result decides whether it runs.
-    DependsOnOthers,
+    /// It runs.
+    Run,
+    /// It needs a step that runs, and is cached if that produces what it did before.
+    MayRun,
 }
 
 /// A field of a key. `last` is what the last build had, where that is known.
@@ -82,9 +82,9 @@ pub struct LastBuild {
     pub moved_from: Option<String>,
 }
 
-/// Looks at a graph without running anything, all steps with nodes of their own. A failure is an error, as
+/// The graph of a build that runs nothing, all steps with nodes of their own. A failure is an error, as
 /// what lies behind it is not known then.
-pub(crate) fn survey<'a>(
+pub(crate) fn dry_run_graph<'a>(
     ladder: &'a Ladder,
     cache: &Arc<Tiers>,
     options: &Options,
@@ -101,7 +101,7 @@ pub(crate) fn survey<'a>(
 
 /// The graph of an earlier build, as far as the cache still tells of it. Its ladder is parsed from
 /// the record by the caller.
-pub(crate) fn survey_of<'a>(
+pub(crate) fn dry_run_graph_of<'a>(
     record: &BuildRecord,
     ladder: &'a Ladder,
     cache: &Arc<Tiers>,
@@ -138,41 +138,41 @@ pub fn explain(
     cancelled: &Arc<AtomicBool>,
     selector: &str,
 ) -> Result<Vec<Explanation>, StepError> {
-    let now = survey(ladder, cache, options, cancelled)?;
+    let now = dry_run_graph(ladder, cache, options, cancelled)?;
     let chosen = select(&now, selector)?;
-    let record = BuildRecord::last_of(cache.local(), ladder)?;
+    let record = BuildRecord::last_of(cache.local(), ladder, &now.titles)?;
     let last_ladder = record.as_ref().and_then(ladder_of);
     let last = match (&record, &last_ladder) {
         (Some(record), Some(ladder)) => {
-            Some((record, survey_of(record, ladder, cache, options, cancelled, true)?))
+            Some((record, dry_run_graph_of(record, ladder, cache, options, cancelled, true)?))
         }
         _ => None,
     };
-    let last = last.as_ref().map(|(record, survey)| Last { record, survey, nodes: names(survey) });
+    let last = last.as_ref().map(|(record, dry_run)| Last { record, dry_run, nodes: names(dry_run) });
     chosen.into_iter().map(|id| explain_node(&now, id, cache, last.as_ref())).collect()
 }
 
 struct Last<'a> {
     record: &'a BuildRecord,
-    survey: &'a Engine<'a>,
+    dry_run: &'a Engine<'a>,
     nodes: HashMap<(String, String), NodeIndex>,
 }
 
 /// The nodes that count, by title and name.
-fn names(survey: &Engine<'_>) -> HashMap<(String, String), NodeIndex> {
-    let nodes = survey.graph.current().filter(|&id| !survey.graph[id].is_skipped());
+fn names(dry_run: &Engine<'_>) -> HashMap<(String, String), NodeIndex> {
+    let nodes = dry_run.graph.current().filter(|&id| !dry_run.graph[id].is_skipped());
     let named = nodes.map(|id| {
-        let title = &survey.titles[survey.graph[id].title.index()];
-        ((title.name.clone(), survey.graph[id].step.label(title)), id)
+        let title = &dry_run.titles[dry_run.graph[id].title.index()];
+        ((title.name.clone(), dry_run.graph[id].step.label(title)), id)
     });
     named.collect()
 }
 
-fn select(survey: &Engine<'_>, selector: &str) -> Result<Vec<NodeIndex>, StepError> {
-    let names = names(survey);
+fn select(dry_run: &Engine<'_>, selector: &str) -> Result<Vec<NodeIndex>, StepError> {
+    let names = names(dry_run);
     // A title's name may hold colons, too.
     let after = |title: &'_ str| selector.strip_prefix(title).and_then(|rest| rest.strip_prefix(':'));
-    let titles = survey.titles.iter().map(|title| title.name.as_str());
+    let titles = dry_run.titles.iter().map(|title| title.name.as_str());
     let named = titles.filter_map(|title| Some((title, after(title)?))).max_by_key(|(title, _)| title.len());
     let (title, name) = named.map_or((None, selector), |(title, name)| (Some(title), name));
     let of_title = |of: &str| title.is_none_or(|title| title == of);
@@ -190,8 +190,8 @@ fn select(survey: &Engine<'_>, selector: &str) -> Result<Vec<NodeIndex>, StepErr
     if !exact.is_empty() {
         return Ok(exact);
     }
-    let unknown = survey.titles.iter().any(|title| !title.is_chunked());
-    let examples: Vec<String> = survey
+    let unknown = dry_run.titles.iter().any(|title| !title.is_chunked());
+    let examples: Vec<String> = dry_run
         .titles
         .first()
         .map(|title| title.tracks.iter().map(|track| format!("{}/1", track.label())).collect())
@@ -217,11 +217,11 @@ fn explain_node(
     let recipe = now.recipe(id);
     let key = recipe.as_ref().map(Recipe::key);
     let last_id = last.and_then(|last| last.nodes.get(&(title.name.clone(), label.clone())).copied());
-    let last_recipe = last.zip(last_id).and_then(|(last, id)| last.survey.recipe(id));
+    let last_recipe = last.zip(last_id).and_then(|(last, id)| last.dry_run.recipe(id));
     let verdict = match (node.state(), &recipe) {
         (State::Done { .. }, _) => Verdict::Cached,
-        (_, Some(_)) => Verdict::WouldRun,
-        (_, None) => Verdict::DependsOnOthers,
+        (_, Some(_)) => Verdict::Run,
+        (_, None) => Verdict::MayRun,
     };
     let result = match key.map(|key| cache.find_entry(&key)).transpose()?.flatten() {
         Some(entry) => Some(ResultFacts {
@@ -289,7 +289,7 @@ fn moved_from(now: &Engine<'_>, id: NodeIndex, last: &Last<'_>) -> Option<String
         Some((track, places.into_iter().find(is_it)?))
     })?;
     let identity = title.chunks_of(track).get(place)?.identity;
-    let old = last.survey.titles.iter().find(|old| old.name == title.name)?;
+    let old = last.dry_run.titles.iter().find(|old| old.name == title.name)?;
     let name = &title.track(track)?.name;
     let old_track = old.track_ids().find(|&id| old.track(id).is_some_and(|track| track.name == *name))?;
     let old_place = old.chunks_of(old_track).iter().position(|chunk| chunk.identity == identity)?;
@@ -297,32 +297,32 @@ fn moved_from(now: &Engine<'_>, id: NodeIndex, last: &Last<'_>) -> Option<String
 }
 
 /// Steps that told of this one, and are no inputs of its key.
-fn told_by(survey: &Engine<'_>, id: NodeIndex) -> Vec<NodeIndex> {
-    let node = &survey.graph[id];
-    let made_from = node.step.made_from(&survey.titles[node.title.index()]);
-    made_from.into_iter().filter_map(|step| survey.graph.find(node.title, step)).collect()
+fn told_by(dry_run: &Engine<'_>, id: NodeIndex) -> Vec<NodeIndex> {
+    let node = &dry_run.graph[id];
+    let made_from = node.step.made_from(&dry_run.titles[node.title.index()]);
+    made_from.into_iter().filter_map(|step| dry_run.graph.find(node.title, step)).collect()
 }
 
 /// Steps that this one told of.
-fn tells_of(survey: &Engine<'_>, id: NodeIndex) -> Vec<NodeIndex> {
-    let of = &survey.graph[id];
-    let told = survey.graph.current().filter(|&other| {
-        let node = &survey.graph[other];
-        node.title == of.title && node.step.made_from(&survey.titles[node.title.index()]).contains(&of.step)
+fn tells_of(dry_run: &Engine<'_>, id: NodeIndex) -> Vec<NodeIndex> {
+    let of = &dry_run.graph[id];
+    let told = dry_run.graph.current().filter(|&other| {
+        let node = &dry_run.graph[other];
+        node.title == of.title && node.step.made_from(&dry_run.titles[node.title.index()]).contains(&of.step)
     });
     told.collect()
 }
 
 /// Names of steps, those that follow one another as one: `720p/1-12`.
-fn rows(survey: &Engine<'_>, nodes: Vec<NodeIndex>) -> Vec<String> {
+fn rows(dry_run: &Engine<'_>, nodes: Vec<NodeIndex>) -> Vec<String> {
     let mut runs: Vec<(NodeIndex, Run)> = Vec::new();
     let none = Run { slot: 0, start: std::time::Duration::ZERO, wall: std::time::Duration::ZERO };
     let mut nodes = nodes;
     nodes.sort();
     nodes.dedup();
     runs.extend(nodes.into_iter().map(|id| (id, none)));
-    let several = survey.titles.len() > 1;
-    record::ran(&survey.graph, &survey.titles, &runs)
+    let several = dry_run.titles.len() > 1;
+    record::ran(&dry_run.graph, &dry_run.titles, &runs)
         .into_iter()
         .map(|row| if several { format!("{}:{}", row.title, row.nodes) } else { row.nodes })
         .collect()

@@ -1,4 +1,4 @@
-//! What a build would do and has done, for people: plans, explanations, pictures of the graph, the
+//! What a build would do and has done, for people: plans, explanations, drawings of the graph, the
 //! build log, and the check that the same steps make the same bytes. Nothing here runs a step of a build.
 
 mod check;
@@ -9,6 +9,6 @@ mod view;
 
 pub use check::{Check, Difference, check};
 pub use explain::{Explanation, Field, LastBuild, ResultFacts, Verdict, explain};
-pub use plan::{KindPlan, Plan, plan};
+pub use plan::{ComparedBuild, KindPlan, Plan, plan};
 pub use title_key::{TitleKey, title_keys};
 pub use view::{GraphView, NodeState, NodeView, view};

@@ -1,12 +1,13 @@
-//! What a build would run and reuse, and why.
+//! What a build will run, what is cached, and why.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use super::explain::{compare, ladder_of, survey_of};
+use super::explain::{compare, dry_run_graph_of, ladder_of};
 use crate::build::engine::{Engine, Settings};
 use crate::build::record::BuildRecord;
 use crate::build::{FailureReport, Options, TitlePlan, check_encoders, open_engine, settings};
@@ -18,11 +19,14 @@ use crate::steps::{Kind, StepError, audio, encode};
 use crate::title::Title;
 use crate::title::ids::TrackId;
 
-/// What a build would do.
+/// What a build will do.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
     pub nodes: Vec<KindPlan>,
     pub titles: Vec<TitlePlan>,
+    /// The build that reasons compare with. `None` where nothing is to encode, or where the log has no finished
+    /// build of this spec.
+    pub last: Option<ComparedBuild>,
     /// Rungs that name several encoders, so that their bytes may differ from build to build.
     pub several_encoders: Vec<String>,
     pub failures: Vec<FailureReport>,
@@ -31,25 +35,36 @@ pub struct Plan {
     pub interrupted: bool,
 }
 
+/// An earlier build, as the log has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ComparedBuild {
+    /// Its name in the log.
+    pub build: String,
+    /// Seconds since 1970.
+    pub started: u64,
+    /// Its spec: of a copy of the project, that copy's.
+    pub ladder: PathBuf,
+}
+
 /// Steps of one kind.
 #[derive(Clone, Debug, Serialize)]
 pub struct KindPlan {
     pub kind: Kind,
-    /// The cache has nothing under their keys.
-    pub would_run: u64,
-    /// They depend on steps that would run: they run, too, unless those make what was there before.
-    pub follow: u64,
-    pub reused: u64,
+    /// The cache has no entry under their keys.
+    pub run: u64,
+    /// They need a step that runs: they are cached if it produces what it did before.
+    pub may_run: u64,
+    pub cached: u64,
 }
 
 impl Plan {
-    /// Whether a build would do anything at all.
-    pub fn would_run(&self) -> bool {
-        self.nodes.iter().any(|kind| kind.would_run > 0)
+    /// Whether a build has anything to run.
+    pub fn has_to_run(&self) -> bool {
+        self.nodes.iter().any(|kind| kind.run > 0)
     }
 }
 
-/// Looks what a build would run and reuse. Nothing is decoded or built; a source that has
+/// Looks up what a build will run, and what is cached. Nothing is decoded or built; a source that has
 /// never been seen is read once, for its digest.
 pub fn plan(
     ladder: &Ladder,
@@ -64,26 +79,28 @@ pub fn plan(
     let mut outcome = std::mem::take(&mut engine.outcome);
     let mut titles = std::mem::take(&mut outcome.titles);
     let encodes = titles.iter().flat_map(|title| &title.tracks).any(|track| track.to_encode > 0);
+    let mut last = None;
     if encodes && !outcome.interrupted {
         match tell_why(ladder, cache, options, &cancelled, &engine, &mut titles) {
             Err(error) if error.is_cancelled() => outcome.interrupted = true,
-            told => told?,
+            compared => last = compared?,
         }
     }
     let nodes = Kind::ALL.into_iter().map(|kind| {
         let counts = outcome.counts.get(&kind).copied().unwrap_or_default();
         KindPlan {
             kind,
-            would_run: outcome.would_run.get(&kind).copied().unwrap_or(0),
-            follow: outcome.follows.get(&kind).copied().unwrap_or(0),
+            run: outcome.would_run.get(&kind).copied().unwrap_or(0),
+            may_run: outcome.follows.get(&kind).copied().unwrap_or(0),
             // A source that was hashed just now is read, not rebuilt.
-            reused: counts.cached + counts.ran,
+            cached: counts.cached + counts.ran,
         }
     });
     let several = ladder.rungs.iter().filter(|rung| rung.encoders.len() > 1);
     Ok(Plan {
         nodes: nodes.collect(),
         titles,
+        last,
         several_encoders: several.map(|rung| rung.name.clone()).collect(),
         failures: outcome.failures,
         remote: cache.report(),
@@ -91,7 +108,7 @@ pub fn plan(
     })
 }
 
-/// Compares each track that would be encoded with what the last build had.
+/// Compares each track with chunks to encode with what the last build had, and returns that build.
 fn tell_why(
     ladder: &Ladder,
     cache: &Arc<Tiers>,
@@ -99,11 +116,13 @@ fn tell_why(
     cancelled: &Arc<AtomicBool>,
     now: &Engine<'_>,
     titles: &mut [TitlePlan],
-) -> Result<(), StepError> {
-    let record = BuildRecord::last_of(cache.local(), ladder)?;
+) -> Result<Option<ComparedBuild>, StepError> {
+    let record = BuildRecord::last_of(cache.local(), ladder, &now.titles)?;
     let last_ladder = record.as_ref().and_then(ladder_of);
     let last = match (&record, &last_ladder) {
-        (Some(record), Some(ladder)) => Some(survey_of(record, ladder, cache, options, cancelled, false)?),
+        (Some(record), Some(ladder)) => {
+            Some(dry_run_graph_of(record, ladder, cache, options, cancelled, false)?)
+        }
         _ => None,
     };
     for plan in titles {
@@ -116,7 +135,11 @@ fn tell_why(
             }
         }
     }
-    Ok(())
+    Ok(record.filter(|_| last.is_some()).map(|record| ComparedBuild {
+        build: record.name,
+        started: record.started,
+        ladder: record.ladder,
+    }))
 }
 
 fn why(
@@ -127,8 +150,11 @@ fn why(
     tools: Option<&Tools>,
 ) -> Vec<String> {
     let (Some(old), Some(tools)) = (old, tools) else {
-        return vec!["the build log knows no earlier build of it that got to its end".to_owned()];
+        return vec!["the build log has no finished build of this spec".to_owned()];
     };
+    if old.tracks.is_empty() {
+        return vec!["the cache no longer has what the last build found in its source".to_owned()];
+    }
     let named =
         |title: &Title| title.track_ids().find(|&id| title.track(id).is_some_and(|track| track.name == name));
     let (Some(track), Some(old_track)) = (named(title), named(old)) else {
@@ -148,19 +174,20 @@ fn why(
     let known: HashSet<Digest> = old.chunks_of(old_track).iter().map(|chunk| chunk.identity).collect();
     let new = title.chunks_of(track).iter().filter(|chunk| !known.contains(&chunk.identity)).count();
     if new > 0 {
-        let what = if title.rung(track).is_some() { "pictures" } else { "sound" };
+        let (what, content) =
+            if title.rung(track).is_some() { ("chunks", "frames") } else { ("windows", "audio") };
         reasons.push(format!(
-            "{new} of {} segments hold {what} that the last build did not have",
+            "{new} of {} {what} have {content} that the last build did not have",
             title.chunks_of(track).len()
         ));
     }
     let choices = old.rung(old_track).map_or(&[][..], |rung| &rung.choices);
     if reasons.is_empty() && choices.len() > 1 {
         let names: Vec<&str> = choices.iter().map(|choice| choice.settings.encoder.name()).collect();
-        reasons.push(format!("the last build had any of {} encode it", names.join(", ")));
+        reasons.push(format!("in the last build any of {} encoded it", names.join(", ")));
     }
     if reasons.is_empty() {
-        reasons.push("results of the last build are no longer in the cache".to_owned());
+        reasons.push("the cache no longer has what the last build encoded".to_owned());
     }
     reasons
 }

@@ -12,7 +12,7 @@ use crate::build::{Options, open_engine, settings, title_cache};
 use crate::steps::StepError;
 use crate::steps::source::{hash_source, known_source};
 
-/// A title of a spec as it is now, and where its whole result is filed once it has been built.
+/// A title of a spec as it is now, and the key of the entry of its whole result once it has been built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TitleKey {
     pub name: String,
@@ -20,8 +20,7 @@ pub struct TitleKey {
 }
 
 /// The keys of a spec's titles, with their sources as they are now and the tools of this machine. A
-/// source that has never been seen is read, for its digest. Whether anything is filed under the keys
-/// is not looked at.
+/// source that has never been seen is read, for its digest. The keys are not looked up.
 pub fn title_keys(
     ladder: &Ladder,
     cache: &Arc<Tiers>,

@@ -1,4 +1,4 @@
-//! The graph of a build as plain data, for pictures of it.
+//! The graph of a build as plain data, for drawings of it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
-use super::explain::survey;
+use super::explain::dry_run_graph;
 use crate::build::Options;
 use crate::build::engine::Engine;
 use crate::build::graph::State;
@@ -40,35 +40,35 @@ pub struct NodeView {
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {
     Cached,
-    WouldRun,
-    /// It depends on what others make whether it would run.
-    Unknown,
+    Run,
+    /// It needs a step that runs, and is cached if that produces what it did before.
+    MayRun,
 }
 
-/// The steps of a build, and what each would do, without running any.
+/// The steps of a build, and what a build does with each, without running any.
 pub fn view(
     ladder: &Ladder,
     cache: &Arc<Tiers>,
     options: &Options,
     cancelled: &Arc<AtomicBool>,
 ) -> Result<GraphView, StepError> {
-    let survey = survey(ladder, cache, options, cancelled)?;
+    let dry_run = dry_run_graph(ladder, cache, options, cancelled)?;
     let mut ids: Vec<NodeIndex> =
-        survey.graph.current().filter(|&id| !survey.graph[id].is_skipped()).collect();
-    ids.sort_by_key(|&id| (survey.graph[id].title, survey.graph[id].step.order(), id));
+        dry_run.graph.current().filter(|&id| !dry_run.graph[id].is_skipped()).collect();
+    ids.sort_by_key(|&id| (dry_run.graph[id].title, dry_run.graph[id].step.order(), id));
     let numbers: HashMap<NodeIndex, usize> =
         ids.iter().enumerate().map(|(number, &id)| (id, number)).collect();
     let numbered = |(from, to)| Some((*numbers.get(&from)?, *numbers.get(&to)?));
     let mut edges: Vec<(usize, usize)> =
-        survey.graph.edges().chain(told(&survey)).filter_map(numbered).collect();
+        dry_run.graph.edges().chain(told(&dry_run)).filter_map(numbered).collect();
     edges.sort_unstable();
     edges.dedup();
-    Ok(GraphView { nodes: ids.into_iter().map(|id| node_view(&survey, id)).collect(), edges })
+    Ok(GraphView { nodes: ids.into_iter().map(|id| node_view(&dry_run, id)).collect(), edges })
 }
 
-fn node_view(survey: &Engine<'_>, id: NodeIndex) -> NodeView {
-    let node = &survey.graph[id];
-    let title = &survey.titles[node.title.index()];
+fn node_view(dry_run: &Engine<'_>, id: NodeIndex) -> NodeView {
+    let node = &dry_run.graph[id];
+    let title = &dry_run.titles[node.title.index()];
     NodeView {
         title: title.name.clone(),
         label: node.step.label(title),
@@ -76,8 +76,8 @@ fn node_view(survey: &Engine<'_>, id: NodeIndex) -> NodeView {
         state: match node.state() {
             State::Done { .. } => NodeState::Cached,
             // Its key is known, or it was looked at without one.
-            State::MayRun if node.missing == 0 => NodeState::WouldRun,
-            _ => NodeState::Unknown,
+            State::MayRun if node.missing == 0 => NodeState::Run,
+            _ => NodeState::MayRun,
         },
         detail: node.step.detail(title),
         key: node.key.map(|key| key.to_string()),
@@ -86,22 +86,22 @@ fn node_view(survey: &Engine<'_>, id: NodeIndex) -> NodeView {
 }
 
 /// From steps that tell of others, which is how a graph reads, though they are no inputs to their keys.
-fn told<'a>(survey: &'a Engine<'_>) -> impl Iterator<Item = (NodeIndex, NodeIndex)> + 'a {
-    survey.graph.current().flat_map(move |id| {
-        let node = &survey.graph[id];
-        let told_by = node.step.told_by(&survey.titles[node.title.index()]);
-        told_by.into_iter().filter_map(move |step| Some((survey.graph.find(node.title, step)?, id)))
+fn told<'a>(dry_run: &'a Engine<'_>) -> impl Iterator<Item = (NodeIndex, NodeIndex)> + 'a {
+    dry_run.graph.current().flat_map(move |id| {
+        let node = &dry_run.graph[id];
+        let told_by = node.step.told_by(&dry_run.titles[node.title.index()]);
+        told_by.into_iter().filter_map(move |step| Some((dry_run.graph.find(node.title, step)?, id)))
     })
 }
 
 impl NodeState {
-    pub const ALL: [NodeState; 3] = [NodeState::WouldRun, NodeState::Cached, NodeState::Unknown];
+    pub const ALL: [NodeState; 3] = [NodeState::Run, NodeState::Cached, NodeState::MayRun];
 
     pub fn name(self) -> &'static str {
         match self {
             NodeState::Cached => "cached",
-            NodeState::WouldRun => "would_run",
-            NodeState::Unknown => "unknown",
+            NodeState::Run => "run",
+            NodeState::MayRun => "may_run",
         }
     }
 }

@@ -86,16 +86,16 @@ fn about(node: &NodeView) -> String {
 fn words(state: NodeState) -> &'static str {
     match state {
         NodeState::Cached => "cached",
-        NodeState::WouldRun => "run",
-        NodeState::Unknown => "may run",
+        NodeState::Run => "run",
+        NodeState::MayRun => "may run",
     }
 }
 
 fn style(state: NodeState) -> &'static str {
     match state {
-        NodeState::WouldRun => "style=filled, color=\"#ba560f\", fillcolor=\"#ba560f\", fontcolor=white",
+        NodeState::Run => "style=filled, color=\"#ba560f\", fillcolor=\"#ba560f\", fontcolor=white",
         NodeState::Cached => "style=\"filled,rounded\", color=\"#268345\", fillcolor=\"#26834520\"",
-        NodeState::Unknown => "style=dashed, color=\"#65748b\"",
+        NodeState::MayRun => "style=dashed, color=\"#65748b\"",
     }
 }
 
@@ -173,8 +173,8 @@ fn merged(view: &GraphView, members: &[usize]) -> NodeView {
     }
     let counts = Counts::of(&view.nodes, members);
     let state = match counts {
-        Counts { run: 1.., .. } => NodeState::WouldRun,
-        Counts { may_run: 1.., .. } => NodeState::Unknown,
+        Counts { run: 1.., .. } => NodeState::Run,
+        Counts { may_run: 1.., .. } => NodeState::MayRun,
         _ => NodeState::Cached,
     };
     NodeView { label: first.group.clone(), state, detail: counts.words(), key: None, ..first }
@@ -193,9 +193,9 @@ impl Counts {
         let mut counts = Counts::default();
         for &member in members {
             match nodes[member].state {
-                NodeState::WouldRun => counts.run += 1,
+                NodeState::Run => counts.run += 1,
                 NodeState::Cached => counts.cached += 1,
-                NodeState::Unknown => counts.may_run += 1,
+                NodeState::MayRun => counts.may_run += 1,
             }
         }
         counts
@@ -203,11 +203,8 @@ impl Counts {
 
     /// E.g. `59 steps: 12 run, 47 cached`.
     fn words(&self) -> String {
-        let states = [
-            (self.run, NodeState::WouldRun),
-            (self.cached, NodeState::Cached),
-            (self.may_run, NodeState::Unknown),
-        ];
+        let states =
+            [(self.run, NodeState::Run), (self.cached, NodeState::Cached), (self.may_run, NodeState::MayRun)];
         let some = states.iter().filter(|(number, _)| *number > 0);
         let some: Vec<String> = some.map(|(number, state)| format!("{number} {}", words(*state))).collect();
         format!("{}: {}", count(self.run + self.cached + self.may_run, "step"), some.join(", "))
@@ -216,7 +213,7 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use super::NodeState::{Cached, Unknown, WouldRun};
+    use super::NodeState::{Cached, MayRun, Run};
     use super::*;
     use rivet::Kind;
 
@@ -249,7 +246,7 @@ mod tests {
 
     #[test]
     fn every_step_is_drawn_and_no_edge_that_follows_from_others() {
-        let text = dot(&view("bunny", &[WouldRun, Cached]), false);
+        let text = dot(&view("bunny", &[Run, Cached]), false);
         assert!(
             text.contains("subgraph cluster_0 {\n    label=\"bunny\\n6 steps: 3 run, 3 cached\""),
             "{text}"
@@ -257,7 +254,7 @@ mod tests {
         assert!(text.contains("n1 [label=\"720p/1\\nencode: run\""), "{text}");
         assert!(text.contains("tooltip=\"720p/2\\nencode: cached\\nkey key of 720p/2\""), "{text}");
         assert_eq!(text.matches(" -> ").count(), 8);
-        assert_eq!(dot(&view("bunny", &[WouldRun, Cached]), true).matches(" -> ").count(), 4);
+        assert_eq!(dot(&view("bunny", &[Run, Cached]), true).matches(" -> ").count(), 4);
     }
 
     #[test]
@@ -285,10 +282,10 @@ mod tests {
         };
         let group = |state, detail: &str| ("720p/encode".to_owned(), state, detail.to_owned());
         assert_eq!(encodes(&[Cached, Cached]), group(Cached, "2 steps: 2 cached"));
-        assert_eq!(encodes(&[Cached, WouldRun, Cached]), group(WouldRun, "3 steps: 1 run, 2 cached"));
-        assert_eq!(encodes(&[Cached, Unknown]), group(Unknown, "2 steps: 1 cached, 1 may run"));
+        assert_eq!(encodes(&[Cached, Run, Cached]), group(Run, "3 steps: 1 run, 2 cached"));
+        assert_eq!(encodes(&[Cached, MayRun]), group(MayRun, "2 steps: 1 cached, 1 may run"));
         // A group of one is drawn as its step.
-        assert_eq!(encodes(&[WouldRun]), ("720p/1".to_owned(), WouldRun, String::new()));
+        assert_eq!(encodes(&[Run]), ("720p/1".to_owned(), Run, String::new()));
         let graph = grouped(&view("bunny", &[Cached, Cached]));
         assert_eq!(graph.edges, [(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)]);
         assert_eq!(graph.nodes[0], view("bunny", &[Cached]).nodes[0]);
@@ -305,7 +302,7 @@ mod tests {
 
     #[test]
     fn the_json_holds_everything() {
-        let value = json(&view("bunny", &[WouldRun]));
+        let value = json(&view("bunny", &[Run]));
         assert_eq!(value["version"], 1);
         assert_eq!(
             value["nodes"][0],
@@ -314,7 +311,7 @@ mod tests {
                 "detail": "", "key": "key of chunk", "group": "chunk",
             })
         );
-        assert_eq!(value["nodes"][1]["state"], "would_run");
+        assert_eq!(value["nodes"][1]["state"], "run");
         assert_eq!(value["nodes"][1]["key"], Value::Null);
         assert_eq!(value["edges"].as_array().map(Vec::len), Some(5));
         assert_eq!(value["edges"][0], json!({ "from": 0, "to": 1 }));

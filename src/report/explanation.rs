@@ -16,8 +16,8 @@ pub fn explanation(step: &Explanation, several_titles: bool) -> String {
     let title = if several_titles { format!("{}:", step.title) } else { String::new() };
     let verdict = match step.verdict {
         Verdict::Cached => "cached: its result is in the cache",
-        Verdict::WouldRun => "runs: the cache has no entry under its key",
-        Verdict::DependsOnOthers => "may run: steps that it needs run first",
+        Verdict::Run => "runs: the cache has no entry under its key",
+        Verdict::MayRun => "may run: steps that it needs run first",
     };
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{title}{} ({}), {verdict}", step.node, step.kind.name());

@@ -69,11 +69,11 @@ pub fn build(record: &BuildRecord) -> String {
         let _ = writeln!(text, "ran:");
         table(&mut text, &rows);
     }
-    if !record.longest_path.is_empty() {
-        let total: u64 = record.longest_path.iter().map(|step| step.wall_ms).sum();
+    if !record.critical_path.is_empty() {
+        let total: u64 = record.critical_path.iter().map(|step| step.wall_ms).sum();
         let _ = writeln!(text, "critical path, {}:", duration(total as f64 / 1000.0));
         let rows: Vec<(String, String, String)> = record
-            .longest_path
+            .critical_path
             .iter()
             .map(|step| {
                 let time = duration(step.wall_ms as f64 / 1000.0);

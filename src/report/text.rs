@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use rivet::{Check, Kind, KindPlan, Plan, Summary, TitlePlan, TrackPlan, TrackSummary};
 
+use super::explanation::time;
+
 /// A number of bytes with three digits or so, in decimal units as disks are sold.
 pub fn bytes(bytes: u64) -> String {
     scaled(bytes, &["B", "kB", "MB", "GB", "TB"])
@@ -105,7 +107,7 @@ pub fn summary(summary: &Summary) -> String {
     text
 }
 
-/// What a build would run, and what is cached.
+/// What a build will run, and what is cached.
 pub fn plan(plan: &Plan) -> String {
     let mut text = String::new();
     for title in &plan.titles {
@@ -141,6 +143,10 @@ pub fn plan(plan: &Plan) -> String {
             }
         }
     }
+    if let Some(last) = &plan.last {
+        let (build, time, ladder) = (&last.build, time(last.started), last.ladder.display());
+        let _ = writeln!(text, "compared with the build {build} ({time}) of {ladder}");
+    }
     if !plan.several_encoders.is_empty() {
         let rungs = plan.several_encoders.join(", ");
         let _ = writeln!(text, "with several encoders, bytes may differ from build to build: {rungs}");
@@ -150,11 +156,11 @@ pub fn plan(plan: &Plan) -> String {
         let some: Vec<String> = some.map(|(kind, n)| format!("{n} {}", kind.name())).collect();
         if some.is_empty() { "nothing".to_owned() } else { some.join(", ") }
     };
-    let _ = writeln!(text, "run: {}", list(&|node| node.would_run));
-    if plan.nodes.iter().any(|node| node.follow > 0) {
-        let _ = writeln!(text, "may run: {}", list(&|node| node.follow));
+    let _ = writeln!(text, "run: {}", list(&|node| node.run));
+    if plan.nodes.iter().any(|node| node.may_run > 0) {
+        let _ = writeln!(text, "may run: {}", list(&|node| node.may_run));
     }
-    let _ = writeln!(text, "cached: {}", list(&|node| node.reused));
+    let _ = writeln!(text, "cached: {}", list(&|node| node.cached));
     text
 }
 
@@ -264,7 +270,7 @@ bunny  5.3 s  dist/master.m3u8
         };
         let tracks =
             vec![track("360p", 4, &[(3, 3), (7, 9)], &["crf: 40, was 32"]), track("main", 0, &[], &[])];
-        let kind = |kind, would_run, follow, reused| KindPlan { kind, would_run, follow, reused };
+        let kind = |kind, run, may_run, cached| KindPlan { kind, run, may_run, cached };
         let some = Plan {
             nodes: vec![kind(Kind::Encode, 4, 0, 8), kind(Kind::Mux, 0, 4, 8), kind(Kind::Index, 0, 0, 2)],
             titles: vec![
@@ -272,6 +278,11 @@ bunny  5.3 s  dist/master.m3u8
                 title("b", true, true, Vec::new()),
                 title("c", false, false, Vec::new()),
             ],
+            last: Some(rivet::ComparedBuild {
+                build: "20261201T170000.000Z-0123abcd".to_owned(),
+                started: 1_796_144_400,
+                ladder: "/project/ladder.toml".into(),
+            }),
             several_encoders: Vec::new(),
             failures: Vec::new(),
             remote: None,
@@ -284,6 +295,7 @@ a  9.5 s
   main  640x360  12 segments, all cached
 b  9.5 s: up to date
 c  not analyzed yet: `rivet build` decodes it first
+compared with the build 20261201T170000.000Z-0123abcd (2026-12-01 17:00:00Z) of /project/ladder.toml
 run: 4 encode
 may run: 4 mux
 cached: 8 encode, 8 mux, 2 index

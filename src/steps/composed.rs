@@ -118,7 +118,7 @@ pub(crate) struct Reading<'a> {
 
 impl Reading<'_> {
     /// The blob that has to be made again because of an error.
-    pub fn to_blame(&mut self, error: &PublishError) -> Option<BlobRef> {
+    pub fn blob_at_fault(&mut self, error: &PublishError) -> Option<BlobRef> {
         match error {
             PublishError::Part { source, .. } => source.blob().map(|blob| blob_of(&blob)),
             PublishError::Content { .. } => self.lost,

@@ -250,7 +250,7 @@ fn publish(
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
-        let Some(blob) = contents.to_blame(&error) else { return Err(StepError::Publish(error).into()) };
+        let Some(blob) = contents.blob_at_fault(&error) else { return Err(StepError::Publish(error).into()) };
         // What is right, and yet not what it should be, is made again, too.
         let is_nonsense = matches!(error, PublishError::WrongContent { .. });
         // A damaged blob goes when it is looked at, and may be had from elsewhere; but not for ever.

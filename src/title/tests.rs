@@ -45,7 +45,9 @@ const RUNG: &str = "[[rung]]\nname = 'a'\nheight = 36\nencoder = 'rav1e'\n";
 /// Every pack exists, whatever chunks are in memory when they are finished.
 #[test]
 fn packs_are_complete_whatever_is_in_memory() {
-    for is_in_memory in [|_| true, |_| false, |number: u64| number != 128, |number: u64| number % 7 != 0] {
+    for is_in_memory in
+        [|_| true, |_| false, |number: u64| number != 128, |number: u64| !number.is_multiple_of(7)]
+    {
         let mut title = begun(RUNG);
         title.take_touched(Vec::new);
         let mut touched = BTreeSet::new();

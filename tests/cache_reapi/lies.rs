@@ -1,6 +1,6 @@
 //! Servers that answer what cannot be, or lost what they had: nothing of it is believed, nothing breaks.
 
-use bazel_remote_apis::build::bazel::remote::execution::v2::{Digest as Wire, EntryResult};
+use bazel_remote_apis::build::bazel::remote::execution::v2::{ActionResult, Digest as Wire};
 use bytes::Bytes;
 use rivet::testing::cache::remote::{MAX_ENTRY, RemoteFault};
 use rivet::testing::cache::{BlobRef, Digest};
@@ -57,11 +57,11 @@ fn a_promised_petabyte_is_not_asked_for() {
 
 #[test]
 fn forged_results_are_nonsense() {
-    fn stored(result: &mut EntryResult, hash: &str, size_bytes: i64) {
+    fn stored(result: &mut ActionResult, hash: &str, size_bytes: i64) {
         result.stdout_raw.clear();
         result.stdout_digest = Some(Wire { hash: hash.to_owned(), size_bytes });
     }
-    let forgeries: [fn(&mut EntryResult); 10] = [
+    let forgeries: [fn(&mut ActionResult); 10] = [
         |result| result.stdout_raw = vec![1; MAX_ENTRY as usize + 1],
         |result| result.stdout_raw = vec![1; 40 << 20],
         |result| result.stdout_raw.clear(),
@@ -89,7 +89,7 @@ fn forged_results_are_nonsense() {
 
 #[test]
 fn forged_aliases_lead_nowhere_and_are_mended() {
-    let forgeries: [fn(&mut EntryResult); 4] = [
+    let forgeries: [fn(&mut ActionResult); 4] = [
         |result| result.output_files[0].digest.as_mut().unwrap().size_bytes += 1,
         |result| result.output_files[0].digest.as_mut().unwrap().hash = "xyz".into(),
         |result| result.output_files[0].digest = None,

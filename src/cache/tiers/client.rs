@@ -117,7 +117,7 @@ impl RemoteClient {
             return Err(error);
         }
         let fetched = blobs.iter().zip(found).map(|(blob, found)| match found {
-            Ok(Some(writer)) if writer.written() == *blob => Fetched::Right(writer),
+            Ok(Some(writer)) if writer.written() == *blob => Fetched::Right(Box::new(writer)),
             Ok(Some(_)) | Err(RemoteError { fault: RemoteFault::InvalidResponse, .. }) => Fetched::Wrong,
             Ok(None) | Err(_) => Fetched::Nothing,
         });
@@ -329,7 +329,7 @@ fn sum_of(blobs: &[BlobRef]) -> u64 {
 /// The outcome of downloading a blob.
 pub(super) enum Fetched {
     /// The right bytes, in a writer that is not finished yet.
-    Right(BlobWriter),
+    Right(Box<BlobWriter>),
     /// Wrong bytes.
     Wrong,
     Nothing,

@@ -153,7 +153,7 @@ impl RemoteTier {
                 let mut report = self.client.counts.report();
                 report.fetched_blobs += 1;
                 report.fetched_bytes += blob.size;
-                return Some(writer);
+                return Some(*writer);
             }
             Fetched::Nothing => return None,
             Fetched::Wrong => {}
