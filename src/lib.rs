@@ -50,7 +50,8 @@ use std::path::Path;
 
 pub use build::{
     BuildRecord, Counts, EncodeWork, Ending, Event, FailureReport, Kind, Origin, PathRecord, RanRecord, Run,
-    StandsFor, StepError, Summary, TitlePlan, TitleRecord, TitleSummary, TrackPlan, TrackSummary,
+    StandsFor, StepError, StepsRecord, Summary, TitlePlan, TitleRecord, TitleSummary, TrackPlan,
+    TrackSummary,
 };
 pub use cache::remote::{RemoteError, RemoteFault, RemoteUrl, UrlError};
 pub use cache::{CacheError, RemoteReport, TransferStats};
