@@ -56,8 +56,8 @@ pub use build::{
 pub use cache::remote::{RemoteError, RemoteFault, RemoteUrl, UrlError};
 pub use cache::{CacheError, RemoteReport, TransferStats};
 pub use insight::{
-    Check, ComparedBuild, Difference, Explanation, Field, GraphView, KindPlan, LastBuild, NodeState,
-    NodeView, Plan, ResultFacts, Verdict,
+    Check, ComparedBuild, Difference, Explanation, Field, FileNames, GraphView, KindPlan, LastBuild,
+    NodeState, NodeView, Plan, PublishChanges, PublishFacts, ResultFacts, SourceFacts, Verdict,
 };
 pub use session::{
     Access, Budget, BuildOptions, MissingStep, Pinned, RemoteChoice, Session, SessionError, SessionOptions,

@@ -215,6 +215,69 @@ fn a_key_is_taken_apart_beside_the_last_builds() {
     }
 }
 
+/// What lies outside the cache has no key: the file and the folder are explained in its place.
+#[test]
+fn the_source_and_the_output_folder_are_explained() {
+    let project = project();
+    let explain = |step: &str| json(&project, &["explain", "ladder.toml", step, "--json"])[0].clone();
+    let text = |step: &str| rivet(&project, &["explain", "ladder.toml", step]).1;
+    let without_cache = explain("source");
+    assert_eq!((&without_cache["verdict"], &without_cache["publish"]), (&"run".into(), &Value::Null));
+    assert_eq!(without_cache["source"]["must_be_read"], true, "there is no cache that could keep its digest");
+    project.build();
+
+    let file = project.path("clip.mp4");
+    let bytes = fs::read(&file).unwrap();
+    let digest = blake3::hash(&bytes).to_string();
+    let known = explain("source");
+    let source = &known["source"];
+    assert_eq!((&known["verdict"], &source["must_be_read"]), (&"cached".into(), &false.into()));
+    assert_eq!((&source["size"], &source["digest"]), (&bytes.len().into(), &digest.as_str().into()));
+    assert_eq!(source["last_digest"], *digest);
+    assert_eq!(known["needed_by"], serde_json::json!(["index"]));
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, &bytes).unwrap();
+    let told = text("source");
+    assert!(told.starts_with("source (source), current") && told.contains("read just now"), "{told}");
+    assert!(told.contains("as in the last build"), "{told}");
+
+    let published = project.output();
+    let current = explain("publish");
+    assert_eq!((&current["verdict"], &current["key"]), (&"cached".into(), &Value::Null));
+    assert_eq!(current["publish"]["recorded"], published.len());
+    assert_eq!(current["publish"]["finished"], true);
+    for change in ["added", "changed", "removed"] {
+        assert_eq!(current["publish"]["changes"][change]["files"], 0, "{change}");
+    }
+    // A file that is gone, and one that somebody has touched.
+    fs::remove_file(project.path("out/master.m3u8")).unwrap();
+    fs::write(project.path("out/tiny/playlist.m3u8"), "mine").unwrap();
+    let touched = explain("publish");
+    let changes = &touched["publish"]["changes"];
+    assert_eq!(touched["verdict"], "run");
+    assert_eq!(changes["added"], serde_json::json!({"files": 1, "first": ["master.m3u8"]}));
+    assert_eq!(changes["changed"], serde_json::json!({"files": 1, "first": ["tiny/playlist.m3u8"]}));
+    let told = text("publish");
+    assert!(
+        told.starts_with("publish (publish), runs") && told.contains("added   1 file: master.m3u8"),
+        "{told}"
+    );
+
+    // A title with other files, which are not known before they are encoded, and then are.
+    project.write("ladder.toml", ladder("clip.mp4", TINY_RUNG));
+    let unknown = explain("publish");
+    assert_eq!((&unknown["verdict"], &unknown["publish"]["changes"]), (&"may_run".into(), &Value::Null));
+    assert_eq!(unknown["publish"]["recorded"], published.len());
+    project.build();
+    project.write("ladder.toml", ladder("clip.mp4", &format!("{TINY_RUNG}{AUDIO}")));
+    let more = explain("publish");
+    let of_audio = published.keys().filter(|name| name.starts_with("stereo/")).count();
+    assert_eq!(more["publish"]["changes"]["added"]["files"], of_audio);
+    // The playlists of all tracks have one target duration.
+    let playlists = serde_json::json!(["master.m3u8", "tiny/playlist.m3u8"]);
+    assert_eq!(more["publish"]["changes"]["changed"]["first"], playlists);
+}
+
 /// Of a build that did not get to its end the log says what was wanted, and how far it was.
 #[test]
 fn the_log_tells_what_an_interrupted_build_had_left() {
