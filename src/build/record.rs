@@ -1,5 +1,5 @@
-//! What the build log says of a build: enough to list it, and enough to look at its graph again,
-//! out of the cache, long after its source has changed.
+//! The record of a build in the build log: enough to list it, and enough to derive its graph again from the
+//! cache, long after its source has changed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -156,7 +156,7 @@ pub(crate) fn keep(
 
 impl BuildRecord {
     /// The records of some caches whose names end with `end`, which may be nothing, the newest first. They
-    /// are read when they are come to, and left out where they cannot be.
+    /// are read one by one as the iterator gets to them; those that cannot be read are left out.
     pub fn all<'a>(
         caches: &[&'a LocalCache],
         end: &str,
@@ -258,7 +258,7 @@ fn millis(wall: Duration) -> u64 {
     u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A row of neighbouring steps, and a step's place in it.
+/// A row of neighbouring steps, and a step's position in it.
 type Row = (u8, usize, Option<usize>);
 
 /// What ran, in order of title, kind and place; steps that follow one another as one entry.

@@ -41,7 +41,7 @@ pub struct Explanation {
     pub source: Option<SourceFacts>,
     /// Of the step `publish`.
     pub publish: Option<PublishFacts>,
-    /// Steps that it needs, and that need it; rows of neighbours as one.
+    /// Steps that it needs, and that need it; neighbours as one.
     pub needs: Vec<String>,
     pub needed_by: Vec<String>,
 }
@@ -72,10 +72,10 @@ pub struct ResultFacts {
     /// Its blobs: their names in the cache, and their bytes.
     pub blobs: Vec<String>,
     pub bytes: u64,
-    /// When it was made, in seconds since 1970; 0 if unknown.
+    /// When it was produced, in seconds since 1970; 0 if unknown.
     pub made_at: u64,
     pub wall_ms: u64,
-    /// The encoder and the machine that made it.
+    /// The encoder and the machine that produced it.
     pub by: String,
 }
 
@@ -85,9 +85,9 @@ pub struct LastBuild {
     pub build: String,
     /// Seconds since 1970.
     pub started: u64,
-    /// `None` if it had no such step, or if the cache does not hold any more what tells of it.
+    /// `None` if it had no such step, or if the cache no longer has what its key is made of.
     pub key: Option<String>,
-    /// Where in the last build the same content stood, if it has moved.
+    /// The step that had the same content in the last build, if it was another.
     pub moved_from: Option<String>,
 }
 
@@ -108,7 +108,7 @@ pub(crate) fn dry_run_graph<'a>(
     }
 }
 
-/// The graph of an earlier build, as far as the cache still tells of it. Its ladder is parsed from
+/// The graph of an earlier build, as far as the cache still has what it is derived from. Its ladder is parsed from
 /// the record by the caller.
 pub(crate) fn dry_run_graph_of<'a>(
     record: &BuildRecord,
@@ -318,7 +318,7 @@ pub(crate) fn compare(now: Option<&Recipe>, last: Option<&Recipe>) -> Vec<Field>
     fields
 }
 
-/// Where the same content stood in the last build, if that was elsewhere.
+/// The step that had the same content in the last build, if it was another.
 fn moved_from(now: &Engine<'_>, id: NodeIndex, last: &Last<'_>) -> Option<String> {
     let node = &now.graph[id];
     let title = &now.titles[node.title.index()];

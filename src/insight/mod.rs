@@ -1,5 +1,5 @@
-//! What a build would do and has done, for people: plans, explanations, drawings of the graph, the
-//! build log, and the check that the same steps make the same bytes. Nothing here runs a step of a build.
+//! What a build will do and has done, for people: plans, explanations, drawings of the graph, the
+//! build log, and the check that the same steps produce the same bytes. Nothing here runs a step of a build.
 
 mod check;
 mod explain;
