@@ -51,13 +51,14 @@ use std::path::Path;
 
 pub use build::{
     BuildRecord, Counts, EncodeWork, Ending, Event, FailureReport, Kind, Origin, PathRecord, RanRecord, Run,
-    StandsFor, StepError, Summary, TitlePlan, TitleRecord, TitleSummary, TrackPlan, TrackSummary,
+    StandsFor, StepError, StepsRecord, Summary, TitlePlan, TitleRecord, TitleSummary, TrackPlan,
+    TrackSummary,
 };
 pub use cache::remote::{RemoteError, RemoteFault, RemoteUrl, UrlError};
 pub use cache::{CacheError, RemoteReport, TransferStats};
 pub use insight::{
-    Check, ComparedBuild, Difference, Explanation, Field, GraphView, KindPlan, LastBuild, NodeState,
-    NodeView, Plan, ResultFacts, Verdict,
+    Check, ComparedBuild, Difference, Explanation, Field, FileNames, GraphView, KindPlan, LastBuild,
+    NodeState, NodeView, Plan, PublishChanges, PublishFacts, ResultFacts, SourceFacts, Verdict,
 };
 pub use session::{
     Access, Budget, BuildOptions, MissingStep, Pinned, RemoteChoice, Session, SessionError, SessionOptions,

@@ -5,6 +5,8 @@ mod common;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 use common::{BUNNY_5S, FRIDAY, Project, TINY_RUNG, ladder};
 use rivet::testing::cache::{Cache, EntryKey, LocalCache};
@@ -210,6 +212,121 @@ fn a_key_is_taken_apart_beside_the_last_builds() {
     assert_eq!(rivet(&project, &["explain", "ladder.toml", "tiny/99"]).0, 2);
     for step in ["index", "decode/1", "decode/audio/1", "chunk", "multivariant", "publish", "source"] {
         assert_eq!(explain(step).as_array().unwrap().len(), 1, "{step}");
+    }
+}
+
+/// What lies outside the cache has no key: the file and the folder are explained in its place.
+#[test]
+fn the_source_and_the_output_folder_are_explained() {
+    let project = project();
+    let explain = |step: &str| json(&project, &["explain", "ladder.toml", step, "--json"])[0].clone();
+    let text = |step: &str| rivet(&project, &["explain", "ladder.toml", step]).1;
+    let without_cache = explain("source");
+    assert_eq!((&without_cache["verdict"], &without_cache["publish"]), (&"run".into(), &Value::Null));
+    assert_eq!(without_cache["source"]["must_be_read"], true, "there is no cache that could keep its digest");
+    project.build();
+
+    let file = project.path("clip.mp4");
+    let bytes = fs::read(&file).unwrap();
+    let digest = blake3::hash(&bytes).to_string();
+    let known = explain("source");
+    let source = &known["source"];
+    assert_eq!((&known["verdict"], &source["must_be_read"]), (&"cached".into(), &false.into()));
+    assert_eq!((&source["size"], &source["digest"]), (&bytes.len().into(), &digest.as_str().into()));
+    assert_eq!(source["last_digest"], *digest);
+    assert_eq!(known["needed_by"], serde_json::json!(["index"]));
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, &bytes).unwrap();
+    let told = text("source");
+    assert!(told.starts_with("source (source), current") && told.contains("read just now"), "{told}");
+    assert!(told.contains("as in the last build"), "{told}");
+
+    let published = project.output();
+    let current = explain("publish");
+    assert_eq!((&current["verdict"], &current["key"]), (&"cached".into(), &Value::Null));
+    assert_eq!(current["publish"]["recorded"], published.len());
+    assert_eq!(current["publish"]["finished"], true);
+    for change in ["added", "changed", "removed"] {
+        assert_eq!(current["publish"]["changes"][change]["files"], 0, "{change}");
+    }
+    // A file that is gone, and one that somebody has touched.
+    fs::remove_file(project.path("out/master.m3u8")).unwrap();
+    fs::write(project.path("out/tiny/playlist.m3u8"), "mine").unwrap();
+    let touched = explain("publish");
+    let changes = &touched["publish"]["changes"];
+    assert_eq!(touched["verdict"], "run");
+    assert_eq!(changes["added"], serde_json::json!({"files": 1, "first": ["master.m3u8"]}));
+    assert_eq!(changes["changed"], serde_json::json!({"files": 1, "first": ["tiny/playlist.m3u8"]}));
+    let told = text("publish");
+    assert!(
+        told.starts_with("publish (publish), runs") && told.contains("added   1 file: master.m3u8"),
+        "{told}"
+    );
+
+    // A title with other files, which are not known before they are encoded, and then are.
+    project.write("ladder.toml", ladder("clip.mp4", TINY_RUNG));
+    let unknown = explain("publish");
+    assert_eq!((&unknown["verdict"], &unknown["publish"]["changes"]), (&"may_run".into(), &Value::Null));
+    assert_eq!(unknown["publish"]["recorded"], published.len());
+    project.build();
+    project.write("ladder.toml", ladder("clip.mp4", &format!("{TINY_RUNG}{AUDIO}")));
+    let more = explain("publish");
+    let of_audio = published.keys().filter(|name| name.starts_with("stereo/")).count();
+    assert_eq!(more["publish"]["changes"]["added"]["files"], of_audio);
+    // The playlists of all tracks have one target duration.
+    let playlists = serde_json::json!(["master.m3u8", "tiny/playlist.m3u8"]);
+    assert_eq!(more["publish"]["changes"]["changed"]["first"], playlists);
+}
+
+/// Of a build that did not get to its end the log says what was wanted, and how far it was.
+#[test]
+fn the_log_tells_what_an_interrupted_build_had_left() {
+    let project = project();
+    let rungs = "[segments]\ntarget = \"1s\"\n[[rung]]\nname = \"a\"\nheight = 90\n\
+                 [[rung]]\nname = \"b\"\nheight = 54\n";
+    project.write("ladder.toml", ladder("clip.mp4", rungs));
+    // A pipe by name: the build's events come as they happen.
+    let pipe = project.path("events.pipe");
+    common::quietly("mkfifo", [&pipe]);
+    let mut build = project.rivet();
+    build.args(["build", "--jobs", "1", "--events"]).arg(&pipe).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut build = build.spawn().unwrap();
+    let events = BufReader::new(fs::File::open(&pipe).unwrap()).lines();
+    let encoded = |event: &Value| event["event"] == "finished" && event["kind"] == "encode";
+    let events = events.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    assert!(events.into_iter().any(|event| encoded(&event)));
+    common::quietly("kill", ["-INT", &build.id().to_string()]);
+    assert_eq!(build.wait().unwrap().code(), Some(130));
+
+    let record = json(&project, &["log", "last", "--json"]);
+    let title = &record["titles"][0];
+    assert_eq!((&record["ending"], &title["published"]), (&"interrupted".into(), &false.into()));
+    let encodes = |what: &str| title["steps"]["encode"][what].as_u64().unwrap();
+    assert_eq!(encodes("done"), record["nodes"]["encode"]["ran"].as_u64().unwrap());
+    assert!(encodes("done") >= 1 && encodes("left") >= 1, "{title}");
+    assert_eq!(title["steps"]["source"], serde_json::json!({"done": 1, "left": 0, "failed": 0}));
+    assert_eq!(title["steps"]["publish"], serde_json::json!({"done": 0, "left": 1, "failed": 0}));
+    let (_, told) = rivet(&project, &["log", "last"]);
+    let row = format!("    encode       {} done, {} left\n", encodes("done"), encodes("left"));
+    let rows: Vec<&str> = told.lines().map(str::trim).collect();
+    assert!(told.contains("\nwanted:\n  clip: not published"), "{told}");
+    let is_row = |line: &&&str| line.split_whitespace().eq(row.split_whitespace());
+    assert!(rows.iter().any(|line| is_row(&line)), "{told}");
+    let all = encodes("done") + encodes("left");
+    assert!(rivet(&project, &["log"]).1.contains(&format!("{} of {all} encodes", encodes("done"))));
+
+    // One that fails, and one that gets to its end.
+    project.write("ladder.toml", ladder("missing.mp4", rungs));
+    assert_eq!(project.try_build(&[]).status, 1);
+    let failed = json(&project, &["log", "last", "--json"])["titles"][0].clone();
+    assert_eq!(failed["steps"]["source"], serde_json::json!({"done": 0, "left": 0, "failed": 1}));
+    project.write("ladder.toml", ladder("clip.mp4", rungs));
+    let whole = project.build();
+    let done = json(&project, &["log", "last", "--json"])["titles"][0].clone();
+    assert_eq!((&done["published"], &done["exact"]), (&true.into(), &true.into()));
+    for (kind, steps) in done["steps"].as_object().unwrap() {
+        assert_eq!((&steps["left"], &steps["failed"]), (&0.into(), &0.into()), "{kind}");
+        assert_eq!(steps["done"], whole.ran(kind) + whole.count(kind, "cached"), "{kind}");
     }
 }
 

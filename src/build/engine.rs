@@ -53,7 +53,7 @@ pub(super) enum HeldResources {
 pub(crate) struct Engine<'a> {
     pub graph: StepGraph,
     pub titles: Vec<Title>,
-    pub(super) live: Vec<Live>,
+    pub live: Vec<Live>,
     pub(super) ladder: &'a Ladder,
     pub context: Arc<StepContext>,
     pub tools: Tools,

@@ -46,7 +46,7 @@ use crate::title::rung;
 pub use crate::steps::{EncodeWork, Kind, StandsFor, StepError};
 pub use event::{Counts, Event, FailureReport, Origin, Run, Summary, TitleSummary, TrackSummary};
 pub use limits::{default_jobs, default_memory};
-pub use record::{BuildRecord, Ending, PathRecord, RanRecord, TitleRecord};
+pub use record::{BuildRecord, Ending, PathRecord, RanRecord, StepsRecord, TitleRecord};
 pub use title_cache::title_of;
 pub use title_plan::{TitlePlan, TrackPlan};
 

@@ -1,5 +1,5 @@
-//! What the build log says of a build: enough to list it, and enough to look at its graph again,
-//! out of the cache, long after its source has changed.
+//! The record of a build in the build log: enough to list it, and enough to derive its graph again from the
+//! cache, long after its source has changed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -9,12 +9,12 @@ use petgraph::graph::NodeIndex;
 use serde::{Deserialize, Serialize};
 
 use super::engine::Engine;
-use super::event::{Counts, FailureReport, Run, Summary};
-use super::graph::StepGraph;
+use super::event::{Counts, FailureReport, Origin, Run, Summary};
+use super::graph::{Node, State, StepGraph};
 use crate::cache::{Digest, LocalCache};
 use crate::spec::Ladder;
 use crate::steps::tools::Tools;
-use crate::steps::{Kind, Step, StepError};
+use crate::steps::{Kind, Step, StepError, counts};
 use crate::title::Title;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,6 +71,25 @@ pub struct TitleRecord {
     pub source: PathBuf,
     /// BLAKE3 of the source; `None` if it could not be read.
     pub digest: Option<String>,
+    /// Whether the build published it, or found it up to date.
+    #[serde(default)]
+    pub published: bool,
+    /// Whether all of its chunks were known when the build ended. If not, more steps were to come.
+    #[serde(default)]
+    pub exact: bool,
+    /// Its steps when the build ended, so far as they were known by then; none of a title that was found up to
+    /// date as a whole.
+    #[serde(default)]
+    pub steps: BTreeMap<Kind, StepsRecord>,
+}
+
+/// How far the steps of one kind were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepsRecord {
+    /// They ran, or were cached.
+    pub done: u64,
+    pub left: u64,
+    pub failed: u64,
 }
 
 /// Steps of one kind that ran, on one track.
@@ -101,10 +120,13 @@ pub(crate) fn keep(
     summary: &Summary,
     started: SystemTime,
 ) -> Result<(), StepError> {
-    let titles = engine.titles.iter().map(|title| TitleRecord {
+    let titles = engine.titles.iter().zip(steps_of_titles(engine)).map(|(title, steps)| TitleRecord {
         name: title.name.clone(),
         source: title.source.clone(),
         digest: title.digest.map(|digest| digest.to_string()),
+        published: summary.titles.iter().any(|published| published.name == title.name),
+        exact: engine.reused.contains(&title.id) || title.has_package(),
+        steps,
     });
     let record = BuildRecord {
         name: String::new(),
@@ -134,7 +156,7 @@ pub(crate) fn keep(
 
 impl BuildRecord {
     /// The records of some caches whose names end with `end`, which may be nothing, the newest first. They
-    /// are read when they are come to, and left out where they cannot be.
+    /// are read one by one as the iterator gets to them; those that cannot be read are left out.
     pub fn all<'a>(
         caches: &[&'a LocalCache],
         end: &str,
@@ -200,11 +222,43 @@ impl BuildRecord {
     }
 }
 
+/// Of each title, how far its steps are. Those that a pack stands for count like others.
+fn steps_of_titles(engine: &Engine<'_>) -> Vec<BTreeMap<Kind, StepsRecord>> {
+    let mut titles: Vec<BTreeMap<Kind, StepsRecord>> = vec![BTreeMap::new(); engine.titles.len()];
+    for id in engine.graph.current() {
+        let Node { title, step, .. } = engine.graph[id];
+        let Some(steps) = titles.get_mut(title.index()) else { continue };
+        match engine.graph[id].state() {
+            State::Done { origin, .. } => {
+                steps.entry(step.kind()).or_default().done += 1;
+                let pack = if *origin == Origin::Cached { engine.stands_for(title, step) } else { None };
+                for (kind, count) in pack.into_iter().flat_map(|pack| pack.steps) {
+                    steps.entry(kind).or_default().done += count;
+                }
+            }
+            State::Failed => steps.entry(step.kind()).or_default().failed += 1,
+            _ => {}
+        }
+    }
+    for (title, steps) in engine.titles.iter().zip(&mut titles) {
+        if engine.reused.contains(&title.id) {
+            steps.clear();
+            continue;
+        }
+        for (kind, count) in counts(title) {
+            let of_kind = steps.entry(kind).or_default();
+            of_kind.left = count.saturating_sub(of_kind.done + of_kind.failed);
+        }
+        steps.retain(|_, of_kind| *of_kind != StepsRecord::default());
+    }
+    titles
+}
+
 fn millis(wall: Duration) -> u64 {
     u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A row of neighbouring steps, and a step's place in it.
+/// A row of neighbouring steps, and a step's position in it.
 type Row = (u8, usize, Option<usize>);
 
 /// What ran, in order of title, kind and place; steps that follow one another as one entry.

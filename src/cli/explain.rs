@@ -11,7 +11,8 @@ use crate::report;
 /// Explain a step: its key, what changed, where its result comes from
 ///
 /// Steps have the names that `rivet build --events`, `rivet graph` and `rivet log` print: `720p/12`
-/// (an encode), `720p/12/mux`, `audio/main/3`, `decode/5`, `chunk`, `720p/playlist`, `multivariant`. A
+/// (an encode), `720p/12/mux`, `audio/main/3`, `decode/5`, `chunk`, `720p/playlist`, `multivariant`. Of `source` it
+/// tells whether the file has to be read, of `publish` which files of the output folder change. A
 /// prefix like `720p` explains all steps below it; with several titles put `TITLE:` in front. Fields
 /// marked `*` differ from the last successful build of the spec. Nothing runs; a new source is read
 /// once, for its digest.

@@ -9,7 +9,8 @@ use crate::report;
 
 /// List the builds that used this cache, or show one
 ///
-/// Of one build it shows what ran, what failed, and the critical path.
+/// Of one build it shows what ran, what failed, and the critical path; of one that failed or was interrupted,
+/// also which titles were wanted, and how much of each kind of step was done and left.
 #[derive(Args)]
 pub struct LogArgs {
     /// A build: its name in the list, the end of its name, or `last`

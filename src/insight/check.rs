@@ -1,4 +1,4 @@
-//! Building again beside the cache, to see that the same steps make the same bytes.
+//! Builds again in a cache of its own, to check that the same steps produce the same bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -20,7 +20,7 @@ const BATCH: usize = 256;
 pub struct Check {
     /// Steps whose results were compared.
     pub compared: u64,
-    /// Steps that had the same key and made something else, those nearest the source first.
+    /// Steps with the same key and another result, those nearest the source first.
     pub differences: Vec<Difference>,
     pub failures: Vec<FailureReport>,
     pub interrupted: bool,
@@ -32,7 +32,7 @@ pub struct Difference {
     pub kind: Kind,
     pub node: String,
     pub key: String,
-    /// Digests of the result in the cache, and of the one that was made again.
+    /// Digests of the result in the cache, and of the one of this check.
     pub cached: String,
     pub again: String,
 }

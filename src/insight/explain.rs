@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
+use super::outside::{PublishFacts, SourceFacts, publish_facts, source_facts};
 use crate::build::engine::{Engine, Settings};
 use crate::build::graph::State;
 use crate::build::outcome::encode_of;
@@ -16,6 +17,7 @@ use crate::build::{Options, Run, open_engine, open_engine_with, settings};
 use crate::cache::{Cache, Tiers};
 use crate::spec::{self, Ladder};
 use crate::steps::recipe::Recipe;
+use crate::steps::source::known_source;
 use crate::steps::{Kind, StepError};
 use crate::title::ids::ChunkId;
 
@@ -25,14 +27,21 @@ pub struct Explanation {
     pub title: String,
     pub node: String,
     pub kind: Kind,
+    /// What a step of this kind is, in a few words.
+    pub about: &'static str,
     pub verdict: Verdict,
-    /// `None` while what the key is made of is not known.
+    /// `None` while what the key is made of is not known. The steps `source` and `publish` have none, as their
+    /// results lie outside the cache.
     pub key: Option<String>,
     pub fields: Vec<Field>,
     /// The result that lies in the cache under this key.
     pub result: Option<ResultFacts>,
     pub last: Option<LastBuild>,
-    /// Steps that it needs, and that need it; rows of neighbours as one.
+    /// Of the step `source`.
+    pub source: Option<SourceFacts>,
+    /// Of the step `publish`.
+    pub publish: Option<PublishFacts>,
+    /// Steps that it needs, and that need it; neighbours as one.
     pub needs: Vec<String>,
     pub needed_by: Vec<String>,
 }
@@ -63,10 +72,10 @@ pub struct ResultFacts {
     /// Its blobs: their names in the cache, and their bytes.
     pub blobs: Vec<String>,
     pub bytes: u64,
-    /// When it was made, in seconds since 1970; 0 if unknown.
+    /// When it was produced, in seconds since 1970; 0 if unknown.
     pub made_at: u64,
     pub wall_ms: u64,
-    /// The encoder and the machine that made it.
+    /// The encoder and the machine that produced it.
     pub by: String,
 }
 
@@ -76,9 +85,9 @@ pub struct LastBuild {
     pub build: String,
     /// Seconds since 1970.
     pub started: u64,
-    /// `None` if it had no such step, or if the cache does not hold any more what tells of it.
+    /// `None` if it had no such step, or if the cache no longer has what its key is made of.
     pub key: Option<String>,
-    /// Where in the last build the same content stood, if it has moved.
+    /// The step that had the same content in the last build, if it was another.
     pub moved_from: Option<String>,
 }
 
@@ -99,7 +108,7 @@ pub(crate) fn dry_run_graph<'a>(
     }
 }
 
-/// The graph of an earlier build, as far as the cache still tells of it. Its ladder is parsed from
+/// The graph of an earlier build, as far as the cache still has what it is derived from. Its ladder is parsed from
 /// the record by the caller.
 pub(crate) fn dry_run_graph_of<'a>(
     record: &BuildRecord,
@@ -129,7 +138,7 @@ pub(crate) fn ladder_of(record: &BuildRecord) -> Option<Ladder> {
 }
 
 /// Explains the steps that `selector` names: a step's name as `rivet build --events` and `rivet
-/// graph` tell it (`720p/12`, `decode/3`, `audio/main/4`, `manifest`), or the beginning of one
+/// graph` tell it (`720p/12`, `decode/3`, `audio/main/4`, `publish`), or the beginning of one
 /// (`720p`), with `TITLE:` before it where there are several titles.
 pub fn explain(
     ladder: &Ladder,
@@ -138,6 +147,8 @@ pub fn explain(
     cancelled: &Arc<AtomicBool>,
     selector: &str,
 ) -> Result<Vec<Explanation>, StepError> {
+    let known: Vec<bool> =
+        ladder.titles.iter().map(|title| known_source(cache.local(), &title.source).is_some()).collect();
     let now = dry_run_graph(ladder, cache, options, cancelled)?;
     let chosen = select(&now, selector)?;
     let record = BuildRecord::last_of(cache.local(), ladder, &now.titles)?;
@@ -149,7 +160,8 @@ pub fn explain(
         _ => None,
     };
     let last = last.as_ref().map(|(record, dry_run)| Last { record, dry_run, nodes: names(dry_run) });
-    chosen.into_iter().map(|id| explain_node(&now, id, cache, last.as_ref())).collect()
+    let was_known = |id: NodeIndex| known.get(now.graph[id].title.index()) == Some(&true);
+    chosen.into_iter().map(|id| explain_node(&now, id, was_known(id), cache, last.as_ref())).collect()
 }
 
 struct Last<'a> {
@@ -208,6 +220,7 @@ fn select(dry_run: &Engine<'_>, selector: &str) -> Result<Vec<NodeIndex>, StepEr
 fn explain_node(
     now: &Engine<'_>,
     id: NodeIndex,
+    was_known: bool,
     cache: &Tiers,
     last: Option<&Last<'_>>,
 ) -> Result<Explanation, StepError> {
@@ -218,10 +231,16 @@ fn explain_node(
     let key = recipe.as_ref().map(Recipe::key);
     let last_id = last.and_then(|last| last.nodes.get(&(title.name.clone(), label.clone())).copied());
     let last_recipe = last.zip(last_id).and_then(|(last, id)| last.dry_run.recipe(id));
-    let verdict = match (node.state(), &recipe) {
-        (State::Done { .. }, _) => Verdict::Cached,
-        (_, Some(_)) => Verdict::Run,
-        (_, None) => Verdict::MayRun,
+    let kind = node.step.kind();
+    let last_source = last.and_then(|last| last.record.sources().get(&title.name).copied());
+    let source = (kind == Kind::Source).then(|| source_facts(cache.local(), title, was_known, last_source));
+    let publish = (kind == Kind::Publish).then(|| publish_facts(now, title)).transpose()?;
+    let verdict = match node.state() {
+        // The dry run has read it, and could not keep its digest.
+        _ if source.as_ref().is_some_and(|source| source.must_be_read) => Verdict::Run,
+        State::Done { .. } => Verdict::Cached,
+        State::MayRun if node.missing == 0 => Verdict::Run,
+        _ => Verdict::MayRun,
     };
     let result = match key.map(|key| cache.find_entry(&key)).transpose()?.flatten() {
         Some(entry) => Some(ResultFacts {
@@ -246,15 +265,35 @@ fn explain_node(
     Ok(Explanation {
         title: title.name.clone(),
         node: label,
-        kind: node.step.kind(),
+        kind,
+        about: about(kind),
         verdict,
         key: key.map(|key| key.to_string()),
         fields: compare(recipe.as_ref(), last_recipe.as_ref().filter(|_| has_last)),
         result,
         last,
+        source,
+        publish,
         needs: rows(now, inputs),
         needed_by: rows(now, outputs),
     })
+}
+
+/// What a step of a kind is.
+fn about(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Source => "the digest of the source file, on which all keys rest",
+        Kind::Index => "the tracks of the source, and the spans of its video",
+        Kind::Decode => "the frame digests of a span, or the analysis of an audio track",
+        Kind::Chunk => "where the source is cut into chunks",
+        Kind::Encode => "a chunk, encoded for a rung",
+        Kind::Audio => "a window of audio, encoded for a rendition",
+        Kind::Mux => "a segment, or an initialization segment",
+        Kind::Pack => "one look-up that stands for a run of steps",
+        Kind::Contract => "that all chunks of the rung agree in what its track says of them",
+        Kind::Playlist => "an HLS playlist",
+        Kind::Publish => "the output folder, which is made to hold exactly the title's files",
+    }
 }
 
 /// The fields of two recipes side by side; a name that occurs more than once is paired in order.
@@ -279,7 +318,7 @@ pub(crate) fn compare(now: Option<&Recipe>, last: Option<&Recipe>) -> Vec<Field>
     fields
 }
 
-/// Where the same content stood in the last build, if that was elsewhere.
+/// The step that had the same content in the last build, if it was another.
 fn moved_from(now: &Engine<'_>, id: NodeIndex, last: &Last<'_>) -> Option<String> {
     let node = &now.graph[id];
     let title = &now.titles[node.title.index()];

@@ -29,8 +29,8 @@ pub use hls::{
 };
 pub use path::{RelPath, RelPathError};
 pub use publish::{
-    Contents, FileList, PublishError, PublishFile, PublishReport, Role, check_folder, is_current, publish,
-    published_list,
+    Contents, FileList, FolderDifference, PublishError, PublishFile, PublishReport, Role, check_folder,
+    compare, is_current, publish, published_list,
 };
 
 #[cfg(test)]

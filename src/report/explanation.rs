@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
-use rivet::{Explanation, Verdict};
+use rivet::{Explanation, Kind, PublishFacts, SourceFacts, Verdict};
 
 use super::text::{bytes, count, duration};
 
@@ -14,13 +14,18 @@ const MAX_NAMES: usize = 12;
 pub fn explanation(step: &Explanation, several_titles: bool) -> String {
     let mut text = String::new();
     let title = if several_titles { format!("{}:", step.title) } else { String::new() };
-    let verdict = match step.verdict {
-        Verdict::Cached => "cached: its result is in the cache",
-        Verdict::Run => "runs: the cache has no entry under its key",
-        Verdict::MayRun => "may run: steps that it needs run first",
+    let verdict = match (step.verdict, step.kind) {
+        (Verdict::Cached, Kind::Source) => "current: its digest is known",
+        (Verdict::Cached, Kind::Publish) => "current: the output folder is as it should be",
+        (Verdict::Cached, _) => "cached: its result is in the cache",
+        (Verdict::Run, Kind::Source) => "runs: the file has to be read",
+        (Verdict::Run, Kind::Publish) => "runs: the output folder is not as it should be",
+        (Verdict::Run, _) => "runs: the cache has no entry under its key",
+        (Verdict::MayRun, _) => "may run: steps that it needs run first",
     };
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{title}{} ({}), {verdict}", step.node, step.kind.name());
+    let _ = writeln!(text, "  is      {}", step.about);
     if let Some(key) = &step.key {
         let _ = writeln!(text, "  key     {key}");
     }
@@ -28,12 +33,18 @@ pub fn explanation(step: &Explanation, several_titles: bool) -> String {
         let _ = writeln!(
             text,
             "  result  {}, {}, built {} in {}{}",
-            &result.digest[..12.min(result.digest.len())],
+            short(&result.digest),
             bytes(result.bytes),
             time(result.made_at),
             duration(result.wall_ms as f64 / 1000.0),
             if result.by.is_empty() { String::new() } else { format!(" by {}", result.by) },
         );
+    }
+    if let Some(facts) = &step.source {
+        source(&mut text, facts);
+    }
+    if let Some(facts) = &step.publish {
+        publish(&mut text, facts);
     }
     match &step.last {
         None => {
@@ -42,6 +53,7 @@ pub fn explanation(step: &Explanation, several_titles: bool) -> String {
         Some(last) => {
             let when = format!("{} ({})", last.build, time(last.started));
             let _ = match (&last.key, &step.key) {
+                _ if step.source.is_some() || step.publish.is_some() => writeln!(text, "  last    {when}"),
                 (None, _) => {
                     writeln!(text, "  last    {when}: it had no such step, or the cache has lost its record")
                 }
@@ -73,6 +85,52 @@ pub fn explanation(step: &Explanation, several_titles: bool) -> String {
         }
     }
     text
+}
+
+fn source(text: &mut String, facts: &SourceFacts) {
+    let size = facts.size.map_or_else(|| "not there".to_owned(), bytes);
+    let _ = writeln!(text, "  file    {}, {size}", facts.path.display());
+    if let Some(digest) = &facts.digest {
+        let was = match &facts.last_digest {
+            Some(last) if last == digest => ", as in the last build".to_owned(),
+            Some(last) => format!("   was {}", short(last)),
+            None => String::new(),
+        };
+        let _ = writeln!(text, "  digest  {}{was}", short(digest));
+    }
+    let what = if facts.must_be_read { "needed: " } else { "not needed: " };
+    let _ = writeln!(text, "  reading {what}{}", facts.why);
+}
+
+fn publish(text: &mut String, facts: &PublishFacts) {
+    let recorded = facts.recorded.map_or_else(String::new, |files| {
+        let unfinished = if files > 0 && !facts.finished { "; the last publish did not end" } else { "" };
+        format!(": {} recorded{unfinished}", count(files as u64, "file"))
+    });
+    let _ = writeln!(text, "  folder  {}{recorded}", facts.folder.display());
+    if let Some(problem) = &facts.problem {
+        let _ = writeln!(text, "  refused {problem}");
+    }
+    let Some(changes) = &facts.changes else {
+        if facts.problem.is_none() {
+            let _ = writeln!(text, "  files   not known before the steps that it needs have run");
+        }
+        return;
+    };
+    for (what, names) in
+        [("added  ", &changes.added), ("changed", &changes.changed), ("removed", &changes.removed)]
+    {
+        let more = names.files.saturating_sub(names.first.len());
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        let list =
+            if names.files > 0 { format!(": {}{more}", names.first.join(", ")) } else { String::new() };
+        let _ = writeln!(text, "  {what} {}{list}", count(names.files as u64, "file"));
+    }
+}
+
+/// The first digits of a digest.
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
 }
 
 /// A time as people in any time zone can read it.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use rivet::{BuildRecord, Ending, Kind};
+use rivet::{BuildRecord, Ending, Kind, StepsRecord, TitleRecord};
 
 use super::explanation::time;
 use super::text::{count, duration};
@@ -21,7 +21,7 @@ pub fn history(records: &[BuildRecord]) -> String {
                 "{} ran, {} of {}",
                 count(ran, "step"),
                 encodes.ran,
-                count(encodes.ran + encodes.cached, "encode")
+                count(encodes.ran + encodes.cached + encodes_left(record), "encode")
             ),
         };
         let _ = writeln!(
@@ -37,7 +37,43 @@ pub fn history(records: &[BuildRecord]) -> String {
     text
 }
 
-/// One build: what ran, what failed, and the critical path.
+/// Encodes that were known and not done when the build ended.
+fn encodes_left(record: &BuildRecord) -> u64 {
+    let steps = record.titles.iter().filter_map(|title| title.steps.get(&Kind::Encode));
+    steps.map(|steps| steps.left).sum()
+}
+
+/// What a build that did not get to its end was to do: each title, and how far its steps were.
+fn wanted(text: &mut String, titles: &[TitleRecord]) {
+    let _ = writeln!(text, "wanted:");
+    for title in titles {
+        let what = match (title.published, title.exact) {
+            (true, _) => "published",
+            (false, true) => "not published",
+            (false, false) => "not published; not all of its chunks were known yet",
+        };
+        let _ = writeln!(text, "  {}: {what}", title.name);
+        if title.published {
+            continue;
+        }
+        let width = |number: fn(&StepsRecord) -> u64| {
+            title.steps.values().map(|steps| number(steps).to_string().len()).max().unwrap_or(0)
+        };
+        let (done, left) = (width(|steps| steps.done), width(|steps| steps.left));
+        let kinds = title.steps.keys().map(|kind| kind.name().len()).max().unwrap_or(0);
+        for (kind, steps) in &title.steps {
+            let failed = if steps.failed > 0 { format!(", {} failed", steps.failed) } else { String::new() };
+            let kind = kind.name();
+            let _ = writeln!(
+                text,
+                "    {kind:<kinds$}  {:>done$} done, {:>left$} left{failed}",
+                steps.done, steps.left
+            );
+        }
+    }
+}
+
+/// One build: what was wanted if it did not get to its end, what ran, what failed, and the critical path.
 pub fn build(record: &BuildRecord) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{}  {}  {}", record.name, time(record.started), record.ending.name());
@@ -57,6 +93,10 @@ pub fn build(record: &BuildRecord) -> String {
     let name = |title: &str, node: &str| if several { format!("{title}:{node}") } else { node.to_owned() };
     for failure in &record.failures {
         let _ = writeln!(text, "failed  {}: {}", name(&failure.title, &failure.node), failure.message);
+    }
+    // Records of rivet 0.1.0 do not have it.
+    if record.ending != Ending::Done && record.titles.iter().any(|title| !title.steps.is_empty()) {
+        wanted(&mut text, &record.titles);
     }
     let mut rows: Vec<(String, String, String)> = Vec::new();
     for ran in &record.ran {

@@ -22,6 +22,7 @@
 //! content may change from build to build should have a name that changes with it; under a fixed
 //! name, a viewer who holds the old playlist can meet the new content.
 
+mod difference;
 mod disk;
 mod error;
 mod list;
@@ -36,6 +37,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+pub use difference::{FolderDifference, compare};
 pub use error::PublishError;
 use list::folders_of;
 pub use list::{FileList, PublishFile, Role};

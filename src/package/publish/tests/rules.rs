@@ -374,3 +374,39 @@ fn published_files_can_be_read_by_a_web_server() {
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
     assert_eq!(mode(&folder.path().join("master.m3u8")), mode(&plain));
 }
+
+#[test]
+fn a_comparison_tells_what_a_publish_will_do_and_does_nothing() {
+    let root = scratch();
+    let folder = root.path().join("out");
+    let old = Package::new(&[("hd", &[1, 2, 3]), ("sd", &[1])]);
+    let names = |paths: &[RelPath]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let first = compare(&folder, &old.list()).unwrap();
+    assert_eq!((first.added.len(), first.recorded, first.is_finished), (old.files.len(), 0, false));
+    assert!(!folder.exists());
+    old.publish(&folder).unwrap();
+    let nothing = FolderDifference { recorded: old.files.len(), is_finished: true, ..Default::default() };
+    assert_eq!(compare(&folder, &old.list()).unwrap(), nothing);
+
+    let new = Package::new(&[("hd", &[1, 3, 4])]);
+    fs::remove_file(folder.join("hd/media/1.m4s")).unwrap();
+    fs::write(folder.join("hd/media/3.m4s"), "touched").unwrap();
+    let before = visible(&folder);
+    let difference = compare(&folder, &new.list()).unwrap();
+    assert_eq!(names(&difference.added), ["hd/media/1.m4s", "hd/media/4.m4s"]);
+    assert_eq!(names(&difference.changed), ["hd/index.m3u8", "hd/media/3.m4s", "master.m3u8"]);
+    assert_eq!(
+        names(&difference.removed),
+        ["hd/media/2.m4s", "sd/index.m3u8", "sd/init.mp4", "sd/media/1.m4s"]
+    );
+    assert_eq!(visible(&folder), before);
+    new.publish(&folder).unwrap();
+    let nothing = FolderDifference { recorded: new.files.len(), is_finished: true, ..Default::default() };
+    assert_eq!(compare(&folder, &new.list()).unwrap(), nothing);
+
+    // A folder of somebody else's.
+    let foreign = root.path().join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("letter.txt"), "dear").unwrap();
+    assert!(matches!(compare(&foreign, &new.list()), Err(PublishError::ForeignFolder { .. })));
+}
