@@ -68,7 +68,7 @@ pub struct AudioWindow {
 
 /// Reads sources, decodes them, and encodes their audio.
 pub trait Codecs: Send + Sync {
-    /// As [`scan`].
+    /// As `scan` does.
     fn scan(&self, path: &Path, cancelled: &dyn Fn() -> bool) -> Result<Index, MediaError>;
 
     fn open(&self, span: SpanPackets, options: &DecodeOptions) -> Result<Box<dyn Decoding>, MediaError>;
