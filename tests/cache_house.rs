@@ -128,7 +128,7 @@ fn what_a_title_is_made_of_hangs_together_and_a_pin_holds_it() {
     assert_eq!(project.output(), before);
 
     assert!(cache(&project, &["unpin"]).contains("unpinned "));
-    refused(&project, &["unpin"], 1, "nothing is pinned");
+    refused(&project, &["unpin"], 1, "there is no pin");
     cache(&project, &["gc", "--max-size", "1"]);
     assert_eq!((entries(&project).len(), part(&project, "blobs").len()), (0, 0));
     project.build();
