@@ -217,7 +217,7 @@ fn a_plan_tells_that_another_encoder_may_have_done_it() {
     write(&project, "\"rav1e\"");
     let plan = project.rivet().arg("plan").output().unwrap();
     let plan = String::from_utf8(plan.stdout).unwrap();
-    assert!(plan.contains("the last build had any of rav1e, svt-av1 encode it"), "{plan}");
+    assert!(plan.contains("in the last build any of rav1e, svt-av1 encoded it"), "{plan}");
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn a_driver_that_lets_a_build_down_costs_it_nothing_else() {
         ("lose=4", "nvenc:1 is given up"),
         ("no-memory=1", "nvenc"),
         ("empty=2", "nvenc"),
-        ("other-colour", "color_primaries is 4, expected 1"),
+        ("other-colour", "color_primaries is 4, expected 2"),
         ("level=13", "level is 5.1, expected"),
         ("key=3", "put a key frame at frame 3"),
     ] {
