@@ -178,7 +178,7 @@ fn damage_is_told_once_and_a_plan_leaves_it() {
             fs::write(&blob, bytes).unwrap();
         }
     };
-    let told = |stderr: &str| stderr.lines().filter(|line| line.contains("WARN")).count();
+    let told = |stderr: &str| stderr.lines().filter(|line| line.starts_with("warning:")).count();
     flip();
     let before = cached(&project, "blobs");
     let plan = project.rivet().arg("plan").output().unwrap();

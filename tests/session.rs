@@ -93,7 +93,7 @@ fn what_a_spec_vouches_for_never_gets_into_the_users_own_cache() {
 
     // Looking after that spec's cache is not looking after hers.
     let proposed_house = Housekeeping::open(Some(&proposed), &ann.options()).unwrap();
-    assert!(proposed_house.folder().starts_with(ann.cache().join("apart")));
+    assert!(proposed_house.folder().starts_with(ann.cache().join("isolated")));
     assert!(proposed_house.stats().unwrap().entries > 0);
     assert_eq!(Housekeeping::open(None, &ann.options()).unwrap().stats().unwrap().entries, 0);
 

@@ -467,7 +467,7 @@ fn the_cache_holds_the_media_once() {
         .filter(|(name, _)| name.ends_with(".m4s") || name.ends_with(".mp4"))
         .map(|(_, size)| size)
         .sum();
-    let blobs = sizes(&project.path("cache/rivet/v2/blobs"));
+    let blobs = sizes(&project.path("cache/rivet/v3/blobs"));
     let cached: u64 = blobs.values().sum();
     assert!(10 * cached <= 11 * media, "{cached} bytes in the cache for {media} of media");
     for (name, digest) in published.iter().filter(|(name, _)| name.ends_with(".m4s")) {
@@ -476,15 +476,15 @@ fn the_cache_holds_the_media_once() {
 
     // What is in no cache any more is encoded again, and comes to the same files.
     let largest = blobs.iter().max_by_key(|(_, size)| **size).unwrap().0;
-    fs::remove_file(project.path("cache/rivet/v2/blobs").join(largest)).unwrap();
+    fs::remove_file(project.path("cache/rivet/v3/blobs").join(largest)).unwrap();
     fs::remove_dir_all(project.path("out")).unwrap();
     let build = project.build();
     assert_eq!(build.ran("encode") + build.ran("audio"), 1, "{}", build.summary());
     assert_eq!(project.output(), published);
 }
 
-/// A row of segments that says of two of them that each is made of the other's encode: nothing wrong is
-/// published, and the row is made again.
+/// A pack of segments that says of two of them that each is made of the other's encode: nothing wrong is
+/// published, and the pack is made again.
 #[test]
 fn segments_that_are_made_of_something_else_are_not_published() {
     let project = Project::new();
@@ -492,7 +492,7 @@ fn segments_that_are_made_of_something_else_are_not_published() {
     project.build();
     let published = project.output();
     let explained =
-        project.rivet().args(["explain", "ladder.toml", "small/reel/1", "--json"]).output().unwrap();
+        project.rivet().args(["explain", "ladder.toml", "small/pack/1", "--json"]).output().unwrap();
     let explained: Value = serde_json::from_slice(&explained.stdout).unwrap();
     let key = EntryKey(explained[0]["key"].as_str().unwrap().parse().unwrap());
     let cache = LocalCache::open(&project.path("cache/rivet")).unwrap();
@@ -505,7 +505,7 @@ fn segments_that_are_made_of_something_else_are_not_published() {
     cache.put_entry(&key, &entry).unwrap();
     fs::remove_dir_all(project.path("out")).unwrap();
     let build = project.build();
-    assert_eq!((build.ran("encode"), build.ran("reel")), (0, 1), "{}", build.summary());
+    assert_eq!((build.ran("encode"), build.ran("pack")), (0, 1), "{}", build.summary());
     assert_eq!(project.output(), published);
 }
 

@@ -136,6 +136,7 @@ impl Engine<'_> {
         let (name, why) = (self.slots.name(executor), &failure.message);
         match reduction {
             Reduction::Known => None,
+            Reduction::Granted(0) => Some(format!("{name} is busy; it is tried again later: {why}")),
             Reduction::Granted(granted) => Some(format!("{name} does {granted} at a time now: {why}")),
             Reduction::GivenUp(reason) => Some(format!("{name} is given up: {reason}: {why}")),
         }
