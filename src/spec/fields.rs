@@ -129,7 +129,7 @@ impl<'t> Fields<'t> {
     pub(super) fn finish(self, problems: &mut Problems) {
         debug_assert!(
             self.table.all().all(|key| self.asked.contains(&key.name)),
-            "{} lists a key that nobody reads; read: {:?}",
+            "{} lists a key that is never read; read: {:?}",
             self.table.header,
             self.asked
         );

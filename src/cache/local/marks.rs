@@ -2,7 +2,7 @@
 //! blobs it names, when it was last used. A few hundred bytes an entry, so that a million fit; what
 //! their results mean is unknown here.
 //!
-//! What went into an entry has been used when that was: a title's entry or a reel stands for all that
+//! What went into an entry has been used when that was: a title's entry or a pack stands for all that
 //! is on it, which nobody looks at as long as it is there.
 
 use std::path::Path;

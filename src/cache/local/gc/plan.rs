@@ -242,14 +242,14 @@ mod tests {
             inputs: inputs.iter().map(|&input| name(input)).collect(),
             blobs: Vec::new(),
         };
-        // Two encodes, their segments, the reel, all used when the reel was; and something older.
-        let (quick, slow, segments, reel, other) = (1, 2, [3, 4], 5, 6);
+        // Two encodes, their segments, the pack, all used when the pack was; and something older.
+        let (quick, slow, segments, pack, other) = (1, 2, [3, 4], 5, 6);
         let made = vec![
             entry(quick, 1, 10, &[]),
             entry(slow, 1, 900, &[]),
             entry(segments[0], 1, 2, &[quick]),
             entry(segments[1], 1, 1, &[slow]),
-            entry(reel, 150, 1, &segments),
+            entry(pack, 150, 1, &segments),
             entry(other, 100, 5_000, &[]),
         ];
         let marks = Marks::new(made, Vec::new(), NOW);
@@ -258,7 +258,7 @@ mod tests {
             .into_iter()
             .map(|at| marks.entries[at as usize].key.0.0[0])
             .collect();
-        assert_eq!(order, [other, reel, segments[1], segments[0], quick, slow]);
+        assert_eq!(order, [other, pack, segments[1], segments[0], quick, slow]);
     }
 
     #[test]

@@ -71,16 +71,16 @@ fn a_pinned_entry_that_is_lost_lets_go_of_nothing_but_itself() {
         let folder = Folder::new();
         folder.file("source", &[]);
         folder.file("encode", &["source"]);
-        folder.file("reel", &["encode"]);
-        folder.file("title", &["reel", "elsewhere"]);
+        folder.file("pack", &["encode"]);
+        folder.file("title", &["pack", "elsewhere"]);
         folder.file("other", &["source"]);
         assert_eq!(folder.pin("title"), 1, "one is not here");
         folder.age();
         lose(folder.path("title"));
         lose(folder.path("encode"));
         folder.collect();
-        let all = ["source", "encode", "reel", "title", "other"];
-        assert_eq!(folder.there(&all), ["source", "reel"]);
+        let all = ["source", "encode", "pack", "title", "other"];
+        assert_eq!(folder.there(&all), ["source", "pack"]);
         // What comes again is pinned as it was.
         folder.file("encode", &["source"]);
         folder.file("elsewhere", &[]);
